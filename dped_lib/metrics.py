@@ -1,0 +1,283 @@
+"""PSNR, SSIM and MS-SSIM under named protocols, because the same pictures differ by more than 2 dB between conventions.
+
+========= ==================================================================================================
+released  the authors' training code (``train_model.py``, ``ssim.py``): values unclipped; PSNR of the mean squared
+          error pooled over a batch of 50; MS-SSIM with each scale averaged over that batch before the product;
+          then the mean over batches.
+pirm      the PIRM 2018 script (``evaluate_enhancement.py``): PSNR of clipped values, an image at a time, then the
+          mean; MS-SSIM an image at a time, of unclipped values.
+standard  values clipped; PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation 1.5) an image at a time, then the
+          mean; MS-SSIM (Wang et al. 2003) is not defined for sides under 161 pixels, and is None there.
+========= ==================================================================================================
+
+What the paper's tables call SSIM is MS-SSIM by ``ssim.py``. Per-pair statistics are computed once
+(:func:`pair_statistics`); every protocol, and every bootstrap resample of it, is arithmetic on them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dped_lib import paper
+from dped_lib.config import one_of
+from dped_lib.errors import DpedError
+
+#: Weights of the five scales, from the finest (Wang et al. 2003; ``ssim.py``).
+SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means: its name, unit, range, and whether more is better."""
+
+    label: str
+    unit: str
+    low: float
+    high: float
+    higher_is_better: bool
+
+
+METRICS = MappingProxyType(
+    {
+        "psnr": Metric("PSNR", "dB", 0.0, math.inf, True),
+        "ssim": Metric("SSIM", "", -1.0, 1.0, True),
+        "ms_ssim": Metric("MS-SSIM", "", 0.0, 1.0, True),
+    }
+)
+
+
+def as_images(images) -> Tensor:
+    """Images as a float64 tensor N x 3 x H x W with 1.0 as white.
+
+    Args:
+        images: a float tensor N x C x H x W, or an array N x H x W x C; integers are uint8 (255 is white).
+
+    Raises:
+        DpedError: another shape or type.
+    """
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1)
+    if tensor.ndim != 4 or tensor.shape[1] not in (1, 3):
+        form = "N x C x H x W tensor" if isinstance(images, Tensor) else "N x H x W x C array"
+        raise DpedError(f"images must be an {form} with 1 or 3 channels, not {tuple(images.shape)}.")
+    if tensor.dtype == torch.uint8:
+        return tensor.double() / 255
+    if not tensor.is_floating_point():
+        raise DpedError(f"images must be floats in [0, 1] or uint8, not {tensor.dtype}.")
+    return tensor.double()
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    # On images smaller than 11 pixels window and deviation shrink together, as in ssim.py.
+    at = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
+    taps = torch.exp(-(at**2) / (2 * (_SIGMA * size / _WINDOW) ** 2))
+    return taps / taps.sum()
+
+
+def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean SSIM and mean contrast-structure term of each image, for N x C x H x W tensors with data range 1."""
+    n, c, h, w = x.shape
+    taps = _window(min(_WINDOW, h, w), x)
+
+    def smooth(z: Tensor) -> Tensor:
+        z = z.flatten(0, 1).unsqueeze(1)
+        return F.conv2d(F.conv2d(z, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).unflatten(0, (n, c)).squeeze(2)
+
+    mx, my, xx, yy, xy = (smooth(z) for z in (x, y, x * x, y * y, x * y))
+    v1 = 2 * (xy - mx * my) + _C2
+    v2 = (xx - mx * mx) + (yy - my * my) + _C2
+    cs = v1 / v2
+    ssim = cs * (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
+    return ssim.mean((1, 2, 3)), cs.mean((1, 2, 3))
+
+
+def _halve(x: Tensor) -> Tensor:
+    # 2x2 means; an odd last row or column is reflected, as scipy's convolve(mode="reflect")[::2] does.
+    return F.avg_pool2d(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate"), 2)
+
+
+@dataclass(frozen=True)
+class PairStatistics:
+    """What every protocol is computed from, an entry a pair (numpy, float64).
+
+    Attributes:
+        mse, mse_clipped: mean squared error of values as they are, and clipped to [0, 1]; shape (N,).
+        ssim_clipped: single-scale SSIM of clipped values; (N,).
+        scale_ssim, scale_cs: the two terms at each of five scales, of values as they are; (N, 5).
+        scale_ssim_clipped, scale_cs_clipped: the same of clipped values; NaN where sides are under 161 pixels.
+    """
+
+    mse: np.ndarray
+    mse_clipped: np.ndarray
+    ssim_clipped: np.ndarray
+    scale_ssim: np.ndarray
+    scale_cs: np.ndarray
+    scale_ssim_clipped: np.ndarray
+    scale_cs_clipped: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mse)
+
+    def take(self, index) -> "PairStatistics":
+        """The statistics of some pairs, in that order; repeats allowed (bootstrap)."""
+        return PairStatistics(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def _scales(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    ssim, cs = [], []
+    for scale in range(len(SCALE_WEIGHTS)):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        s, c = ssim_terms(x, y)
+        ssim.append(s)
+        cs.append(c)
+    return torch.stack(ssim, 1), torch.stack(cs, 1)
+
+
+def pair_statistics(images, targets, batch: int = 50) -> PairStatistics:
+    """Statistics of each pair, in float64 on the device the tensors are on.
+
+    Args:
+        images, targets: see :func:`as_images`; same shape.
+        batch: pairs computed at a time (bounds the memory, changes no result).
+
+    Raises:
+        DpedError: shapes differ, or a value is not finite.
+    """
+    if tuple(images.shape) != tuple(targets.shape):
+        raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
+    found: list[PairStatistics] = []
+    for at in range(0, len(images), batch):
+        x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
+        if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+            raise DpedError(f"images {at} to {at + len(x) - 1} hold values that are not finite.")
+        xc, yc = x.clamp(0, 1), y.clamp(0, 1)
+        ssim, cs = _scales(x, y)
+        if min(x.shape[-2:]) > (_WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1):
+            ssim_c, cs_c = _scales(xc, yc)
+        else:
+            ssim_c = cs_c = torch.full_like(ssim, math.nan)
+        values = (
+            (x - y).square().mean((1, 2, 3)),
+            (xc - yc).square().mean((1, 2, 3)),
+            ssim_terms(xc, yc)[0],
+            ssim,
+            cs,
+            ssim_c,
+            cs_c,
+        )
+        found.append(PairStatistics(*(v.cpu().numpy() for v in values)))
+    return PairStatistics(*(np.concatenate([getattr(s, f.name) for s in found]) for f in fields(PairStatistics)))
+
+
+def psnr(mse: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB for a peak of 1; infinite where the error is 0."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(mse)
+
+
+def ms_ssim(scale_ssim: np.ndarray, scale_cs: np.ndarray) -> np.ndarray:
+    """The weighted product over scales (last axis). A negative mean, where the authors' code gives NaN, counts as 0."""
+    cs = np.maximum(scale_cs[..., :-1], 0) ** SCALE_WEIGHTS[:-1]
+    return cs.prod(-1) * np.maximum(scale_ssim[..., -1], 0) ** SCALE_WEIGHTS[-1]
+
+
+def _mean_finite(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.inf
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(at, at + paper.BATCH_SIZE) for at in range(0, n, paper.BATCH_SIZE)]
+
+
+def _released(s: PairStatistics) -> dict[str, float | None]:
+    # A last batch of fewer pairs (the authors leave it out) counts by its size; one of identical pairs alone has no PSNR.
+    parts = _batches(len(s))
+    sizes = np.array([len(s.mse[p]) for p in parts])
+    pooled = np.array([psnr(s.mse[p].mean()) for p in parts])
+    scales = [ms_ssim(s.scale_ssim[p].mean(0), s.scale_cs[p].mean(0)) for p in parts]
+    finite = np.isfinite(pooled)
+    return {
+        "psnr": float(np.average(pooled[finite], weights=sizes[finite])) if finite.any() else math.inf,
+        "ms_ssim": float(np.average(scales, weights=sizes)),
+        "ssim": None,
+    }
+
+
+def _pirm(s: PairStatistics) -> dict[str, float | None]:
+    return {
+        "psnr": _mean_finite(psnr(s.mse_clipped)),
+        "ms_ssim": float(ms_ssim(s.scale_ssim, s.scale_cs).mean()),
+        "ssim": None,
+    }
+
+
+def _standard(s: PairStatistics) -> dict[str, float | None]:
+    scales = ms_ssim(s.scale_ssim_clipped, s.scale_cs_clipped).mean()
+    return {
+        "psnr": _mean_finite(psnr(s.mse_clipped)),
+        "ms_ssim": None if np.isnan(scales) else float(scales),
+        "ssim": float(s.ssim_clipped.mean()),
+    }
+
+
+#: Every protocol: statistics of the pairs -> value of each metric, None where the protocol does not define it.
+PROTOCOLS: MappingProxyType[str, Callable[[PairStatistics], dict[str, float | None]]] = MappingProxyType(
+    {"released": _released, "pirm": _pirm, "standard": _standard}
+)
+
+
+def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | None]:
+    """Every metric under one protocol, and ``identical_pairs``: pairs whose PSNR is infinite.
+
+    Those pairs cannot enter a mean of decibels: where PSNR is averaged image by image they are left out and counted
+    here; pooled errors and similarities include them.
+    """
+    return {
+        **PROTOCOLS[one_of("protocol", protocol, PROTOCOLS)](statistics),
+        "identical_pairs": int((statistics.mse_clipped == 0).sum()),
+    }
+
+
+def score_all(statistics: PairStatistics) -> dict[str, dict[str, float | int | None]]:
+    """Every metric under every protocol."""
+    return {name: score(statistics, name) for name in PROTOCOLS}
+
+
+def bootstrap(
+    statistics: Sequence[PairStatistics], groups: np.ndarray, protocol: str, resamples: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Resampled scores of several methods on the same pairs: metric -> array (resamples, methods).
+
+    Photographs, not patches, are drawn with replacement, the same ones for every method, so that differences between
+    columns are paired.
+
+    Args:
+        statistics: one entry a method, all over the same N pairs.
+        groups: (N,) photograph of each pair.
+    """
+    rng = np.random.default_rng(seed)
+    names, inverse = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(inverse == g) for g in range(len(names))]
+    found: dict[str, list] = {m: [] for m in METRICS}
+    for _ in range(resamples):
+        index = np.concatenate([members[g] for g in rng.integers(0, len(names), len(names))])
+        scores = [PROTOCOLS[protocol](s.take(index)) for s in statistics]
+        for metric, rows in found.items():
+            rows.append([math.nan if v[metric] is None else v[metric] for v in scores])
+    return {m: np.array(rows) for m, rows in found.items()}
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap samples (first axis) at a level."""
+    tail = 50 * (1 - level)
+    low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
+    return low, high

@@ -1,0 +1,87 @@
+"""What every test shares: folders of its own, few threads, and the real photographs where they are there."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# The same examples on every machine, however slow it is: a test that fails here fails everywhere.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """Caches, runs and figures of the tests go to a temporary folder, never to the user's."""
+    base = tmp_path_factory.mktemp("dped")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, folder in (("DPED_CACHE", "cache"), ("DPED_RUNS", "runs"), ("DPED_FIGURES", "figures")):
+            patch.setenv(variable, str(base / folder))
+        torch.set_num_threads(min(torch.get_num_threads(), 2))
+        yield base
+
+
+def _lacking(what: str) -> None:
+    # In CI a missing input must not turn a test of real data into a silent skip.
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder with the public sources (DPED_MIRROR)."""
+    named = os.environ.get("DPED_MIRROR")
+    if not named:
+        _lacking("DPED_MIRROR is not set: it names a folder with the authors' public files, and this test needs them")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        _lacking(f"DPED_MIRROR={named} is no folder: this test needs the authors' public files in one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(mirror: Path) -> Path:
+    """The authors' own outputs (``reference`` beside the mirror): in development and CI only."""
+    folder = mirror.parent / "reference"
+    if not folder.is_dir():
+        _lacking(
+            f"{folder} is not there: this test compares with outputs of the authors' own code, kept beside DPED_MIRROR"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_reference(reference: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """``load_reference("losses.npz")``: every array of one file of the reference, by name."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        file = reference / (name if name.endswith(".npz") else f"{name}.npz")
+        if not file.is_file():
+            _lacking(f"{file} is not there: this test compares with outputs of the authors' own code")
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    return load
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, where the user may mount one (root, in most containers)."""
+    folder = tmp_path / "small-disk"
+    folder.mkdir()
+    try:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True
+        )
+    except OSError as error:
+        pytest.skip(f"needs mount: {error}")
+    if mounted.returncode:
+        pytest.skip(f"needs a small file system: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

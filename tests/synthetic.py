@@ -1,0 +1,44 @@
+"""The synthetic VGG-19 and discriminator of reference/README.md, regenerated from their seeds."""
+
+import numpy as np
+import torch
+
+from dped_lib import models
+
+Array = np.ndarray
+
+
+def vgg_kernels(seed: int = 1704) -> list[tuple[Array, Array]]:
+    """Kernel (as stored in the .mat) and bias of the sixteen layers."""
+    rs = np.random.RandomState(seed)
+    incoming, found = 3, []
+    for width in [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8:
+        kernel = rs.standard_normal((3, 3, incoming, width)).astype(np.float32) * np.float32(
+            np.sqrt(2 / (9 * incoming))
+        )
+        found.append((kernel, rs.standard_normal((width,)).astype(np.float32) * np.float32(0.05)))
+        incoming = width
+    return found
+
+
+def discriminator(seed: int = 1705) -> models.ReleasedDiscriminator:
+    """The released discriminator with the reference's weights, drawn in TensorFlow's creation order."""
+    rs = np.random.RandomState(seed)
+
+    def normal(shape, scale):
+        return rs.standard_normal(shape).astype(np.float32) * np.float32(scale)
+
+    net = models.ReleasedDiscriminator()
+    with torch.no_grad():
+        for i, conv in enumerate(net.convs):
+            out, incoming, size, _ = conv.weight.shape
+            kernel = normal((size, size, incoming, out), np.sqrt(2 / (size * size * incoming)))
+            conv.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
+            conv.bias.copy_(torch.tensor(normal((out,), 0.05)))
+            if i:
+                net.norms[i - 1].shift.copy_(torch.tensor(normal((out,), 0.1)))
+                net.norms[i - 1].scale.copy_(torch.tensor(1 + normal((out,), 0.1)))
+        for layer, deviation in ((net.fc, 0.01), (net.out, 0.03)):
+            layer.weight.copy_(torch.tensor(normal(layer.weight.shape[::-1], deviation).T.copy()))
+            layer.bias.copy_(torch.tensor(normal(layer.bias.shape, 0.05)))
+    return net

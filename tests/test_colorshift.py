@@ -1,0 +1,260 @@
+"""Figure 6: the curves of pictures whose shift has a closed form, the bootstrap, and what counts as holding.
+
+A blur multiplies a wave of angular frequency w by its transfer function H(w). A wave of amplitude A shifted by s along
+it differs from itself by a wave of amplitude 2 A sin(w s / 2).
+"""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import j0
+
+from dped_lib import colorshift, losses, photographs, readers, rig
+from dped_lib.colorshift import Ratio, Sentence, ShiftCurves
+from dped_lib.errors import DpedError
+from dped_lib.photographs import Photograph
+
+VARIANCE = {"paper": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
+
+
+def photograph(image, name="p", scene=None):
+    return Photograph(name, "canon", np.round(image).clip(0, 255).astype(np.uint8), scene or name)
+
+
+def waves(wavelength, height=520, width=520, amplitude=100.0):
+    """Waves along x in red and along y in green and blue is constant."""
+    w = 2 * np.pi / wavelength
+    y, x = np.mgrid[:height, :width]
+    return photograph(
+        np.stack([128 + amplitude * np.sin(w * x), 128 + amplitude * np.sin(w * y), np.full_like(x, 128.0)], -1)
+    )
+
+
+def transfer(kernel, w):
+    """Of one row of the kernel."""
+    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
+    return (losses.kernel_1d(kernel) * np.cos(w * offsets)).sum()
+
+
+# closed forms
+
+
+@pytest.mark.parametrize("kernel", VARIANCE)
+def test_the_kernels_have_the_transfer_function_of_their_gaussian(kernel):
+    for w in (0.0, 0.1, 0.3, 0.6, 1.0):
+        assert transfer(kernel, w) == pytest.approx(np.exp(-VARIANCE[kernel] * w**2 / 2), abs=3e-3)
+
+
+def test_a_shifted_ramp():
+    # A ramp of slope 1/255 a pixel along x in red and y in green: whatever the direction of the shift s, the squares of
+    # the two differences add up to s^2.
+    y, x = np.mgrid[:250, :250]
+    ramp = photograph(np.stack([x, y, np.full_like(x, 90)], -1).astype(float))
+    shifts = (10, 20)
+    curves = colorshift.measure([ramp], 40, shifts=shifts).mean()
+    mse = np.square(np.array(shifts) / 255) / 3
+    assert np.allclose(curves["mse"], mse, rtol=0.02)
+    for kernel in losses.KERNELS:
+        # A constant difference stays one, but for the border, where the kernel meets the zero padding.
+        row = np.convolve(np.ones(100), losses.kernel_1d(kernel), mode="same")
+        assert np.allclose(curves[kernel], mse * np.square(row).mean() ** 2, rtol=0.02)
+
+
+# A wave of 5 pixels has to survive the shift by parts of a pixel: no interpolation may soften it.
+@pytest.mark.parametrize("wavelength", [5, 13, 24, 60])
+def test_shifted_waves(wavelength):
+    w, amplitude = 2 * np.pi / wavelength, 100 / 255
+    shifts = (1, 2, 4)
+    curves = colorshift.measure([waves(wavelength)], 40, size=256, shifts=shifts).mean()
+    # The mean over all directions of 2 A^2 sin^2(w s cos(a) / 2) is A^2 (1 - J0(w s)); two of three channels have a wave.
+    expected = 2 / 3 * amplitude**2 * (1 - j0(w * np.array(shifts)))
+    assert np.allclose(curves["mse"], expected, rtol=0.05)
+    for kernel in losses.KERNELS:
+        # Along the wave, the transfer function; across it, nothing changes but the border. There the waves' ends, too,
+        # leave a trace that is no wave: three thousandths of MSE.
+        row = np.square(np.convolve(np.ones(256), losses.kernel_1d(kernel), mode="same")).mean()
+        gain = transfer(kernel, w) ** 2 * row
+        assert np.allclose(curves[kernel] / curves["mse"], gain, rtol=0.03, atol=3e-3)
+
+
+def test_the_order_of_the_kernels_is_that_of_their_widths():
+    curves = colorshift.measure([waves(13)], 10, size=200).mean()
+    assert (curves["mse"] > curves["paper"]).all()
+    assert (curves["paper"] > curves["sigma3"]).all() and (curves["sigma3"] > curves["released"]).all()
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_the_color_loss_never_exceeds_mse(seed, coarseness):
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (200 // 2**coarseness + 1,) * 2 + (3,))
+    noisy = np.kron(small, np.ones((2**coarseness,) * 2 + (1,)))[:200, :200]
+    curves = colorshift.measure([photograph(noisy)], 2, seed, shifts=(1, 5, 20))
+    for kernel in losses.KERNELS:
+        assert (curves.loss[kernel] <= curves.loss["mse"]).all() and (curves.loss[kernel] >= 0).all()
+
+
+def test_an_unshifted_patch_differs_from_itself_by_nothing():
+    curves = colorshift.measure([waves(13)], 3, shifts=(0,))
+    assert all((v == 0).all() for v in curves.loss.values())
+
+
+# which patches
+
+
+def test_what_is_measured_is_a_function_of_the_seed():
+    one, same, other = (colorshift.measure([waves(24)], 4, seed).loss["mse"] for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_patches_are_spread_evenly_over_the_photographs():
+    many = [Photograph(str(i), "canon", waves(24, 180, 180).image, f"scene {i // 2}") for i in range(10)]
+    curves = colorshift.measure(many, 23, shifts=(1,))
+    _, counts = np.unique(curves.photographs, return_counts=True)
+    assert counts.sum() == 23 and sorted(set(counts)) == [2, 3]
+    assert all(int(s.split()[1]) == int(p) // 2 for p, s in zip(curves.photographs, curves.scenes, strict=True))
+    # With fewer patches than photographs, the photographs are from the first to the last.
+    few = [int(p) for p in colorshift.measure(many, 4, shifts=(1,)).photographs]
+    assert few == sorted(set(few)) and few[0] == 0 and few[-1] == 9 and max(np.diff(few)) == 3
+
+
+def test_photographs_that_are_too_small_are_left_out():
+    reach = 5 + 6
+    fits, small = waves(24, 60 + 2 * reach, 200), waves(24, 60 + 2 * reach - 1, 200)
+    assert len(colorshift.measure([small, fits], 3, size=60, shifts=(1, 5)).photographs) == 3
+    with pytest.raises(DpedError, match="no photograph is as large as 82 pixels, which shifts up to 5 px need"):
+        colorshift.measure([small], 3, size=60, shifts=(1, 5))
+    with pytest.raises(DpedError, match="no photograph"):
+        colorshift.measure(iter(()), 3)
+
+
+# the bootstrap
+
+
+def curves_of(mse, color, scenes):
+    """Curves of three shifts, all patches of a scene alike."""
+    rows = {
+        k: np.repeat(np.array(v, float)[:, None], 3, 1)
+        for k, v in {"mse": mse, **dict.fromkeys(losses.KERNELS, color)}.items()
+    }
+    return ShiftCurves((3, 4, 5), np.arange(len(scenes)).astype(str), np.array(scenes), rows)
+
+
+def test_ratios_are_those_of_the_sums():
+    found = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["paper"]
+    assert found.keys() == {"3-5 px", "3", "4", "5"}  # no sentence about shifts that were not measured
+    assert all(r.value == pytest.approx(4.0) for r in found.values())
+    assert all(2 <= r.low <= r.value <= r.high <= 6 for r in found.values())
+
+
+def test_patches_of_one_scene_are_resampled_together():
+    # Many patches of one scene know no more about other scenes than one does.
+    few = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 200)["paper"]["3"]
+    many = colorshift.ratios(curves_of([6] * 50 + [2] * 50, [1] * 100, ["a"] * 50 + ["b"] * 50), 200)["paper"]["3"]
+    assert (few.low, few.value, few.high) == pytest.approx((many.low, many.value, many.high))
+    alone = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "a"]), 50)["paper"]["3"]
+    assert alone.low == alone.value == alone.high
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=8), st.integers(0, 99))
+def test_resampled_means_lie_between_the_least_and_the_greatest(values, seed):
+    found = curves_of(values, values, [str(i) for i in range(len(values))]).resampled(30, seed)
+    assert found["mse"].shape == (30, 3)
+    assert (found["mse"] >= min(values) - 1e-9).all() and (found["mse"] <= max(values) + 1e-9).all()
+    assert all(np.array_equal(v, found["mse"]) for v in found.values())  # the same draw for every curve
+
+
+# verdicts
+
+BETWEEN = Sentence("between", (3,), 5.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (6, 9, "holds"), (5, 10, "holds"), (5, 5, "holds"), (10, 10, "holds"),
+        (4, 4.99, "fails"), (10.01, 20, "fails"),
+        (4.99, 10, "open"), (5, 10.01, "open"), (1, 5, "open"), (10, 11, "open"), (1, 99, "open"),
+        (np.nan, np.nan, "open"),
+    ],
+)  # fmt: skip
+def test_a_verdict_needs_the_whole_interval(low, high, verdict):
+    assert Ratio((low + high) / 2, low, high).verdict(BETWEEN) == verdict
+
+
+@given(st.floats(0.01, 1e4), st.floats(0, 1e4), st.sampled_from(sorted(colorshift.SENTENCES)))
+def test_a_verdict_is_that_of_every_point_of_the_interval(low, width, name):
+    sentence = colorshift.SENTENCES[name]
+    inside = [sentence.low <= r <= sentence.high for r in np.linspace(low, low + width, 201)]
+    verdict = Ratio(low, low, low + width).verdict(sentence)
+    if verdict == "holds":
+        assert all(inside)
+    elif verdict == "fails":
+        assert not any(inside)
+
+
+def test_the_sentences_are_about_shifts_that_are_measured():
+    for sentence in colorshift.SENTENCES.values():
+        assert set(sentence.shifts) <= set(colorshift.SHIFTS)
+    assert {1, 2} == set(colorshift.SENTENCES["1-2 px"].shifts) and {3, 4, 5} == set(
+        colorshift.SENTENCES["3-5 px"].shifts
+    )
+
+
+# photographs of the tiers
+
+
+def test_photographs_of_the_rig(monkeypatch):
+    chosen = [s for s in rig.scenes() if s.photograph == rig.scenes()[0].photograph]
+    monkeypatch.setattr(rig, "scenes", lambda: chosen)
+    found = list(photographs.of_tier("rig"))
+    assert len(found) == 4 * len(chosen) == len({p.name for p in found})
+    assert len({p.scene for p in found}) == 1  # two takes of one picture, by four cameras
+    assert {p.camera for p in found} == {"iphone", "blackberry", "sony", "canon"}
+
+
+def test_real_photographs(mirror):
+    found = list(photographs.of_tier("pirm"))
+    assert len({p.name for p in found}) == len(found) == 4 + 3 * 12
+    assert {p.image.shape for p in found if p.name.startswith("HD_res/")} == {(720, 1280, 3)}
+    demo = {
+        c: {p.image.shape for p in found if p.camera == c and p.name.startswith("demo/")}
+        for c in ("blackberry", "sony")
+    }
+    assert demo == {"blackberry": {(780, 1040, 3)}, "sony": {(972, 1296, 3)}}
+    assert len({p.scene for p in found}) == 4 + 12
+    assert all(p.image.dtype == np.uint8 for p in found)
+
+
+def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_DATA", str(tmp_path))
+    with pytest.raises(DpedError, match=f"{tmp_path}: no PHONE/test_data/full_size_test_images"):
+        list(photographs.of_tier("dped"))
+    for phone in ("sony", "iphone"):
+        folder = tmp_path / phone / "test_data" / "full_size_test_images"
+        folder.mkdir(parents=True)
+        readers.Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(folder / "0.jpg")
+    found = list(photographs.of_tier("dped"))
+    assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
+    (folder / "1.jpg").write_bytes(b"damaged")
+    with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: cannot be read"):
+        list(photographs.of_tier("dped"))
+    with pytest.raises(DpedError, match="unknown tier 'own'"):
+        list(photographs.of_tier("own"))
+
+
+def test_patches_of_a_store_keep_their_scene(tmp_path):
+    from dped_lib import patches
+
+    pairs = [
+        patches.Pair(f"{i}", f"scene {i % 2}", *torch.full((2, 100, 100, 3), i, dtype=torch.uint8).numpy())
+        for i in range(4)
+    ]
+    store = patches.write_store(tmp_path / "s", pairs, {"phone": "sony"})
+    found = list(photographs.patches_of(store))
+    assert [(p.name, p.camera, p.scene) for p in found] == [
+        (f"{i}/{c}", c, f"scene {i % 2}") for c in ("canon", "sony") for i in range(4)
+    ]
+    assert all((p.image == int(p.name[0])).all() for p in found)

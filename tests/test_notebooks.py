@@ -1,0 +1,70 @@
+"""The stored notebooks: shaped alike, executed, small, and free of what belongs to one machine."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dped_lib import paths
+
+FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
+
+
+@pytest.fixture(params=FILES, ids=lambda f: f.stem)
+def notebook(request):
+    return request.param, nbformat.read(request.param, as_version=4)
+
+
+def test_the_notebooks_of_this_release_are_there():
+    assert [f.stem for f in FILES] == ["02_color_loss", "03_training", "05_tables"]
+
+
+def test_skeleton(notebook):
+    """Aim, what to do first, parameters, validation, result, discussion."""
+    _, nb = notebook
+    prose = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
+    assert nb.cells[0].cell_type == "markdown" and re.match(r"# 0\d · ", nb.cells[0].source)
+    for word in ("**Aim.**", "**First:**", "## Discussion"):
+        assert word in prose
+    assert nb.cells[1].metadata.get("tags") == ["parameters"]
+    assert sum("parameters" in c.metadata.get("tags", []) for c in nb.cells) == 1
+    assert "reproduce.check_values(" in nb.cells[2].source
+
+
+def test_stored_outputs_are_those_of_a_clean_run(notebook):
+    file, nb = notebook
+    assert file.stat().st_size < 1_000_000
+    counts = [c.execution_count for c in nb.cells if c.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "executed from top to bottom, once"
+    outputs = [o for c in nb.cells if c.cell_type == "code" for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert [o for o in outputs if "image/png" in o.get("data", {})]
+    parameters = nb.cells[1].source
+    assert 'tier = "rig"' in parameters and 'preset = "smoke"' in parameters
+
+
+def test_nothing_of_one_machine(notebook):
+    file, _ = notebook
+    assert not re.search(r"(?<![\w.])/(root|home|work|tmp|usr|Users)/", file.read_text())
+
+
+def test_volatile_cells_say_why(notebook):
+    """Each cell that nbval does not compare carries its reason; none is skipped."""
+    _, nb = notebook
+    for c in nb.cells:
+        if c.cell_type == "code" and "NBVAL" in c.source:
+            assert re.match(r"# NBVAL_IGNORE_OUTPUT: \w.{15,}", c.source), c.source.splitlines()[0]
+        assert not [t for t in c.metadata.get("tags", []) if "nbval" in t]
+
+
+def test_long_code_lives_in_the_library(notebook):
+    _, nb = notebook
+    for c in nb.cells:
+        if c.cell_type == "code":
+            assert "def " not in c.source and len(c.source.splitlines()) <= 40
+
+
+def test_every_notebook_is_in_the_readme():
+    readme = (Path(paths.project_root()) / "README.md").read_text()
+    assert all(f.stem in readme for f in FILES)

@@ -1,0 +1,658 @@
+"""Patch pairs: what is stored is what was read, nothing leaks between splits, and a batch is a function of its number."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dped_lib import patches, readers, rig, sources
+from dped_lib.errors import DpedError
+from dped_lib.patches import SIZE, Batches, Pair, PairStore
+
+CPU = torch.device("cpu")
+# Decoded pixels of the 400 pairs, uint8 in order of their numbers, as the authors' own code read them.
+IPHONE = "b58af9e50cec280daa587d9b428b6bc0ede64df3ce8a34516e4fa74e76b62ac9"
+CANON = "95fb3eee4eb38ebbedba857190df4412e85779d3e367c9fb3e4f749b24d4a6b6"
+
+
+def noise(seed, height=SIZE, width=SIZE):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def pair(number, photograph=None, **more):
+    """A pair whose canon image is the negative of the phone's."""
+    image = noise(number)
+    return Pair(str(number), photograph or str(number), image, 255 - image, **more)
+
+
+def save(file: Path, image=None, **how):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(sum(file.stem.encode())) if image is None else image).save(file, **how)
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """A folder of runs of the test's own."""
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """40 pairs of 10 photographs."""
+    pairs = (pair(i, f"photo {i // 4}") for i in range(40))
+    return patches.write_store(
+        tmp_path_factory.mktemp("store") / "iphone", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
+    )
+
+
+@pytest.fixture(scope="module")
+def pirm(mirror):
+    return patches.open_or_make("pirm", "iphone", "paper")
+
+
+# the store
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(0, 2**32), min_size=1, max_size=12))
+def test_what_is_read_from_the_memory_map_is_what_was_written(tmp_path_factory, seeds):
+    pairs = [Pair(f"{i}", f"{i}", noise(s), noise(s + 1)) for i, s in enumerate(seeds)]
+    made = patches.write_store(tmp_path_factory.mktemp("trip") / "s", iter(pairs), {"report": {}})
+    for opened in (made, PairStore(made.folder)):
+        assert isinstance(opened.phone, np.memmap) and not opened.phone.flags.writeable
+        assert opened.names == [p.name for p in pairs]
+        assert np.array_equal(opened.phone, [p.phone for p in pairs]) and np.array_equal(
+            opened.canon, [p.canon for p in pairs]
+        )
+
+
+def test_a_store_can_be_read_by_numpy_alone(store):
+    for side in ("phone", "canon"):
+        array = np.load(store.folder / f"{side}.npy")
+        assert array.dtype == np.uint8 and array.shape == (40, SIZE, SIZE, 3)
+        assert (store.folder / f"{side}.npy").stat().st_size == array.nbytes + 128
+    assert sorted(os.listdir(store.folder)) == ["canon.npy", "meta.json", "phone.npy"]
+
+
+def test_writing_takes_constant_memory(tmp_path):
+    tracemalloc.start()
+    patches.write_store(tmp_path / "s", (pair(i) for i in range(150)), {})  # 9 MB
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize(
+    "image", [noise(0, 100, 99), noise(0)[..., 0], noise(0).astype(np.float32), noise(0)[..., [0, 1, 2, 0]]]
+)
+def test_a_patch_of_another_kind_is_refused_by_name(tmp_path, image):
+    with pytest.raises(DpedError, match="odd one: a patch must be 100 x 100 RGB uint8"):
+        patches.write_store(tmp_path / "s", [pair(0), Pair("odd one", "x", noise(0), image)], {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_pairs_are_no_store(tmp_path):
+    with pytest.raises(DpedError, match="no pairs"):
+        patches.write_store(tmp_path / "s", [], {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_killed_while_writing_leaves_no_store(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        import numpy as np
+        from dped_lib import patches
+        def pairs():
+            for i in range(3):
+                yield patches.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
+            os.kill(os.getpid(), signal.SIGKILL)
+        patches.write_store(sys.argv[1], pairs(), {})
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "iphone")], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "iphone").exists()
+    with pytest.raises(DpedError, match="not a store"):
+        PairStore(tmp_path / "iphone")
+    assert len(patches.write_store(tmp_path / "iphone", [pair(0)], {})) == 1
+
+
+def test_a_full_disk_is_explained_and_keeps_the_old_store(small_disk):
+    patches.write_store(small_disk / "s", [pair(0)], {})
+    with pytest.raises(DpedError, match="disk is full"):
+        patches.write_store(small_disk / "s", (pair(i) for i in range(40)), {})
+    assert len(PairStore(small_disk / "s")) == 1 and os.listdir(small_disk) == ["s"]
+
+
+def test_writers_of_the_same_store_do_not_disturb_each_other(tmp_path):
+    errors = []
+
+    def write():
+        try:
+            for _ in range(5):
+                patches.write_store(tmp_path / "s", [pair(i) for i in range(4)], {})
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # A reader that comes at the instant of exchange may see none; a writer must not, nor may anything be left over.
+    assert not [e for e in errors if not isinstance(e, DpedError)]
+    assert len(PairStore(tmp_path / "s")) == 4 and os.listdir(tmp_path) == ["s"]
+
+
+DAMAGE = {
+    "no meta": lambda f: (f / "meta.json").unlink(),
+    "half meta": lambda f: (f / "meta.json").write_text((f / "meta.json").read_text()[:40]),
+    "old meta": lambda f: (f / "meta.json").write_text('{"names": []}'),
+    "no array": lambda f: (f / "canon.npy").unlink(),
+    "half array": lambda f: os.truncate(f / "phone.npy", 50_000),
+    "no header": lambda f: (f / "phone.npy").write_bytes(b"?" * 128),
+    "fewer": lambda f: np.save(f / "canon.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, damage):
+    monkeypatch.setattr(patches, "read_rig", lambda phone, report: (pair(i) for i in range(3)))
+    folder = patches.open_or_make("rig", "sony").folder
+    damage(folder)
+    with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
+        PairStore(folder)
+    assert len(patches.open_or_make("rig", "sony")) == 3
+
+
+def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
+    made = Counter()
+
+    def read(phone, report):
+        made[phone] += 1
+        yield pair(0)
+
+    monkeypatch.setattr(patches, "read_rig", read)
+    for _ in range(3):
+        patches.open_or_make("rig", "sony")
+    assert made == {"sony": 1}
+    monkeypatch.setattr(patches, "_FORMAT", patches._FORMAT + 1)
+    patches.open_or_make("rig", "sony")
+    patches.open_or_make("rig", "iphone")
+    assert made == {"sony": 2, "iphone": 1}
+
+
+def test_wrong_requests_are_refused(store, runs):
+    with pytest.raises(DpedError, match="'pirm' has no sony photographs"):
+        patches.open_or_make("pirm", "sony")
+    with pytest.raises(DpedError, match="unknown on_bad 'Skip'.*Did you mean 'skip'"):
+        patches.open_or_make("rig", "sony", on_bad="Skip")
+    with pytest.raises(DpedError, match="unknown split 'tests'.*Did you mean 'test'"):
+        store.index("tests")
+
+
+# splits
+
+
+names = st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=60, unique=True)
+
+
+@given(names, st.randoms())
+def test_every_photograph_has_one_split_and_every_split_a_photograph(photographs, random):
+    table = patches.split_photographs(photographs)
+    assert table.keys() == set(photographs)
+    counts = Counter(table.values())
+    assert set(counts) == set(patches.SPLITS)
+    for held in ("val", "test"):
+        assert abs(counts[held] - 0.15 * len(photographs)) <= 1
+    again = photographs * 2
+    random.shuffle(again)
+    assert patches.split_photographs(again) == table
+
+
+@settings(max_examples=50)
+@given(names, st.text(min_size=9, max_size=12))
+def test_a_photograph_added_later_moves_at_most_three_others(photographs, new):
+    before, after = patches.split_photographs(photographs), patches.split_photographs([*photographs, new])
+    assert sum(before[p] != after[p] for p in photographs) <= 3
+
+
+def test_every_split_has_photographs_of_every_kind(tmp_path):
+    kinds = {f"{kind} {i}": kind for kind, count in (("photo", 3), ("leaves", 17), ("", 4)) for i in range(count)}
+    pairs = [pair(i, photograph, kind=kind) for i, (photograph, kind) in enumerate(kinds.items())]
+    found = patches.write_store(tmp_path / "s", pairs, {})
+    for split in patches.SPLITS:
+        assert {kinds[p] for p in found.photographs[found.index(split)]} == {"photo", "leaves", ""}
+
+
+def test_the_split_is_the_same_in_every_process():
+    # Written down once: a store made on another machine, or last year, held out the same photographs.
+    found = patches.split_photographs(f"photo {i}" for i in range(12))
+    assert {k for k, v in found.items() if v == "test"} == {"photo 3", "photo 7"}
+    assert {k for k, v in found.items() if v == "val"} == {"photo 10", "photo 11"}
+
+
+def test_indices_of_the_splits_are_a_partition_by_photograph(store):
+    parts = {s: store.index(s) for s in patches.SPLITS}
+    assert sorted(np.concatenate(list(parts.values()))) == list(store.index("all")) == list(range(40))
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not set(store.photographs[parts[a]]) & set(store.photographs[parts[b]])
+    assert store.counts() == {
+        s: {"pairs": len(i), "photographs": len(set(store.photographs[i]))} for s, i in parts.items()
+    }
+
+
+@given(st.integers(0, 50))
+def test_some_indices_are_distinct_ordered_and_spread(store, most):
+    index, some = store.index("train"), store.some("train", most)
+    assert len(some) == (min(most, len(index)) if most else len(index))
+    assert set(some) <= set(index) and (np.diff(some) > 0).all()
+    if most > 1:
+        assert some[0] == index[0] and some[-1] == index[-1]
+
+
+# tier pirm
+
+
+def test_the_400_real_pairs_are_read_bit_for_bit(pirm):
+    assert pirm.names == [str(i) for i in range(400)]
+    assert hashlib.sha256(pirm.phone.tobytes()).hexdigest() == IPHONE
+    assert hashlib.sha256(pirm.canon.tobytes()).hexdigest() == CANON
+    assert pirm.meta["report"] == {"read": 400}
+
+
+def test_identical_real_pairs_lie_in_one_split(pirm):
+    white = [103, 177, 221, 308]
+    assert (pirm.canon[white] == 255).all() and (pirm.phone[white] == 255).all()
+    assert sum(all(i in pirm.index(s) for i in white) for s in patches.SPLITS) == 1
+    seen = {}
+    for split in patches.SPLITS:
+        assert len(pirm.index(split)) >= 40
+        for i in pirm.index(split):
+            for image in (pirm.phone[i], pirm.canon[i]):
+                assert seen.setdefault(image.tobytes(), split) == split
+
+
+def test_other_files_in_the_cache_do_not_become_pairs(mirror, pirm, runs):
+    # A fetch that was killed leaves a file of this kind.
+    stray = sources.fetch("aiff22/ai-challenge/dped/patches/iphone/7.jpg").parent / "tmpqx3"
+    stray.write_bytes(b"half")
+    try:
+        assert len(patches.open_or_make("pirm", "iphone")) == 400
+    finally:
+        stray.unlink()
+
+
+# tier rig
+
+
+@pytest.fixture
+def blank_rig(monkeypatch):
+    """The rig with cameras that take no time."""
+    monkeypatch.setattr(rig, "shoot", lambda name, cameras: {c: c for c in cameras})
+    monkeypatch.setattr(rig, "aligned_pair", lambda phone, canon: (np.zeros((400, 540, 3), np.uint8),) * 2)
+
+
+def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
+    found = patches.open_or_make("rig", "blackberry")
+    assert len(found) == 20 * len(rig.scenes())
+    for split in patches.SPLITS:
+        assert {p.split(":")[0] for p in found.photographs[found.index(split)]} == {"photo", "leaves"}
+    splits = {}
+    for scene in rig.scenes():
+        own = {s for s in patches.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
+        assert splits.setdefault(scene.photograph, own) == own and len(own) == 1
+
+
+def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
+    scene = rig.scenes()[0]
+    monkeypatch.setattr(rig, "scenes", lambda: (scene,))
+    frames = rig.shoot(scene.name, cameras=("sony", "canon"))
+    phone, canon = rig.aligned_pair(frames["sony"], frames["canon"])
+    read = {p.name: p for p in readers.read_rig("sony", Counter())}
+    corners = patches.windows(*phone.shape[:2])
+    assert read.keys() == {f"{scene.name}/{y}-{x}" for y, x in corners}
+    for y, x in corners:
+        found = read[f"{scene.name}/{y}-{x}"]
+        assert np.array_equal(found.phone, phone[y : y + SIZE, x : x + SIZE])
+        assert np.array_equal(found.canon, canon[y : y + SIZE, x : x + SIZE])
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 250), st.integers(1, 250), st.integers(1, 60))
+def test_windows_tile_the_middle_of_the_image(height, width, size):
+    corners = patches.windows(height, width, size)
+    assert len(corners) == (height // size) * (width // size)
+    covered = np.zeros((height, width), int)
+    for y, x in corners:
+        assert covered[y : y + size, x : x + size].shape == (size, size)
+        covered[y : y + size, x : x + size] += 1
+    assert covered.max() <= 1
+    if corners:
+        rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+        assert 0 <= (height - 1 - rows[-1]) - rows[0] <= 1 and 0 <= (width - 1 - columns[-1]) - columns[0] <= 1
+
+
+# folders of files
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Twelve JPEG pairs, 0.jpg to 11.jpg."""
+    phone, canon = tmp_path / "set" / "phone", tmp_path / "set" / "canon"
+    for i, folder in product(range(12), (phone, canon)):
+        save(folder / f"{i}.jpg", noise(i + (folder == canon) * 100), quality=90)
+    return phone, canon
+
+
+def test_pairs_are_read_in_natural_order(folders):
+    read = list(patches.read_folders(*folders))
+    assert [p.name for p in read] == [str(i) for i in range(12)]
+    for p in read:
+        for image, folder in zip((p.phone, p.canon), folders, strict=True):
+            assert np.array_equal(image, np.asarray(Image.open(folder / f"{p.name}.jpg")))
+
+
+def test_the_order_does_not_depend_on_the_process(tmp_path):
+    for name, side in product(("1", "01", "001", "²", "a1", "a01"), ("phone", "canon")):
+        save(tmp_path / side / f"{name}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+    code = (
+        "import sys; from pathlib import Path; from dped_lib import readers;"
+        "print([p.name for p in readers.read_folders(Path(sys.argv[1], 'phone'), Path(sys.argv[1], 'canon'))])"
+    )
+    orders = set()
+    for seed in "123":
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "DPED_HEADLESS": "1", "PYTHONUTF8": "1"}
+        orders.add(
+            subprocess.run(
+                [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, check=True
+            ).stdout
+        )
+    assert len(orders) == 1
+
+
+def jpeg() -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(noise(5)).save(data, "JPEG", quality=90)
+    return data.getvalue()
+
+
+BAD = {
+    "missing partner": lambda f: f.unlink(),
+    "truncated": lambda f: f.write_bytes(f.read_bytes()[:2000]),
+    "empty": lambda f: f.write_bytes(b""),
+    "text": lambda f: f.write_text("not an image"),
+    "small": lambda f: save(f, noise(0, 99, 100)),
+    "large": lambda f: save(f, noise(0, 200, 100)),
+    "gray": lambda f: save(f, noise(0)[..., 0]),
+    "RGBA": lambda f: Image.fromarray(noise(0)).convert("RGBA").save(f, "PNG"),
+    "CMYK": lambda f: Image.fromarray(noise(0)).convert("CMYK").save(f),
+    "palette": lambda f: Image.fromarray(noise(0)).convert("P").save(f, "PNG"),
+    "bomb": lambda f: f.write_bytes(
+        b"BM" + bytes(8) + b"\x36\0\0\0\x28\0\0\0" + b"\xff\xff\0\0" * 2 + b"\1\0\x18\0" + bytes(24)
+    ),
+}
+REASON = {"missing partner": "missing partner", "small": "wrong size", "large": "wrong size"}
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["phone", "canon"])
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_is_an_error_that_names_it_or_a_counted_skip(folders, kind, side):
+    bad = folders[side] / "10.jpg"
+    BAD[kind](bad)
+    with pytest.raises(DpedError) as error:
+        list(patches.read_folders(*folders))
+    assert str(error.value).startswith(f"{bad}: ") and "on_bad='skip'" in str(error.value)
+    report = Counter()
+    read = list(patches.read_folders(*folders, on_bad="skip", report=report))
+    assert [p.name for p in read] == [str(i) for i in range(12) if i != 10]
+    assert report == {"read": 11, REASON.get(kind, "unreadable"): 1}
+
+
+@given(st.data())
+def test_damaged_bytes_are_refused_or_read_but_never_crash(tmp_path_factory, data):
+    content = bytearray(jpeg())
+    content = content[: data.draw(st.integers(0, len(content)))]
+    for at, byte in data.draw(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4)):
+        if at < len(content):
+            content[at] = byte
+    file = tmp_path_factory.getbasetemp() / "damaged.jpg"
+    file.write_bytes(content)
+    try:
+        image = patches.read_image(file)
+    except DpedError as error:
+        assert str(error).startswith(str(file))
+    else:
+        assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+
+
+def test_hidden_files_and_folders_are_not_pairs(folders):
+    (folders[0] / ".DS_Store").write_bytes(b"x")
+    (folders[1] / "thumbnails").mkdir()
+    assert len(list(patches.read_folders(*folders))) == 12
+
+
+def test_missing_folders_and_files_are_named(tmp_path, folders):
+    with pytest.raises(DpedError, match=f"{tmp_path}/nowhere: no such folder"):
+        list(patches.read_folders(tmp_path / "nowhere", folders[1]))
+    with pytest.raises(DpedError, match=f"{tmp_path}/no.jpg: not found"):
+        patches.read_image(tmp_path / "no.jpg")
+
+
+# tier dped
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """The official layout with 110 training and 3 test pairs of the Sony; DPED_DATA names the folder above it."""
+    root = tmp_path / "data" / "dped"
+    for folder, count in (("training_data", 110), ("test_data/patches", 3)):
+        for i, side in product(range(count), ("sony", "canon")):
+            save(
+                root / "sony" / folder / side / f"{i}.jpg",
+                np.full((SIZE, SIZE, 3), i + (side == "canon"), np.uint8),
+                quality=95,
+            )
+    monkeypatch.setenv("DPED_DATA", str(root.parent))
+    return root
+
+
+def test_the_official_layout(official, runs):
+    found = patches.open_or_make("dped", "sony")
+    assert found.meta["report"] == {"read": 113}
+    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
+    # The last ones by number, not by letter.
+    assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
+    for i, name in enumerate(found.names):
+        number = int(name.split("/")[1])
+        assert (found.phone[i] == number).all() and (found.canon[i] == number + 1).all()
+
+
+def test_the_folder_itself_and_a_folder_called_phone_are_understood(official, runs, monkeypatch):
+    monkeypatch.setenv("DPED_DATA", str(official))
+    for part in ("training_data", "test_data/patches"):
+        (official / "sony" / part / "sony").rename(official / "sony" / part / "phone")
+    assert len(patches.open_or_make("dped", "sony")) == 113
+
+
+@pytest.mark.parametrize("count", [3, 10, 49])
+def test_every_split_of_a_small_set_has_pairs(official, runs, count):
+    for side in ("sony", "canon"):
+        for i in range(count, 110):
+            (official / "sony" / "training_data" / side / f"{i}.jpg").unlink()
+    assert all(v["pairs"] for v in patches.open_or_make("dped", "sony").counts().values())
+
+
+def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
+    for i in range(20):
+        (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
+    with pytest.raises(DpedError, match="training_data/sony/0.jpg: cannot be read"):
+        patches.open_or_make("dped", "sony")
+    assert not patches.folder_of("dped", "smoke", "sony").exists()
+    found = patches.open_or_make("dped", "sony", on_bad="skip")
+    assert found.meta["report"] == {"read": 93, "unreadable": 20}
+    assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
+    # Whoever asks next, a notebook for instance, gets the same pairs and the same report.
+    assert patches.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
+
+
+def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
+    assert len(patches.open_or_make("dped", "sony")) == 113
+    monkeypatch.delenv("DPED_DATA")
+    assert len(patches.open_or_make("dped", "sony")) == 113
+    other = tmp_path / "other"
+    for part, side, i in product(("training_data", "test_data/patches"), ("sony", "canon"), range(2)):
+        save(other / "sony" / part / side / f"{i}.jpg", noise(i))
+    monkeypatch.setenv("DPED_DATA", str(other))
+    assert len(patches.open_or_make("dped", "sony")) == 4
+
+
+def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
+    monkeypatch.delenv("DPED_DATA", raising=False)
+    with pytest.raises(DpedError, match="set DPED_DATA to the folder.*tiers 'rig' and 'pirm' need none"):
+        patches.open_or_make("dped", "sony")
+    monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
+    with pytest.raises(DpedError, match=f"{tmp_path}/typo/sony/training_data/sony: no such folder"):
+        patches.open_or_make("dped", "sony")
+
+
+# augmentation
+
+
+SQUARE = torch.arange(27.0).reshape(3, 3, 3)
+
+
+def turned(image: torch.Tensor, code: int) -> torch.Tensor:
+    return patches.dihedral(image[None], torch.tensor([code]))[0]
+
+
+def test_the_codes_are_the_eight_symmetries_of_the_square():
+    expected = {
+        np.rot90(a, k, (1, 2)).tobytes() for a in (SQUARE.numpy(), SQUARE.numpy()[:, :, ::-1]) for k in range(4)
+    }
+    images = [turned(SQUARE, code) for code in range(8)]
+    assert {np.ascontiguousarray(i).tobytes() for i in images} == expected and len(expected) == 8
+    assert torch.equal(images[0], SQUARE)
+    assert torch.equal(images[1], torch.rot90(SQUARE, 1, (1, 2))) and torch.equal(images[4], SQUARE.flip(2))
+
+
+def test_the_codes_are_a_group():
+    images = {turned(SQUARE, code).numpy().tobytes(): code for code in range(8)}
+    table = [[images[turned(turned(SQUARE, a), b).contiguous().numpy().tobytes()] for b in range(8)] for a in range(8)]
+    for row in table:
+        assert sorted(row) == list(range(8))  # closed, and each has an inverse
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=10))
+def test_each_image_of_a_batch_has_its_own_code(codes):
+    images = torch.rand(len(codes), 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    found = patches.dihedral(images, torch.tensor(codes))
+    assert torch.equal(images, before)
+    for image, code, out in zip(images, codes, found, strict=True):
+        assert torch.equal(out, turned(image, code))
+
+
+# batches
+
+
+def batches(store, split="train", seed=0, augment=False):
+    return Batches(store, split, CPU, seed, augment)
+
+
+def test_to_float_is_exact():
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(2, 1, 1, 3)
+    found = patches.to_float(values)
+    assert found.shape == (2, 3, 16, 16) and found.dtype == torch.float32 and found.is_contiguous()
+    assert torch.equal(found[1, 2].flatten(), torch.arange(256) / 255)
+    assert torch.equal((found * 255).round().byte()[0, 0], values[0, :, :, 0])
+
+
+@pytest.mark.parametrize("split", patches.SPLITS)
+def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
+    drawn, own = set(), {store.phone[i].tobytes() for i in store.index(split)}
+    for iteration in range(40):
+        phone, canon = batches(store, split).draw(iteration, 8)
+        assert phone.shape == canon.shape == (8, 3, SIZE, SIZE) and phone.dtype == torch.float32
+        assert 0 <= phone.min() and phone.max() <= 1
+        assert torch.allclose(phone + canon, torch.ones(1))  # the negative of each, so its partner
+        drawn |= {i.tobytes() for i in (phone * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()}
+    assert drawn == own
+
+
+def test_augmentation_turns_both_images_of_a_pair_alike(store):
+    plain, turning = batches(store), batches(store, augment=True)
+    used = set()
+    for iteration in range(6):
+        (phone, _), (turned_phone, turned_canon) = plain.draw(iteration, 8), turning.draw(iteration, 8)
+        assert torch.allclose(turned_phone + turned_canon, torch.ones(1))
+        for image, out in zip(phone, turned_phone, strict=True):
+            codes = [c for c in range(8) if torch.equal(turned(image, c), out)]
+            assert len(codes) == 1
+            used.update(codes)
+    assert used == set(range(8))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**31), st.integers(0, 20_000), st.sampled_from(("generator", "discriminator")), st.booleans())
+def test_a_batch_depends_on_seed_stream_and_iteration_alone(store, seed, iteration, stream, augment):
+    one, other = batches(store, seed=seed, augment=augment), batches(store, seed=seed, augment=augment)
+    for before in (3, 1, 4):
+        other.draw(before, 2, "generator")
+    torch.manual_seed(iteration), np.random.seed(1)
+    wanted, found = one.draw(iteration, 6, stream), other.draw(iteration, 6, stream)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_seed_stream_and_iteration_each_make_another_batch(store):
+    draws = [
+        batches(store, seed=seed).draw(iteration, 16, stream)[0].numpy().tobytes()
+        for seed, iteration, stream in product((0, 1), (0, 1), ("generator", "discriminator"))
+    ]
+    assert len(set(draws)) == 8
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    small = patches.write_store(tmp_path / "s", [pair(0, "a"), pair(1, "b")], {})
+    with pytest.raises(DpedError, match="no pairs in split 'val'"):
+        batches(small, "val")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
+def test_the_full_dataset_is_not_read_into_memory(tmp_path):
+    count = 97_000
+    folder = patches.write_store(tmp_path / "s", [pair(0)], {}).folder
+    for side in ("phone", "canon"):
+        with open(folder / f"{side}.npy", "r+b") as file:
+            patches._write_header(file, count)
+            file.truncate(128 + count * SIZE * SIZE * 3)  # a hole: takes no space
+    splits = ["train"] * 95_000 + ["val"] * 1_000 + ["test"] * 1_000
+    names = [f"train/{i}" for i in range(count)]
+    (folder / "meta.json").write_text(json.dumps({"names": names, "photographs": names, "splits": splits}))
+
+    def own_memory() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    before = own_memory()
+    full = PairStore(folder)
+    drawing = batches(full)
+    for iteration in range(3):
+        drawing.draw(iteration, 10)
+    assert len(drawing) == 95_000
+    assert own_memory() - before < 200e6  # of 5.8 GB

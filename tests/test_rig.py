@@ -1,0 +1,349 @@
+"""The simulated rig: geometry is exact, cameras rank as Table 1 says, and the same call gives the same bytes."""
+
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dped_lib import paper, rig
+from dped_lib import scenes as scenes_module
+from dped_lib.errors import DpedError
+
+PHONES = paper.PHONES
+SAMPLE = ("astronaut-a", "motorcycle-b", "foliage-1", "wall-3", "town-2")
+
+
+@lru_cache(maxsize=8)
+def shot(name, seed=0, scale=0.3):
+    return rig.shoot(name, seed, scale)
+
+
+def gray(image):
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+
+def ncc(a, b):
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def tiles(image, side=100):
+    """Non-overlapping square tiles of an aligned image, as the paper cuts its patches."""
+    height, width = image.shape[:2]
+    return [
+        image[y : y + side, x : x + side]
+        for y in range(0, height - side + 1, side)
+        for x in range(0, width - side + 1, side)
+    ]
+
+
+# scenes
+
+
+def test_scenes_are_unique_and_of_both_kinds():
+    all_scenes = rig.scenes()
+    assert all_scenes == rig.scenes()
+    assert len({s.name for s in all_scenes}) == len(all_scenes)
+    assert Counter(s.kind for s in all_scenes) == {"photo": 16, "leaves": 24}
+
+
+def test_only_takes_of_one_photograph_share_its_id():
+    takes = Counter(s.photograph for s in rig.scenes())
+    for scene in rig.scenes():
+        if scene.kind == "photo":
+            assert takes[scene.photograph] == 2 and scene.name[:-2] == scene.photograph
+        else:
+            assert takes[scene.photograph] == 1
+    photos = {s.name: cv2.resize(scenes_module.radiance(s.name), (64, 48)) for s in rig.scenes() if s.kind == "photo"}
+    for name, light in photos.items():
+        if name.endswith("-b"):
+            assert not np.allclose(light, photos[name[:-1] + "a"], atol=0.02), "two takes must differ"
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_radiance_is_linear_light(name):
+    light = scenes_module.radiance(name)
+    assert light.dtype == np.float32 and light.ndim == 3 and light.shape[2] == 3 and min(light.shape[:2]) >= 700
+    assert light.min() >= 0 and np.isfinite(light).all() and 0.03 < light.mean() < 1.2
+    assert not light.flags.writeable
+
+
+def test_leaves_have_the_spectrum_of_natural_pictures():
+    """Field 1987: the amplitude of natural pictures falls as about 1/f."""
+    for name in ("foliage-1", "wall-3", "coast-1"):
+        light = np.log(scenes_module.radiance(name)[-512:, :512].mean(2) + 0.02)
+        window = np.hanning(512)[:, None] * np.hanning(512)[None, :]
+        power = np.abs(np.fft.fftshift(np.fft.fft2((light - light.mean()) * window))) ** 2
+        y, x = np.mgrid[-256:256, -256:256]
+        ring = np.hypot(x, y).astype(int)
+        mean = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel())
+        f = np.arange(4, 128)
+        slope = np.polyfit(np.log(f), np.log(mean[f]), 1)[0] / 2
+        assert -1.8 < slope < -0.7, (name, slope)
+
+
+# frames
+
+
+def test_sizes_are_table_1():
+    for scale in (0.1, 0.3):
+        for camera, frame in shot("pebbles-1", scale=scale).items():
+            spec = paper.CAMERAS[camera]
+            assert frame.image.shape == (round(spec.height * scale), round(spec.width * scale), 3)
+            assert frame.image.dtype == np.uint8
+            assert (frame.camera, frame.scene) == (camera, "pebbles-1")
+
+
+def test_image_is_what_its_jpeg_holds():
+    for frame in shot("foliage-1").values():
+        decoded = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        np.testing.assert_array_equal(decoded, frame.image)
+
+
+def test_same_bytes_in_another_process_with_other_threads():
+    code = (
+        "import cv2, hashlib; cv2.setNumThreads(1); from dped_lib import rig; "
+        "print(hashlib.sha256(b''.join(f.jpeg for f in rig.shoot('coffee-a', 3, 0.1).values())).hexdigest())"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    here = hashlib.sha256(b"".join(f.jpeg for f in rig.shoot("coffee-a", 3, 0.1).values())).hexdigest()
+    assert here == there
+
+
+def test_seed_changes_frame_and_pose():
+    a, b = rig.shoot("coffee-a", 0, 0.1), rig.shoot("coffee-a", 1, 0.1)
+    for camera in a:
+        assert a[camera].jpeg != b[camera].jpeg
+        assert not np.allclose(a[camera].geometry.homography, b[camera].geometry.homography)
+
+
+# geometry
+
+unit = st.floats(-0.02, 1.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=20), st.sampled_from([*PHONES, "canon"]))
+def test_frame_to_scene_and_back(points, camera):
+    frame = shot("pebbles-1", scale=0.3)[camera]
+    xy = np.array(points) * frame.image.shape[1::-1]
+    back = frame.geometry.to_frame(frame.geometry.to_scene(xy))
+    np.testing.assert_allclose(back, xy, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(st.floats(-0.6, 0.6), st.floats(-0.45, 0.45)), st.sampled_from([*PHONES, "canon"]))
+def test_scene_to_frame_and_back(point, camera):
+    geometry = shot("pebbles-1", scale=0.3)[camera].geometry
+    np.testing.assert_allclose(geometry.to_scene(geometry.to_frame([point])), [point], atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9)), st.sampled_from(PHONES))
+def test_map_points_inverts_itself(point, phone):
+    frames = shot("pebbles-1", scale=0.3)
+    xy = np.array([point]) * frames[phone].image.shape[1::-1]
+    there = rig.map_points(frames[phone], frames["canon"], xy)
+    np.testing.assert_allclose(rig.map_points(frames["canon"], frames[phone], there), xy, atol=1e-3)
+
+
+def test_homography_is_map_points_without_lenses():
+    frames = shot("pebbles-1", scale=0.3)
+    ideal = {c: replace(f, geometry=replace(f.geometry, k1=0.0, k2=0.0)) for c, f in frames.items()}
+    xy = np.random.default_rng(0).uniform(50, 400, (50, 2))
+    for phone in PHONES:
+        h = rig.homography(frames[phone], frames["canon"])
+        assert h[2, 2] == 1
+        expected = cv2.perspectiveTransform(xy[None], h)[0]
+        np.testing.assert_allclose(rig.map_points(ideal[phone], ideal["canon"], xy), expected, atol=1e-6)
+        inverse = rig.homography(frames["canon"], frames[phone])
+        product = h @ inverse
+        np.testing.assert_allclose(product / product[2, 2], np.eye(3), atol=1e-6)
+
+
+def test_geometry_agrees_with_the_pictures():
+    """Warping the phone by map_points onto the DSLR leaves less than a fifth of a pixel, at the corners too."""
+    frames = shot("foliage-1")
+    canon = frames["canon"]
+    height, width = canon.image.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).reshape(-1, 2)
+    for phone in PHONES:
+        there = rig.map_points(canon, frames[phone], grid).astype(np.float32).reshape(height, width, 2)
+        warped = cv2.remap(gray(frames[phone].image), there, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        window = cv2.createHanningWindow((256, 256), cv2.CV_32F)
+        for y, x in ((60, 60), (60, width - 316), (height - 316, 60), (height // 2 - 128, width // 2 - 128)):
+            a, b = (cv2.GaussianBlur(i[y : y + 256, x : x + 256], (0, 0), 2) for i in (warped, gray(canon.image)))
+            shift, _ = cv2.phaseCorrelate(a, b, window)
+            assert np.hypot(*shift) < 0.2, (phone, y, x, shift)
+
+
+# aligned pairs
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_aligned_patches_correlate_and_shuffled_ones_do_not(name):
+    frames = shot(name)
+    for phone in PHONES:
+        a, b = rig.aligned_pair(frames[phone], frames["canon"])
+        assert a.shape == b.shape == (400, 540, 3) and a.dtype == b.dtype == np.uint8
+        pairs = [p for p in zip(tiles(gray(a)), tiles(gray(b)), strict=True) if p[1].std() > 15]
+        assert np.mean([ncc(p, q) for p, q in pairs]) > 0.9
+        shuffled = [ncc(p, q) for (p, _), (_, q) in zip(pairs, pairs[1:] + pairs[:1], strict=True)]
+        assert np.mean(shuffled) < 0.4
+
+
+def test_aligned_pair_is_the_largest_rectangle_of_its_aspect():
+    frames = shot("pebbles-1")
+    canon = frames["canon"]
+    height, width = canon.image.shape[:2]
+    for phone in PHONES:
+        x, y, step = rig._common_rectangle(frames[phone], canon, (400, 540))
+        left, top, right, bottom = x - step / 2, y - step / 2, x + 539.5 * step, y + 399.5 * step
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        there = cv2.perspectiveTransform(corners[None], rig.homography(canon, frames[phone]))[0]
+        limits = np.array(frames[phone].image.shape[1::-1]) - 1
+        margins = np.concatenate([corners, [width - 1, height - 1] - corners]), np.concatenate([there, limits - there])
+        assert min(m.min() for m in margins) > -1e-3, "nothing outside either frame"
+        assert sum((m < 1e-3).any(1).sum() for m in margins) >= 2, "it cannot grow"
+        assert step > 1, "the default size is below the DSLR's own resolution"
+
+
+def test_what_remains_is_a_small_shift_that_varies():
+    """Section 3.1: a non-constant shift remains after alignment; here at most 3 pixels of 400 x 540."""
+    frames = shot("pebbles-1")
+    canon = frames["canon"]
+    for phone in PHONES:
+        x, y, step = rig._common_rectangle(frames[phone], canon, (400, 540))
+        grid = np.stack(np.meshgrid(np.linspace(0, 539, 28), np.linspace(0, 399, 21)), -1).reshape(-1, 2) * step + [
+            x,
+            y,
+        ]
+        ideal = cv2.perspectiveTransform(grid[None], rig.homography(canon, frames[phone]))[0]
+        shown = rig.map_points(frames[phone], canon, ideal)
+        shift = (shown - grid) / step
+        length = np.linalg.norm(shift, axis=1)
+        assert 0.2 < length.mean() < 1.5 and 0.5 < length.max() < 3.0
+        assert shift.std(0).min() > 0.1
+
+
+def test_resampling_keeps_position_and_averages():
+    ramp = np.repeat(np.arange(240, dtype=np.uint8)[None, :, None], 90, 0).repeat(3, 2)
+    out = rig._resample(ramp, np.array([[3, 0, 1.0], [0, 3, 1.0], [0, 0, 1]]), (30, 80))
+    np.testing.assert_allclose(out[15, 1:-1, 0], 3 * np.arange(1, 79) + 1, atol=1)
+    checks = (np.indices((90, 240)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    assert np.abs(rig._resample(checks, np.diag([3.0, 3.0, 1]), (30, 80))[2:-2, 2:-2].astype(int) - 128).max() < 50
+
+
+# cameras
+
+
+@pytest.mark.parametrize("camera", [*PHONES, "canon"])
+def test_noise_grows_with_light(camera):
+    model = rig.CAMERAS[camera]
+    rng = np.random.default_rng(5)
+    levels = np.array([0.02, 0.1, 0.4, 0.9])
+    variance = [rig._noise(np.full((240, 320, 3), level, np.float32), model, rng).var() for level in levels]
+    assert np.all(np.diff(variance) > 0)
+    np.testing.assert_allclose(
+        variance / variance[2], (levels + 0.18 * model.read_noise**2) / (0.4 + 0.18 * model.read_noise**2), rtol=0.1
+    )
+
+
+def test_cameras_rank_as_table_1():
+    """Noise on a flat grey wall falls, and detail and colour rise, from the iPhone to the DSLR."""
+    order = ("iphone", "blackberry", "sony", "canon")
+    noise = []
+    for camera in order:
+        spec = paper.CAMERAS[camera]
+        flat = np.full((round(spec.height * 0.3), round(spec.width * 0.3), 3), 0.2, np.float32)
+        image = rig._develop(flat, rig.CAMERAS[camera], 1.0, np.ones(3), np.random.default_rng(1))
+        noise.append(cv2.resize(image, (540, 400), interpolation=cv2.INTER_AREA).astype(float).std((0, 1)).mean())
+    assert noise[0] > noise[1] > noise[2] > noise[3]
+    assert noise[0] > 2 and noise[3] < 1
+    detail, chroma, error = [], [], []
+    frames = [shot(name) for name in ("astronaut-a", "foliage-1", "motorcycle-b")]
+    for camera in order:
+        aligned = [rig.aligned_pair(f[camera], f["canon"]) for f in frames]
+        smooth = [cv2.GaussianBlur(gray(a), (0, 0), 0.7) for a, _ in aligned]
+        detail.append(np.mean([cv2.Laplacian(s / s.std(), cv2.CV_32F).std() for s in smooth]))
+        chroma.append(np.mean([np.ptp(a.astype(float), axis=2).mean() for a, _ in aligned]))
+        error.append(np.mean([cv2.PSNR(a, b) for a, b in aligned]))
+    assert detail[0] < min(detail[1:]) and chroma[0] < chroma[1] < chroma[2] < chroma[3]
+    assert error[0] < error[1] < error[2] < error[3]
+    assert 14 < error[0] < 22
+
+
+def test_a_phone_differs_from_the_dslr_in_the_same_way_everywhere():
+    """There is a mapping to learn: one affine colour transform, fitted on other scenes, brings the phone closer."""
+    rows = {
+        name: [c.reshape(-1, 3)[::97] / 255.0 for c in rig.aligned_pair(shot(name)["iphone"], shot(name)["canon"])]
+        for name in SAMPLE
+    }
+    for held_out in SAMPLE:
+        x = np.concatenate([rows[n][0] for n in SAMPLE if n != held_out])
+        y = np.concatenate([rows[n][1] for n in SAMPLE if n != held_out])
+        affine = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
+        a, b = rows[held_out]
+        after = ((np.column_stack([a, np.ones(len(a))]) @ affine - b) ** 2).mean()
+        assert after < 0.95 * ((a - b) ** 2).mean(), held_out
+
+
+# errors
+
+
+def test_unknown_scene_lists_the_known_ones():
+    with pytest.raises(DpedError, match="astronaut-a.*foliage-1"):
+        rig.shoot("nowhere")
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1.5])
+def test_scale_out_of_range(scale):
+    with pytest.raises(DpedError, match="scale"):
+        rig.shoot("coffee-a", scale=scale)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_seed_out_of_range(seed):
+    with pytest.raises(DpedError, match="seed"):
+        rig.shoot("coffee-a", seed=seed, scale=0.1)
+
+
+def test_frames_of_different_scenes_do_not_mix():
+    a, b = shot("pebbles-1", scale=0.1)["iphone"], shot("foliage-1", scale=0.1)["canon"]
+    for call in (lambda: rig.map_points(a, b, [[0, 0]]), lambda: rig.homography(a, b), lambda: rig.aligned_pair(a, b)):
+        with pytest.raises(DpedError, match="different scenes: (pebbles-1 and foliage-1|foliage-1 and pebbles-1)"):
+            call()
+
+
+def test_points_of_the_wrong_shape():
+    with pytest.raises(DpedError, match="N x 2"):
+        shot("pebbles-1", scale=0.1)["iphone"].geometry.to_scene([1, 2, 3])
+
+
+def test_nothing_in_common():
+    frames = shot("pebbles-1", scale=0.1)
+    away = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]]) @ frames["iphone"].geometry.homography
+    phone = replace(frames["iphone"], geometry=replace(frames["iphone"].geometry, homography=away))
+    with pytest.raises(DpedError, match="nothing in common"):
+        rig.aligned_pair(phone, frames["canon"])
+
+
+def test_missing_package_is_named(monkeypatch):
+    scenes_module.radiance.cache_clear()
+    monkeypatch.setattr(scenes_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DpedError, match="scikit-learn"):
+        scenes_module.radiance("china-a")
+
+
+def test_missing_photograph_is_named(monkeypatch):
+    scenes_module.radiance.cache_clear()
+    monkeypatch.setattr(scenes_module.Path, "exists", lambda self: False)
+    with pytest.raises(DpedError, match="flower.jpg"):
+        scenes_module.radiance("flower-a")

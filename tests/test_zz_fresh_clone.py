@@ -1,0 +1,128 @@
+"""What a stranger does: clone, one command, look. What is committed is tested, not the working tree. Takes minutes; runs last."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dped_lib import paper, paths
+from dped_lib.losses import TABLE3
+
+#: The issue's bound for the main job, installation included, on two cores.
+MINUTES = 15
+
+
+def clean_environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment of a new user: nothing of this project's or this test run's."""
+    kept = {k: v for k, v in os.environ.items() if not re.match(r"DPED_|PYTHON|VIRTUAL_ENV|OMP_|MPL|PYTEST|CI$", k)}
+    return {**kept, "DPED_CACHE": str(folder / "cache"), **more}
+
+
+def run(command: list[str], clone: Path, limit: int, **more: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=clone,
+        env=clean_environment(clone.parent, **more),
+        text=True,
+        timeout=limit,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    print(done.stdout[-6000:])
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """The committed state in an empty folder, after `make figures` (offline for the sources: no mirror is named)."""
+    if shutil.which("git") is None or not (paths.project_root() / ".git").exists():
+        pytest.skip("not a git checkout: there is nothing to clone")
+    target = tmp_path_factory.mktemp("stranger") / "a clone"
+    subprocess.run(["git", "clone", "--quiet", str(paths.project_root()), str(target)], check=True)
+    started = time.monotonic()
+    output = run(["make", "figures"], target, 60 * 45)
+    minutes = (time.monotonic() - started) / 60
+    print(f"make figures on a fresh clone: {minutes:.1f} minutes")
+    assert "steps (100%) done" in output
+    # Timing is not a test elsewhere; here it is the issue's own promise, with room for a busy machine.
+    assert minutes < 2 * MINUTES
+    return target
+
+
+def test_everything_promised_is_there(clone):
+    figures = clone / "figures" / "rig-smoke"
+    notebooks = clone / "runs" / "rig-smoke" / "notebooks"
+    names = {f.stem for f in notebooks.glob("*.ipynb")}
+    assert names == {
+        "02_color_loss",
+        "05_tables",
+        *(f"03_training-{p}-{loss}-s0" for p in paper.PHONES for loss in TABLE3),
+    }
+    for file in notebooks.glob("*.ipynb"):
+        nb = nbformat.read(file, as_version=4)
+        assert not [o for c in nb.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    for picture in figures.glob("*.png"):
+        assert picture.with_suffix(".json").is_file(), f"{picture.name} has its numbers beside it"
+    for name in (
+        "fig05_blurred_fragments",
+        "fig06_color_loss_shift",
+        "fig07_networks_released",
+        "table2_methods_plot",
+        "table3_losses_plot",
+    ):
+        assert (figures / f"{name}.png").is_file()
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for file in figures.glob("*.json"):
+        made = json.loads(file.read_text())["provenance"]
+        assert made["tier"] == "rig" and made["preset"] == "smoke" and made["commit"].startswith(head), file.name
+    for name in ("table2_methods", "table3_losses"):
+        assert {f.suffix for f in figures.glob(f"{name}.*")} == {".md", ".csv", ".json"}
+    cells = json.loads((figures / "table3_losses.json").read_text())["numbers"]["cells"]
+    assert {(c["phone"], c["column"]) for c in cells} == {(p, loss) for p in paper.PHONES for loss in TABLE3}
+    assert all(c["published"] for c in cells)
+
+
+def test_a_second_call_repeats_nothing(clone):
+    started = time.monotonic()
+    output = run(["make", "figures"], clone, 300)
+    assert "Nothing to be done" in output
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("name", ["02_color_loss", "03_training", "05_tables"])
+def test_stored_notebook_gives_the_same_outputs_again(clone, name):
+    """nbval: every cell is executed and its output compared with the stored one, but for cells that say why not."""
+    output = run(
+        [".venv/bin/python", "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q", f"notebooks/{name}.ipynb", "--nbval-cell-timeout=900"],
+        clone, 1800, DPED_HEADLESS="1",
+    )  # fmt: skip
+    assert re.search(r"\b\d+ passed", output) and "failed" not in output
+
+
+def test_the_real_photographs(clone, mirror):
+    """`make figures TIER=pirm`: the iPhone's four trainings and both tables; the two other phones are said to be missing."""
+    run(["make", "figures", "TIER=pirm"], clone, 60 * 30, DPED_MIRROR=str(mirror.resolve()))
+    figures = clone / "figures" / "pirm-smoke"
+    cells = json.loads((figures / "table3_losses.json").read_text())["numbers"]["cells"]
+    assert {(c["phone"], c["column"]) for c in cells} == {("iphone", loss) for loss in TABLE3}
+    every = json.loads((figures / "table2_released_all_pairs.json").read_text())["numbers"]["cells"]
+    released = next(c for c in every if c["column"] == "released")
+    assert released["pairs"] == 400
+    assert released["scores"]["released"]["psnr"] == pytest.approx(19.9316, abs=0.001)
+    assert released["scores"]["released"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
+    verdicts = (figures / "fig06_verdicts.md").read_text()
+    assert "canon patches" in verdicts and "real photographs" in verdicts
+    # Pictures of these photographs must not be added to the repository by accident.
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
+    assert not re.search(r"pirm.*\.(png|jpg|ipynb)", status)

@@ -1,0 +1,122 @@
+"""Writes requirements.lock: the version of every package that the project needs, directly or not.
+
+`make lock` runs it. It resolves the dependencies of pyproject.toml (with the extra "test" and the build backend) in a
+fresh virtual environment, torch first so that nothing else chooses its build, and writes down what was installed.
+Packages that only another Python or macOS needs are pinned too, behind the marker that asks for them. Torch's own
+CUDA packages are not listed: the build of torch that has them pins each to one version, and other builds have none.
+
+    python workflow/lock.py          the newest versions that fit together
+    python workflow/lock.py --keep   what is locked stays as it is; only what is missing is added
+
+It uses the standard library alone, and whatever package index pip is configured for.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+
+#: Where else the lock shall serve. Python 3.11 on Linux is what it is made on.
+OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+OTHER_SYSTEMS = (("linux", "Linux"), ("darwin", "Darwin"))
+
+HEADER = """\
+# Every package, direct and transitive, at the version that this project is tested with.
+# Made by `make lock` (workflow/lock.py) with Python {python} on {system}; do not edit by hand.
+# Install torch first, then all of it (`make setup` does):
+#   pip install "$(grep ^torch== requirements.lock)" && pip install -r requirements.lock
+"""
+
+# Runs inside the fresh environment: pip's own copy of `packaging` is there before anything is installed.
+_READ_INSTALLED = """
+import importlib.metadata, json
+print(json.dumps([[d.metadata["Name"], d.version, d.requires or []] for d in importlib.metadata.distributions()]))
+"""
+_WANTED_ELSEWHERE = """
+import json, sys
+from pip._vendor.packaging.requirements import Requirement
+from pip._vendor.packaging.utils import canonicalize_name
+installed, pythons, systems = json.load(sys.stdin)
+have = {canonicalize_name(name) for name, _, _ in installed}
+found = {}
+for _, _, requires in installed:
+    for text in requires:
+        r = Requirement(text)
+        if r.marker is None or canonicalize_name(r.name) in have or "extra" in str(r.marker):
+            continue
+        for python in pythons:
+            for sys_platform, platform_system in systems:
+                if r.marker.evaluate({"python_version": python, "python_full_version": python + ".0",
+                                      "sys_platform": sys_platform, "platform_system": platform_system, "extra": ""}):
+                    found[r.name + str(r.specifier)] = str(r.marker)
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="keep the versions that are locked already")
+    keep = parser.parse_args().keep
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["test"],
+        *project["build-system"]["requires"],
+    ]
+    torch = [r for r in wanted if r.startswith("torch=")]
+
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder, "bin", "python"))
+        constraint = ["-c", str(LOCK)] if keep else []
+
+        def pip_install(*arguments: str) -> str:
+            command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+            return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+        print(f"Resolving {', '.join(torch)}", file=sys.stderr)
+        pip_install(*torch, *constraint)
+        print(f"Resolving {len(wanted) - len(torch)} more requirements", file=sys.stderr)
+        pip_install(*wanted, *constraint)
+        subprocess.run([python, "-m", "pip", "check"], check=True, stdout=sys.stderr)
+        installed = json.loads(subprocess.check_output([python, "-c", _READ_INSTALLED], text=True))
+
+        # A local suffix (+cpu, +cu130) names the build that this machine's pip prefers; the lock is for every machine.
+        pins = {name: version.split("+")[0] for name, version, _ in installed if name.lower() != "pip"}
+        pinned = Path(folder, "pins.txt")
+        pinned.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
+        elsewhere = json.loads(
+            subprocess.run(
+                [python, "-c", _WANTED_ELSEWHERE],
+                input=json.dumps([installed, OTHER_PYTHONS, OTHER_SYSTEMS]),
+                check=True, stdout=subprocess.PIPE, text=True,
+            ).stdout
+        )  # fmt: skip
+        markers: dict[tuple[str, str], set[str]] = {}
+        for requirement, marker in sorted(elsewhere.items()):
+            print(f"Resolving {requirement} for {marker}", file=sys.stderr)
+            report = json.loads(pip_install("--dry-run", "--report", "-", "-c", str(pinned), requirement))
+            for item in report["install"]:
+                package = (item["metadata"]["name"], item["metadata"]["version"])
+                markers.setdefault(package, set()).add(marker)
+
+    lines = [f"{name}=={version}" for name, version in pins.items()]
+    lines += [f"{name}=={version} ; {' or '.join(sorted(m))}" for (name, version), m in markers.items()]
+    header = HEADER.format(python=platform.python_version(), system=f"{platform.system()} {platform.machine()}")
+    part = LOCK.with_suffix(".part")
+    part.write_text(header + "\n".join(sorted(lines, key=str.lower)) + "\n", encoding="utf-8")
+    part.replace(LOCK)
+    print(f"{LOCK.name}: {len(lines)} packages", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
