@@ -1,6 +1,7 @@
 """The training loop: nothing is lost by a kill, every part moves what it should, and what goes wrong is said."""
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -434,7 +435,8 @@ def test_a_run_folder(store, tmp_path):
     params = settings("mse+texture", iterations=5, eval_every=2)
     result = training.train(params, store, tmp_path / "run", "cpu")
     assert sorted(f.name for f in result.folder.iterdir()) == ["log.jsonl", "model.safetensors", "params.json"]
-    assert training.params_of(result.folder) == params
+    described = json.loads((result.folder / "params.json").read_text())
+    assert described["params"] == dataclasses.asdict(params) and described["digest"] == params.digest()
     log = result.log()
     assert [line["iteration"] for line in log if "validation" not in line] == [1, 2, 3, 4, 5]
     assert [line["iteration"] for line in log if "validation" in line] == [0, 2, 4, 5]
@@ -464,14 +466,8 @@ def test_a_folder_with_another_run_is_refused(store, tmp_path):
 @pytest.mark.parametrize("text", ["", '{"params": {}', "[]", '{"params": {}, "digest": "0"}'])
 def test_damaged_parameters_are_said(store, tmp_path, text):
     (tmp_path / "params.json").write_text(text)
-    for call in (lambda: training.params_of(tmp_path), lambda: training.train(settings("mse"), store, tmp_path, "cpu")):
-        with pytest.raises(DpedError, match=r"params\.json: damaged .* Delete"):
-            call()
-
-
-def test_no_run_is_said(tmp_path):
-    with pytest.raises(DpedError, match="is no training run"):
-        training.params_of(tmp_path)
+    with pytest.raises(DpedError, match=r"params\.json: damaged .* Delete"):
+        training.train(settings("mse"), store, tmp_path, "cpu")
 
 
 @pytest.fixture
