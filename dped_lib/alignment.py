@@ -208,7 +208,7 @@ class _Work:
         corners = geometry.corners(*self.canon.shape[:2])
         inside = self.matched[self.agreed, 2:]
         spread = np.sqrt(np.linalg.eigvalsh(np.cov(inside.T)))
-        if spread[0] < 0.02 * np.linalg.norm(corners[2]):
+        if spread[0] < 0.02 * spread[1] or spread[1] < 0.02 * np.linalg.norm(corners[2]):
             raise _Rejected("degenerate homography", "the matches that agree lie on one spot or line.")
         around = np.vstack([inside, inside.mean(0)])
         depth = np.column_stack([around, np.ones(len(around))]) @ h[2]
