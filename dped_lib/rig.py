@@ -13,14 +13,14 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
-from scipy.optimize import linprog
 
 from dped_lib import paper
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
+from dped_lib.geometry import Lens, apply, points
 from dped_lib.scenes import Scene, find, radiance, scenes
 
-__all__ = ["Frame", "Geometry", "Scene", "aligned_pair", "homography", "map_points", "scenes", "shoot"]
+__all__ = ["Frame", "Geometry", "Scene", "homography", "map_points", "scenes", "shoot"]
 
 _DISTANCE = 1.6  # from the rig to the scene plane; like every length in the scene, in heights of the scene
 
@@ -99,40 +99,19 @@ class Geometry:
     """Scene plane <-> pixels of one frame.
 
     ``homography`` (3 x 3) takes scene coordinates (origin in the middle, x to the right and y down, unit one height of
-    the scene) to pixels of the undistorted frame; the centre of the first pixel is (0, 0). A pixel at ``q`` from
-    ``centre``, in units of ``radius`` pixels, shows what the undistorted frame has at ``q (1 + k1 |q|^2 + k2 |q|^4)``.
+    the scene) to pixels of the undistorted frame; the centre of the first pixel is (0, 0). ``lens`` bends that frame.
     """
 
     homography: np.ndarray
-    centre: tuple[float, float]
-    radius: float
-    k1: float
-    k2: float
-
-    def undistort(self, xy) -> np.ndarray:
-        """Pixels of the frame (N x 2) -> pixels of the undistorted frame (N x 2)."""
-        q = (_points(xy) - self.centre) / self.radius
-        r2 = (q * q).sum(1, keepdims=True)
-        return self.centre + self.radius * q * (1 + self.k1 * r2 + self.k2 * r2 * r2)
-
-    def distort(self, xy) -> np.ndarray:
-        """The inverse of ``undistort``, by Newton's method on the radius (to 1e-9 pixels within twice the frame)."""
-        u = (_points(xy) - self.centre) / self.radius
-        goal = np.sqrt((u * u).sum(1, keepdims=True))
-        r = goal.copy()
-        for _ in range(8):
-            r2 = r * r
-            slope = 1 + 3 * self.k1 * r2 + 5 * self.k2 * r2 * r2
-            r -= (r * (1 + self.k1 * r2 + self.k2 * r2 * r2) - goal) / slope
-        return self.centre + self.radius * u * (r / np.maximum(goal, 1e-12))
+    lens: Lens
 
     def to_frame(self, xy) -> np.ndarray:
         """Scene coordinates (N x 2) -> pixels of the frame (N x 2 float64)."""
-        return self.distort(_apply(self.homography, _points(xy)))
+        return self.lens.distort(apply(self.homography, points(xy)))
 
     def to_scene(self, xy) -> np.ndarray:
         """Pixels of the frame (N x 2) -> scene coordinates (N x 2 float64)."""
-        return _apply(np.linalg.inv(self.homography), self.undistort(xy))
+        return apply(np.linalg.inv(self.homography), self.lens.undistort(xy))
 
 
 @dataclass(frozen=True)
@@ -177,20 +156,6 @@ def homography(a: Frame, b: Frame) -> np.ndarray:
     return h / h[2, 2]
 
 
-def aligned_pair(phone: Frame, canon: Frame, size: tuple[int, int] = (400, 540)) -> tuple[np.ndarray, np.ndarray]:
-    """Both photographs cut to the largest rectangle of ``size``'s aspect that both show (section 2, Figure 4).
-
-    Returns two images of ``size`` (height x width) x 3 uint8; the paper's size is ``paper.ALIGNED_SIZE``. The DSLR's
-    keeps its axes and the phone's is warped onto it by the true homography alone, so what the lenses' distortion does
-    remains: at the default size a shift of 0.4 to 0.7 pixels on average and up to 2.5 in a corner. Raises DpedError if
-    the frames show different scenes or share nothing.
-    """
-    to_phone = homography(canon, phone)
-    x, y, step = _common_rectangle(phone, canon, size)
-    to_canon = np.array([[step, 0, x], [0, step, y], [0, 0, 1.0]])
-    return _resample(phone.image, to_phone @ to_canon, size), _resample(canon.image, to_canon, size)
-
-
 def _photograph(scene, camera, seed, scale):
     spec, model = paper.CAMERAS[camera], CAMERAS[camera]
     rng = np.random.default_rng([zlib.crc32(scene.encode()), zlib.crc32(camera.encode()), int(seed)])
@@ -210,11 +175,27 @@ def _photograph(scene, camera, seed, scale):
     return Frame(camera, scene, image, jpeg.tobytes(), geometry)
 
 
+def position(camera: str) -> np.ndarray:
+    """Where a camera stands (x, y, z), in heights of the scene from its middle; z is negative, before the scene."""
+    model = CAMERAS[one_of("camera", camera, CAMERAS)]
+    return np.array([*-_ahead(_turn(model.yaw, model.pitch, model.roll))[:2], -_DISTANCE])
+
+
+def _turn(yaw, pitch, roll):
+    """Rotation (3 x 3) by degrees."""
+    yaw, pitch, roll = np.radians([yaw, pitch, roll])
+    return cv2.Rodrigues(np.array([0, 0, roll]))[0] @ cv2.Rodrigues(np.array([pitch, yaw, 0]))[0]
+
+
+def _ahead(turn):
+    """The axis of a camera turned like this, up to the scene's plane."""
+    return turn[2] / turn[2, 2] * _DISTANCE
+
+
 def _mount(model, height, width, rng):
     """A pinhole at ``_DISTANCE`` turned by yaw, pitch and roll and moved aside so that it sees the middle."""
-    yaw, pitch, roll = np.radians(np.array([model.yaw, model.pitch, model.roll]) + rng.normal(0, 0.15, 3))
-    turn = cv2.Rodrigues(np.array([0, 0, roll]))[0] @ cv2.Rodrigues(np.array([pitch, yaw, 0]))[0]
-    ahead = turn[2] / turn[2, 2] * _DISTANCE  # the axis of the camera, up to the plane
+    turn = _turn(*(np.array([model.yaw, model.pitch, model.roll]) + rng.normal(0, 0.15, 3)))
+    ahead = _ahead(turn)
     aim = rng.normal(0, 0.004, 2)
     focal = height * _DISTANCE / model.field
     centre = ((width - 1) / 2, (height - 1) / 2)
@@ -222,7 +203,8 @@ def _mount(model, height, width, rng):
     plane = np.array([[1, 0, ahead[0] - aim[0]], [0, 1, ahead[1] - aim[1]], [0, 0, _DISTANCE]])
     h = lens @ turn @ plane
     optical_centre = (centre[0] + 0.006 * width, centre[1] - 0.008 * height)  # lenses sit a little off the sensor
-    return Geometry(h / h[2, 2], optical_centre, float(np.hypot(width, height) / 2), model.k1, model.k2)
+    lens = Lens(optical_centre, float(np.hypot(width, height) / 2), model.k1, model.k2)
+    return Geometry(h / h[2, 2], lens)
 
 
 def _optics(light, geometry, model, height, width):
@@ -236,11 +218,12 @@ def _optics(light, geometry, model, height, width):
     to_array = np.array([[columns / aspect, 0, (columns - 1) / 2], [0, rows, (rows - 1) / 2], [0, 0, 1]])
     back = (to_array @ np.linalg.inv(geometry.homography)).astype(np.float32)
     # Geometry.to_scene for every pixel, in float32 and with little memory
-    cx, cy = geometry.centre
-    qx = ((np.arange(width) - cx) / geometry.radius).astype(np.float32)[None, :]
-    qy = ((np.arange(height) - cy) / geometry.radius).astype(np.float32)[:, None]
+    lens = geometry.lens
+    cx, cy = lens.centre
+    qx = ((np.arange(width) - cx) / lens.radius).astype(np.float32)[None, :]
+    qy = ((np.arange(height) - cy) / lens.radius).astype(np.float32)[:, None]
     r2 = qx * qx + qy * qy
-    pull = geometry.radius * (1 + r2 * (np.float32(geometry.k1) + np.float32(geometry.k2) * r2))
+    pull = lens.radius * (1 + r2 * (np.float32(lens.k1) + np.float32(lens.k2) * r2))
     ux, uy = pull * qx + np.float32(cx), pull * qy + np.float32(cy)
     w = 1 / (back[2, 0] * ux + back[2, 1] * uy + back[2, 2])
     mx = (back[0, 0] * ux + back[0, 1] * uy + back[0, 2]) * w
@@ -312,56 +295,6 @@ def _tone(model):
     return (model.black + (1 - model.black) * value).astype(np.float32)
 
 
-def _common_rectangle(phone, canon, size):
-    """Top left pixel and step of the largest rectangle of this aspect inside both frames, in pixels of ``canon``.
-
-    The shared region is convex, so its largest rectangle is a linear programme: centre and half height.
-    """
-    aspect = size[1] / size[0]
-    quads = [_corners(canon.image), _apply(homography(phone, canon), _corners(phone.image))]
-    a, b = [], []
-    for quad in quads:
-        edge = np.roll(quad, -1, 0) - quad
-        normal = np.stack([edge[:, 1], -edge[:, 0]], 1)  # outwards, for corners in clockwise order on the screen
-        a.append(np.column_stack([normal, np.abs(normal) @ [aspect, 1]]))
-        b.append((normal * quad).sum(1))
-    answer = linprog([0, 0, -1], np.vstack(a), np.concatenate(b), bounds=[(None, None), (None, None), (0, None)])
-    if not answer.success or answer.x[2] < 1:
-        raise DpedError(f"the {phone.camera} and {canon.camera} frames of {canon.scene} show nothing in common")
-    x, y, half = answer.x
-    step = 2 * half / size[0]
-    return x - aspect * half + step / 2, y - half + step / 2, step
-
-
-def _resample(image, to_source, size):
-    """``image`` seen through a 3 x 3 map from output pixels to its own; averages areas where it shrinks."""
-    height, width = size
-    middle = np.array([[width / 2, height / 2], [width / 2 + 1, height / 2]])
-    step = np.linalg.norm(np.diff(_apply(to_source, middle), axis=0))
-    times = max(1, int(np.ceil(step - 0.1)))  # samples per output pixel and axis
-    finer = np.array([[1 / times, 0, 0.5 / times - 0.5], [0, 1 / times, 0.5 / times - 0.5], [0, 0, 1]])
-    how = {"flags": cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
-    fine = cv2.warpPerspective(image, to_source @ finer, (width * times, height * times), **how)
-    return fine if times == 1 else cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
-
-
 def _same_scene(a, b):
     if a.scene != b.scene:
         raise DpedError(f"frames of different scenes: {a.scene} and {b.scene}; shoot one scene with both cameras")
-
-
-def _corners(image):
-    height, width = image.shape[:2]
-    return np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
-
-
-def _points(xy):
-    xy = np.asarray(xy, float)
-    if xy.ndim != 2 or xy.shape[1] != 2:
-        raise DpedError(f"points have shape {xy.shape}, but must be N x 2 (x, y)")
-    return xy
-
-
-def _apply(h, xy):
-    out = np.column_stack([xy, np.ones(len(xy))]) @ h.T
-    return out[:, :2] / out[:, 2:]

@@ -92,8 +92,8 @@ def test_the_same_photographs_give_the_same_bytes():
 
 @pytest.mark.parametrize("phone", paper.PHONES)
 def test_other_scenes_are_rejected(phone):
-    photographs = {s.photograph: s.name for s in rig.scenes() if s.kind == "photograph"}
-    painted = {s.photograph: s.name for s in rig.scenes() if s.kind != "photograph"}
+    photographs = {s.photograph: s.name for s in rig.scenes() if s.kind == "photo"}
+    painted = {s.photograph: s.name for s in rig.scenes() if s.kind != "photo"}
     names = [*list(photographs.values())[:4], *list(painted.values())[:8:2]]
     for one, other in zip(names, names[1:] + names[:1], strict=True):
         report = alignment.align(frames(one, phone)[0].image, frames(other, phone)[1].image, SIZE).report

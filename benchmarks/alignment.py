@@ -1,0 +1,150 @@
+"""Aligning photographs of 13 and 20 MP, and of City100's size, against plain full-size SIFT and RANSAC, in turns.
+
+    python benchmarks/alignment.py [rounds]
+
+plain    cv2.SIFT_create() with its defaults on the full photographs, FLANN matching with ratio 0.75, RANSAC at 3 px, and
+         cv2.warpPerspective of the colour photograph
+default  alignment.align, which also compares blocks and fits the lenses
+
+Each runs in a process of its own on one core, as a worker of `dped align` does, the two in turns; ratios are of medians.
+Photographs are the rig's BlackBerry at its full 4160 x 3120 and its Canon enlarged from 3648 x 2432 to 5472 x 3648 (the 20 MP
+that Table 1 names), stored as JPEG; and the City100 pairs of DPED_MIRROR, where they are. The known geometry judges both:
+errors are at the corners of the aligned image, in its pixels.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SCENES = ("china-a", "wall-1", "town-2")
+CITY100 = ("001", "005", "009", "013", "017")
+_ENLARGED = 1.5
+
+
+def plain(phone: np.ndarray, canon: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, dict[str, float]]:
+    """The DSLR-to-phone homography (3 x 3), and seconds of each stage."""
+    clock = [time.perf_counter()]
+    gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (phone, canon)]
+    sift = cv2.SIFT_create()
+    (ka, da), (kb, db) = (sift.detectAndCompute(g, None) for g in gray)
+    clock.append(time.perf_counter())
+    near = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 5}, {"checks": 50}).knnMatch(da, db, k=2)
+    good = [a for a, b in near if a.distance < 0.75 * b.distance]
+    a = np.array([ka[m.queryIdx].pt for m in good])
+    b = np.array([kb[m.trainIdx].pt for m in good])
+    h = cv2.findHomography(b, a, cv2.RANSAC, 3.0)[0]
+    clock.append(time.perf_counter())
+    cv2.warpPerspective(phone, h, canon.shape[1::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    clock.append(time.perf_counter())
+    return h, dict(zip(("keypoints", "match", "resample"), np.diff(clock), strict=True))
+
+
+def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
+    """One pair by one form: seconds of each stage, error where the geometry is known, peak memory."""
+    from dped_lib import alignment, geometry, photofile, rig
+
+    cv2.setNumThreads(1)
+    started = time.perf_counter()
+    phone, canon = (photofile.read_photograph(Path(f)) for f in files)
+    seconds = {"decode": time.perf_counter() - started}
+    # What is judged is the same for both: the corners of our aligned image.
+    aligned = alignment.align(phone, canon, size)
+    corners = geometry.corners(*aligned.report.size)
+    if form == "plain":
+        h, stages = plain(phone, canon, size)
+        found = geometry.apply(h, aligned.to_canon(corners))
+    else:
+        stages, found = aligned.seconds, aligned.to_phone(corners)
+    seconds |= stages
+    result = {
+        "seconds": seconds,
+        "total": sum(seconds.values()),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    truth = Path(files[0]).with_suffix(".json")
+    if truth.is_file():
+        name = json.loads(truth.read_text())["scene"]
+        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "canon"))
+        at = (aligned.to_canon(corners) + 0.5) / _ENLARGED - 0.5
+        true = rig.map_points(frames["canon"], frames["blackberry"], at)
+        unit = aligned.step * aligned.map.scale_at(aligned.to_canon(corners).mean(0))
+        result["errors"] = (np.linalg.norm(found - true, axis=1) / unit).tolist()
+    return result
+
+
+def make_photographs(folder: Path) -> list[list[str]]:
+    """Full-size rig photographs as JPEG files, and the name of the scene beside each."""
+    from dped_lib import rig
+
+    pairs = []
+    for name in SCENES:
+        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "canon"))
+        files = [folder / f"{name}-{camera}.jpg" for camera in frames]
+        files[0].write_bytes(frames["blackberry"].jpeg)
+        large = cv2.resize(frames["canon"].image, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(files[1]), large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        files[0].with_suffix(".json").write_text(json.dumps({"scene": name}))
+        pairs.append([str(f) for f in files])
+    return pairs
+
+
+def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: int) -> None:
+    results: dict[str, list[dict]] = {"plain": [], "default": []}
+    for _ in range(rounds):
+        for pair in pairs:
+            for form, found in results.items():
+                command = [sys.executable, __file__, "--one", form, *map(str, size), *pair]
+                environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+                done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                found.append(json.loads(done.stdout.splitlines()[-1]))
+    print(title)
+    for form, found in results.items():
+        total = statistics.median(r["total"] for r in found)
+        stages = {k: statistics.median(r["seconds"].get(k, 0.0) for r in found) for k in found[0]["seconds"]}
+        errors = [e for r in found for e in r.get("errors", [])]
+        accuracy = (
+            f"; error median {np.median(errors):.2f} px, 95th percentile {np.percentile(errors, 95):.2f} px"
+            if errors
+            else ""
+        )
+        print(f"  {form:8} {total:6.2f} s a pair ({', '.join(f'{k} {v:.2f}' for k, v in stages.items())}){accuracy}")
+        if form == "default":
+            print(
+                f"  {'':8} {60 / total * 2:.0f} pairs a minute on two cores; peak memory {max(r['peak_mib'] for r in found):.0f} MiB a worker"
+            )
+    ratio = statistics.median(r["total"] for r in results["plain"]) / statistics.median(
+        r["total"] for r in results["default"]
+    )
+    print(f"  default is {ratio:.1f} times as fast as plain")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        form, height, width, *files = sys.argv[2:]
+        print(json.dumps(run(form, files, (int(height), int(width)))))
+        return
+    from dped_lib import paper
+
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    with tempfile.TemporaryDirectory() as folder:
+        compare("13 + 20 MP (rig)", make_photographs(Path(folder)), paper.ALIGNED_SIZE, rounds)
+    mirror = os.environ.get("DPED_MIRROR", "")
+    city = Path(mirror) / "ngchc" / "CameraSR" / "City100"
+    if mirror and city.is_dir():
+        names = [[str(city / f"City100_{c}" / f"{n}H.PNG") for c in ("iPhoneX", "NikonD5500")] for n in CITY100]
+        compare("City100 (840 x 600 and 1218 x 870)", names, (560, 756), rounds)
+    else:
+        print("City100: not run, DPED_MIRROR has none")
+
+
+if __name__ == "__main__":
+    main()
