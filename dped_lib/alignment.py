@@ -222,7 +222,7 @@ class _Work:
         """The map fitted to blocks, and the last round's blocks that agree: N x 4, phone's and DSLR's pixels."""
         box = self._shared_box(guess)
         blocks = np.zeros((0, 4))
-        for pixels, reach in _ROUNDS:
+        for number, (pixels, reach) in enumerate(_ROUNDS):
             step = max(1.0, 1 / guess.scale_at(box.mean(0)), (np.prod(np.ptp(box, axis=0)) / pixels) ** 0.5)
             width, height = (np.ptp(box, axis=0) / step).astype(int) + 1
             if min(width, height) < 2:
@@ -239,7 +239,8 @@ class _Work:
             # A block found further right belongs to what the guess shows there.
             at_phone = guess.to_phone((found[:, :2] + found[:, 2:]) * step + box[0])
             blocks = np.hstack([at_phone, from_canon])
-            guess = fit(guess, self.matched[self.agreed], blocks, step)
+            # The first round only brings the blocks near enough.
+            guess = fit(guess, self.matched[self.agreed], blocks, step, lenses=number > 0)
         near = np.linalg.norm(guess.to_phone(blocks[:, 2:]) - blocks[:, :2], axis=1) if len(blocks) else np.zeros(0)
         limit = _SAME_PX * step * guess.scale_at(box.mean(0))
         return guess, blocks[near < limit]

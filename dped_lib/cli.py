@@ -40,7 +40,7 @@ app = typer.Typer(
 
 Tier = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(config.TIERS)}.")]
 PresetName = Annotated[str, typer.Option("--preset", help=f"How much computing: {', '.join(config.PRESETS)}.")]
-Phone = Annotated[str, typer.Option(help="iphone, blackberry or sony; a tier may have fewer.")]
+Phone = Annotated[str, typer.Option(help="A phone of the tier; none named: its first.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other parameter; may be repeated.")
@@ -74,9 +74,8 @@ def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]
 
 
 def _report_skips(store) -> None:
-    skipped = {k: v for k, v in store.meta["report"].items() if k != "read"}
-    if skipped:
-        typer.echo(f"skipped pairs: {', '.join(f'{v} {k}' for k, v in skipped.items())}", err=True)
+    if store.skipped:
+        typer.echo(f"skipped pairs: {', '.join(f'{v} {k}' for k, v in store.skipped.items())}", err=True)
 
 
 @app.command()
@@ -117,8 +116,10 @@ def fetch(
             store = patches.open_or_make(tier, name, preset, on_bad)
             counts = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
             typer.echo(f"{store.folder}: {len(store)} pairs: {counts}")
+            if store.alignment:
+                typer.echo(f"  {', '.join(f'{k}: {v}' for k, v in store.alignment.items() if v)}")
             _report_skips(store)
-        if tier == "pirm":
+        if tier == "pirm":  # its whole photographs are not those that its pairs are cut from
             sources.fetch_all(sources.keys("hd"), "HD photographs")
             sources.fetch_all(sources.keys("demo"), "demo photographs")
     if weights:
@@ -152,7 +153,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def train(
     tier: Tier = "rig",
-    phone: Phone = "iphone",
+    phone: Phone = "",
     loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
     preset: PresetName = "smoke",
     seed: int = 0,
@@ -167,6 +168,7 @@ def train(
     devices.pick(device)
     config.one_of("loss", loss, losses.LOSSES)
     types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("tier", "phone", "loss")}
+    phone = config.check_phone(tier, phone or config.first_phone(tier))
     params = config.train_params(tier, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
     store = patches.open_or_make(tier, phone, preset, on_bad)
     _report_skips(store)
@@ -180,7 +182,7 @@ def train(
 @app.command()
 def evaluate(
     tier: Tier = "rig",
-    phone: Phone = "iphone",
+    phone: Phone = "",
     weights: Annotated[str, typer.Option(help="released:NAME, identity, or a safetensors file.")] = "identity",
     split: Annotated[
         SplitChoice, typer.Option(help="'auto': the held-out test pairs for a network trained here, else all pairs.")
@@ -195,7 +197,7 @@ def evaluate(
     from dped_lib import figures, metrics, patches, training
     from dped_lib import weights as weights_module
 
-    config.check_phone(tier, phone)
+    phone = config.check_phone(tier, phone or config.first_phone(tier))
     target = devices.pick(device)
     model = weights_module.resolve(weights)
     described = weights_module.describe(weights, model)
@@ -210,7 +212,7 @@ def evaluate(
         "weights": weights,
         "split": split.value,
         "count": len(index),
-        "skipped": {k: v for k, v in store.meta["report"].items() if k != "read"},
+        "skipped": store.skipped,
         "metrics": found,
         "provenance": figures.provenance(tier, preset, described.get("params", {}).get("seed", 0), **described),
     }
@@ -258,7 +260,11 @@ def run(
         return
     defaults = reproduce.parameters_of(notebook)
     values: dict[str, object] = {"tier": tier, "preset": preset}
-    values |= {k: v for k, v in (("phone", phone), ("loss", loss)) if v}
+    if "phone" in defaults:
+        values["phone"] = phone or config.first_phone(tier)
+    elif phone:
+        values["phone"] = phone  # refused by name
+    values |= {"loss": loss} if loss else {}
     values |= {} if seed is None else {"seed": seed}
     values |= _overrides(settings, {k: type(v) for k, v in defaults.items()})
     # papermill logs what the cells print; of that, standard error: the progress of a training.

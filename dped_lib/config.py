@@ -13,10 +13,24 @@ from types import MappingProxyType
 from dped_lib import paper
 from dped_lib.errors import DpedError
 
-#: The phones each tier has. ``rig`` is simulated; ``pirm`` is the authors' 400 real iPhone-Canon patches;
-#: ``dped`` is the full dataset in its official folder layout, on the user's disk.
-TIER_PHONES = MappingProxyType({"rig": paper.PHONES, "pirm": ("iphone",), "dped": paper.PHONES})
+#: The phones each tier has. ``rig`` is simulated; ``pirm`` is the authors' 400 real iPhone-Canon patches; ``city100`` is
+#: the public City100 set (Chen et al., "Camera Lens Super-Resolution", CVPR 2019); ``dped`` is the full dataset in its
+#: official folder layout and ``own`` any two folders of photographs, both on the user's disk.
+TIER_PHONES = MappingProxyType(
+    {"rig": paper.PHONES, "pirm": ("iphone",), "city100": ("iphonex",), "dped": paper.PHONES, "own": ("phone",)}
+)
 TIERS = tuple(TIER_PHONES)
+PHONES = tuple(dict.fromkeys(phone for phones in TIER_PHONES.values() for phone in phones))
+
+_OTHER_CAMERAS = MappingProxyType({("city100", "iphonex"): "iPhone X", ("city100", "canon"): "Nikon D5500"})
+
+
+def camera_name(tier: str, camera: str) -> str:
+    """What a reader calls a camera of a tier. ``canon`` is the DSLR everywhere, whoever made it."""
+    if tier == "own":
+        return "DSLR" if camera == "canon" else "phone"
+    return _OTHER_CAMERAS.get((tier, camera)) or paper.CAMERAS[camera].name
+
 
 VARIANTS = ("released", "paper")
 
@@ -74,10 +88,15 @@ def one_of(kind: str, value, allowed: Iterable[str]) -> str:
     raise DpedError(f"unknown {kind} {value!r}; allowed: {', '.join(allowed)}.{hint}")
 
 
+def first_phone(tier: str) -> str:
+    """The phone that is meant where none is named."""
+    return TIER_PHONES[one_of("tier", tier, TIERS)][0]
+
+
 def check_phone(tier: str, phone: str) -> str:
-    """``phone`` if the paper has it and ``tier`` has its photographs."""
+    """``phone`` if ``tier`` has its photographs."""
     one_of("tier", tier, TIERS)
-    one_of("phone", phone, paper.PHONES)
+    one_of("phone", phone, PHONES)
     if phone not in TIER_PHONES[tier]:
         having = ", ".join(t for t in TIERS if phone in TIER_PHONES[t])
         raise DpedError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from dped_lib import config, device, patches, paths, sources, vgg
+from dped_lib import config, device, paths, readers, sources, vgg
 from dped_lib.errors import DpedError
 
 
@@ -73,14 +73,15 @@ def _device() -> list[Finding]:
 
 def _tiers() -> list[Finding]:
     findings = [Finding("tier rig", "ok", "embedded: simulated frames, works offline")]
-    got, total = sources.present("pirm")
-    findings.append(
-        Finding("tier pirm", "ok", f"{total} files in the cache")
-        if got == total
-        else Finding("tier pirm", "absent", f"{got} of {total} files in the cache", "dped fetch --tier pirm")
-    )
+    for tier in ("pirm", "city100"):
+        got, total = sources.present(tier)
+        findings.append(
+            Finding(f"tier {tier}", "ok", f"{total} files in the cache")
+            if got == total
+            else Finding(f"tier {tier}", "absent", f"{got} of {total} files in the cache", f"dped fetch --tier {tier}")
+        )
     try:
-        root = patches.official_root()
+        root = readers.official_root()
         phones = [p for p in config.TIER_PHONES["dped"] if (root / p / "training_data").is_dir()]
         findings.append(
             Finding("tier dped", "ok", f"{root}: {', '.join(phones)}")
@@ -96,6 +97,17 @@ def _tiers() -> list[Finding]:
         findings.append(
             Finding(
                 "tier dped", "absent", "DPED_DATA is not set", "set it to your copy of the dataset, if you have one"
+            )
+        )
+    try:
+        findings.append(Finding("tier own", "ok", str(readers.own_root())))
+    except DpedError as error:
+        named = os.environ.get("DPED_OWN")
+        findings.append(
+            Finding("tier own", "broken", str(error), "correct or unset DPED_OWN")
+            if named
+            else Finding(
+                "tier own", "absent", "DPED_OWN is not set", "set it to a folder with phone/ and dslr/, if you have one"
             )
         )
     return findings

@@ -20,7 +20,16 @@ import dped_lib
 from dped_lib import device, paths
 
 #: Okabe and Ito's colour-blind-safe palette; a phone has the same colour everywhere.
-PHONE_COLORS = MappingProxyType({"iphone": "#0072B2", "blackberry": "#D55E00", "sony": "#009E73", "canon": "#000000"})
+PHONE_COLORS = MappingProxyType(
+    {
+        "iphone": "#0072B2",
+        "blackberry": "#D55E00",
+        "sony": "#009E73",
+        "iphonex": "#56B4E9",
+        "phone": "#CC79A7",
+        "canon": "#000000",
+    }
+)
 SERIES_COLORS = ("#000000", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
 
 #: What a tier's pictures are, for captions.
@@ -28,7 +37,9 @@ TIER_WORDS = MappingProxyType(
     {
         "rig": "simulated rig",
         "pirm": "real photographs the authors published (PIRM 2018, demo page)",
+        "city100": "real photographs of printed pictures, iPhone X and Nikon D5500 (City100)",
         "dped": "full dataset (user's copy)",
+        "own": "the user's own photographs",
     }
 )
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_DETECT_PIXELS = 1.0e6  # keypoints are looked for in images of at most so many pixels
-_KEYPOINTS = 8000
+_DETECT_PIXELS = 0.6e6  # keypoints are looked for in images of at most so many pixels: finer ones a soft phone lacks
+_KEYPOINTS_PER_PIXEL = 0.01  # the strongest ones, so many at most
+_ROWS = 512  # of descriptors compared at a time: their products stay in the processor's cache
 _CONTRAST = 0.01  # a quarter of OpenCV's default: a dark, soft phone photograph has few strong ones
 _RATIO = 0.8  # Lowe's ratio test
 
@@ -35,7 +36,9 @@ def keypoints(gray: np.ndarray) -> Keypoints:
     small = gray
     if scale < 1:
         small = cv2.resize(gray, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-    found, descriptors = cv2.SIFT_create(_KEYPOINTS, contrastThreshold=_CONTRAST).detectAndCompute(small, None)
+    found, descriptors = cv2.SIFT_create(
+        int(small.size * _KEYPOINTS_PER_PIXEL), contrastThreshold=_CONTRAST
+    ).detectAndCompute(small, None)
     if not found:
         return Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), scale)
     xy = np.array([k.pt for k in found])
@@ -50,16 +53,24 @@ def match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if len(a) < 2 or len(b) < 2:
         return np.zeros((0, 2), int)
     # Rooted descriptors have length 1: the largest products are the smallest distances, and BLAS is the fastest search.
-    near = a @ b.T
-    rows = np.arange(len(a))
-    first = near.argmax(1)
-    best = near[rows, first]
-    back = near.argmax(0)
-    near[rows, first] = -1
-    second = near.max(1)
+    first = np.empty(len(a), int)
+    best, second = np.empty((2, len(a)), np.float32)
+    back, back_best = np.zeros(len(b), int), np.full(len(b), -1, np.float32)
+    columns = np.arange(len(b))
+    for start in range(0, len(a), _ROWS):
+        near = a[start : start + _ROWS] @ b.T
+        rows = np.arange(len(near))
+        part = slice(start, start + len(near))
+        top = near.argmax(0)
+        better = near[top, columns] > back_best
+        back[better], back_best[better] = top[better] + start, near[top, columns][better]
+        first[part] = near.argmax(1)
+        best[part] = near[rows, first[part]]
+        near[rows, first[part]] = -1
+        second[part] = near.max(1)
     distance = np.sqrt(np.maximum(2 - 2 * np.stack([best, second]), 0))
-    good = (distance[0] < _RATIO * distance[1]) & (back[first] == rows)
-    return np.column_stack([rows[good], first[good]])
+    good = (distance[0] < _RATIO * distance[1]) & (back[first] == np.arange(len(a)))
+    return np.column_stack([np.flatnonzero(good), first[good]])
 
 
 def band(gray: np.ndarray) -> np.ndarray:

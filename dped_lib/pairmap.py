@@ -59,14 +59,15 @@ class PairMap:
         return float(-np.degrees(np.arctan2(along[1], along[0])))
 
 
-def fit(guess: PairMap, matched: np.ndarray, blocks: np.ndarray, step: float) -> PairMap:
+def fit(guess: PairMap, matched: np.ndarray, blocks: np.ndarray, step: float, lenses: bool = True) -> PairMap:
     """The map that fits keypoint matches and blocks best, in the robust sense of soft L1.
 
     Args:
         matched, blocks: N x 4 (x, y in the phone's photograph, x, y in the DSLR's).
         step: pixels of the DSLR per pixel of the images that were compared: errors are measured in those.
+        lenses: whether distortion may be fitted.
 
-    The lenses' distortion is fitted too, and kept if that pays for its three parameters (Bayesian information criterion).
+    The lenses' distortion is kept if it pays for its three parameters (Bayesian information criterion).
     Where it does not, the homography is that of the plane that most matches lie on.
     """
     matched = matched[:: max(1, -(-len(matched) // _MOST))]
@@ -74,7 +75,7 @@ def fit(guess: PairMap, matched: np.ndarray, blocks: np.ndarray, step: float) ->
     unit = step * guess.scale_at(pairs[:, 2:].mean(0))  # phone pixels per pixel compared
     weight = 1 / np.repeat([_KEYPOINT_PX * unit, _BLOCK_PX * unit], [len(matched), len(blocks)])
     plain, cost = _solve(guess, pairs, weight, with_lens=False)
-    if len(blocks) >= _FEW:
+    if lenses and len(blocks) >= _FEW:
         bent, less = _solve(guess, pairs, weight, with_lens=True)
         # Twice the robust cost stands for the chi-square, in units of the richer model's: errors are not known exactly.
         noise = max(less / len(pairs), 1e-12)

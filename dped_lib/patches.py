@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 import zlib
 from collections import Counter
@@ -16,25 +17,27 @@ from torch import Tensor
 from dped_lib import paths
 from dped_lib.config import check_phone, one_of
 from dped_lib.errors import DpedError
+from dped_lib.pairing import Pair
 from dped_lib.readers import (
+    CITY100_SETTINGS,
     SIZE,
-    Pair,
+    city100_folders,
     official_root,
+    own_root,
     read_folders,
     read_image,
     read_official,
     read_pirm,
     read_rig,
-    windows,
 )
 
 __all__ = [
     "SIZE", "SPLITS", "Batches", "Pair", "PairStore", "dihedral", "folder_of", "official_root", "open_or_make", "read_folders",
-    "read_image", "read_official", "split_photographs", "to_float", "windows", "write_store",
+    "read_image", "read_official", "split_photographs", "to_float", "write_store",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 1  # raised when the content of a store would change; an older store is made again
+_FORMAT = 2  # raised when the content of a store would change; an older store is made again
 
 
 class PairStore:
@@ -67,6 +70,16 @@ class PairStore:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """What was left out for being bad, by reason."""
+        return {k: v for k, v in self.meta["report"].items() if k != "read" and not k.startswith(("windows ", "photographs "))}
+
+    @property
+    def alignment(self) -> dict[str, int]:
+        """Where the pairs were cut from photographs here: these by verdict, and the windows tried in them by verdict."""
+        return {k: v for k, v in self.meta["report"].items() if k.startswith(("windows ", "photographs "))}
 
     def index(self, split: str) -> np.ndarray:
         """Indices of the pairs of one split (``train``, ``val``, ``test``), or of ``all``."""
@@ -159,6 +172,21 @@ def folder_of(tier: str, preset: str, phone: str) -> Path:
     return paths.run_dir(tier, preset) / "patches" / phone
 
 
+def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
+    """A store made elsewhere, in the place where a tier's is looked for, with ``meta`` over its own. Its arrays are shared
+    (hard links) where both are on one disk, else copied."""
+    store = PairStore(source)
+    with paths.atomic_path(folder) as part:
+        part.mkdir()
+        for name in ("phone.npy", "canon.npy"):
+            try:
+                os.link(source / name, part / name)
+            except OSError:
+                shutil.copyfile(source / name, part / name)
+        (part / "meta.json").write_text(json.dumps({**store.meta, **meta}))
+    return PairStore(folder)
+
+
 def _current(folder: Path, origin: str) -> PairStore | None:
     try:
         store = PairStore(folder)
@@ -180,10 +208,26 @@ def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "er
     check_phone(tier, phone)
     one_of("on_bad", on_bad, ("error", "skip"))
     folder = folder_of(tier, preset, phone)
-    # The full dataset is where the user says; with another folder it is another dataset.
-    origin = str(official_root().resolve()) if tier == "dped" and os.environ.get("DPED_DATA") else ""
+    # What is on the user's disk is where the user says; with another folder it is another dataset.
+    origin = ""
+    if tier == "dped" and os.environ.get("DPED_DATA"):
+        origin = str(official_root().resolve())
+    elif tier == "own" and os.environ.get("DPED_OWN"):
+        origin = str(own_root().resolve())
     if store := _current(folder, origin):
         return store
+    meta = {"tier": tier, "phone": phone, "origin": origin, "on_bad": on_bad}
+    if tier in ("city100", "own"):
+        from dped_lib import dataset  # it writes its stores with this module
+
+        work = paths.run_dir(tier, preset) / "aligned" / phone
+        if tier == "city100":
+            *folders, names = city100_folders()
+            return dataset.build(*folders, work, CITY100_SETTINGS, on_bad=on_bad, only=names, meta=meta, store=folder)
+        root = own_root()
+        if dataset.store_of(root).is_dir():
+            return adopt_store(dataset.store_of(root), folder, meta)
+        return dataset.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
     report: Counter = Counter()
     match tier:
         case "rig":
@@ -193,9 +237,7 @@ def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "er
         case "dped":
             pairs = read_official(official_root(), phone, on_bad, report)
     # The counter is filled while the pairs are read; json sees it afterwards.
-    return write_store(
-        folder, pairs, {"tier": tier, "phone": phone, "origin": origin, "on_bad": on_bad, "report": report}
-    )
+    return write_store(folder, pairs, {**meta, "report": report})
 
 
 # ---------------------------------------------------------------------------------------------- batches

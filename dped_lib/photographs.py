@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from dped_lib import patches, readers, rig, sources
+from dped_lib import patches, photofile, readers, rig, sources
 from dped_lib.config import TIERS, one_of
 from dped_lib.errors import DpedError
 
@@ -48,11 +49,31 @@ def _dped() -> Iterator[Photograph]:
         yield Photograph(f"{camera}/{file.stem}", camera, readers.read_image(file), f"{camera}/{file.stem}")
 
 
+def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
+    for camera, files in folders.items():
+        for name, file in files.items():
+            yield Photograph(f"{name}/{camera}", camera, photofile.read_photograph(file), name)
+
+
+def _city100() -> Iterator[Photograph]:
+    *folders, names = readers.city100_folders()
+    cameras = zip(("iphonex", "canon"), folders, strict=True)
+    yield from _pairs({c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras})
+
+
+def _own() -> Iterator[Photograph]:
+    root = readers.own_root()
+    if not (root / "phone").is_dir():
+        raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
+    yield from _pairs({c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("canon", "dslr"))})
+
+
 def of_tier(tier: str) -> Iterator[Photograph]:
     """Every whole photograph that a tier has, one at a time.
 
     ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
-    photographs by the three phones (unaligned; the DSLR's are not published). ``dped``: the full-size test images.
+    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
+    cameras. ``dped``: the full-size test images.
     """
     match one_of("tier", tier, TIERS):
         case "rig":
@@ -61,6 +82,10 @@ def of_tier(tier: str) -> Iterator[Photograph]:
             yield from _pirm()
         case "dped":
             yield from _dped()
+        case "city100":
+            yield from _city100()
+        case "own":
+            yield from _own()
 
 
 def patches_of(store: patches.PairStore) -> Iterator[Photograph]:

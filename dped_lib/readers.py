@@ -5,34 +5,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from dped_lib import paper, rig, sources
+from dped_lib import pairing, paper, rig, sources
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
+from dped_lib.pairing import Pair, Settings
 from dped_lib.progress import bar
 
 SIZE = paper.PATCH_SIZE
 
-
-@dataclass(frozen=True)
-class Pair:
-    """One aligned pair. ``phone``, ``canon``: uint8 arrays 100 x 100 x 3, RGB.
-
-    ``photograph`` groups patches that must stay in one split; ``split`` is set where the source fixes it. Photographs
-    of each ``kind`` are split on their own, so that every split has some of each.
-    """
-
-    name: str
-    photograph: str
-    phone: np.ndarray
-    canon: np.ndarray
-    split: str = ""
-    kind: str = ""
+#: The rig photographs at 0.3 of the cameras' sizes, so its aligned images are half the paper's.
+RIG_SETTINGS = Settings(size=(400, 540))
 
 
 def read_image(file: Path) -> np.ndarray:
@@ -56,7 +44,8 @@ def read_image(file: Path) -> np.ndarray:
     return pixels
 
 
-def _natural(name: str) -> tuple:
+def natural(name: str) -> tuple:
+    """Sort key: numbers in names count as numbers."""
     # The name itself decides between 1.jpg and 01.jpg.
     return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"(\d+)", name))], name
 
@@ -91,7 +80,7 @@ def read_folders(
                 f"{folder}: no such folder. Patch pairs lie in two folders with the same file names, phone and DSLR."
             )
         listing.append({name for name in _files(folder) if only is None or name in only})
-    everything = sorted(listing[0] | listing[1], key=_natural)
+    everything = sorted(listing[0] | listing[1], key=natural)
     for name in bar(everything, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
         try:
             for folder, names in zip((phone_dir, canon_dir), listing, strict=True):
@@ -140,6 +129,33 @@ def read_pirm(on_bad: str = "error", report: Counter | None = None) -> Iterator[
     yield from _same_picture_same_photograph(pairs)
 
 
+#: City100's phone photographs are 840 x 600: what both cameras show has room for this.
+CITY100_SETTINGS = Settings(size=(560, 756))
+
+
+def city100_folders() -> tuple[Path, Path, set[str]]:
+    """Folders of the iPhone X's and the Nikon's photographs, fetched where they are not in the cache, and the names in them."""
+    files = sources.fetch_all(sources.keys("city100"), "city100")
+    phone, dslr = ({f for f in files if f.parent.name == f"City100_{c}"} for c in ("iPhoneX", "NikonD5500"))
+    return min(phone).parent, min(dslr).parent, {f.name for f in phone | dslr}
+
+
+def own_root() -> Path:
+    """``DPED_OWN``: a folder with ``phone`` and ``dslr``, or one that ``dped align`` made."""
+    folder = os.environ.get("DPED_OWN")
+    if not folder:
+        raise DpedError(
+            "tier 'own' is photographs of yours: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
+            "same names, or to the folder that 'dped align PHONE_DIR DSLR_DIR OUT' made."
+        )
+    root = Path(folder).expanduser()
+    if not ((root / "store").is_dir() or ((root / "phone").is_dir() and (root / "dslr").is_dir())):
+        raise DpedError(
+            f"{root}: DPED_OWN names neither a folder with phone/ and dslr/ in it nor one that 'dped align' finished."
+        )
+    return root
+
+
 def official_root() -> Path:
     """The folder that holds ``iphone``, ``blackberry`` and ``sony`` in the official layout: ``DPED_DATA``."""
     folder = os.environ.get("DPED_DATA")
@@ -163,25 +179,20 @@ def read_official(root: Path, phone: str, on_bad: str = "error", report: Counter
         canon = folder / "canon"
         # The paper's text and older copies name the phone's folder "phone"; the download names it after the phone.
         own = folder / "phone" if (folder / "phone").is_dir() else folder / phone
-        ordered = sorted(_files(canon), key=_natural) if split == "train" and canon.is_dir() else []
+        ordered = sorted(_files(canon), key=natural) if split == "train" and canon.is_dir() else []
         held = {Path(name).stem for name in ordered[-max(1, round(len(ordered) * 0.02)) :]}
         for pair in read_folders(own, canon, on_bad, report):
             label = "val" if pair.name in held else split
             yield replace(pair, name=f"{split}/{pair.name}", photograph=f"{split}/{pair.photograph}", split=label)
 
 
-def windows(height: int, width: int, size: int = SIZE) -> list[tuple[int, int]]:
-    """Top-left corners (y, x) of the non-overlapping windows of section 3.2.1, centred in the image."""
-    y0, x0 = (height % size) // 2, (width % size) // 2
-    return [(y, x) for y in range(y0, height - size + 1, size) for x in range(x0, width - size + 1, size)]
-
-
 def read_rig(phone: str, report: Counter) -> Iterator[Pair]:
-    """The windows of every scene of the simulated rig, photographed by ``phone`` and the DSLR."""
-    for scene in bar(rig.scenes(), label=f"rig {phone}", unit="scene", brief=True):
+    """Every scene of the simulated rig, photographed by ``phone`` and the DSLR, aligned and cut like any photographs."""
+    for scene in bar(rig.scenes(), label=f"align rig {phone}", unit="scene", brief=True):
         frames = rig.shoot(scene.name, cameras=(phone, "canon"))
-        images = rig.aligned_pair(frames[phone], frames["canon"])
-        for y, x in windows(*images[0].shape[:2]):
-            report["read"] += 1
-            cut = (np.ascontiguousarray(image[y : y + SIZE, x : x + SIZE]) for image in images)
-            yield Pair(f"{scene.name}/{y}-{x}", f"{scene.kind}:{scene.photograph}", *cut, kind=scene.kind)
+        extracted, record = pairing.make(frames[phone].image, frames["canon"].image, RIG_SETTINGS)
+        pairing.count(record, report)
+        for window, *images in extracted.patches if extracted else ():
+            yield Pair(
+                f"{scene.name}/{window.y}-{window.x}", f"{scene.kind}:{scene.photograph}", *images, kind=scene.kind
+            )

@@ -26,6 +26,7 @@ COMMITS = MappingProxyType(
         "aiff22/DPED": "ebb01315238430f7c66eaaf84996fcb59877f97f",
         "aiff22/ai-challenge": "6dc52ac4ebca74391fa24def015896c98dba5b4f",
         "aiff22/aiff22.github.io": "42299c79bab22a949d64ebdae2bc480fe0c10a22",
+        "ngchc/CameraSR": "336cac11f5ba409134b2bc5165e9ad6aa4a07e65",
     }
 )
 
@@ -36,6 +37,8 @@ GROUPS = MappingProxyType(
         "pirm": ("aiff22/ai-challenge/dped/patches/",),
         "hd": ("aiff22/ai-challenge/dped/HD_res/",),
         "demo": ("aiff22/aiff22.github.io/",),
+        # Of its 100 scenes the 30 whose checksums are known here: what is not verified is not used.
+        "city100": ("ngchc/CameraSR/City100/",),
     }
 )
 

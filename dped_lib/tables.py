@@ -96,27 +96,41 @@ def table3(tier: str, preset_name: str, networks: Networks) -> list[Cell]:
     for phone in config.TIER_PHONES[tier]:
         store = patches.open_or_make(tier, phone, preset_name)
         models = {loss: networks[phone, loss].model for loss in losses.TABLE3}
-        found += cells("3", phone, models, store, "val", preset, paper.TABLE3[phone])
+        found += cells("3", phone, models, store, "val", preset, paper.TABLE3.get(phone, {}))
     return found
 
 
 def _published_ours(phone: str) -> dict[str, paper.Score]:
     """Published "Ours": of v1, and for the released weights of the later version where its value is known."""
+    if phone not in paper.TABLE2:
+        return {}
     first = paper.TABLE2[phone]["ours"]
     return {"ours": first, "released": paper.TABLE2_LATER_VERSION.get(phone, first)}
+
+
+def released_for(phone: str) -> nn.Module | str:
+    """The authors' network for a phone, or why there is none to be had.
+
+    A phone that is not theirs gets the one of the iPhone 3GS: out of its domain, and every table says so.
+    """
+    try:
+        return weights.resolve(f"released:{phone if phone in paper.PHONES else 'iphone'}")
+    except DpedError as error:
+        return str(error)
 
 
 def table2(tier: str, preset_name: str, networks: Networks) -> list[Cell]:
     """Table 2, columns "original", "ours" (trained here) and "released" (the authors' weights for that phone), on the test split.
 
-    The released column is left out where its weights cannot be had; the caller says why (:func:`missing_released`).
+    The released column is left out where its weights cannot be had; ``released_for`` says why.
     """
     preset, found = config.preset(preset_name), []
     for phone in config.TIER_PHONES[tier]:
         store = patches.open_or_make(tier, phone, preset_name)
         models = {"original": nn.Identity(), "ours": networks[phone, losses.TABLE3[0]].model}
-        if missing_released(phone) is None:
-            models["released"] = weights.resolve(f"released:{phone}")
+        released = released_for(phone)
+        if isinstance(released, nn.Module):
+            models["released"] = released
         found += cells("2", phone, models, store, "test", preset, _published_ours(phone))
     return found
 
@@ -126,18 +140,12 @@ def released_on_all(tier: str, preset_name: str) -> list[Cell]:
     preset, found = dataclasses.replace(config.preset(preset_name), table_pairs=0), []
     for phone in config.TIER_PHONES[tier]:
         store = patches.open_or_make(tier, phone, preset_name)
-        models = {"original": nn.Identity(), "released": weights.resolve(f"released:{phone}")}
+        released = released_for(phone)
+        if not isinstance(released, nn.Module):
+            raise DpedError(released)
+        models = {"original": nn.Identity(), "released": released}
         found += cells("2", phone, models, store, "all", preset, _published_ours(phone))
     return found
-
-
-def missing_released(phone: str) -> str | None:
-    """Why the authors' weights for a phone cannot be used, or None where they can."""
-    try:
-        weights.resolve(f"released:{phone}")
-    except DpedError as error:
-        return str(error)
-    return None
 
 
 def as_frame(found: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:

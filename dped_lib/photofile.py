@@ -1,0 +1,143 @@
+"""One photograph file as the camera's owner sees it: upright, 8-bit RGB, or refused by name."""
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dped_lib import paper
+from dped_lib.errors import DpedError
+
+#: What is looked at in a folder of photographs; other files there are none of ours.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
+
+_MOST_PIXELS = 250_000_000  # Pillow's own limit warns at 89 and refuses at 179 million, below what cameras make by now
+_HEIC = (".heic", ".heif")
+
+
+def list_photographs(folder: Path) -> dict[str, Path]:
+    """The photographs of a folder by the stem of their names (not hidden, suffix of ``SUFFIXES`` in any case).
+
+    Raises:
+        DpedError: no such folder, none in it, or two files with one stem.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DpedError(f"{folder}: no such folder. It must hold photographs ({', '.join(sorted(SUFFIXES))}).")
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or file.suffix.lower() not in SUFFIXES or not file.is_file():
+            continue
+        if file.stem in found:
+            raise DpedError(
+                f"{folder}: {found[file.stem].name} and {file.name} have the same name, so their partner is not clear. "
+                "Rename or remove one."
+            )
+        found[file.stem] = file
+    if not found:
+        raise DpedError(f"{folder}: no photographs in it ({', '.join(sorted(SUFFIXES))}).")
+    return found
+
+
+def _open(file: Path) -> Image.Image:
+    if file.suffix.lower() in _HEIC:
+        try:
+            import pillow_heif
+        except ModuleNotFoundError:
+            raise DpedError(f"{file}: HEIC needs a library: pip install pillow-heif; or convert it to JPEG.") from None
+        pillow_heif.register_heif_opener()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except FileNotFoundError:
+        raise DpedError(f"{file}: not found.") from None
+    except UnidentifiedImageError:
+        raise DpedError(f"{file}: no image that can be read. Remove it, or skip it with on_bad='skip'.") from None
+    except Image.DecompressionBombError as error:
+        raise DpedError(f"{file}: {error}. Scale it down, or skip it with on_bad='skip'.") from error
+    except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
+        raise DpedError(
+            f"{file}: cannot be read as an image ({error}). Replace it, or skip it with on_bad='skip'."
+        ) from error
+    width, height = image.size
+    if min(width, height) < paper.PATCH_SIZE:
+        raise DpedError(
+            f"{file}: {height} x {width} pixels, less than one patch of {paper.PATCH_SIZE}. Remove it, or skip it with on_bad='skip'."
+        )
+    if width * height > _MOST_PIXELS:
+        raise DpedError(
+            f"{file}: {width * height / 1e6:.0f} megapixels, {_MOST_PIXELS / 1e6:.0f} at most. Scale it down, or skip it with on_bad='skip'."
+        )
+    return image
+
+
+def check(file: Path) -> tuple[int, int]:
+    """Height and width as stored, from the header alone: a bad file is named before hours of work, not after.
+
+    Raises:
+        DpedError: as ``read_photograph``, but for damage behind the header.
+    """
+    with _open(Path(file)) as image:
+        return image.size[::-1]
+
+
+def read_photograph(file: Path) -> np.ndarray:
+    """A photograph as uint8 H x W x 3, RGB, turned upright as its EXIF orientation says.
+
+    16 bits a channel are scaled to 8, gray and palettes become RGB, CMYK is converted without its profile, transparency
+    is laid over white. Colour profiles are not applied: the networks of the paper see the numbers that files hold.
+
+    Raises:
+        DpedError: missing, damaged, truncated, no image, smaller than a patch, or too large; the file is named.
+    """
+    file = Path(file)
+    with _open(file) as image:
+        try:
+            deep = image.mode.startswith("I;16") or (image.mode == "I") or _is_deep_rgb(image)
+            if deep:
+                image.load()  # OpenCV shows what there is of a truncated file; Pillow says so
+                pixels = _read_deep(file)
+                return np.ascontiguousarray(_upright(pixels, image.getexif().get(0x0112, 1)))
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+        except DpedError:
+            raise
+        except Exception as error:
+            raise DpedError(
+                f"{file}: cannot be read to its end ({error}). Replace it, or skip it with on_bad='skip'."
+            ) from error
+
+
+def _is_deep_rgb(image: Image.Image) -> bool:
+    # Pillow opens 16-bit RGB as 8-bit RGB; only the file's own description tells.
+    if image.format == "PNG":
+        return any("16B" in str(tile[3]) for tile in image.tile)
+    return image.format == "TIFF" and max(np.atleast_1d(image.tag_v2.get(258, 8))) == 16
+
+
+def _read_deep(file: Path) -> np.ndarray:
+    """16-bit images by OpenCV, as uint8 RGB without orientation applied."""
+    raw = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None:
+        raise DpedError(f"{file}: cannot be read to its end. Replace it, or skip it with on_bad='skip'.")
+    if raw.ndim == 2:
+        raw = np.repeat(raw[..., None], 3, 2)
+    values = raw.astype(np.float32) * (255 / np.iinfo(raw.dtype).max)
+    if values.shape[2] == 4:
+        share = values[..., 3:] / 255
+        values = values[..., :3] * share + 255 * (1 - share)
+    return (values[..., 2::-1] + 0.5).astype(np.uint8)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """What ``ImageOps.exif_transpose`` does, for arrays."""
+    if orientation in (2, 4, 5, 7):
+        pixels = pixels[:, ::-1]
+    return np.rot90(pixels, {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0))
