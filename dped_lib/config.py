@@ -20,6 +20,8 @@ TIER_PHONES = MappingProxyType(
     {"rig": paper.PHONES, "pirm": ("iphone",), "city100": ("iphonex",), "dped": paper.PHONES, "own": ("phone",)}
 )
 TIERS = tuple(TIER_PHONES)
+#: Tiers whose patches are cut from photographs here; the others come as finished patches.
+ALIGNED_TIERS = ("rig", "city100", "own")
 PHONES = tuple(dict.fromkeys(phone for phones in TIER_PHONES.values() for phone in phones))
 
 _OTHER_CAMERAS = MappingProxyType({("city100", "iphonex"): "iPhone X", ("city100", "canon"): "Nikon D5500"})

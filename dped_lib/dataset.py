@@ -168,7 +168,8 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> patches.PairStore
     content = {**meta, "settings": asdict(settings), "pairs": summary["pairs"], "report": dict(report)}
     if (old := _stored(store)) is not None and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
         return old
-    return patches.write_store(store, _pairs(jobs, records), content)
+    known = ({"name": j.name, **records[j.name]} for j in jobs)
+    return patches.write_store(store, _pairs(jobs, records), content, known)
 
 
 def _stored(store: Path) -> patches.PairStore | None:

@@ -165,6 +165,12 @@ def _log_probability(logits: Tensor) -> Tensor:
     return torch.log(torch.softmax(logits, dim=1).clamp(min=1e-10))
 
 
+def weights_of(variant: str) -> dict[str, float]:
+    """Weight of every term in one variant. MSE, which the paper gives none, takes the colour term's: it stands in its place."""
+    published = paper.LOSS_WEIGHTS[one_of("variant", variant, VARIANTS)]
+    return {**published, "mse": published["color"]}
+
+
 class Objective:
     """The generator's and the discriminator's loss for one (loss, variant), with the frozen networks they need.
 
@@ -191,8 +197,7 @@ class Objective:
         self.variant = one_of("variant", variant, VARIANTS)
         self.terms = spec.terms
         self.layer = spec.content_layer or CONTENT_LAYER[variant]
-        published = paper.LOSS_WEIGHTS[variant]
-        self.weights = dict(weights or {**published, "mse": published["color"]})
+        self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")

@@ -23,10 +23,10 @@ def rig_drawing() -> Figure:
         seen = frame.geometry.to_scene(geometry.outline(*frame.image.shape[:2]))
         eye = rig.position(name)
         for edge in (seen[:, 0].min(), seen[:, 0].max()):
-            above.plot([eye[0], edge], [-eye[1], 0], color=color, lw=1.2)
-        above.plot(eye[0], -eye[1], "o", color=color, ms=8)
+            above.plot([eye[0], edge], [eye[2], 0], color=color, lw=1.2)
+        above.plot(eye[0], eye[2], "o", color=color, ms=8)
         above.annotate(
-            paper.CAMERAS[name].name, (eye[0], -eye[1]), xytext=(0.45, -1.1 - 0.16 * i), color=color, va="center",
+            paper.CAMERAS[name].name, (eye[0], eye[2]), xytext=(0.45, -1.1 - 0.16 * i), color=color, va="center",
             arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8},
         )  # fmt: skip
         front.add_patch(Polygon(seen, closed=True, fill=False, edgecolor=color, lw=1.6, label=paper.CAMERAS[name].name))

@@ -148,8 +148,6 @@ def work(job: Job) -> dict:
     paths.write_text(job.record_file, json.dumps(record, indent=1))
     return record
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -74,12 +74,24 @@ class PairStore:
     @property
     def skipped(self) -> dict[str, int]:
         """What was left out for being bad, by reason."""
-        return {k: v for k, v in self.meta["report"].items() if k != "read" and not k.startswith(("windows ", "photographs "))}
+        return {
+            k: v
+            for k, v in self.meta["report"].items()
+            if k != "read" and not k.startswith(("windows ", "photographs "))
+        }
 
     @property
     def alignment(self) -> dict[str, int]:
         """Where the pairs were cut from photographs here: these by verdict, and the windows tried in them by verdict."""
         return {k: v for k, v in self.meta["report"].items() if k.startswith(("windows ", "photographs "))}
+
+    def records(self) -> list[dict]:
+        """Of each pair of photographs that was aligned here: ``name``, ``report`` (``alignment.Report``) and ``windows``."""
+        try:
+            lines = (self.folder / "records.jsonl").read_text().splitlines()
+            return [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            return []
 
     def index(self, split: str) -> np.ndarray:
         """Indices of the pairs of one split (``train``, ``val``, ``test``), or of ``all``."""
@@ -131,8 +143,10 @@ def _write_header(file: BinaryIO, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def write_store(folder: Path, pairs: Iterable[Pair], meta: dict) -> PairStore:
+def write_store(folder: Path, pairs: Iterable[Pair], meta: dict, records: Iterable[dict] = ()) -> PairStore:
     """Writes pairs as they come, in constant memory, and puts the finished store in place at once.
+
+    ``records``: what is known of each photograph the pairs were cut from; read when the pairs have been.
 
     Raises:
         DpedError: no pair at all, one that is not 100 x 100 RGB uint8, or a full disk.
@@ -161,6 +175,7 @@ def write_store(folder: Path, pairs: Iterable[Pair], meta: dict) -> PairStore:
         splits = _assign_splits(photographs, kinds, fixed)
         content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
         (part / "meta.json").write_text(json.dumps(content))
+        (part / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return PairStore(folder)
 
 
@@ -178,7 +193,7 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
     store = PairStore(source)
     with paths.atomic_path(folder) as part:
         part.mkdir()
-        for name in ("phone.npy", "canon.npy"):
+        for name in ("phone.npy", "canon.npy", "records.jsonl"):
             try:
                 os.link(source / name, part / name)
             except OSError:
@@ -229,15 +244,16 @@ def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "er
             return adopt_store(dataset.store_of(root), folder, meta)
         return dataset.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
     report: Counter = Counter()
+    records: list[dict] = []
     match tier:
         case "rig":
-            pairs = read_rig(phone, report)
+            pairs = read_rig(phone, report, records)
         case "pirm":
             pairs = read_pirm(on_bad, report)
         case "dped":
             pairs = read_official(official_root(), phone, on_bad, report)
     # The counter is filled while the pairs are read; json sees it afterwards.
-    return write_store(folder, pairs, {**meta, "report": report})
+    return write_store(folder, pairs, {**meta, "report": report}, records)
 
 
 # ---------------------------------------------------------------------------------------------- batches

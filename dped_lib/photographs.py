@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib import patches, photofile, readers, rig, sources
-from dped_lib.config import TIERS, one_of
+from dped_lib.config import ALIGNED_TIERS, TIERS, one_of
 from dped_lib.errors import DpedError
 
 
@@ -55,17 +55,17 @@ def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
             yield Photograph(f"{name}/{camera}", camera, photofile.read_photograph(file), name)
 
 
-def _city100() -> Iterator[Photograph]:
+def _city100_files() -> dict[str, dict[str, Path]]:
     *folders, names = readers.city100_folders()
     cameras = zip(("iphonex", "canon"), folders, strict=True)
-    yield from _pairs({c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras})
+    return {c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras}
 
 
-def _own() -> Iterator[Photograph]:
+def _own_files() -> dict[str, dict[str, Path]]:
     root = readers.own_root()
     if not (root / "phone").is_dir():
         raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
-    yield from _pairs({c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("canon", "dslr"))})
+    return {c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("canon", "dslr"))}
 
 
 def of_tier(tier: str) -> Iterator[Photograph]:
@@ -83,9 +83,23 @@ def of_tier(tier: str) -> Iterator[Photograph]:
         case "dped":
             yield from _dped()
         case "city100":
-            yield from _city100()
+            yield from _pairs(_city100_files())
         case "own":
-            yield from _own()
+            yield from _pairs(_own_files())
+
+
+def scene(tier: str, name: str) -> dict[str, np.ndarray]:
+    """One scene by every camera that a tier has of it, as it came out of the camera (uint8 H x W x 3, RGB).
+
+    ``name``: as in the records of the tier's store. Only tiers whose photographs are aligned here have scenes.
+    """
+    one_of("tier with photographs to align", tier, ALIGNED_TIERS)
+    if tier == "rig":
+        return {camera: frame.image for camera, frame in rig.shoot(name).items()}
+    files = _city100_files() if tier == "city100" else _own_files()
+    for camera, of_camera in files.items():
+        one_of(f"photograph of the {camera}", name, of_camera)
+    return {camera: photofile.read_photograph(of_camera[name]) for camera, of_camera in files.items()}
 
 
 def patches_of(store: patches.PairStore) -> Iterator[Photograph]:

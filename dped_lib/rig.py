@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,10 +18,13 @@ import numpy as np
 from dped_lib import paper
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
-from dped_lib.geometry import Lens, apply, points
+from dped_lib.geometry import Lens, apply, corners, points
 from dped_lib.scenes import Scene, find, radiance, scenes
 
-__all__ = ["Frame", "Geometry", "Scene", "homography", "map_points", "scenes", "shoot"]
+if TYPE_CHECKING:
+    from dped_lib.alignment import Alignment
+
+__all__ = ["Frame", "Geometry", "Scene", "homography", "map_error", "map_points", "position", "scenes", "shoot"]
 
 _DISTANCE = 1.6  # from the rig to the scene plane; like every length in the scene, in heights of the scene
 
@@ -154,6 +158,14 @@ def homography(a: Frame, b: Frame) -> np.ndarray:
     _same_scene(a, b)
     h = b.geometry.homography @ np.linalg.inv(a.geometry.homography)
     return h / h[2, 2]
+
+
+def map_error(alignment: "Alignment", phone: Frame, canon: Frame) -> np.ndarray:
+    """How far an alignment of two frames errs, judged by their known geometry: at the four corners of the aligned image,
+    in its pixels (4)."""
+    at = alignment.to_canon(corners(*alignment.report.size))
+    away = alignment.map.to_phone(at) - map_points(canon, phone, at)
+    return np.linalg.norm(away, axis=1) / (alignment.step * alignment.map.scale_at(at.mean(0)))
 
 
 def _photograph(scene, camera, seed, scale):

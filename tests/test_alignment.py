@@ -30,12 +30,7 @@ def corner_errors(scene: str, phone: str) -> np.ndarray:
     """Distance, in pixels of the aligned image, between where its corners are looked for and where they are."""
     found = aligned(scene, phone)
     assert found.report.verdict == "aligned", (scene, phone, found.report)
-    a, b = frames(scene, phone)
-    corners = geometry.corners(*found.report.size)
-    true = rig.map_points(b, a, found.to_canon(corners))
-    return np.linalg.norm(found.to_phone(corners) - true, axis=1) / (
-        found.step * found.map.scale_at(found.to_canon(corners).mean(0))
-    )
+    return rig.map_error(found, *frames(scene, phone))
 
 
 # ---------------------------------------------------------------------------------------------- the rig
