@@ -1,7 +1,8 @@
-"""The ``dped`` command: fetch, doctor, train, evaluate, run."""
+"""The ``dped`` command: fetch, align, doctor, train, evaluate, run."""
 
 import json
 import logging
+import shlex
 import signal
 from dataclasses import fields
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from dped_lib import config, paths
+from dped_lib import config, paper, paths
 from dped_lib.errors import DpedError
 
 
@@ -134,6 +135,48 @@ def fetch(
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
     if vgg:
         typer.echo(vgg_module.vgg19(vgg).label)
+
+
+@app.command()
+def align(
+    phone_dir: Annotated[Path, typer.Argument(help="Photographs of the phone.")],
+    dslr_dir: Annotated[Path, typer.Argument(help="Photographs of the better camera, of the same names.")],
+    out: Annotated[Path, typer.Argument(help="Where the dataset goes; the same command resumes what was interrupted.")],
+    size: Annotated[str, typer.Option(help="Height x width of the aligned images.")] = "800x1080",
+    ncc: Annotated[float, typer.Option(help="Patches must correlate by more than that.")] = paper.NCC_THRESHOLD,
+    flat: Annotated[str, typer.Option(help="Windows without detail: 'drop' or 'keep' them.")] = "drop",
+    workers: Annotated[int | None, typer.Option(help="Processes; none named: one for each core.")] = None,
+    on_bad: OnBad = "error",
+    official: Annotated[
+        Path | None, typer.Option(help="Also write FOLDER/PHONE in the layout of the official dataset.")
+    ] = None,
+    phone: Annotated[str, typer.Option(help="Name of the phone in that layout; none named: phone.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a dataset from two folders of photographs: align each pair, cut patches, split them by photograph."""
+    from dped_lib import pairing
+
+    numbers = size.lower().split("x")
+    if len(numbers) != 2 or not all(n.isdecimal() for n in numbers):
+        raise DpedError(f"--size {size!r}: write HEIGHTxWIDTH, for instance 800x1080.")
+    if phone and not official:
+        raise DpedError("--phone goes with --official: it names the phone's folder there.")
+    settings = pairing.Settings((int(numbers[0]), int(numbers[1])), ncc, flat)
+    from dped_lib import dataset
+
+    if official:
+        dataset.check_official(official, phone or "phone")
+    store = dataset.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
+    written = dataset.write_official(store, official, phone or "phone") if official else None
+    summary = json.loads((out / "summary.json").read_text())
+    if as_json:
+        found = {"store": str(store.folder), "official": written and str(written), "splits": store.counts(), **summary}
+        typer.echo(json.dumps(found, indent=1))
+        return
+    typer.echo(dataset.render(store, summary))
+    if written:
+        typer.echo(f"{written}: the same in the layout of the official dataset")
+    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} dped train --tier own")
 
 
 @app.command()

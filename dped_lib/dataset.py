@@ -5,25 +5,28 @@ What is in the folder that is made:
     store/              the patch pairs (``patches.PairStore``), split by photograph
     summary.json        settings, what became of every pair of photographs, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
-    pairs/NAME.npy      its patches; may be deleted with the others when all is done (then a change makes every pair again)
+    pairs/NAME.npy      its patches; pairs/ may be deleted when all is done, but then a change makes every pair again
 """
 
+import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 from collections import Counter
 from collections.abc import Container, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dped_lib import pairing, patches, paths, photofile
+from dped_lib import extraction, pairing, patches, paths, photofile
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Job, Pair, Settings
@@ -65,37 +68,29 @@ def build(
         KeyboardInterrupt: what is finished is kept, and the same call goes on from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
+    if workers is not None and workers < 1:
+        raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
     out = Path(out)
+    store = store or store_of(out)
+    _refuse_to_replace(store, "meta.json")
     bad: dict[str, str] = {}
     jobs = _jobs(Path(phone_dir), Path(canon_dir), out, settings, only, on_bad, bad)
-    records: dict[str, dict] = {}
-    with _workers(workers, len(jobs)) as pool:
-        futures = {pool.submit(pairing.work, job): job for job in jobs}
-        try:
-            for done in bar(as_completed(futures), total=len(futures), label=label, unit="pair"):
-                job, record = futures[done], done.result()
-                if "bad" not in record:
-                    records[job.name] = record
-                elif on_bad == "error":
-                    raise DpedError(record["bad"])
-                else:
-                    bad[job.name] = record["bad"]
-        except BrokenProcessPool as error:
-            raise DpedError(
-                f"{out}: a worker process was killed, as a rule for want of memory. What is finished is kept: run the same "
-                "command again, with fewer --workers."
-            ) from error
-    ordered = [job for job in jobs if job.name in records]
-    return _finish(out, store or store_of(out), ordered, records, bad, settings, {"on_bad": on_bad, **(meta or {})})
+    with _alone(out):
+        records = _work(jobs, min(workers or pairing.cores(), len(jobs)), out, on_bad, bad, label)
+        finished = [job for job in jobs if job.name in records]
+        return _finish(out, store, finished, records, bad, settings, {"on_bad": on_bad, **(meta or {})})
+
+
+def _refuse_to_replace(folder: Path, sign: str) -> None:
+    """A folder that is replaced as a whole must be ours: one that we made has the file ``sign`` in it."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / sign).is_file()):
+        raise DpedError(f"{folder}: is there already and was not made by dped align. Move it away, or write elsewhere.")
 
 
 def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad) -> list[Job]:
     """The pairs to be made, in natural order of their names; the rest goes to ``bad`` or is an error."""
-    sides = []
-    for folder in (phone_dir, canon_dir):
-        found = photofile.list_photographs(folder)
-        sides.append({k: v for k, v in found.items() if only is None or v.name in only})
+    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, canon_dir)]
     jobs = []
     for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
         try:
@@ -116,29 +111,69 @@ def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad) -> list[Job]:
     return jobs
 
 
-@contextmanager
-def _workers(workers: int | None, jobs: int) -> Iterator[Executor]:
-    if workers is not None and workers < 1:
-        raise DpedError(f"workers must be at least 1, not {workers}.")
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Only one process at a time works in ``out``; the lock ends with the process, however that ends."""
+    try:
+        (out / "pairs").mkdir(parents=True, exist_ok=True)
+        lock = open(out / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise DpedError(f"{out}: cannot be written ({error}). Name another folder for the result.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{out}: another process is making this dataset; waiting for it.", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # What a killed process was writing.
+        for litter in (*out.glob(".store.*"), *out.glob(".summary.json.*"), *(out / "pairs").glob(".*")):
+            shutil.rmtree(litter, ignore_errors=True)
+        yield
+
+
+def _work(jobs, workers, out, on_bad, bad, label) -> dict[str, dict]:
+    """The record of each job by its name, without windows; a job with a bad file goes to ``bad`` or is an error."""
     before = {k: os.environ.get(k) for k in pairing.WORKER_ENVIRONMENT}
     os.environ.update(pairing.WORKER_ENVIRONMENT)
     # Started afresh, not forked: the libraries' threads do not survive a fork.
-    pool = ProcessPoolExecutor(
-        min(workers or pairing.cores(), jobs), multiprocessing.get_context("spawn"), pairing.prepare_worker
-    )
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), pairing.prepare_worker)
+    futures: dict[Future, Job] = {}
+    records: dict[str, dict] = {}
+    processes = []  # to be killed, should anything happen
     try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
-        # Nothing of a pair in hand is lost but its time: artifacts are put in place whole.
-        processes = list(pool._processes.values()) if pool._processes else []
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-        raise
+        # Workers inherit what is blocked: Ctrl-C and a batch system's SIGTERM reach them all, and are for this process.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            for job in jobs:
+                futures[pool.submit(pairing.work, job)] = job
+        finally:
+            processes = list(pool._processes.values())
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for future in bar(as_completed(futures), total=len(futures), label=label, unit="pair"):
+            name, record = futures[future].name, future.result()
+            if "bad" not in record:
+                records[name] = record
+            elif on_bad == "error":
+                raise DpedError(record["bad"])
+            else:
+                bad[name] = record["bad"]
+        processes = []
+        return records
+    except BrokenProcessPool as error:
+        raise DpedError(
+            f"{out}: a worker process ended of itself, as a rule killed for want of memory. {len(records)} of {len(jobs)} pairs "
+            "are finished and kept: run the same command again, with fewer --workers. (In a script of your own, call it under "
+            "if __name__ == '__main__'.)"
+        ) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{len(records)} of {len(jobs)} pairs are finished and kept; run the same command again to go on from there"
+        ) from None
     finally:
+        # Of a pair in hand nothing is lost but its time: its files are put in place whole.
+        for process in processes:
+            process.kill()
+        pool.shutdown(cancel_futures=True)
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})
 
@@ -157,41 +192,60 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> patches.PairStore
         "bad": dict(sorted(bad.items())),
         "pairs": {j.name: records[j.name]["digest"] for j in jobs},
     }
+    _remove_others(out / "pairs", jobs)
     paths.write_text(out / "summary.json", json.dumps(summary, indent=1))
-    for file in (out / "pairs").glob(".*"):  # what a killed worker was writing
-        shutil.rmtree(file, ignore_errors=True)
     if not report["read"]:
         raise DpedError(
             f"{out}: not one patch came out of {len(jobs) + len(bad)} pairs of photographs ({_words(report)}). "
             f"{out / 'summary.json'} says why. {_first(summary['rejected'] | bad)}".rstrip()
         )
     content = {**meta, "settings": asdict(settings), "pairs": summary["pairs"], "report": dict(report)}
-    if (old := _stored(store)) is not None and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
+    if (old := patches.current(store)) and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
         return old
-    known = ({"name": j.name, **records[j.name]} for j in jobs)
-    return patches.write_store(store, _pairs(jobs, records), content, known)
+    full = ({"name": job.name, **job.record(records[job.name]["digest"])} for job in jobs)
+    return patches.write_store(store, _pairs(jobs, records), content, full)
 
 
-def _stored(store: Path) -> patches.PairStore | None:
-    try:
-        return patches.PairStore(store)
-    except DpedError:
-        return None
+def _remove_others(folder: Path, jobs: list[Job]) -> None:
+    """Records of photographs that are no longer there go: who reads all of the folder would count them."""
+    known = {job.record_file for job in jobs}
+    for file in folder.glob("*.json"):
+        if file not in known and '"digest"' in file.read_text(errors="replace"):
+            file.unlink()
+            file.with_suffix(".npy").unlink(missing_ok=True)
 
 
 def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair]:
     for job in jobs:
         if not records[job.name]["counts"]:
             continue
-        kept = [w for w in records[job.name]["windows"] if w["verdict"] in _stored_verdicts(job.settings)]
+        stored = (extraction.KEPT, extraction.FLAT) if job.settings.flat == "keep" else (extraction.KEPT,)
+        kept = [w for w in job.record(records[job.name]["digest"])["windows"] if w["verdict"] in stored]
         for window, (phone, canon) in zip(kept, np.load(job.patches_file, mmap_mode="r"), strict=True):
             yield Pair(f"{job.name}/{window['y']}-{window['x']}", job.name, np.array(phone), np.array(canon))
 
 
-def _stored_verdicts(settings: Settings) -> tuple[str, ...]:
-    from dped_lib import extraction
+def render(store: patches.PairStore, summary: dict) -> str:
+    """What was made, in lines for a reader; ``summary`` is the content of ``summary.json``."""
+    counts = Counter(summary["counts"])
+    rejected: dict[str, list[str]] = {}
+    for name, reason in summary["rejected"].items():
+        rejected.setdefault(reason.partition(":")[0], []).append(name)
+    pairs = len(summary["pairs"]) + len(summary["bad"])
+    lines = [f"photographs: {pairs} pairs, {counts['photographs aligned']} aligned"]
+    lines += [f"  {len(names)} rejected: {verdict} ({_some(names)})" for verdict, names in sorted(rejected.items())]
+    if summary["bad"]:
+        lines.append(f"  {len(summary['bad'])} skipped: bad files ({_some(list(summary['bad']))})")
+    windows = {k.removeprefix("windows "): v for k, v in counts.items() if k.startswith("windows ")}
+    tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
+    lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
+    lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
+    splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
+    return "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
 
-    return (extraction.KEPT, extraction.FLAT) if settings.flat == "keep" else (extraction.KEPT,)
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _first(reasons: dict[str, str]) -> str:
@@ -205,30 +259,40 @@ def _words(report: Counter) -> str:
 # ---------------------------------------------------------------------------------------------- the official layout
 
 
-def write_official(store: patches.PairStore, folder: Path, phone: str) -> int:
-    """Writes a store in the folder layout of the official download, for other code; returns the number of pairs.
+_SIGN = "dped_align.json"  # in what write_official made, beside the folders of the layout
 
-    ``folder/PHONE/training_data/{PHONE,canon}/N.jpg`` and ``folder/PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered
-    photograph by photograph. That layout has no validation split: ours goes to the end of the training data, where
-    ``readers.read_official`` takes the last 2 % for it. JPEG at quality 100 without chroma subsampling: within a level or
-    two of the store, as the official files are of theirs.
-    """
+
+def check_official(folder: Path, phone: str) -> Path:
+    """Where ``write_official`` will put the phone, if it may: a real dataset there is never replaced."""
+    if phone in ("", "canon", ".", "..") or "/" in phone:
+        raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
     target = Path(folder) / phone
-    order = {"train": np.concatenate([store.index("train"), store.index("val")]), "test": store.index("test")}
+    _refuse_to_replace(target, _SIGN)
+    return target
+
+
+def write_official(store: patches.PairStore, folder: Path, phone: str) -> Path:
+    """Writes a store in the folder layout of the official download, for other code; returns ``folder/PHONE``.
+
+    ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph by
+    photograph. That layout has no validation split: ours goes to the end of the training data, where
+    ``readers.read_official`` takes the last 2 % for it: photographs of our validation split, but not all of them; the
+    rest, to that reader and others, is training data. JPEG of quality 100 without chroma subsampling: most values
+    are those of the store or one beside them.
+    """
+    target = check_official(folder, phone)
+    order = {
+        "training_data": np.concatenate([store.index("train"), store.index("val")]),
+        "test_data/patches": store.index("test"),
+    }
+    jpeg = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     with paths.atomic_path(target) as part:
-        for split, index in order.items():
-            place = part / ("training_data" if split == "train" else "test_data/patches")
+        for place, index in order.items():
             for camera, images in ((phone, store.phone), ("canon", store.canon)):
-                (place / camera).mkdir(parents=True)
-                for number, i in enumerate(bar(index, label=f"write {split} {camera}", unit="patch", brief=True)):
-                    options = [
-                        cv2.IMWRITE_JPEG_QUALITY,
-                        100,
-                        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-                    ]
-                    done, data = cv2.imencode(".jpg", images[i][..., ::-1], options)
-                    if not done:
-                        raise DpedError(f"{place / camera}: OpenCV could not encode patch {number}.")
-                    (place / camera / f"{number}.jpg").write_bytes(data.tobytes())
-    return len(store)
+                (part / place / camera).mkdir(parents=True)
+                for number, i in enumerate(bar(index, label=f"write {place}/{camera}", unit="patch", brief=True)):
+                    data = cv2.imencode(".jpg", images[i][..., ::-1], jpeg)[1]
+                    (part / place / camera / f"{number}.jpg").write_bytes(data.tobytes())
+        names = {place: [store.names[i] for i in index] for place, index in order.items()}
+        (part / _SIGN).write_text(json.dumps({"validation": len(store.index("val")), "names": names}))
+    return target

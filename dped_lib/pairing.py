@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
-import signal
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from dped_lib import alignment, extraction, paper, paths, photofile
+from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 
 SIZE = paper.PATCH_SIZE
@@ -47,6 +49,7 @@ class Settings:
             raise DpedError(f"size {self.size[0]}x{self.size[1]}: an aligned image must hold a patch of {SIZE}x{SIZE}.")
         if not 0 <= self.threshold < 1:
             raise DpedError(f"NCC threshold {self.threshold}: must be at least 0 and below 1.")
+        one_of("flat", self.flat, ("drop", "keep"))
 
 
 def make(phone: np.ndarray, canon: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:
@@ -99,17 +102,18 @@ class Job:
 
     def digest(self) -> str:
         """Of the bytes of both files and of everything else that changes the result."""
-        made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings)]).encode())
+        names = self.phone.name, self.canon.name
+        made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings), names]).encode())
         for file in (self.phone, self.canon):
             with open(file, "rb") as f:
                 made.update(hashlib.file_digest(f, "sha256").digest())
         return made.hexdigest()
 
-    def record(self, digest: str | None = None) -> dict | None:
-        """What was recorded, if it is whole, its patches are there, and it is of this ``digest``."""
+    def record(self, digest: str) -> dict | None:
+        """What was recorded, if it is whole, of this ``digest``, and its patches are there."""
         try:
             record = json.loads(self.record_file.read_text())
-            whole = record["digest"] == digest if digest else True
+            whole = record["digest"] == digest
             if record["counts"]:
                 whole &= len(np.load(self.patches_file, mmap_mode="r")) == record["counts"]["patches"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -118,10 +122,15 @@ class Job:
 
 
 def prepare_worker() -> None:
-    """What a worker process does first: one thread of its own, and Ctrl-C is its parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """What a worker process does first: one thread for OpenCV, and an eye on its parent."""
     cv2.setNumThreads(1)
+    # A worker whose parent was killed would wait for work for ever, with its memory.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 #: Set for workers before they start: the same bytes whatever their number, and no more threads than cores.
@@ -129,24 +138,37 @@ WORKER_ENVIRONMENT = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def work(job: Job) -> dict:
-    """Makes one pair's record and patches, unless current ones are there. Returns the record, or ``{"bad": message}``."""
+    """Makes one pair's record and patches, unless current ones are there.
+
+    Returns the record without its windows (a hundred for each of thousands of pairs), or ``{"bad": message}``.
+    """
     try:
         digest = job.digest()
-        known = job.record(digest)
-        if known:
-            return known
+        if known := job.record(digest):
+            return _brief(known)
         images = [photofile.read_photograph(f) for f in (job.phone, job.canon)]
-    except DpedError as error:
+    except (DpedError, OSError) as error:
         return {"bad": str(error)}
-    extracted, record = make(*images, job.settings)
+    try:
+        extracted, record = make(*images, job.settings)
+    except Exception as error:
+        error.add_note(f"while aligning {job.phone} and {job.canon}")
+        raise
     record = {"digest": digest, "phone": job.phone.name, "dslr": job.canon.name, **record}
-    if extracted is not None:
+    # First without a record, last with one: what has a record is whole, and its patches are those it tells of.
+    job.record_file.unlink(missing_ok=True)
+    if extracted is None:
+        job.patches_file.unlink(missing_ok=True)
+    else:
         patches = [[phone, canon] for _, phone, canon in extracted.patches]
         with paths.atomic_path(job.patches_file) as part, open(part, "wb") as f:
             np.save(f, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
-    # Last: what has a record is whole.
     paths.write_text(job.record_file, json.dumps(record, indent=1))
-    return record
+    return _brief(record)
+
+
+def _brief(record: dict) -> dict:
+    return {k: v for k, v in record.items() if k != "windows"}
 
 
 def cores() -> int:

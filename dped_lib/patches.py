@@ -202,7 +202,7 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
     return PairStore(folder)
 
 
-def _current(folder: Path, origin: str) -> PairStore | None:
+def current(folder: Path, origin: str = "") -> PairStore | None:
     try:
         store = PairStore(folder)
     except DpedError:  # none, a damaged one, or one of another format: it can be made again
@@ -229,7 +229,7 @@ def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "er
         origin = str(official_root().resolve())
     elif tier == "own" and os.environ.get("DPED_OWN"):
         origin = str(own_root().resolve())
-    if store := _current(folder, origin):
+    if store := current(folder, origin):
         return store
     meta = {"tier": tier, "phone": phone, "origin": origin, "on_bad": on_bad}
     if tier in ("city100", "own"):
