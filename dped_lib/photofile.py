@@ -83,14 +83,13 @@ def _open(file: Path) -> Image.Image:
     return image
 
 
-def check(file: Path) -> tuple[int, int]:
-    """Height and width as stored, from the header alone: a bad file is named before hours of work, not after.
+def check(file: Path) -> None:
+    """Looks at the header alone: a bad file is named before hours of work, not after.
 
     Raises:
         DpedError: as ``read_photograph``, but for damage behind the header.
     """
-    with _open(Path(file)) as image:
-        return image.size[::-1]
+    _open(Path(file)).close()
 
 
 def read_photograph(file: Path) -> np.ndarray:
