@@ -175,7 +175,8 @@ def write_store(folder: Path, pairs: Iterable[Pair], meta: dict, records: Iterab
         splits = _assign_splits(photographs, kinds, fixed)
         content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
         (part / "meta.json").write_text(json.dumps(content))
-        (part / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        if lines := [json.dumps(record) + "\n" for record in records]:
+            (part / "records.jsonl").write_text("".join(lines))
     return PairStore(folder)
 
 
@@ -193,7 +194,7 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
     store = PairStore(source)
     with paths.atomic_path(folder) as part:
         part.mkdir()
-        for name in ("phone.npy", "canon.npy", "records.jsonl"):
+        for name in (f.name for f in sorted(source.iterdir()) if f.name != "meta.json"):
             try:
                 os.link(source / name, part / name)
             except OSError:

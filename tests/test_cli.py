@@ -60,7 +60,7 @@ def test_help_is_quick_and_names_the_commands():
     code = "import sys; sys.argv = ['dped', '--help']\nfrom dped_lib import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("fetch", "doctor", "train", "evaluate", "run"):
+    for command in ("fetch", "align", "doctor", "train", "evaluate", "run"):
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
@@ -225,7 +225,7 @@ def call(monkeypatch, *arguments: str) -> int:
 
 REFUSED = [
     ("train --phone nokia", "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
-    ("train --tier moon", "unknown tier 'moon'; allowed: rig, pirm, dped"),
+    ("train --tier moon", "unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"),
     ("train --tier pirm --phone sony", "tier 'pirm' has no sony photographs, only iphone; tiers that do: rig, dped"),
     ("train --loss colour", f"unknown loss 'colour'; allowed: {', '.join(losses.LOSSES)}"),
     ("train --preset fast", "unknown preset 'fast'; allowed: smoke, paper"),
@@ -254,6 +254,15 @@ REFUSED = [
     ("train --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("evaluate --device cuda:99", "device 'cuda:99': PyTorch sees"),
     ("evaluate --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
+    ("align here there out --size 800", "--size '800': write HEIGHTxWIDTH"),
+    ("align here there out --size 800x99", "size 800x99: an aligned image must hold a patch"),
+    ("align here there out --ncc 1", "NCC threshold 1.0: must be at least 0 and below 1"),
+    ("align here there out --flat maybe", "unknown flat 'maybe'; allowed: drop, keep"),
+    ("align here there out --workers 0", "workers must be at least 1, not 0"),
+    ("align here there out --on-bad stop", "unknown on_bad 'stop'; allowed: error, skip"),
+    ("align here there out --phone iphone", "--phone goes with --official"),
+    ("align here there out --official . --phone canon", "phone 'canon': must be a name for a folder"),
+    ("align here there out", "here: no such folder. It must hold photographs"),
     ("fetch", "say what to fetch: --tier, --weights or --vgg"),
     ("fetch --tier moon", "unknown tier 'moon'"),
     ("fetch --tier pirm --phone sony", "tier 'pirm' has no sony photographs"),

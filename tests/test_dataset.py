@@ -1,0 +1,328 @@
+"""Two folders of photographs become one dataset, whatever stops the work in between and whatever lies in the folders."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from dped_lib import dataset, pairing, patches, photofile, readers, rig
+from dped_lib.errors import DpedError
+from dped_lib.pairing import Settings
+
+SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
+SMALL = Settings(size=(200, 270))
+LINE = ("--size", "200x270")
+
+
+def shoot(root: Path, name: str, scenes: tuple[str, str], seed: int = 0) -> None:
+    """One pair of photographs, each of a scene of its own."""
+    for folder, camera, scene in zip(("phone", "dslr"), ("iphone", "canon"), scenes, strict=True):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        frame = rig.shoot(scene, seed, scale=0.15, cameras=(camera,))[camera]
+        (root / folder / f"{name}.{'JPG' if camera == 'canon' else 'jpeg'}").write_bytes(frame.jpeg)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Folders ``phone`` and ``dslr``: five pairs, and a sixth that shows two scenes."""
+    root = tmp_path_factory.mktemp("photographs")
+    for scene in SCENES:
+        shoot(root, scene, (scene, scene))
+    shoot(root, "mistaken", ("astronaut-a", "rocket-a"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(photographs, tmp_path_factory) -> Path:
+    """Their dataset, made undisturbed by two processes."""
+    out = tmp_path_factory.mktemp("built") / "out"
+    dataset.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=2)
+    return out
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file and its bytes."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def made(folder: Path) -> dict[str, int]:
+    """When each pair's record was written."""
+    return {f.stem: f.stat().st_mtime_ns for f in (folder / "pairs").glob("*.json")}
+
+
+def command(photographs: Path, out: Path, *more: str) -> subprocess.Popen:
+    """``dped align``, in a process group of its own."""
+    line = [sys.executable, "-m", "dped_lib.cli", "align", photographs / "phone", photographs / "dslr", out, *LINE]
+    return subprocess.Popen(
+        [*map(str, line), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What a test run in the background of a script starts is deaf to Ctrl-C, unless told otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
+    """Its worker processes, as soon as there is one."""
+    for _ in range(600):
+        found = [c for c in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker was started")
+
+
+# ---------------------------------------------------------------------------------------------- what is made
+
+
+def test_what_is_in_the_folder(built):
+    store = patches.PairStore(dataset.store_of(built))
+    summary = json.loads((built / "summary.json").read_text())
+    assert summary["counts"]["photographs aligned"] == 5 and summary["counts"]["photographs different scene"] == 1
+    assert list(summary["rejected"]) == ["mistaken"] and summary["rejected"]["mistaken"].startswith("different scene: ")
+    assert len(store) == summary["counts"]["windows kept"] == summary["counts"]["read"] > 10
+    assert set(store.photographs) == set(SCENES)
+    assert [v["photographs"] for v in store.counts().values()] == [3, 1, 1]
+    for name in (*SCENES, "mistaken"):
+        record = json.loads((built / "pairs" / f"{name}.json").read_text())
+        assert record["digest"] == summary["pairs"][name]
+        assert (record["phone"], record["dslr"]) == (f"{name}.jpeg", f"{name}.JPG")
+        assert bool(record["windows"]) == (built / "pairs" / f"{name}.npy").exists() == (name != "mistaken")
+    assert [r["name"] for r in store.records()] == [*sorted(SCENES[:3]), "mistaken", *SCENES[3:]]
+
+
+def test_patches_are_those_of_the_pair_in_memory(built, photographs):
+    store = patches.PairStore(dataset.store_of(built))
+    images = [photofile.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]
+    extracted, _ = pairing.make(*images, SMALL)
+    index = np.flatnonzero(store.photographs == "coffee-a")
+    for i, (window, phone, canon) in zip(index, extracted.patches, strict=True):
+        assert store.names[i] == f"coffee-a/{window.y}-{window.x}"
+        assert (store.phone[i] == phone).all() and (store.canon[i] == canon).all()
+
+
+def test_a_second_run_by_one_process_changes_nothing(built, photographs):
+    before = tree(built), {f: f.stat().st_mtime_ns for f in built.rglob("*.npy")}
+    dataset.build(photographs / "phone", photographs / "dslr", built, SMALL, workers=1)
+    assert before == (tree(built), {f: f.stat().st_mtime_ns for f in built.rglob("*.npy")})
+
+
+def test_one_process_makes_the_same_bytes(built, photographs, tmp_path):
+    dataset.build(photographs / "phone", photographs / "dslr", tmp_path / "out", SMALL, workers=1)
+    assert tree(tmp_path / "out") == tree(built)
+
+
+def test_only_what_changed_is_made_again(built, photographs, tmp_path):
+    root, out = tmp_path / "photographs", tmp_path / "out"
+    shutil.copytree(photographs, root)
+    shutil.copytree(built, out)
+    before = made(out)
+    shoot(root, "coffee-a", ("coffee-a", "coffee-a"), seed=1)
+    for folder in ("phone", "dslr"):
+        next((root / folder).glob("rocket-a.*")).unlink()
+    store = dataset.build(root / "phone", root / "dslr", out, SMALL)
+    assert {k for k, v in made(out).items() if v != before[k]} == {"coffee-a"}
+    assert "rocket-a" not in {*made(out), *store.photographs} and not (out / "pairs" / "rocket-a.npy").exists()
+
+    before = made(out)
+    store = dataset.build(root / "phone", root / "dslr", out, Settings(SMALL.size, threshold=0.97))
+    assert all(v != before[k] for k, v in made(out).items())
+    assert store.meta["settings"]["threshold"] == 0.97
+
+
+# ---------------------------------------------------------------------------------------------- stopped in between
+
+
+def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photographs, tmp_path):
+    """Workers end with their parent, whether they are killed too or not: they would wait for work for ever."""
+    out = tmp_path / "out"
+    for kill, wait in zip((os.killpg, os.kill, os.killpg), np.random.default_rng(3).uniform(0, 1.5, 3), strict=True):
+        process = command(photographs, out, "--workers", "2")
+        workers = workers_of(process)
+        time.sleep(wait)
+        kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert process.returncode == -signal.SIGKILL and not alive
+    output, errors = (process := command(photographs, out, "--workers", "2")).communicate()
+    assert process.returncode == 0, errors
+    assert tree(out) == tree(built)
+    assert "photographs: 6 pairs, 5 aligned\n  1 rejected: different scene (mistaken)\n" in output
+    assert f"next: DPED_OWN={out} dped train --tier own" in output
+
+
+def test_ctrl_c_and_sigterm_say_how_to_go_on(photographs, tmp_path):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = command(photographs, tmp_path / number.name)
+        workers = workers_of(process)
+        os.killpg(process.pid, number)  # a terminal and a batch system reach the workers, too
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 130 and "Traceback" not in errors
+        assert "of 6 pairs are finished and kept; run the same command again to go on from there" in errors
+        assert not any(w.is_running() for w in workers)
+
+
+def test_a_killed_worker_is_an_error_not_a_hang(photographs, tmp_path):
+    process = command(photographs, tmp_path / "out")
+    workers_of(process)[0].kill()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2 and "Traceback" not in errors
+    assert "killed for want of memory" in errors and "with fewer --workers" in errors
+
+
+def test_stopped_between_patches_and_record(built, photographs, tmp_path, monkeypatch):
+    """What has a record has the patches it tells of, even where other settings left theirs."""
+    files = photographs / "phone/coffee-a.jpeg", photographs / "dslr/coffee-a.JPG"
+    wanted = pairing.Job("coffee-a", *files, tmp_path / "pairs", SMALL)
+    other = pairing.Job("coffee-a", *files, tmp_path / "pairs", Settings((210, 270)))
+    pairing.work(wanted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr(pairing.paths, "write_text", stop)
+        pairing.work(other)
+    pairing.work(wanted)
+    for name in ("coffee-a.json", "coffee-a.npy"):
+        assert (tmp_path / "pairs" / name).read_bytes() == (built / "pairs" / name).read_bytes()
+
+
+def test_two_at_once_wait_for_each_other(tmp_path, capfd):
+    entered = threading.Event()
+
+    def second():
+        with dataset._alone(tmp_path):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with dataset._alone(tmp_path):
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(10)
+    thread.join()
+    assert f"{tmp_path}: another process is making this dataset" in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.fixture
+def two(photographs, tmp_path) -> Path:
+    """A copy of two of the pairs, to be spoilt."""
+    for folder in ("phone", "dslr"):
+        (tmp_path / folder).mkdir()
+        for file in (photographs / folder).glob("c*"):
+            shutil.copy(file, tmp_path / folder)
+    return tmp_path
+
+
+SPOILT = {
+    "no partner": (lambda r: (r / "dslr/coffee-a.JPG").unlink(), "dslr: no photograph 'coffee-a'"),
+    "not an image": (lambda r: (r / "phone/coffee-a.jpeg").write_text("x"), "phone/coffee-a.jpeg: no image"),
+    "two of a name": (
+        lambda r: (r / "phone/coffee-a.png").touch(),
+        "coffee-a.jpeg and coffee-a.png have the same name",
+    ),
+    "tiny": (lambda r: Image.new("RGB", (90, 200)).save(r / "dslr/coffee-a.JPG"), "dslr/coffee-a.JPG: 200 x 90 pixels"),
+    "no folder": (lambda r: shutil.rmtree(r / "dslr"), "dslr: no such folder"),
+    "out is a file": (lambda r: (r / "out").touch(), "out: cannot be written"),
+    "store is not ours": (
+        lambda r: ((r / "out/store").mkdir(parents=True), (r / "out/store/x.jpg").touch()),
+        "out/store: is there already and was not made by dped align",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
+    spoil, message = SPOILT[what]
+    spoil(two)
+    monkeypatch.setattr(dataset, "_work", lambda *_: pytest.fail("photographs were worked on"))
+    with pytest.raises(DpedError, match=message):
+        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+
+
+def test_a_truncated_photograph_stops_or_is_counted(two):
+    file = two / "phone/coffee-a.jpeg"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (two / "dslr/alone.png").touch()
+    with pytest.raises(DpedError, match="no photograph 'alone'"):
+        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+    (two / "dslr/alone.png").unlink()
+    with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*on_bad='skip'"):
+        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+    (two / "dslr/alone.png").touch()
+    store = dataset.build(two / "phone", two / "dslr", two / "out", SMALL, on_bad="skip")
+    assert set(store.photographs) == {"chelsea-a"} and store.skipped == {"bad": 2}
+    bad = json.loads((two / "out/summary.json").read_text())["bad"]
+    assert list(bad) == ["alone", "coffee-a"] and str(file) in bad["coffee-a"]
+
+
+def test_nothing_left_says_why(photographs, tmp_path):
+    for folder in ("phone", "dslr"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(next((photographs / folder).glob("mistaken.*")), tmp_path / folder)
+    with pytest.raises(
+        DpedError, match="not one patch came out of 1 pairs .*1 photographs different scene.*The first: "
+    ):
+        dataset.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
+    assert not dataset.store_of(tmp_path / "out").exists()
+
+
+def test_portrait_against_landscape(photographs, tmp_path):
+    """The phone was held upright and says so, or says nothing: the pair is aligned either way."""
+    for name, exif in (("says", 8), ("silent", 1)):
+        for folder in ("phone", "dslr"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        tag = Image.Exif()
+        tag[0x0112] = exif
+        turned = Image.open(photographs / "phone/coffee-a.jpeg").transpose(Image.Transpose.ROTATE_270)
+        turned.save(tmp_path / f"phone/{name}.jpg", exif=tag, quality=95)
+        shutil.copy(photographs / "dslr/coffee-a.JPG", tmp_path / f"dslr/{name}.jpg")
+    dataset.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
+    turns = [json.loads((tmp_path / f"out/pairs/{n}.json").read_text())["report"]["turn"] for n in ("says", "silent")]
+    assert abs(turns[0]) < 5 and abs(abs(turns[1]) - 90) < 5
+
+
+# ---------------------------------------------------------------------------------------------- the official layout
+
+
+def test_the_official_layout_is_read_back(built, tmp_path):
+    store = patches.PairStore(dataset.store_of(built))
+    assert dataset.write_official(store, tmp_path, "iphone") == tmp_path / "iphone"
+    pairs = list(readers.read_official(tmp_path, "iphone"))
+    order = [*store.index("train"), *store.index("val"), *store.index("test")]
+    assert len(pairs) == len(store)
+    for pair, i in zip(pairs, order, strict=True):
+        for read, stored in ((pair.phone, store.phone[i]), (pair.canon, store.canon[i])):
+            assert np.abs(read.astype(int) - stored).max() <= 4
+    held = {i for pair, i in zip(pairs, order, strict=True) if pair.split == "val"}
+    assert held and held <= set(store.index("val"))
+    assert {i for pair, i in zip(pairs, order, strict=True) if pair.split == "test"} == set(store.index("test"))
+
+    before = tree(tmp_path)
+    dataset.write_official(store, tmp_path, "iphone")
+    assert tree(tmp_path) == before
+
+
+def test_a_real_dataset_is_never_replaced(built, tmp_path):
+    (tmp_path / "iphone/training_data").mkdir(parents=True)
+    store = patches.PairStore(dataset.store_of(built))
+    with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
+        dataset.write_official(store, tmp_path, "iphone")
+    for name in ("canon", "", "..", "a/b"):
+        with pytest.raises(DpedError, match="must be a name for a folder"):
+            dataset.write_official(store, tmp_path, name)
