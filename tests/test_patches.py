@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib import patches, readers, rig, sources
+from dped_lib import alignment, extraction, pairing, patches, readers, rig, sources
 from dped_lib.errors import DpedError
 from dped_lib.patches import SIZE, Batches, Pair, PairStore
 
@@ -172,7 +172,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, damage):
-    monkeypatch.setattr(patches, "read_rig", lambda phone, report: (pair(i) for i in range(3)))
+    monkeypatch.setattr(patches, "read_rig", lambda phone, report, records: (pair(i) for i in range(3)))
     folder = patches.open_or_make("rig", "sony").folder
     damage(folder)
     with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
@@ -183,7 +183,7 @@ def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, 
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
     made = Counter()
 
-    def read(phone, report):
+    def read(phone, report, records):
         made[phone] += 1
         yield pair(0)
 
@@ -303,9 +303,16 @@ def test_other_files_in_the_cache_do_not_become_pairs(mirror, pirm, runs):
 
 @pytest.fixture
 def blank_rig(monkeypatch):
-    """The rig with cameras that take no time."""
-    monkeypatch.setattr(rig, "shoot", lambda name, cameras: {c: c for c in cameras})
-    monkeypatch.setattr(rig, "aligned_pair", lambda phone, canon: (np.zeros((400, 540, 3), np.uint8),) * 2)
+    """The rig with cameras that take no time, and photographs that match by themselves."""
+    frame = rig.Frame("", "", noise(0), b"", None)
+    monkeypatch.setattr(rig, "shoot", lambda name, cameras: dict.fromkeys(cameras, frame))
+    patch = [
+        (extraction.Window(y, x, "kept", 1, 1, 0, 0, 0, 9, 1), noise(1), noise(2))
+        for y, x in extraction.windows(400, 540)
+    ]
+    cut = extraction.Extraction(tuple(w for w, *_ in patch), tuple(patch))
+    record = {"report": {"verdict": "aligned"}, "counts": cut.counts(), "windows": []}
+    monkeypatch.setattr(pairing, "make", lambda phone, canon, settings: (cut, record))
 
 
 def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
@@ -323,20 +330,26 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
     scene = rig.scenes()[0]
     monkeypatch.setattr(rig, "scenes", lambda: (scene,))
     frames = rig.shoot(scene.name, cameras=("sony", "canon"))
-    phone, canon = rig.aligned_pair(frames["sony"], frames["canon"])
-    read = {p.name: p for p in readers.read_rig("sony", Counter())}
-    corners = patches.windows(*phone.shape[:2])
-    assert read.keys() == {f"{scene.name}/{y}-{x}" for y, x in corners}
-    for y, x in corners:
-        found = read[f"{scene.name}/{y}-{x}"]
-        assert np.array_equal(found.phone, phone[y : y + SIZE, x : x + SIZE])
-        assert np.array_equal(found.canon, canon[y : y + SIZE, x : x + SIZE])
+    aligned = alignment.align(frames["sony"].image, frames["canon"].image, (400, 540))
+    report, records = Counter(), []
+    read = {p.name: p for p in readers.read_rig("sony", report, records)}
+    assert read.keys() <= {f"{scene.name}/{y}-{x}" for y, x in extraction.windows(400, 540)}
+    assert report["windows tried"] == 20 and report["windows kept"] == report["read"] == len(read) > 15
+    assert report["photographs aligned"] == 1 and records[0]["name"] == scene.name
+    for window in records[0]["windows"]:
+        if window["verdict"] == "kept":
+            y, x = window["y"], window["x"]
+            found = read[f"{scene.name}/{y}-{x}"]
+            assert extraction.ncc(found.phone.mean(2), found.canon.mean(2)) > 0.89
+            assert np.array_equal(found.canon, aligned.canon[y : y + SIZE, x : x + SIZE])
+            still = np.array_equal(found.phone, aligned.phone[y : y + SIZE, x : x + SIZE])
+            assert still == (window["dx"] == window["dy"] == window["angle"] == 0)
 
 
 @settings(max_examples=50)
 @given(st.integers(1, 250), st.integers(1, 250), st.integers(1, 60))
 def test_windows_tile_the_middle_of_the_image(height, width, size):
-    corners = patches.windows(height, width, size)
+    corners = extraction.windows(height, width, size)
     assert len(corners) == (height // size) * (width // size)
     covered = np.zeros((height, width), int)
     for y, x in corners:

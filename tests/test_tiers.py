@@ -1,0 +1,145 @@
+"""The tiers whose photographs are aligned here: where they come from, how they become stores, and what is said when they lack."""
+
+import json
+import os
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, sources, tables
+from dped_lib.errors import DpedError
+from dped_lib.pairing import Settings
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three pairs of the rig as anyone's photographs: ``phone`` and ``dslr``."""
+    root = tmp_path_factory.mktemp("mine")
+    for scene in ("wall-1", "town-2", "market-1"):
+        for side, frame in zip(("phone", "dslr"), rig.shoot(scene, cameras=("sony", "canon")).values(), strict=True):
+            (root / side).mkdir(exist_ok=True)
+            Image.fromarray(frame.image).save(root / side / f"{scene}.png", compress_level=1)
+    return root
+
+
+# own
+
+
+def test_own_photographs_become_patches(folder, runs, monkeypatch):
+    monkeypatch.setenv("DPED_OWN", str(folder))
+    store = patches.open_or_make("own", "phone")
+    assert store.meta["tier"] == "own" and store.meta["origin"] == str(folder.resolve())
+    assert {r["name"] for r in store.records()} == set(store.photographs) == {"wall-1", "town-2", "market-1"}
+    assert store.alignment["photographs aligned"] == 3 and not store.skipped
+    assert all(store.counts()[s]["photographs"] == 1 for s in patches.SPLITS)
+    stamp = (store.folder / "meta.json").stat().st_mtime_ns
+    assert (patches.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
+    assert {p.camera for p in photographs.of_tier("own")} == {"phone", "canon"}
+    assert set(photographs.scene("own", "town-2")) == {"phone", "canon"}
+    with pytest.raises(DpedError, match="photograph of the phone 'town-9'.*town-2"):
+        photographs.scene("own", "town-9")
+
+
+def test_own_takes_what_align_made(folder, runs, tmp_path, monkeypatch):
+    built = dataset.build(folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405)))
+    monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
+    store = patches.open_or_make("own", "phone")
+    assert np.array_equal(store.phone, built.phone) and store.records() == built.records()
+    assert store.meta["tier"] == "own" and "tier" not in json.loads((built.folder / "meta.json").read_text())
+    with pytest.raises(DpedError, match="no photographs"):
+        next(photographs.of_tier("own"))
+    # Another folder is another dataset.
+    monkeypatch.setenv("DPED_OWN", str(folder))
+    assert len(patches.open_or_make("own", "phone")) != len(store)
+
+
+@pytest.mark.parametrize("named", [None, "empty"])
+def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named):
+    monkeypatch.delenv("DPED_OWN", raising=False)
+    if named:
+        (tmp_path / named).mkdir()
+        monkeypatch.setenv("DPED_OWN", str(tmp_path / named))
+    with pytest.raises(DpedError, match=r"DPED_OWN.*phone/ and dslr/"):
+        patches.open_or_make("own", "phone")
+    finding = next(f for f in doctor.examine() if f.topic == "tier own")
+    assert finding.state == ("broken" if named else "absent") and finding.remedy
+
+
+# city100
+
+
+def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
+    """Fetched, aligned, cut, split; scored. Ten scenes, for time."""
+    few = [k for k in sources.keys("city100") if "/00" in k or "/010" in k]
+    monkeypatch.setattr(sources, "keys", lambda group: few if group == "city100" else ())
+    store = patches.open_or_make("city100", "iphonex")
+    assert store.alignment["photographs aligned"] == 10 and not store.skipped
+    tried = store.alignment["windows tried"]
+    assert tried == 10 * 35 and len(store) > 0.85 * tried
+    assert [n["photographs"] for n in store.counts().values()] == [6, 2, 2]
+    seen = photographs.scene("city100", "001H")
+    assert seen["iphonex"].shape == (600, 840, 3) and seen["canon"].shape == (870, 1218, 3)
+    found = tables.cells("2", "iphonex", {"original": nn.Identity()}, store, "test", config.preset("smoke"), {})
+    assert found[0].published is None and 10 < found[0].psnr < 25
+    assert "paper" not in found[0].text("psnr")
+
+
+def test_city100_is_what_can_be_verified():
+    keys = sources.keys("city100")
+    assert len(keys) == 60 and all(len(sources.sha256_of(k)) == 64 for k in keys)
+    assert {k.split("/")[3] for k in keys} == {"City100_iPhoneX", "City100_NikonD5500"}
+
+
+# names
+
+
+def test_a_tier_has_its_own_cameras():
+    assert config.first_phone("city100") == "iphonex" and config.first_phone("pirm") == "iphone"
+    assert config.camera_name("city100", "canon") == "Nikon D5500"
+    assert config.camera_name("rig", "canon") == "Canon 70D DSLR" and config.camera_name("own", "canon") == "DSLR"
+    for tier, phones in config.TIER_PHONES.items():
+        for phone in phones:
+            assert config.camera_name(tier, phone)
+    with pytest.raises(DpedError, match=r"tier 'city100' has no iphone photographs, only iphonex"):
+        config.check_phone("city100", "iphone")
+    with pytest.raises(DpedError, match="tier with photographs to align 'pirm'"):
+        photographs.scene("pirm", "1")
+
+
+def test_released_weights_for_other_phones(monkeypatch):
+    """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
+    asked = []
+    monkeypatch.setattr(tables.weights, "resolve", lambda name: asked.append(name))
+    for phone in ("iphonex", "phone", "sony"):
+        tables.released_for(phone)
+    assert asked == ["released:iphone", "released:iphone", "released:sony"]
+
+
+def test_adopted_stores_survive_their_source(folder, tmp_path):
+    """Shared or copied, a store does not go when the folder it came from is deleted."""
+    dataset.build(folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405)))
+    store = patches.adopt_store(dataset.store_of(tmp_path / "out"), tmp_path / "here", {"tier": "own"})
+    before = np.array(store.phone)
+    shutil.rmtree(tmp_path / "out")
+    assert np.array_equal(patches.PairStore(tmp_path / "here").phone, before)
+    assert sorted(os.listdir(tmp_path / "here")) == ["canon.npy", "meta.json", "phone.npy", "records.jsonl"]
+
+
+def test_the_rig_is_aligned_not_told(monkeypatch):
+    """Known geometry judges the rig's alignment; it must not make it."""
+    scene = rig.scenes()[0]
+    monkeypatch.setattr(rig, "scenes", lambda: (scene,))
+    frames = rig.shoot(scene.name, cameras=("iphone", "canon"))
+    blind = {c: rig.Frame(f.camera, f.scene, f.image, f.jpeg, None) for c, f in frames.items()}
+    monkeypatch.setattr(rig, "shoot", lambda name, cameras: blind)
+    assert len(list(readers.read_rig("iphone", Counter()))) > 10
