@@ -141,12 +141,12 @@ def _read_deep(file: Path) -> np.ndarray:
     if raw is None or raw.dtype != np.uint16:
         raise DpedError(f"{file}: cannot be read as 16 bits a channel. Replace it, or skip it with on_bad='skip'.")
     if raw.ndim == 2:
-        raw = np.repeat(raw[..., None], 3, 2)
-    values = raw.astype(np.float32) * (255 / 65535)
-    if values.shape[2] == 4:
-        share = values[..., 3:] / 255
-        values = values[..., :3] * share + 255 * (1 - share)
-    return (values[..., 2::-1] + 0.5).astype(np.uint8)
+        return cv2.cvtColor(cv2.convertScaleAbs(raw, alpha=1 / 257), cv2.COLOR_GRAY2RGB)
+    if raw.shape[2] == 3:
+        return cv2.cvtColor(cv2.convertScaleAbs(raw, alpha=1 / 257), cv2.COLOR_BGR2RGB)
+    share = raw[..., 3:] / np.float32(65535)
+    values = raw[..., 2::-1] / np.float32(257) * share + 255 * (1 - share)
+    return (values + np.float32(0.5)).astype(np.uint8)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
