@@ -1,6 +1,7 @@
 """Aligning photographs of 13 and 20 MP, and of City100's size, against plain full-size SIFT and RANSAC, in turns.
 
     python benchmarks/alignment.py [rounds]
+    python benchmarks/alignment.py --accuracy     every phone on every scene of the rig, and a third of the pairs that do not belong together
 
 plain    cv2.SIFT_create() with its defaults on the full photographs, FLANN matching with ratio 0.75, RANSAC at 3 px, and
          cv2.warpPerspective of the colour photograph
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -127,7 +129,41 @@ def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: i
     print(f"  default is {ratio:.1f} times as fast as plain")
 
 
+def accuracy() -> None:
+    """Errors against the known geometry, and what becomes of pairs of different scenes (two takes of one photograph share
+    content and are no such pairs)."""
+    from dped_lib import alignment, paper, rig
+
+    scenes, found = rig.scenes(), {}
+    errors: dict[str, list[float]] = {phone: [] for phone in paper.PHONES}
+    for scene in scenes:
+        frames = rig.shoot(scene.name)
+        for phone in paper.PHONES:
+            aligned = alignment.align(frames[phone].image, frames["canon"].image, (400, 540))
+            errors[phone] += rig.map_error(aligned, frames[phone], frames["canon"]).tolist()
+        for camera, frame in frames.items():
+            found[scene.name, camera] = frame.image
+    for phone, of in [*errors.items(), ("all", [e for of in errors.values() for e in of])]:
+        low, high = np.median(of), np.percentile(of, 95)
+        print(
+            f"{phone:10} {len(of)} corners: median {low:.3f} px, 95th percentile {high:.3f} px, most {max(of):.2f} px",
+            flush=True,
+        )
+    verdicts: Counter = Counter()
+    for i, a in enumerate(scenes):
+        for j, b in enumerate(scenes):
+            # A third of all combinations, each phone as often.
+            if (a.kind, a.photograph) == (b.kind, b.photograph) or (i + 2 * j) % 3:
+                continue
+            phone = paper.PHONES[(i + j) // 3 % 3]
+            verdicts[alignment.align(found[a.name, phone], found[b.name, "canon"], (400, 540)).report.verdict] += 1
+    print(f"{sum(verdicts.values())} pairs of different scenes: {dict(verdicts)}")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--accuracy"]:
+        accuracy()
+        return
     if sys.argv[1:2] == ["--one"]:
         form, height, width, *files = sys.argv[2:]
         print(json.dumps(run(form, files, (int(height), int(width)))))
