@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, sources, tables
+from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, sources, tables, training
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Settings
 
@@ -92,6 +92,9 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["canon"].shape == (870, 1218, 3)
     found = tables.cells("2", "iphonex", {"original": nn.Identity()}, store, "test", config.preset("smoke"), {})
+    params = config.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
+    trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
+    assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
     assert found[0].published is None and 10 < found[0].psnr < 25
     assert "paper" not in found[0].text("psnr")
 
