@@ -46,10 +46,10 @@ def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[
     fig, axes = plt.subplots(
         len(photographs), len(names), figsize=(2.5 * len(names), 1.85 * len(photographs)), squeeze=False
     )
-    for row, images in zip(axes, photographs, strict=True):
+    for i, (row, images) in enumerate(zip(axes, photographs, strict=True)):
         for ax, (camera, name) in zip(row, names.items(), strict=True):
             _show(ax, images[camera])
-            if row is axes[0]:
+            if i == 0:
                 ax.set_title(name, fontsize=10)
     return fig
 
