@@ -148,7 +148,7 @@ def accuracy() -> None:
             errors[phone] += rig.map_error(aligned, frames[phone], frames["canon"]).tolist()
         for camera, frame in frames.items():
             found[scene.name, camera] = frame.image
-    for phone, of in [*errors.items(), ("all", [e for of in errors.values() for e in of])]:
+    for phone, of in [*errors.items(), ("all", [e for one in errors.values() for e in one])]:
         low, high = np.median(of), np.percentile(of, 95)
         print(
             f"{phone:10} {len(of)} corners: median {low:.3f} px, 95th percentile {high:.3f} px, most {max(of):.2f} px",
