@@ -161,7 +161,12 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
         reproduce, "run_notebook", lambda name, values: asked.append((name, values)) or tmp_path / "out.ipynb"
     )
     call(monkeypatch, "run", "03_training", "--loss", "mse", "--seed", "1", "--set", "variant=paper")
-    assert asked == [("03_training", {"tier": "rig", "preset": "smoke", "loss": "mse", "seed": 1, "variant": "paper"})]
+    assert asked == [
+        (
+            "03_training",
+            {"tier": "rig", "preset": "smoke", "phone": "iphone", "loss": "mse", "seed": 1, "variant": "paper"},
+        )
+    ]
     assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
 
 
@@ -294,7 +299,7 @@ def test_what_it_refuses(monkeypatch, capsys, line, message):
 def test_refusals_reach_the_shell_without_a_traceback():
     done = dped("train", "--phone", "nokia")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "dped: unknown phone 'nokia'; allowed: iphone, blackberry, sony.\n"
+    assert done.stderr == "dped: unknown phone 'nokia'; allowed: iphone, blackberry, sony, iphonex, phone.\n"
 
 
 @pytest.mark.parametrize("line", ["train --speed 3", "evaluate --split half", "paint", "train --seed many"])

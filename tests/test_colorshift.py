@@ -241,8 +241,8 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
     (folder / "1.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: cannot be read"):
         list(photographs.of_tier("dped"))
-    with pytest.raises(DpedError, match="unknown tier 'own'"):
-        list(photographs.of_tier("own"))
+    with pytest.raises(DpedError, match="unknown tier 'owned'"):
+        list(photographs.of_tier("owned"))
 
 
 def test_patches_of_a_store_keep_their_scene(tmp_path):

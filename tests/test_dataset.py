@@ -75,10 +75,10 @@ def command(photographs: Path, out: Path, *more: str) -> subprocess.Popen:
 
 
 def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
-    """Its worker processes, as soon as there is one."""
+    """Its worker processes, once all of them have been told what to do and have begun (imports take half a second)."""
     for _ in range(600):
         found = [c for c in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(c.cmdline())]
-        if found:
+        if found and all(c.cpu_times().user > 0.4 for c in found):
             return found
         time.sleep(0.05)
     raise AssertionError("no worker was started")
