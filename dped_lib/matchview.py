@@ -92,7 +92,7 @@ def steps(phone: np.ndarray, canon: np.ndarray, found: alignment.Alignment, name
     return fig
 
 
-def proof(phone: np.ndarray, canon: np.ndarray, found: alignment.Alignment, side: int = 160) -> Figure:
+def proof(phone: np.ndarray, canon: np.ndarray, found: alignment.Alignment) -> Figure:
     """What proves an alignment: the two images in a chequerboard, and their difference with and without the matching.
 
     Without it, the photographs are only scaled to one size. Differences are of gray, each first brought to the same mean
@@ -100,7 +100,6 @@ def proof(phone: np.ndarray, canon: np.ndarray, found: alignment.Alignment, side
     """
     fig, axes = plt.subplots(1, 3, figsize=(10, 3.1), width_ratios=(1, 1, 1))
     height, width = found.canon.shape[:2]
-    tile = np.indices((height, width)).sum(0) * 0
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
     _show(axes[0], np.where(tile[..., None] == 1, found.phone, found.canon))
