@@ -213,7 +213,7 @@ def train(
     types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("tier", "phone", "loss")}
     phone = config.check_phone(tier, phone or config.first_phone(tier))
     params = config.train_params(tier, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
-    store = patches.open_or_make(tier, phone, preset, on_bad)
+    store = patches.open_or_make(tier, phone, preset, on_bad, params.seed)
     _report_skips(store)
     result = training.train(params, store, training.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
@@ -244,9 +244,10 @@ def evaluate(
     target = devices.pick(device)
     model = weights_module.resolve(weights)
     described = weights_module.describe(weights, model)
+    seed = described.get("params", {}).get("seed", 0)
     if split == SplitChoice.auto:
         split = SplitChoice.all if weights == "identity" or weights.startswith("released:") else SplitChoice.test
-    store = patches.open_or_make(tier, phone, preset, on_bad)
+    store = patches.open_or_make(tier, phone, preset, on_bad, seed)
     index = store.index(split.value)
     found = metrics.score_all(training.evaluate(model, store, index, target))
     result = {
@@ -257,7 +258,7 @@ def evaluate(
         "count": len(index),
         "skipped": store.skipped,
         "metrics": found,
-        "provenance": figures.provenance(tier, preset, described.get("params", {}).get("seed", 0), **described),
+        "provenance": figures.provenance(tier, preset, seed, **described),
     }
     if as_json:
         typer.echo(figures.to_json(result))

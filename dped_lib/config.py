@@ -36,6 +36,10 @@ def camera_name(tier: str, camera: str) -> str:
 
 VARIANTS = ("released", "paper")
 
+#: Tiers with too few photographs to hold some out once and for all, and into how many parts their pairs are divided: the
+#: network of seed s is trained without part s modulo that number and tested on it, so that the seeds together test every pair.
+FOLDS = MappingProxyType({"pirm": 3})
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -69,11 +73,24 @@ class Preset:
 
 PRESETS = MappingProxyType(
     {
-        # Sized so that the whole reproduction, twelve trainings included, ends in minutes on two CPU cores.
+        # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
         # The networks, patches and learning rate are the paper's; only the amount of training is not.
-        "smoke": Preset("smoke", 120, 2, paper.LEARNING_RATE, 60, 20, 16, True, 60, 480, 400, (0,)),
+        "smoke": Preset("smoke", 80, 2, paper.LEARNING_RATE, 40, 20, 16, True, 60, 480, 400, (0,)),
+        # What two cores can do in an hour or so for one phone: a thousandth of the paper's training, three times.
+        "cpu": Preset("cpu", 400, 4, paper.LEARNING_RATE, 100, 100, 30, True, 0, 2000, 2000, (0, 1, 2)),
         "paper": Preset(
-            "paper", paper.ITERATIONS, paper.BATCH_SIZE, paper.LEARNING_RATE, 1000, 500, 0, False, 0, 50_000, 2000, (0,)
+            "paper",
+            paper.ITERATIONS,
+            paper.BATCH_SIZE,
+            paper.LEARNING_RATE,
+            1000,
+            500,
+            0,
+            False,
+            0,
+            50_000,
+            2000,
+            (0, 1, 2),
         ),
     }
 )
@@ -136,6 +153,10 @@ def build(cls, values: Mapping):
     return cls(**{k: check_type(k, v, hints[k]) for k, v in values.items()})
 
 
+#: Choices in which paper and released code differ, and which a training can make one by one.
+CHOICES = ("kernel", "content_layer", "norm", "discriminator")
+
+
 @dataclass(frozen=True)
 class TrainParams:
     """One training run. Everything that changes its result is here, and nothing else.
@@ -145,6 +166,8 @@ class TrainParams:
         model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
         variant: ``released`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
             discriminator, and the generator's norm.
+        kernel, content_layer, norm, discriminator: one of these choices made otherwise than the variant does (``""``: as it
+            does): colour kernel of ``losses.KERNELS``, VGG layer, ``instance`` or ``batch``, form of ``models.DISCRIMINATORS``.
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
         vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
@@ -156,6 +179,10 @@ class TrainParams:
     seed: int = 0
     model: str = ""
     variant: str = "released"
+    kernel: str = ""
+    content_layer: str = ""
+    norm: str = ""
+    discriminator: str = ""
     iterations: int = paper.ITERATIONS
     batch_size: int = paper.BATCH_SIZE
     learning_rate: float = paper.LEARNING_RATE
@@ -187,6 +214,7 @@ class TrainParams:
             parts.append(self.model)
         if self.variant != "released":
             parts.append(self.variant)
+        parts += [f"{key}_{value}" for key in CHOICES if (value := getattr(self, key))]
         return "-".join([*parts, f"s{self.seed}"])
 
     def digest(self) -> str:

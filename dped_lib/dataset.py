@@ -159,7 +159,7 @@ def _work(jobs, workers, out, on_bad, bad, label) -> dict[str, dict]:
                 bad[name] = record["bad"]
         processes = []
         return records
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, BrokenPipeError) as error:  # the second: it ended before it had read its first task
         raise DpedError(
             f"{out}: a worker process ended of itself, as a rule killed for want of memory. {len(records)} of {len(jobs)} pairs "
             "are finished and kept: run the same command again, with fewer --workers. (In a script of your own, call it under "

@@ -61,6 +61,9 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
     }
 )
 
+#: What the whole reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
+TRAINED = (*TABLE3, "johnson", "dong")
+
 CONTENT_LAYER = MappingProxyType({"paper": "relu5_2", "released": "relu5_4"})
 DISCRIMINATOR = MappingProxyType({"paper": "bichannel", "released": "released"})
 
@@ -178,8 +181,10 @@ class Objective:
         loss: name in ``LOSSES``.
         variant: ``released`` or ``paper``.
         vgg: needed when the loss has a content term.
-        discriminator: needed when it has a texture term; of the variant's form, or ``single`` with ``paper``.
+        discriminator: needed when it has a texture term. Its form decides that term's: the released one is trained with
+            sums of log-probabilities over a batch, those of the paper with means.
         weights: weight of each term; the variant's by default.
+        kernel, content_layer: of ``KERNELS`` and of VGG-19; the variant's (or the loss's own layer) by default.
 
     Raises:
         DpedError: an unknown name, or a network that the loss needs is missing.
@@ -192,11 +197,14 @@ class Objective:
         vgg: VGG19 | None = None,
         discriminator: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
+        kernel: str = "",
+        content_layer: str = "",
     ):
         spec = LOSSES[one_of("loss", loss, LOSSES)]
         self.variant = one_of("variant", variant, VARIANTS)
         self.terms = spec.terms
-        self.layer = spec.content_layer or CONTENT_LAYER[variant]
+        self.kernel = one_of("kernel", kernel or variant, KERNELS)
+        self.layer = content_layer or spec.content_layer or CONTENT_LAYER[variant]
         self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator
         if "content" in self.terms and vgg is None:
@@ -215,7 +223,7 @@ class Objective:
         for name in self.terms:
             match name:
                 case "color":
-                    terms[name] = color_loss(enhanced, target, self.variant)
+                    terms[name] = color_loss(enhanced, target, self.variant, self.kernel)
                 case "mse":
                     terms[name] = mse_loss(enhanced, target, self.variant)
                 case "tv":
@@ -233,7 +241,7 @@ class Objective:
         return sum(self.weights[name] * value for name, value in terms.items())
 
     def _texture(self, enhanced: Tensor, target: Tensor) -> Tensor:
-        if self.variant == "released":
+        if self.discriminator.outputs == 2:
             return _log_probability(self.discriminator(gray(enhanced)))[:, 1].sum()
         return F.softplus(-self.discriminator(self._pair(gray(enhanced), gray(target)))).mean()
 
@@ -241,7 +249,7 @@ class Objective:
         return torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first
 
     def discriminator_terms(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy (``discriminator``: ``released`` a batch sum, ``paper`` a mean) and ``accuracy``.
+        """Cross-entropy (``discriminator``: with the released form a batch sum, else a mean) and ``accuracy``.
 
         ``swaps``: N zeros or ones; 1 shows the DSLR photo (first, where the discriminator sees both).
         """
@@ -249,7 +257,7 @@ class Objective:
         a, b = gray(enhanced.detach()), gray(target)
         first = a * (1 - swap) + b * swap
         label = swaps.to(enhanced.dtype)
-        if self.variant == "released":
+        if self.discriminator.outputs == 2:
             logits = self.discriminator(first)
             likelihood = _log_probability(logits)
             loss = -(label * likelihood[:, 0] + (1 - label) * likelihood[:, 1]).sum()

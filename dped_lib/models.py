@@ -148,7 +148,7 @@ class ReleasedDiscriminator(nn.Module):
     Input N x 1 x 100 x 100 in about [0, 1]. Output: logits N x 2 for (DSLR photo, enhanced photo).
     """
 
-    inputs = 1
+    inputs, outputs = 1, 2
 
     def __init__(self):
         super().__init__()
@@ -176,6 +176,8 @@ class PaperDiscriminator(nn.Module):
     stride 2; FC 1024; sigmoid. The paper gives no kernel size: 3x3 here, see DEVIATIONS.md.
     Input N x ``inputs`` x 100 x 100, gray, in about [0, 1]. Output: logits N x 1 of "the first image is a DSLR photo".
     """
+
+    outputs = 1
 
     def __init__(self, inputs: int = 2):
         super().__init__()
@@ -209,14 +211,15 @@ def _check_patch(gray: Tensor, inputs: int) -> None:
         )
 
 
-#: Networks that enhance, by name. ``dped`` is the paper's; its norm follows the variant.
+#: Networks that enhance, by name, of a norm (``NORM`` has each variant's). SRCNN has none.
 GENERATORS: MappingProxyType[str, Callable[[str], nn.Module]] = MappingProxyType(
     {
-        "dped": lambda variant: Generator("batch" if variant == "paper" else "instance"),
-        "srcnn": lambda variant: SRCNN(),
-        "resnet_8_32": lambda variant: Generator("instance", channels=32, blocks=2),
+        "dped": Generator,
+        "srcnn": lambda norm: SRCNN(),
+        "resnet_8_32": lambda norm: Generator(norm, channels=32, blocks=2),
     }
 )
+NORM = MappingProxyType({"paper": "batch", "released": "instance"})
 
 #: Discriminators by name.
 DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
@@ -228,10 +231,10 @@ DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyTyp
 )
 
 
-def generator(name: str = "dped", variant: str = "released") -> nn.Module:
-    """A freshly initialised enhancing network (``GENERATORS``); random state is the caller's."""
-    one_of("variant", variant, ("released", "paper"))
-    return GENERATORS[one_of("model", name, GENERATORS)](variant)
+def generator(name: str = "dped", variant: str = "released", norm: str = "") -> nn.Module:
+    """A freshly initialised enhancing network (``GENERATORS``) with the variant's norm, or another; random state is the caller's."""
+    norm = norm or NORM[one_of("variant", variant, NORM)]
+    return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, ("instance", "batch")))
 
 
 def discriminator(form: str = "released") -> nn.Module:

@@ -1,5 +1,6 @@
 """Aligned patch pairs: a memory-mapped store, splits by photograph, batches on the device. ``readers`` reads them."""
 
+import copy
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dped_lib import paths
-from dped_lib.config import check_phone, one_of
+from dped_lib.config import FOLDS, check_phone, one_of
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Pair
 from dped_lib.readers import (
@@ -94,6 +95,21 @@ class PairStore:
         except FileNotFoundError:
             return []
 
+    def fold(self, seed: int) -> "PairStore":
+        """The same pairs with the split that a training of this seed uses: of tiers in ``config.FOLDS``, one part is ``test``
+        and a tenth of the rest ``val``; of others nothing changes."""
+        folds = FOLDS.get(self.meta.get("tier"))
+        if not folds:
+            return self
+        ordered = _by_checksum(self.photographs)
+        tested = set(ordered[seed % folds :: folds])
+        table = split_photographs((p for p in ordered if p not in tested), test=0, val=0.1) | dict.fromkeys(
+            tested, "test"
+        )
+        other = copy.copy(self)
+        other._splits = np.array([table[p] for p in self.photographs])
+        return other
+
     def index(self, split: str) -> np.ndarray:
         """Indices of the pairs of one split (``train``, ``val``, ``test``), or of ``all``."""
         one_of("split", split, (*SPLITS, "all"))
@@ -121,10 +137,14 @@ def split_photographs(photographs: Iterable[str], test: float = 0.15, val: float
 
     The order is that of a checksum of the name: the same in every process, and a photograph added later moves few others.
     """
-    ordered = sorted(set(photographs), key=lambda p: (zlib.crc32(p.encode()), p))
-    held = [max(1, round(len(ordered) * share)) if len(ordered) >= 3 else 0 for share in (test, val)]
+    ordered = _by_checksum(photographs)
+    held = [max(1, round(len(ordered) * share)) if len(ordered) >= 3 and share else 0 for share in (test, val)]
     labels = ["test"] * held[0] + ["val"] * held[1]
     return dict(zip(ordered, labels + ["train"] * (len(ordered) - len(labels)), strict=True))
+
+
+def _by_checksum(photographs: Iterable[str]) -> list[str]:
+    return sorted(set(photographs), key=lambda p: (zlib.crc32(p.encode()), p))
 
 
 def _assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) -> list[str]:
@@ -214,15 +234,19 @@ def current(folder: Path, origin: str = "") -> PairStore | None:
     return store if same else None
 
 
-def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "error") -> PairStore:
+def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "error", seed: int = 0) -> PairStore:
     """The pairs of one tier and phone; read, and fetched or simulated, where there is no current store of them.
 
-    ``on_bad`` says what to do while pairs are read; a store made with ``skip`` serves every later call, and its report
+    ``seed``: of the training whose split is wanted (:meth:`PairStore.fold`). ``on_bad`` says what to do while pairs are read; a store made with ``skip`` serves every later call, and its report
     (``meta["report"]``) goes on saying what it lacks. To read the files again, delete its folder.
 
     Raises:
         DpedError: unknown tier or phone, a tier without that phone, data that is not there or bad (see the readers).
     """
+    return _open_or_make(tier, phone, preset, on_bad).fold(seed)
+
+
+def _open_or_make(tier: str, phone: str, preset: str, on_bad: str) -> PairStore:
     check_phone(tier, phone)
     one_of("on_bad", on_bad, ("error", "skip"))
     folder = folder_of(tier, preset, phone)

@@ -51,7 +51,7 @@ Networks = Mapping[tuple[str, str], training.TrainResult]
 def trained(tier: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
     """The network of one (phone, loss) at a preset: loaded, resumed or trained, whichever is needed."""
     params = config.train_params(tier, phone, loss, preset, seed=seed, **overrides)
-    store = patches.open_or_make(tier, phone, preset)
+    store = patches.open_or_make(tier, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
 
 

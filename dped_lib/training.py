@@ -121,18 +121,26 @@ class Trainer:
         self.params, self.store, self.device = params, store, device
         spec = losses.LOSSES[one_of("loss", params.loss, losses.LOSSES)]
         one_of("VGG source", params.vgg, vgg.SOURCES)
+        one_of("VGG layer", params.content_layer or "relu5_4", (f"relu{c}" for c in vgg.CONVS))
         self.model_name = params.model or spec.model
+        form = params.discriminator or losses.DISCRIMINATOR[params.variant]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(params.seed)
-            self.generator = models.generator(self.model_name, params.variant)
-            form = losses.DISCRIMINATOR[params.variant]
+            self.generator = models.generator(self.model_name, params.variant, params.norm)
             self.discriminator = models.discriminator(form) if "texture" in spec.terms else None
         vgg_net = (vgg_net or vgg.vgg19(params.vgg)) if "content" in spec.terms else None
         self.vgg_label = vgg_net.label if vgg_net is not None else "no VGG features"
         for net in (self.generator, self.discriminator, vgg_net):
             if net is not None:
                 net.to(device=device, memory_format=torch.channels_last)
-        self.objective = losses.Objective(params.loss, params.variant, vgg_net, self.discriminator)
+        self.objective = losses.Objective(
+            params.loss,
+            params.variant,
+            vgg_net,
+            self.discriminator,
+            kernel=params.kernel,
+            content_layer=params.content_layer,
+        )
         fused = device.type == "cuda"
         self.optimizers = {
             name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=fused)
@@ -307,6 +315,7 @@ def train(
         {
             "model": trainer.model_name,
             "variant": params.variant,
+            "norm": params.norm,
             "vgg": trainer.vgg_label,
             "params": json.dumps(dataclasses.asdict(params)),
         },

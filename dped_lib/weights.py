@@ -50,7 +50,7 @@ def load_model(file: Path) -> nn.Module:
             f"{file}: does not say which network it holds (metadata 'model'); it was not written by this project."
         )
     try:
-        model = models.generator(metadata["model"], metadata.get("variant", "released"))
+        model = models.generator(metadata["model"], metadata.get("variant", "released"), metadata.get("norm", ""))
         model.load_state_dict(state)
     except (DpedError, RuntimeError) as error:
         raise DpedError(f"{file}: not the weights of network {metadata['model']!r}: {error}") from error

