@@ -76,8 +76,8 @@ PRESETS = MappingProxyType(
         # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
         # The networks, patches and learning rate are the paper's; only the amount of training is not.
         "smoke": Preset("smoke", 80, 2, paper.LEARNING_RATE, 40, 20, 16, True, 60, 480, 400, (0,)),
-        # What two cores can do in an hour or so for one phone: a thousandth of the paper's training, three times.
-        "cpu": Preset("cpu", 400, 4, paper.LEARNING_RATE, 100, 100, 30, True, 0, 2000, 2000, (0, 1, 2)),
+        # What two slow cores can do for one phone in an hour: five times smoke, a thousandth of the paper, with three seeds.
+        "cpu": Preset("cpu", 200, 4, paper.LEARNING_RATE, 100, 50, 16, True, 0, 2000, 2000, (0, 1, 2)),
         "paper": Preset(
             "paper",
             paper.ITERATIONS,
