@@ -279,6 +279,26 @@ def evaluate(
 
 
 @app.command()
+def baselines(
+    folder: Annotated[Path, typer.Argument(help="Where the pictures go; DPED_BASELINES must name it later.")],
+    tier: Tier = "rig",
+    phone: Phone = "",
+    preset: PresetName = "smoke",
+) -> None:
+    """Write a tier's patches as pictures for Apple's enhancer or a retoucher; Table 2 reads what comes back."""
+    from dped_lib import baselines as module
+    from dped_lib import patches
+
+    phone = config.check_phone(tier, phone or config.first_phone(tier))
+    written = module.prepare(patches.open_or_make(tier, phone, preset), folder)
+    typer.echo(
+        f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped, and put them, under "
+        f"the same names, into {written.parent / 'ape'} or {written.parent / 'manual'}; then: DPED_BASELINES={shlex.quote(str(folder))} "
+        f"dped run 05_tables --tier {tier}"
+    )
+
+
+@app.command()
 def run(
     notebook: Annotated[str, typer.Argument(help="A notebook, e.g. 03_training; or 'all' for the whole reproduction.")],
     tier: Tier = "rig",
@@ -304,10 +324,10 @@ def run(
         return
     defaults = reproduce.parameters_of(notebook)
     values: dict[str, object] = {"tier": tier, "preset": preset}
-    if "phone" in defaults:
+    if defaults.get("phone"):
         values["phone"] = phone or config.first_phone(tier)
     elif phone:
-        values["phone"] = phone  # refused by name
+        values["phone"] = phone  # one of all that the notebook takes; or it takes none, and refuses it by name
     values |= {"loss": loss} if loss else {}
     values |= {} if seed is None else {"seed": seed}
     values |= _overrides(settings, {k: type(v) for k, v in defaults.items()})

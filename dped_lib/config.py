@@ -7,7 +7,7 @@ import json
 import math
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dped_lib import paper
@@ -54,6 +54,9 @@ class Preset:
         table_pairs: at most so many pairs of a split are behind a cell of a table; 0 means all.
         shift_patches: patches that Figure 6 is averaged over (50 000 in the paper).
         resamples: bootstrap resamples behind an interval.
+        telling_iterations, telling_batch: training of a discriminator that tells phone from DSLR (section 3.1.2).
+        variant_iterations: training behind a row of the comparison of paper and released code.
+        photographs: whole photographs of each phone that are enhanced for the figures.
         seeds: seeds trained for each (phone, loss).
     """
 
@@ -68,32 +71,66 @@ class Preset:
     table_pairs: int
     shift_patches: int
     resamples: int
+    telling_iterations: int
+    telling_batch: int
+    variant_iterations: int
+    photographs: int
     seeds: tuple[int, ...]
 
 
-PRESETS = MappingProxyType(
-    {
-        # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
-        # The networks, patches and learning rate are the paper's; only the amount of training is not.
-        "smoke": Preset("smoke", 80, 2, paper.LEARNING_RATE, 40, 20, 16, True, 60, 480, 400, (0,)),
-        # What two slow cores can do for one phone in an hour: five times smoke, a thousandth of the paper, with three seeds.
-        "cpu": Preset("cpu", 200, 4, paper.LEARNING_RATE, 100, 50, 16, True, 0, 2000, 2000, (0, 1, 2)),
-        "paper": Preset(
-            "paper",
-            paper.ITERATIONS,
-            paper.BATCH_SIZE,
-            paper.LEARNING_RATE,
-            1000,
-            500,
-            0,
-            False,
-            0,
-            50_000,
-            2000,
-            (0, 1, 2),
-        ),
-    }
+_SMOKE = Preset(
+    # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
+    # The networks, patches and learning rate are the paper's; only the amount of training is not.
+    name="smoke",
+    iterations=80,
+    batch_size=2,
+    learning_rate=paper.LEARNING_RATE,
+    eval_every=40,
+    checkpoint_every=20,
+    eval_pairs=16,
+    augment=True,
+    table_pairs=60,
+    shift_patches=480,
+    resamples=400,
+    telling_iterations=40,
+    telling_batch=8,
+    variant_iterations=20,
+    photographs=2,
+    seeds=(0,),
 )
+_CPU = replace(
+    # What two slow cores can do for one phone in an hour or two: five times smoke, a thousandth of the paper, with three seeds.
+    _SMOKE,
+    name="cpu",
+    iterations=200,
+    batch_size=4,
+    eval_every=100,
+    checkpoint_every=50,
+    table_pairs=0,
+    shift_patches=2000,
+    resamples=2000,
+    telling_iterations=300,
+    telling_batch=16,
+    variant_iterations=60,
+    photographs=3,
+    seeds=(0, 1, 2),
+)
+_PAPER = replace(
+    _CPU,
+    name="paper",
+    iterations=paper.ITERATIONS,
+    batch_size=paper.BATCH_SIZE,
+    eval_every=1000,
+    checkpoint_every=500,
+    eval_pairs=0,
+    augment=False,
+    shift_patches=50_000,
+    telling_iterations=5000,
+    telling_batch=paper.BATCH_SIZE,
+    variant_iterations=paper.ITERATIONS,
+    photographs=4,
+)
+PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 
 
 def one_of(kind: str, value, allowed: Iterable[str]) -> str:

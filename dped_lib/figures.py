@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import subprocess
+import textwrap
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -144,7 +145,8 @@ def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photogr
         photographs: a picture of photographs, for looking at: ``NAME.jpg`` instead, a fifth of the size.
     """
     target = _target(made, f"{name}.jpg" if photographs else f"{name}.png")
-    fig.supxlabel(stamp(made), fontsize=6.5, color="0.4")
+    # Some 22 characters of this size fit into an inch.
+    fig.supxlabel(textwrap.fill(stamp(made), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
     with paths.atomic_path(target) as part:
         fig.savefig(part, pil_kwargs={"quality": 85} if photographs else {})
     paths.write_text(target.with_suffix(".json"), to_json({"figure": name, "provenance": made, "numbers": numbers}))

@@ -248,22 +248,30 @@ class Objective:
     def _pair(self, first: Tensor, second: Tensor) -> Tensor:
         return torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first
 
+    def _judge(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
+        """The discriminator's logits: shown the DSLR photo where ``swaps`` is 1 (first, where it sees both), else the other."""
+        swap = swaps.view(-1, 1, 1, 1).to(enhanced.dtype)
+        a, b = gray(enhanced.detach()), gray(target)
+        first = a * (1 - swap) + b * swap
+        return self.discriminator(self._pair(first, a * swap + b * (1 - swap)))
+
+    def _positive(self, logits: Tensor) -> Tensor:
+        return logits[:, 0] > logits[:, 1] if self.discriminator.outputs == 2 else logits[:, 0] > 0
+
+    def says_dslr(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
+        """N truth values: whether the discriminator takes the (first) image for the DSLR photo; arguments as below."""
+        return self._positive(self._judge(enhanced, target, swaps))
+
     def discriminator_terms(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> dict[str, Tensor]:
         """Cross-entropy (``discriminator``: with the released form a batch sum, else a mean) and ``accuracy``.
 
         ``swaps``: N zeros or ones; 1 shows the DSLR photo (first, where the discriminator sees both).
         """
-        swap = swaps.view(-1, 1, 1, 1).to(enhanced.dtype)
-        a, b = gray(enhanced.detach()), gray(target)
-        first = a * (1 - swap) + b * swap
+        logits = self._judge(enhanced, target, swaps)
         label = swaps.to(enhanced.dtype)
         if self.discriminator.outputs == 2:
-            logits = self.discriminator(first)
             likelihood = _log_probability(logits)
             loss = -(label * likelihood[:, 0] + (1 - label) * likelihood[:, 1]).sum()
-            says_dslr = logits[:, 0] > logits[:, 1]
         else:
-            logits = self.discriminator(self._pair(first, a * swap + b * (1 - swap)))[:, 0]
-            loss = F.binary_cross_entropy_with_logits(logits, label)
-            says_dslr = logits > 0
-        return {"discriminator": loss, "accuracy": (says_dslr == (label > 0.5)).float().mean()}
+            loss = F.binary_cross_entropy_with_logits(logits[:, 0], label)
+        return {"discriminator": loss, "accuracy": (self._positive(logits) == (label > 0.5)).float().mean()}

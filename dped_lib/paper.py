@@ -97,3 +97,39 @@ TABLE3 = _rows(
         ((22.09, 0.9367), (21.64, 0.9388), (21.48, 0.9229), (21.65, 0.9393)),
     ),
 )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper that can be tested. ``key`` is its name in ``claims``; ``sentence`` is quoted, cut with [...]."""
+
+    key: str
+    where: str
+    sentence: str
+
+
+#: Every testable statement, in the order of the paper.
+CLAIMS = (
+    Claim("cameras", "Table 1", "Sony Xperia Z: 13 MP, 2592 x 1944"),
+    Claim("patches", "3.2.1", "65K, 92K and 97K training [...] patches for Sony-Canon, BlackBerry-Canon and iPhone-Canon pairs"),
+    Claim("shift_small", "3.1.1, Figure 6", "color loss is almost not sensitive to small distortions (1-2 pixels)"),
+    Claim("shift_middle", "3.1.1, Figure 6", "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
+    Claim("shift_large", "3.1.1, Figure 6", "for larger displacements it demonstrates similar magnitude and behavior"),
+    Claim("amplitude", "3.1.1, equation 4", "A = 0.053, mu = 0, and sigma = 3"),
+    Claim("bichannel", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images"),
+    Claim("single", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
+    Claim("best_ssim", "4.2, Table 2", "our method is the best in terms of SSIM"),
+    Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method and ours equivalent"),
+    Claim("outperforms", "4.2, Table 2", "while outperforming other methods (PSNR)"),
+    Claim("ours_iphone", "Table 2", "Ours, iPhone: 19.16 dB, 0.9114"),
+    Claim("improves", "1.2", "the advantage of the enhanced photos over the originals"),
+    Claim("study_originals", "4.3, Figure 10", "both pictures taken with a DSLR as well as pictures enhanced [...] are picked much more often than the original ones"),
+    Claim("study_equal", "4.3, Figure 10", "The human subjects are unable to distinguish between them"),
+    Claim("study_manual", "4.3, Figure 10", "the images enhanced by the proposed CNN are picked the most often, outperforming even the results of manual retouching"),
+    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on the photos from the better Sony and BlackBerry cameras"),
+    Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the additional MSE term cannot effectively suppress them"),
+    Claim("content_colour", "Appendix, Table 3", "Content loss shows better results in this case [than MSE + texture]"),
+    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, making the colors [...] closer to the target"),
+    Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] slightly degrading image sharpness"),
+    Claim("top_scores", "Appendix, Table 3", "[color + content + texture] loss [...] achieves both top PSNR and SSIM scores"),
+)  # fmt: skip

@@ -22,7 +22,16 @@ def project_root() -> Path:
 
 
 #: Variables of the environment that name files or folders.
-VARIABLES = ("DPED_CACHE", "DPED_RUNS", "DPED_FIGURES", "DPED_MIRROR", "DPED_DATA", "DPED_OWN", "DPED_VGG_MAT")
+VARIABLES = (
+    "DPED_CACHE",
+    "DPED_RUNS",
+    "DPED_FIGURES",
+    "DPED_MIRROR",
+    "DPED_DATA",
+    "DPED_OWN",
+    "DPED_BASELINES",
+    "DPED_VGG_MAT",
+)
 
 
 def make_absolute() -> None:

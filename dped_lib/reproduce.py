@@ -55,9 +55,10 @@ def check_values(**values) -> None:
     """
     config.preset(values["preset"])
     config.one_of("tier", values["tier"], config.TIERS)
-    if "phone" in values:
+    # Where a notebook takes several, an empty name means all of them.
+    if values.get("phone"):
         config.check_phone(values["tier"], values["phone"])
-    if "loss" in values:
+    if values.get("loss"):
         config.one_of("loss", values["loss"], losses.LOSSES)
     if "variant" in values:
         config.one_of("variant", values["variant"], config.VARIANTS)
@@ -69,10 +70,10 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
     """Where the executed notebook goes: ``runs/TIER-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb``."""
     parts = [name]
     if "loss" in values:
-        parts += [str(values["phone"]), str(values["loss"])]
+        parts += [str(values[key]) for key in ("phone", "loss") if values[key]]
         if values.get("variant", "released") != "released":
             parts.append(str(values["variant"]))
-        parts.append(f"s{values['seed']}")
+        parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
     return paths.run_dir(values["tier"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"
 
 

@@ -1,111 +1,32 @@
 """Tables 2 and 3 for a tier: every cell a score on held-out pairs with its interval, the published value beside it."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from dped_lib import config, figures, losses, metrics, paper, patches, training, weights
+from dped_lib import baselines, config, figures, losses, metrics, paper, patches, training, weights
 from dped_lib.errors import DpedError
+from dped_lib.scores import PROTOCOL, SHOWN, Cell, Difference, Method, compare
 
-#: The protocol of the authors' tables; the others go into the JSON.
-PROTOCOL = "released"
+#: Columns of Table 2 here. ``auto`` is an open stand-in for Apple's enhancer, ``dong released`` and ``released`` are the authors'
+#: weights of SRCNN and of their own network; the rest is the paper's.
+TABLE2 = ("original", "auto", "ape", "dong", "dong released", "johnson", "ours", "released")
+#: Which training fills a column of Table 2.
+TRAINED2 = {"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]}
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell. ``psnr`` in dB and ``ms_ssim`` under ``PROTOCOL``; intervals are 95 % bootstrap over photographs.
-
-    ``scores`` has every metric under every protocol; ``published`` is the paper's (psnr, ssim), where it has one.
-    """
-
-    table: str
-    phone: str
-    column: str
-    split: str
-    pairs: int
-    photographs: int
-    psnr: float
-    psnr_interval: tuple[float, float]
-    ms_ssim: float
-    ms_ssim_interval: tuple[float, float]
-    published: tuple[float, float] | None
-    scores: dict
-
-    def text(self, metric: str) -> str:
-        """The cell as one reads it: value [interval] (published)."""
-        digits = 2 if metric == "psnr" else 4
-        value, (low, high) = getattr(self, metric), getattr(self, f"{metric}_interval")
-        shown = f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-        return shown + (f" (paper {self.published[metric != 'psnr']:.{digits}f})" if self.published else "")
-
-
-#: Networks of a table by (phone, loss).
-Networks = Mapping[tuple[str, str], training.TrainResult]
+#: Networks of a table by phone, loss and seed.
+Networks = Mapping[tuple[str, str, int], training.TrainResult]
 
 
 def trained(tier: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
-    """The network of one (phone, loss) at a preset: loaded, resumed or trained, whichever is needed."""
+    """The network of one (phone, loss, seed) at a preset: loaded, resumed or trained, whichever is needed."""
     params = config.train_params(tier, phone, loss, preset, seed=seed, **overrides)
     store = patches.open_or_make(tier, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
-
-
-def cells(
-    table: str, phone: str, models: Mapping[str, nn.Module], store: patches.PairStore, split: str, preset: config.Preset,
-    published: Mapping[str, paper.Score],
-) -> list[Cell]:  # fmt: skip
-    """Scores of several networks on the same pairs of one phone, and their intervals from the same resamples."""
-    index = store.some(split, preset.table_pairs)
-    if not len(index):
-        raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
-    groups = store.photographs[index]
-    found = {name: training.evaluate(model, store, index) for name, model in models.items()}
-    boot = metrics.bootstrap(list(found.values()), groups, PROTOCOL, preset.resamples)
-    result = []
-    for j, (name, statistics) in enumerate(found.items()):
-        scores = metrics.score_all(statistics)
-        interval = {m: tuple(float(v) for v in metrics.interval(boot[m][:, j])) for m in ("psnr", "ms_ssim")}
-        value = published.get(name)
-        result.append(
-            Cell(
-                table,
-                phone,
-                name,
-                split,
-                len(index),
-                len(set(groups)),
-                scores[PROTOCOL]["psnr"],
-                interval["psnr"],
-                scores[PROTOCOL]["ms_ssim"],
-                interval["ms_ssim"],
-                (value.psnr, value.ssim) if value else None,
-                scores,
-            )  # fmt: skip
-        )
-    return result
-
-
-def table3(tier: str, preset_name: str, networks: Networks) -> list[Cell]:
-    """Table 3: the four loss functions, on the validation split as in the paper."""
-    preset, found = config.preset(preset_name), []
-    for phone in config.TIER_PHONES[tier]:
-        store = patches.open_or_make(tier, phone, preset_name)
-        models = {loss: networks[phone, loss].model for loss in losses.TABLE3}
-        found += cells("3", phone, models, store, "val", preset, paper.TABLE3.get(phone, {}))
-    return found
-
-
-def _published_ours(phone: str) -> dict[str, paper.Score]:
-    """Published "Ours": of v1, and for the released weights of the later version where its value is known."""
-    if phone not in paper.TABLE2:
-        return {}
-    first = paper.TABLE2[phone]["ours"]
-    return {"ours": first, "released": paper.TABLE2_LATER_VERSION.get(phone, first)}
 
 
 def released_for(phone: str) -> nn.Module | str:
@@ -113,39 +34,90 @@ def released_for(phone: str) -> nn.Module | str:
 
     A phone that is not theirs gets the one of the iPhone 3GS: out of its domain, and every table says so.
     """
+    return _resolved(f"released:{phone if phone in paper.PHONES else 'iphone'}")
+
+
+def _resolved(name: str) -> nn.Module | str:
     try:
-        return weights.resolve(f"released:{phone if phone in paper.PHONES else 'iphone'}")
+        return weights.resolve(name)
     except DpedError as error:
         return str(error)
 
 
-def table2(tier: str, preset_name: str, networks: Networks) -> list[Cell]:
-    """Table 2, columns "original", "ours" (trained here) and "released" (the authors' weights for that phone), on the test split.
+def _of_seeds(networks: Networks, phone: str, loss: str) -> dict[int, nn.Module]:
+    return {seed: r.model for (p, name, seed), r in networks.items() if (p, name) == (phone, loss)}
 
-    The released column is left out where its weights cannot be had; ``released_for`` says why.
+
+def _published2(phone: str) -> dict[str, paper.Score]:
+    """Published columns: of v1, and for the released weights of the later version where its value is known."""
+    if phone not in paper.TABLE2:
+        return {}
+    first = paper.TABLE2[phone]
+    return {**first, "dong released": first["dong"], "released": paper.TABLE2_LATER_VERSION.get(phone, first["ours"])}
+
+
+def methods2(
+    networks: Networks, phone: str, store: patches.PairStore
+) -> dict[str, Method | Mapping[int, Method] | str]:
+    """What fills each column of Table 2 for a phone: a method, trained ones by seed; or, in words, why it is not run."""
+    found: dict = {"original": nn.Identity(), "auto": baselines.auto, "ape": baselines.brought("ape", store)}
+    for column, loss in TRAINED2.items():
+        found[column] = _of_seeds(networks, phone, loss) or f"loss {loss!r} was not asked for"
+    # The authors trained SRCNN on the iPhone's pairs only.
+    found["dong released"] = (
+        _resolved("released:srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
+    )
+    found["released"] = released_for(phone)
+    return {column: found[column] for column in TABLE2}
+
+
+def table3(
+    tier: str, preset: str, networks: Networks, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3
+) -> tuple[list[Cell], list[Difference]]:
+    """Table 3: the loss functions, on the validation split as in the paper; of a tier in folds on the pairs held out.
+
+    Nothing is chosen by either split during training.
     """
-    preset, found = config.preset(preset_name), []
-    for phone in config.TIER_PHONES[tier]:
-        store = patches.open_or_make(tier, phone, preset_name)
-        models = {"original": nn.Identity(), "ours": networks[phone, losses.TABLE3[0]].model}
-        released = released_for(phone)
-        if isinstance(released, nn.Module):
-            models["released"] = released
-        found += cells("2", phone, models, store, "test", preset, _published_ours(phone))
-    return found
+    cells, differences = [], []
+    for phone in phones:
+        store = patches.open_or_make(tier, phone, preset)
+        methods = {loss: _of_seeds(networks, phone, loss) for loss in columns}
+        split = "test" if tier in config.FOLDS else "val"
+        found = compare("3", store, methods, split, config.preset(preset), paper.TABLE3.get(phone, {}))
+        cells += found[0]
+        differences += found[1]
+    return cells, differences
 
 
-def released_on_all(tier: str, preset_name: str) -> list[Cell]:
-    """The untouched photographs and the authors' weights on every pair a tier has: nothing of it was trained on here."""
-    preset, found = dataclasses.replace(config.preset(preset_name), table_pairs=0), []
+def table2(
+    tier: str, preset: str, networks: Networks, phones: Iterable[str]
+) -> tuple[list[Cell], list[Difference], dict[str, dict[str, str]]]:
+    """Table 2 on the test split: cells, differences, and by phone why a column is not run."""
+    cells, differences, missing = [], [], {}
+    for phone in phones:
+        store = patches.open_or_make(tier, phone, preset)
+        methods = methods2(networks, phone, store)
+        missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
+        runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}
+        found = compare("2", store, runnable, "test", config.preset(preset), _published2(phone))
+        cells += found[0]
+        differences += found[1]
+    return cells, differences, missing
+
+
+def untrained_on_all(tier: str, preset_name: str) -> tuple[list[Cell], list[Difference], dict[str, dict[str, str]]]:
+    """What needs no training here, on every pair a tier has: the photographs, the stand-in, the authors' weights."""
+    preset = dataclasses.replace(config.preset(preset_name), table_pairs=0)
+    cells, differences, missing = [], [], {}
     for phone in config.TIER_PHONES[tier]:
         store = patches.open_or_make(tier, phone, preset_name)
-        released = released_for(phone)
-        if not isinstance(released, nn.Module):
-            raise DpedError(released)
-        models = {"original": nn.Identity(), "released": released}
-        found += cells("2", phone, models, store, "all", preset, _published_ours(phone))
-    return found
+        methods = {c: m for c, m in methods2({}, phone, store).items() if c not in TRAINED2}
+        missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
+        runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}
+        found = compare("2", store, runnable, "all", preset, _published2(phone))
+        cells += found[0]
+        differences += found[1]
+    return cells, differences, missing
 
 
 def as_frame(found: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
@@ -153,11 +125,35 @@ def as_frame(found: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
     by_key = {(c.phone, c.column): c for c in found}
     rows = []
     for phone in dict.fromkeys(c.phone for c in by_key.values()):
-        for metric in ("psnr", "ms_ssim"):
+        for metric in SHOWN:
             m = metrics.METRICS[metric]
             row = {"phone": phone, "metric": f"{m.label} ({m.unit})" if m.unit else m.label}
             row |= {c: by_key[phone, c].text(metric) if (phone, c) in by_key else "not run" for c in columns}
             rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences_frame(found: Iterable[Difference], first: str | None = None) -> pd.DataFrame:
+    """Differences one can read, those of ``first`` alone where it is named (turned so that it comes first)."""
+    rows = []
+    for d in found:
+        if first is not None and first not in (d.first, d.second):
+            continue
+        turned = first == d.second
+        digits = 2 if d.metric == "psnr" else 4
+        low, high = sorted(-v for v in d.interval) if turned else d.interval
+        value = -d.difference if turned else d.difference
+        a, b = (d.second, d.first) if turned else (d.first, d.second)
+        m = metrics.METRICS[d.metric]
+        rows.append(
+            {
+                "phone": d.phone,
+                "metric": f"{m.label} ({m.unit})" if m.unit else m.label,
+                "first minus second": f"{a} - {b}",
+                "difference": f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]",
+                "first is": "higher" if low > 0 else "lower" if high < 0 else "undecided",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -166,7 +162,7 @@ def plot(found: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
     found, columns = list(found), tuple(columns)
     phones = tuple(dict.fromkeys(c.phone for c in found))
     fig, panels = plt.subplots(1, 2, figsize=(10, 0.5 + 0.55 * len(columns) * max(1, len(phones) / 2)))
-    for axes, metric in zip(panels, ("psnr", "ms_ssim"), strict=True):
+    for axes, metric in zip(panels, SHOWN, strict=True):
         for c in found:
             if c.column not in columns:
                 continue

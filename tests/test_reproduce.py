@@ -164,7 +164,9 @@ def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
         shelf, "11_tiny", "from dped_lib import reproduce\nreproduce.check_values(tier='moon', preset=preset)"
     )
-    with pytest.raises(DpedError, match="^11_tiny, cell 2: unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"):
+    with pytest.raises(
+        DpedError, match="^11_tiny, cell 2: unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"
+    ):
         reproduce.run_notebook("11_tiny", {})
 
 

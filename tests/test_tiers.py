@@ -59,7 +59,9 @@ def test_own_takes_what_align_made(folder, runs, tmp_path, monkeypatch):
     with pytest.raises(DpedError, match="no photographs"):
         next(photographs.of_tier("own"))
     # The same folder made again with another threshold is another dataset, and so is another folder.
-    stricter = dataset.build(folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405), threshold=0.99))
+    stricter = dataset.build(
+        folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405), threshold=0.99)
+    )
     assert len(patches.open_or_make("own", "phone")) == len(stricter) < len(store)
     monkeypatch.setenv("DPED_OWN", str(folder))
     assert len(patches.open_or_make("own", "phone")) != len(store)
