@@ -389,6 +389,17 @@ def plot(found: list[Finding]) -> Figure:
     return fig
 
 
+def readme_table(found: list[Finding]) -> str:
+    """What the README shows of it: claims that something here or in the paper's own numbers decides, in Markdown."""
+    rows = []
+    for c in paper.CLAIMS:
+        mine = [f for f in found if f.claim == c.key and f.verdict in ("holds", "does not hold")]
+        if mine:
+            cells = {v: ", ".join(dict.fromkeys(_where(f) for f in mine if f.verdict == v)) for v in VERDICTS[:2]}
+            rows.append({"claim": f"“{c.sentence}” ({c.where})", **cells})
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
 def _where(f: Finding) -> str:
     return " ".join(filter(None, (f"{f.tier}-{f.preset}" if f.preset else f.tier or "nothing run", f.phone)))
 

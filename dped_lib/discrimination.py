@@ -101,7 +101,7 @@ def _train(store: patches.PairStore, form: str, preset: Preset, seed: int) -> Cu
     batches = patches.Batches(store, "train", device, seed, preset.augment)
     bfloat = devices.precision("auto", device) == torch.bfloat16
     last = preset.telling_iterations
-    looks = sorted({i for i in (*np.geomspace(5, last, 12).round().astype(int).tolist(), 300, 5000, last) if i <= last})
+    looks = sorted({i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last})
     accuracy = []
     for i in bar(range(last), label=f"telling {form}", unit="it", brief=True):
         network.train()
@@ -113,12 +113,27 @@ def _train(store: patches.PairStore, form: str, preset: Preset, seed: int) -> Cu
         loss.backward()
         optimizer.step()
         if i + 1 in looks:
+            _settle(objective, batches, preset.telling_batch, device)
             correct = _correct(objective, store, index, device)
             accuracy.append(float(correct.mean() / 2))
     return Curve(
         store.meta["tier"], store.meta["phone"], form, seed, preset.telling_batch, looks, accuracy,
         correct.tolist(), store.photographs[index].tolist(),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def _settle(objective: losses.Objective, batches: patches.Batches, size: int, device: torch.device) -> None:
+    """Batch norm's running statistics anew, from training batches: those gathered so far are of networks long past, and
+    after a few iterations hardly of any. The training itself does not use them."""
+    norms = [m for m in objective.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+    objective.discriminator.train()
+    swaps = torch.arange(size, device=device) % 2
+    for i in range(4):
+        objective.says_dslr(*batches.draw(i, size, "settling"), swaps)
 
 
 @torch.inference_mode()

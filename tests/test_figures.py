@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import config, diagrams, figures, losses, metrics, models, paper, patches, paths, tables
+from dped_lib import config, diagrams, figures, losses, metrics, models, paper, patches, paths, scores, tables
+from dped_lib.scores import Cell
 
 MADE = {"tier": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 
@@ -29,7 +30,7 @@ def test_every_tier_is_described():
 
 
 def test_json_is_strict():
-    cell = tables.Cell("3", "iphone", "mse", "val", 2, 1, math.inf, (1.0, math.nan), 0.5, (0.4, 0.6), None, {})
+    cell = Cell("3", "iphone", "mse", "val", 2, 1, (0,), math.inf, (1.0, math.nan), 0.5, (0.4, 0.6), [], None, {})
     text = figures.to_json({"a": np.float32(1.5), "b": math.inf, "c": math.nan, "d": np.arange(2), "e": cell, 1: True})
     found = json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
     assert found["a"] == 1.5 and found["b"] == "infinite" and found["c"] is None and found["d"] == [0, 1]
@@ -100,15 +101,8 @@ class Brighter(nn.Module):
 
 def test_cells_measure_compare_and_cite(store):
     preset = config.preset("smoke")
-    found = tables.cells(
-        "2",
-        "iphone",
-        {"original": nn.Identity(), "ours": Brighter()},
-        store,
-        "train",
-        preset,
-        {"ours": paper.Score(19.16, 0.9114)},
-    )
+    methods = {"original": nn.Identity(), "ours": {0: Brighter()}}
+    found, differences = scores.compare("2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)})
     original, ours = found
     assert ours.psnr > original.psnr + 10 and ours.ms_ssim > original.ms_ssim
     for c in found:
@@ -123,11 +117,15 @@ def test_cells_measure_compare_and_cite(store):
     assert "paper" not in original.text("psnr")
     frame = tables.as_frame(found, ("original", "ours", "released"))
     assert list(frame["metric"]) == ["PSNR (dB)", "MS-SSIM"] and set(frame["released"]) == {"not run"}
+    frame = tables.differences_frame(differences, "ours")
+    assert set(frame["first minus second"]) == {"ours - original"} and set(frame["first is"]) == {"higher"}
+    assert all(text.startswith("+") for text in frame["difference"])
+    assert not len(tables.differences_frame(differences, "dong"))
 
 
 def test_plot_shows_every_cell_and_every_published_value():
     found = [
-        tables.Cell("3", phone, loss, "val", 9, 3, 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), (score.psnr, score.ssim), {})
+        Cell("3", phone, loss, "val", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], (score.psnr, score.ssim), {})
         for phone in paper.PHONES
         for loss, score in paper.TABLE3[phone].items()
     ]

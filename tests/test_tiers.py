@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, sources, tables, training
+from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, scores, sources, tables, training
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Settings
 
@@ -93,7 +93,7 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     assert [n["photographs"] for n in store.counts().values()] == [6, 2, 2]
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["canon"].shape == (870, 1218, 3)
-    found = tables.cells("2", "iphonex", {"original": nn.Identity()}, store, "test", config.preset("smoke"), {})
+    found, _ = scores.compare("2", store, {"original": nn.Identity()}, "test", config.preset("smoke"), {})
     params = config.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
     trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
     assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]

@@ -1,0 +1,162 @@
+"""Verdicts follow from numbers: made-up results with known answers, the paper's own tables, and what is not there."""
+
+import json
+
+import pytest
+
+from dped_lib import claims, config, paper
+from dped_lib.errors import DpedError
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """``shelf(name, numbers)`` saves a result as the notebooks do, of tier pirm at preset paper unless told otherwise."""
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+
+    def save(name, numbers, tier="pirm", preset="paper"):
+        folder = tmp_path / f"{tier}-{preset}"
+        folder.mkdir(exist_ok=True)
+        made = {"tier": tier, "preset": preset, "commit": "abc1234567"}
+        (folder / f"{name}.json").write_text(json.dumps({"provenance": made, "numbers": numbers}))
+
+    return save
+
+
+def verdicts(claim):
+    return [f.verdict for f in claims.judge(claims.evidence()) if f.claim == claim and f.preset]
+
+
+def difference(first, second, low, high, metric="psnr", **more):
+    return {"phone": "iphone", "metric": metric, "first": first, "second": second, "difference": (low + high) / 2, "interval": [low, high], **more}  # fmt: skip
+
+
+def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
+    keys = [c.key for c in paper.CLAIMS]
+    assert len(set(keys)) == len(keys)
+    assert set(claims.CHECKS) | set(claims.PEOPLE) | {"cameras", "amplitude"} == set(keys)
+    found = claims.judge(claims.evidence())
+    assert {f.claim for f in found} == set(keys)
+    assert {f.verdict for f in found} <= set(claims.VERDICTS)
+    nothing = [f for f in found if not f.tier]
+    assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
+
+
+def test_what_the_papers_own_numbers_say():
+    own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge([]) if f.tier == "the paper"}
+    assert own["cameras", "2592 x 1944 is 5.0 MP"].verdict == "does not hold"
+    assert [own["best_ssim", p].verdict for p in paper.PHONES] == ["holds"] * 3
+    assert [own["top_scores", p].verdict for p in paper.PHONES] == ["does not hold", "does not hold", "does not hold"]
+    assert own["outperforms", "iphone"].verdict == "does not hold"  # 19.16 against Johnson's 19.65
+    assert own["outperforms", "sony"].verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        (((0.001, 0.01), (0.002, 0.02), (0.1, 0.2)), "holds"),
+        (((0.001, 0.01), (-0.002, 0.02), (0.1, 0.2)), "undecided"),
+        (((0.001, 0.01), (-0.02, -0.01), (-0.1, 0.2)), "does not hold"),
+    ],
+)
+def test_best_needs_every_interval_above_zero(shelf, intervals, expected):
+    rows = [
+        difference("ours", o, *i, metric="ms_ssim") for o, i in zip(("ape", "dong", "johnson"), intervals, strict=True)
+    ]
+    shelf("table2_methods", {"differences": rows})
+    assert verdicts("best_ssim") == [expected]
+
+
+def test_a_column_that_is_missing_leaves_best_undecided(shelf):
+    rows = [difference("dong", "ours", -0.2, -0.1, metric="ms_ssim")]  # given the other way round
+    shelf("table2_methods", {"differences": rows})
+    assert verdicts("best_ssim") == ["undecided"]
+
+
+def test_short_trainings_decide_nothing(shelf):
+    shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, preset="smoke")
+    found = [f for f in claims.judge(claims.evidence()) if f.claim == "psnr_dong" and f.preset]
+    assert [f.verdict for f in found] == ["not testable"]
+    assert "160 patches instead of 1,000,000" in found[0].why and found[0].commit == "abc1234567"
+
+
+def test_lower_is_better_for_colour_deviation(shelf):
+    row = difference("color+content+texture", "content+texture", -2.0, -1.0, measure="colour deviation")
+    shelf("table3_looks", {"differences": [{k: v for k, v in row.items() if k != "metric"}]})
+    assert verdicts("colour_term") == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("form", "last", "interval", "expected"),
+    [
+        ("bichannel", 300, (0.98, 1.0), "holds"),
+        ("bichannel", 300, (0.80, 0.90), "does not hold"),
+        ("bichannel", 40, (0.80, 0.90), "not testable"),
+        ("bichannel", 40, (0.995, 1.0), "holds"),
+        ("single", 5000, (0.84, 0.87), "holds"),
+        ("single", 300, (0.90, 0.95), "does not hold"),
+        ("single", 300, (0.60, 0.70), "not testable"),
+    ],
+)
+def test_the_discriminators_claim(shelf, form, last, interval, expected):
+    curve = {"form": form, "phone": "iphone", "iterations": [5, last], "accuracy": [0.5, sum(interval) / 2], "interval": interval, "batch_size": 50}  # fmt: skip
+    shelf("discriminator_accuracy", {"curves": [curve]})
+    assert verdicts(form) == [expected]
+
+
+def test_figure_6_is_judged_by_the_printed_kernel(shelf):
+    def ratio(value):
+        return {"value": value, "low": value * 0.9, "high": value * 1.1}
+
+    kernels = {"paper": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "released": {"3-5 px": ratio(20.0)}}
+    shelf("fig06_verdicts", {"ratios": {"canon patches": kernels}})
+    found = [f for f in claims.judge(claims.evidence()) if f.claim == "shift_middle" and f.preset]
+    assert [f.verdict for f in found] == ["does not hold"]
+    assert "sigma3 holds" in found[0].why and "released does not hold" in found[0].why
+    assert not verdicts("shift_large")
+
+
+def test_the_authors_weights_improve_where_they_belong(shelf):
+    rows = [difference("original", "released", -4.0, -3.0), difference("original", "released", 0.01, 0.02, "ms_ssim")]
+    shelf("table2_all_pairs", {"differences": rows, "cells": []})
+    assert verdicts("improves") == ["holds", "does not hold"]
+
+
+def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
+    shelf("table2_methods", {"differences": []})
+    file = tmp_path / "pirm-paper" / "table2_methods.json"
+    file.rename(tmp_path / "pirm-paper" / "table3_looks.json")
+    wrong = claims.Evidence("pirm", "smoke", tmp_path / "pirm-paper")
+    with pytest.raises(DpedError, match="is of pirm-paper"):
+        wrong.read("table3_looks")
+    file.write_text("{")
+    with pytest.raises(DpedError, match=r"table2_methods.json: damaged"):
+        claims.judge(claims.evidence())
+
+
+def test_written_with_sources(shelf, tmp_path):
+    shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
+    found = claims.judge(claims.evidence())
+    text = claims.write(found).read_text()
+    assert "+1.50 [+1.00, +2.00]" in text
+    saved = json.loads((tmp_path / "claims.json").read_text())
+    assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {
+        "pirm-paper/table2_methods.json",
+        "dped_lib/paper.py",
+    }
+    assert set(claims.summary(found).columns) == {"claim", "paper", *claims.VERDICTS}
+
+
+def test_what_is_committed_agrees_with_itself():
+    """The README's and figures' table of claims is what the JSON files beside it give."""
+    from dped_lib import paths
+
+    folder = paths.project_root() / "figures"
+    there = [
+        claims.Evidence(t, p, folder / f"{t}-{p}")
+        for t in config.TIERS
+        for p in config.PRESETS
+        if any((folder / f"{t}-{p}").glob("*.json"))
+    ]
+    found = claims.judge(there)
+    assert claims.as_frame(found).to_markdown(index=False) in (folder / "claims.md").read_text()
+    assert claims.readme_table(found) in (paths.project_root() / "README.md").read_text()

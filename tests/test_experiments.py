@@ -1,0 +1,189 @@
+"""The experiments of 05_tables and 08_claims: discriminators that tell two cameras apart, single choices, looks, pictures."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dped_lib import (
+    appearance,
+    config,
+    discrimination,
+    gallery,
+    losses,
+    models,
+    patches,
+    paths,
+    training,
+    variants,
+    vgg,
+)
+from dped_lib.config import replace
+from dped_lib.errors import DpedError
+from dped_lib.pairing import Pair
+
+TINY = replace(
+    config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """DSLR patches are sharp noise, the phone's the same smoothed: what a discriminator is for."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i in range(24):
+        canon = rng.integers(60, 190, (100, 100, 3)).astype(np.uint8)
+        phone = ((canon.astype(int) + np.roll(canon, 1, 0) + np.roll(canon, 1, 1)) // 3).astype(np.uint8)
+        pairs.append(Pair(f"p{i}", f"photo{i}", phone, canon))
+    return patches.write_store(
+        tmp_path_factory.mktemp("s") / "rig", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
+    )
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", discrimination.FORMS)
+def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
+    found = discrimination.curve(store, form, TINY)
+    assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
+    assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
+    low, high = found.interval()
+    assert 0 <= low <= found.accuracy[-1] <= high <= 1
+    monkeypatch.setattr(discrimination, "_train", lambda *_: pytest.fail("was trained again"))
+    assert discrimination.curve(store, form, TINY) == found
+    with pytest.raises(BaseException, match="was trained again"):
+        discrimination.curve(store, form, replace(TINY, telling_iterations=11))
+
+
+def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
+    """Where phone and DSLR are the same picture, exactly one of two answers is right."""
+    same = [
+        Pair(n, p, np.array(c), np.array(c))
+        for n, p, c in zip(store.names, store.photographs, store.canon, strict=True)
+    ]
+    twin = patches.write_store(tmp_path / "twin", same, store.meta)
+    for form in discrimination.FORMS:
+        assert set(discrimination.curve(twin, form, TINY).correct) == {1}
+
+
+def test_a_damaged_result_is_made_again(store, runs):
+    found = discrimination.curve(store, "single", TINY)
+    file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-single-s0.json"
+    file.write_text(file.read_text()[:40])
+    assert discrimination.curve(store, "single", TINY) == found
+    with pytest.raises(DpedError, match="unknown form 'double'"):
+        discrimination.curve(store, "double", TINY)
+
+
+@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in variants.ROWS.items() if c])
+def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
+    """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
+    params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
+    trainer = training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+    o, released = trainer.objective, "variant" not in choices
+    assert o.kernel == choices.get("kernel", "released" if released else "paper")
+    assert o.layer == choices.get("content_layer", "relu5_4" if released else "relu5_2")
+    batch = choices.get("norm") == "batch" or not released
+    assert any(isinstance(m, nn.BatchNorm2d) for m in trainer.generator.modules()) == batch
+    form = choices.get("discriminator", "released" if released else "bichannel")
+    assert type(trainer.discriminator) is type(models.discriminator(form)) and trainer.discriminator.inputs == 1 + (
+        form == "bichannel"
+    )
+    assert params.run_name != config.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
+
+
+def test_unknown_choices_are_named(store):
+    for choice, value in (
+        ("kernel", "box"),
+        ("content_layer", "relu9_9"),
+        ("norm", "layer"),
+        ("discriminator", "three"),
+    ):
+        params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
+        with pytest.raises(DpedError, match=f"'{value}'"):
+            training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+
+
+def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
+    monkeypatch.setattr(patches, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(config, "preset", lambda name: TINY)
+    rows = {"released": {}, "batch": {"norm": "batch"}}
+    monkeypatch.setattr(losses, "TABLE3", ("mse",))
+    outcomes, differences = variants.compare("rig", "smoke", "iphone", rows=rows)
+    assert [o.row for o in outcomes] == ["released", "batch"] and len(differences) == 2
+    assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
+    frame = variants.as_frame(outcomes, differences)
+    assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
+    assert json.dumps(variants.numbers(outcomes))
+    model = training.weights.load_model(
+        runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
+    )
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+
+
+def test_colour_deviation_sees_colour_and_not_texture():
+    rng = np.random.default_rng(0)
+    grey = np.full((60, 60, 3), 0.5)
+    assert appearance.colour_deviation(grey, grey) == 0
+    noisy = grey + rng.normal(0, 0.05, grey.shape)
+    assert (
+        appearance.colour_deviation(noisy, grey)
+        < 0.2 * appearance.deltaE_ciede2000(*map(appearance.rgb2lab, (noisy, grey))).mean()
+    )
+    assert appearance.colour_deviation(grey + (0.1, 0, -0.1), grey) > 10
+
+
+def test_sharpness_is_a_ratio():
+    rng = np.random.default_rng(0)
+    image = 0.5 + rng.uniform(-0.2, 0.2, (50, 50, 3))
+    assert appearance.sharpness(image, image) == 1
+    assert appearance.sharpness(0.5 + (image - 0.5) / 2, image) == pytest.approx(0.5)
+    assert np.isnan(appearance.sharpness(image, np.full_like(image, 0.3)))
+
+
+def test_looks_are_compared_on_the_same_pairs(store):
+    class Warm(nn.Module):
+        def forward(self, x):
+            return x + torch.tensor((0.1, 0.0, -0.1))[:, None, None]
+
+    looks, differences = appearance.compare(store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200)
+    value = {(k.column, k.measure): k for k in looks}
+    assert value["warm", "colour deviation"].value > value["plain", "colour deviation"].value + 5
+    assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
+    by_measure = {d.measure: d for d in differences}
+    assert by_measure["colour deviation"].interval[1] < 0
+    assert set(appearance.as_frame(looks).columns) == {"phone", "measure", "plain", "warm"}
+
+
+def test_a_photograph_goes_through_whole():
+    image = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype(np.uint8)
+    assert np.array_equal(gallery.enhance(nn.Identity(), image), image)
+    network = models.generator().eval()
+    with torch.inference_mode():
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        wanted = (network(x)[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.abs(gallery.enhance(network, image).astype(int) - wanted).max() <= 1
+
+
+def test_scenes_are_held_out_ones_with_their_dslr():
+    found = gallery.scenes("rig", "sony", 2, {"photo:coffee", "photo:china"})
+    assert len(found) == 2 and all(s.phone == "sony" and s.dslr is not None for s in found)
+    with pytest.raises(DpedError, match="no whole photographs of the sony"):
+        gallery.scenes("rig", "sony", 2, {"photo:nothing"})
+    shown = gallery.pictures(found[0], {"stand-in": None, "same": nn.Identity()})
+    assert list(shown) == ["original", "stand-in", "same", "DSLR"] and np.array_equal(shown["same"], found[0].original)
+    for fig in (
+        gallery.mosaic(shown, 3),
+        gallery.page("rig", "sony", [shown]),
+        gallery.over_under([(shown["original"], shown["same"])] * 2),
+    ):
+        assert sum(bool(ax.images) for ax in fig.axes) in (3, 4)
+        plt.close(fig)
