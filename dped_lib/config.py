@@ -35,6 +35,8 @@ def camera_name(tier: str, camera: str) -> str:
 
 
 VARIANTS = ("released", "paper")
+#: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
+NETWORKS = ("trained", "released")
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,9 @@ class Choices:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The classes of one set (:meth:`of`), in the order of ``study.KINDS``."""
         found = {c for q in self.questions for c in (q.first, q.second)}
-        return tuple(c for c in study.CLASSES if c in found)
+        return tuple(c for c in study.KINDS[study.kind_of(found)] if c in found)
 
 
 def collect(store: study.AnswerStore, observer: str) -> Choices:

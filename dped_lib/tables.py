@@ -119,6 +119,20 @@ def released_for(phone: str) -> nn.Module | str:
         return str(error)
 
 
+def network(whose: str, tier: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
+    """The enhancing network of a phone: ``trained`` here with the paper's loss (``overrides``: of its parameters), or ``released``.
+
+    Raises:
+        DpedError: neither of these, or the authors' weights cannot be had.
+    """
+    if config.one_of("network", whose, config.NETWORKS) == "trained":
+        return trained(tier, preset, phone, losses.TABLE3[0], seed, **overrides).model
+    found = released_for(phone)
+    if isinstance(found, str):
+        raise DpedError(found)
+    return found
+
+
 def table2(tier: str, preset_name: str, networks: Networks) -> list[Cell]:
     """Table 2, columns "original", "ours" (trained here) and "released" (the authors' weights for that phone), on the test split.
 
