@@ -1,7 +1,7 @@
 """The page of one subject in a notebook: two pictures side by side, and a button or a key for each.
 
-Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus; Tab and
-Enter work on the buttons, and so do their access keys. Nothing of what the page gets names a class, a scene or a file.
+Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus (it has after
+"Start" is pressed); Tab and Enter work on the buttons where a browser runs no scripts of a notebook. Nothing of what the page gets names a class, a scene or a file.
 """
 
 import html
@@ -13,20 +13,25 @@ from IPython.display import Javascript, display
 from dped_lib import study, studyphotos
 from dped_lib.errors import DpedError
 
+#: Seconds; nobody looks at two pictures and chooses in less.
+_FASTEST = 0.2
+
 _LEFT, _RIGHT = "dped-study-left", "dped-study-right"
 
 # Keys press the buttons; nothing else goes from the page to the kernel. One listener, however often the cell is run.
+# On the window and first of all listeners: in JupyterLab these keys would otherwise turn the cell into a heading.
 _KEYS = """
 (() => {
   if (window.dpedStudyKeys) return;
   window.dpedStudyKeys = true;
   const side = {"1": "LEFT", "ArrowLeft": "LEFT", "2": "RIGHT", "ArrowRight": "RIGHT"};
-  document.addEventListener("keydown", event => {
+  window.addEventListener("keydown", event => {
     if (!side[event.key] || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
     const button = document.querySelector("." + side[event.key] + ":not([disabled])");
     const page = button && button.closest(".dped-study");
     if (!page || !page.contains(document.activeElement)) return;
-    event.preventDefault(); event.stopPropagation();
+    event.preventDefault();
+    event.stopImmediatePropagation();
     button.click();
   }, true);
 })();
@@ -48,7 +53,6 @@ class Study:
         self.pictures, self.store, self.subject = pictures, store, study.check_subject(subject)
         self.asked: study.Asked | None = None
         self._since = 0.0
-        total = len(store.questions)
         side = ipywidgets.Layout(width="49%")
         self.images = [ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%")) for _ in "12"]
         self.buttons = [
@@ -60,7 +64,7 @@ class Study:
             button.on_click(lambda _, place=place: self.choose(place))
         self.pause_button = ipywidgets.Button(description="Start")
         self.pause_button.on_click(lambda _: self.pause() if self.asked else self.resume())
-        self.progress = ipywidgets.IntProgress(max=total, layout=ipywidgets.Layout(width="40%"))
+        self.progress = ipywidgets.IntProgress(max=len(store.questions), layout=ipywidgets.Layout(width="40%"))
         self.message = ipywidgets.HTML()
         columns = [
             ipywidgets.VBox([image, button], layout=side)
@@ -92,7 +96,8 @@ class Study:
         self.pause_button.description = "Pause"
         for button in self.buttons:
             button.disabled = False
-        self._say(f"Question {self._answered() + 1} of {len(self.store.questions)}: which looks better?")
+        self.progress.value = done = self._answered()
+        self.message.value = f"Question {done + 1} of {len(self.store.questions)}: which looks better?"
         self.asked, self._since = asked, time.monotonic()
 
     def pause(self) -> None:
@@ -102,8 +107,8 @@ class Study:
     def choose(self, place: int) -> None:
         """0: the left picture, 1: the right one."""
         asked, seconds = self.asked, time.monotonic() - self._since
-        if asked is None:
-            return  # a key pressed twice
+        if asked is None or seconds < _FASTEST:
+            return  # a key pressed twice: the second press was not meant for pictures that nobody has seen
         self.asked = None
         try:
             self.store.record(self.subject, asked, (asked.left, asked.right)[place], seconds)
@@ -121,19 +126,8 @@ class Study:
         for image, button in zip(self.images, self.buttons, strict=True):
             image.value, button.disabled = b"", True
         try:
-            done = self._answered()
+            self.progress.value = self._answered()
         except DpedError as error:
-            done, words = 0, str(error)
-        self.progress.value = done
-        self.pause_button.description = "Go on" if done else "Start"
-        self._say(words)
-
-    def _say(self, words: str) -> None:
-        self.progress.value = self.progress.value if self.asked else self._safely_answered()
+            words = str(error)
+        self.pause_button.description = "Go on" if self.progress.value else "Start"
         self.message.value = html.escape(words)
-
-    def _safely_answered(self) -> int:
-        try:
-            return self._answered()
-        except DpedError:
-            return 0

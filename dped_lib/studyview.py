@@ -1,6 +1,7 @@
 """Figures 10 and 11 of the paper, and the user study's results as tables one can read."""
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
@@ -72,9 +73,10 @@ def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
     left = 0.0
     for cls, width in parts:
         ax.barh(y, width, left=left, height=0.54, color=CLASS_COLORS[cls], edgecolor="white")
-        if width > 0.09:
-            color = "white" if cls in _DARK else "black"
-            ax.text(left + width / 2, y, f"{word(cls)}\n{width:.0%}", ha="center", va="center", fontsize=8, color=color)
+        # The words only where they fit; the pair is named beside the bar, in the same order.
+        words = f"{word(cls)} {width:.0%}" if width > 0.2 else f"{width:.0%}" if width > 0.06 else ""
+        color = "white" if cls in _DARK else "black"
+        ax.text(left + width / 2, y, words, ha="center", va="center", fontsize=8, color=color)
         left += width
 
 
@@ -106,27 +108,31 @@ def figure10(shares: Iterable[Share], fractions: Iterable[Fraction], tier: str, 
     rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(5.2 * columns, 2.9 * rows + 0.4), squeeze=False)
     for letter, ax, name in zip("abcdefghijkl", axes.flat, names, strict=False):
-        here = [s for s in shares if s.set == name]
-        for y, s in enumerate(here):
-            if s.share is None:
-                ax.text(0.5, y, f"{word(s.first)} / {word(s.second)}: no answers", ha="center", va="center", fontsize=8)
+        found = {(s.first, s.second): s for s in shares if s.set == name}
+        kind = study.kind_of({c for pair in found for c in pair})
+        pairs = list(combinations(study.KINDS[kind], 2))
+        for y, pair in enumerate(pairs):
+            s = found.get(pair)
+            if s is None or s.share is None:
+                words = "not run" if s is None else "no answers"
+                ax.text(0.5, y, words, ha="center", va="center", fontsize=8, color="0.4", backgroundcolor="white")
                 continue
             _bar(ax, y, ((s.first, s.share), (s.second, 1 - s.share)))
             _interval(ax, y, s.share, s.wilson, s.clustered)
             if truth:
                 ax.plot(truth[s.set, s.first, s.second], y + 0.405, "o", mfc="none", mec="black", ms=6)
         last = [f for f in fractions if f.set == name]
-        _bar(ax, len(here) + 0.25, [(f.cls, f.share) for f in last])
+        _bar(ax, len(pairs) + 0.25, [(f.cls, f.share) for f in last])
         if len(last) > 1:
             first, final = last[0], last[-1]
-            _interval(ax, len(here) + 0.25, first.share, first.wilson, first.clustered)
+            _interval(ax, len(pairs) + 0.25, first.share, first.wilson, first.clustered)
             if len(last) > 2:
                 sides = _other_side(final.wilson), _other_side(final.clustered)
-                _interval(ax, len(here) + 0.25, 1 - final.share, *sides)
-        ax.axvline(0.5, color="0.55", lw=0.8, ls=":")
-        ax.set(xlim=(0, 1), ylim=(len(here) + 0.95, -0.45), xlabel="share of choices")
-        ax.set_yticks([*range(len(here)), len(here) + 0.25])
-        ax.set_yticklabels([*(f"{word(s.first)}\nor {word(s.second)}" for s in here), "all\nchoices"], fontsize=8)
+                _interval(ax, len(pairs) + 0.25, 1 - final.share, *sides)
+        ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
+        ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.45), xlabel="share of choices")
+        ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
+        ax.set_yticklabels([*(f"{word(a)}\nor {word(b)}" for a, b in pairs), "all\nchoices"], fontsize=8)
         ax.grid(visible=False)
         ax.set_title(f"({letter}) {set_word(name, tier)}", fontsize=10)
     for ax in axes.flat[len(names) :]:

@@ -13,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
-from dped_lib import observer, paper, study, studyphotos, studyresult, studytell
+from dped_lib import observer, paper, study, studyphotos, studyresult, studytell, studyui, studyview
 from dped_lib.errors import DpedError
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
@@ -535,3 +537,137 @@ def test_fewest_answers_is_the_power_of_the_paper():
 def test_questions_that_do_not_exist_are_named():
     with pytest.raises(DpedError, match="dslr and manual in set 'sony'"):
         studytell.equivalence(simulated(20), "sony", "dslr", "manual")
+
+
+# ---------------------------------------------------------------------------------------------- pages and figures
+
+
+@pytest.fixture
+def small(tmp_path):
+    scenes = {
+        "sony": {c: SCENES for c in study.KINDS["phone"]},
+        "enhancers": {c: SCENES for c in ("automatic", "enhanced")},
+    }
+    pictures = studyphotos.open_folder(write_pictures(tmp_path / "mine", scenes))
+    return pictures, study.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
+
+
+def test_the_page_of_a_subject(small, monkeypatch, capsys):
+    pictures, store = small
+    clock = iter(float(i) for i in range(10_000))
+    monkeypatch.setattr(studyui.time, "monotonic", lambda: next(clock))
+    page = studyui.Study(pictures, store, "p01")
+    assert page.images[0].value == b"" and page.buttons[0].disabled
+    page.buttons[0].click()
+    assert store.answers("p01") == (), "nothing is asked before Start"
+    sequence = study.order(pictures.questions, "p01", 0)
+    page.pause_button.click()
+    assert (page.images[0].value, page.images[1].value) == studyphotos.page(pictures, sequence[0])
+    page.buttons[1].click()
+    page.buttons[0].click()
+    assert [a.chosen for a in store.answers("p01")] == [sequence[0].right, sequence[1].left]
+    assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
+    page.pause_button.click()
+    assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
+    again = studyui.Study(pictures, store, "p01")  # the kernel was restarted
+    again.resume()
+    assert again.asked == sequence[2] and "Question 3 of 36" in again.message.value
+    said = again.message.value + str([w.description for w in (*again.buttons, again.pause_button)])
+    assert not any(word in said for word in (*study.CLASSES, *SCENES, "sony"))
+    while again.asked:
+        again.buttons[0].click()
+    assert len(store.answers("p01")) == 36 and "Thank you" in again.message.value
+
+
+def test_a_key_pressed_twice_answers_once(small, monkeypatch):
+    pictures, store = small
+    now = [0.0]
+    monkeypatch.setattr(studyui.time, "monotonic", lambda: now[0])
+    page = studyui.Study(pictures, store, "p01")
+    page.resume()
+    now[0] = 2.0
+    page.buttons[0].click()
+    page.buttons[0].click()
+    assert len(store.answers("p01")) == 1
+
+
+def test_the_page_says_what_is_wrong(small):
+    pictures, store = small
+    page = studyui.Study(pictures, store, "p01")
+    page.resume()
+    store.file_of("p01").parent.mkdir()
+    store.file_of("p01").write_text("nonsense\n")
+    page._since -= 1
+    page.buttons[0].click()
+    assert "p01.jsonl, line 1: damaged" in page.message.value and page.buttons[0].disabled
+
+
+def test_figures_and_tables(small):
+    pictures, store = small
+    liked = observer.utilities(pictures)
+    observer.answer(store, liked, 12, 0, 0.2)
+    choices = studyresult.collect(store, "model")
+    shares, last = studyresult.shares(choices, 20), studyresult.fractions(choices, 20)
+    fig = studyview.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
+    words = [t.get_text() for ax in fig.axes for t in ax.texts]
+    assert words.count("not run") == 2, "the two pairs with a manual enhancement"
+    assert [ax.get_title() for ax in fig.axes] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert len(studyview.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
+    assert len(studyview.scene_classes(pictures, SCENES[0], "rig").axes) == 6
+    asked = study.order(pictures.questions, "p01", 0)[0]
+    studyview.question(*studyphotos.shown(pictures, asked), asked)
+    assert len(studyview.share_table(shares, "rig")) == 4
+    assert len(studyview.ranking_table(studyresult.ranking(choices, 20), "rig")) == 5
+    assert len(studyview.agreement_table(studytell.agreement(choices, 20), "rig")) == 4
+    verdict = studytell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
+    assert studyview.verdict_table([verdict], "rig").shape == (1, 8)
+    assert studyview.progress_table(choices)["answers"].tolist() == [36] * 12
+    assert "no people" in studyview.of_observer("model", 12)
+    with pytest.raises(DpedError, match="no pictures of class 'manual'"):
+        studyview.figure11(pictures, "sony", "manual", "rig")
+    plt.close("all")
+
+
+def test_one_subject_gives_no_interval_over_subjects(small):
+    _, store = small
+    fill(store, "p01", 36)
+    choices = studyresult.collect(store, "person")
+    assert all(s.clustered is None for s in studyresult.shares(choices, 20))
+    assert all(s.interval is None for s in studyresult.ranking(choices, 20))
+    assert studytell.agreement(choices, 20) == []
+    assert studytell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20).word == "not enough answers"
+    with pytest.raises(DpedError, match="no answers of observer 'model'"):
+        studyresult.collect(store, "model")
+
+
+def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(studyphotos, "held_out", lambda *_: ("chelsea-a",))
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    networks = {"iphone": nn.Identity()}
+    pictures = studyphotos.make("rig", "smoke", networks, scenes=1)
+    assert {(s, c) for s, c, _ in pictures.files} == {
+        *(("iphone", c) for c in study.KINDS["phone"]),
+        ("enhancers", "automatic"),
+        ("enhancers", "enhanced"),
+    }
+    images = {c: np.asarray(Image.open(f)) for (s, c, _), f in pictures.files.items() if s == "iphone"}
+    assert {i.shape for i in images.values()} == {(400, 540, 3)}
+    assert (images["enhanced"] == images["original"]).all(), "the identity"
+    before = (pictures.folder / "made.json").stat().st_mtime_ns
+    assert studyphotos.make("rig", "smoke", networks, scenes=1).digest == pictures.digest
+    assert (pictures.folder / "made.json").stat().st_mtime_ns == before
+    (tmp_path / "by-hand").mkdir()
+    with pytest.raises(DpedError, match="no photographs in it"):
+        studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+    Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "chelsea-a.png")
+    full = studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+    assert len(full.questions) == 6 and full.digest != pictures.digest
+    Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "other.png")
+    (tmp_path / "by-hand" / "chelsea-a.png").unlink()
+    with pytest.raises(DpedError, match="no retouched picture of chelsea-a"):
+        studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+
+
+def test_tiers_without_aligned_photographs_are_refused():
+    with pytest.raises(DpedError, match="tier 'pirm' has no whole aligned photographs"):
+        studyphotos.held_out("pirm", "smoke", 9)
