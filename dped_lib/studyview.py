@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dped_lib import config, paper, photofile, study, studyphotos, studyresult, studytell
+from dped_lib import config, photofile, study, studyphotos, studyresult, studytell
 from dped_lib.errors import DpedError
 from dped_lib.studyresult import Choices, Fraction, Share
 
@@ -28,8 +28,9 @@ def word(cls: str) -> str:
 
 
 def set_word(name: str, tier: str) -> str:
-    """What a reader calls a set: its camera, or the name of its folder."""
-    return config.camera_name(tier, name) if name in paper.CAMERAS or name in config.TIER_PHONES[tier] else name
+    """What a reader calls a set: its camera; in a folder of one's own its name."""
+    known = tier != "own" and name in config.TIER_PHONES[tier]
+    return config.camera_name(tier, name) if known else name
 
 
 def of_observer(observer: str, subjects: int) -> str:
