@@ -35,6 +35,8 @@ def camera_name(tier: str, camera: str) -> str:
 
 
 VARIANTS = ("released", "paper")
+#: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
+NETWORKS = ("trained", "released")
 
 #: Tiers with too few photographs to hold some out once and for all, and into how many parts their pairs are divided: the
 #: network of seed s is trained without part s modulo that number and tested on it, so that the seeds together test every pair.
@@ -82,19 +84,19 @@ _SMOKE = Preset(
     # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
     # The networks, patches and learning rate are the paper's; only the amount of training is not.
     name="smoke",
-    iterations=80,
+    iterations=60,
     batch_size=2,
     learning_rate=paper.LEARNING_RATE,
-    eval_every=40,
+    eval_every=30,
     checkpoint_every=20,
     eval_pairs=16,
     augment=True,
-    table_pairs=60,
+    table_pairs=30,
     shift_patches=480,
     resamples=400,
     telling_iterations=40,
-    telling_batch=8,
-    variant_iterations=20,
+    telling_batch=6,
+    variant_iterations=10,
     photographs=2,
     seeds=(0,),
 )

@@ -98,6 +98,12 @@ TABLE3 = _rows(
     ),
 )
 
+#: Section 4.3, the user study: scenes of each of Figure 10's four experiments, questions in all, subjects. Figure 10 is a
+#: drawing without numbers: what the paper states of its results is the order of the classes.
+STUDY_SCENES = 9
+STUDY_QUESTIONS = 108
+STUDY_SUBJECTS = 42
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -64,6 +64,12 @@ def check_values(**values) -> None:
         config.one_of("variant", values["variant"], config.VARIANTS)
     if "vgg" in values:
         config.one_of("VGG source", values["vgg"], vgg.SOURCES)
+    if "network" in values:
+        config.one_of("network", values["network"], config.NETWORKS)
+    if "margin" in values and not 0 < values["margin"] < 0.5:
+        raise DpedError(f"parameter 'margin' must be between 0 and 0.5, not {values['margin']}.")
+    if "observers" in values and values["observers"] < 0:
+        raise DpedError(f"parameter 'observers' must not be negative, it is {values['observers']}.")
 
 
 def output_of(name: str, values: Mapping[str, object]) -> Path:

@@ -44,6 +44,20 @@ def _resolved(name: str) -> nn.Module | str:
         return str(error)
 
 
+def network(whose: str, tier: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
+    """The enhancing network of a phone: ``trained`` here with the paper's loss (``overrides``: of its parameters), or ``released``.
+
+    Raises:
+        DpedError: neither of these, or the authors' weights cannot be had.
+    """
+    if config.one_of("network", whose, config.NETWORKS) == "trained":
+        return trained(tier, preset, phone, losses.TABLE3[0], seed, **overrides).model
+    found = released_for(phone)
+    if isinstance(found, str):
+        raise DpedError(found)
+    return found
+
+
 def _of_seeds(networks: Networks, phone: str, loss: str) -> dict[int, nn.Module]:
     return {seed: r.model for (p, name, seed), r in networks.items() if (p, name) == (phone, loss)}
 

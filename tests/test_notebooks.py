@@ -18,7 +18,7 @@ def notebook(request):
 
 
 def test_the_notebooks_of_this_release_are_there():
-    assert [f.stem for f in FILES] == ["01_dataset", "02_color_loss", "03_training", "05_tables"]
+    assert [f.stem for f in FILES] == ["01_dataset", "02_color_loss", "03_training", "05_tables", "06_user_study"]
 
 
 def test_skeleton(notebook):

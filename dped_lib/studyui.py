@@ -1,0 +1,133 @@
+"""The page of one subject in a notebook: two pictures side by side, and a button or a key for each.
+
+Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus (it has after
+"Start" is pressed); Tab and Enter work on the buttons where a browser runs no scripts of a notebook. Nothing of what the page gets names a class, a scene or a file.
+"""
+
+import html
+import time
+
+import ipywidgets
+from IPython.display import Javascript, display
+
+from dped_lib import study, studyphotos
+from dped_lib.errors import DpedError
+
+#: Seconds; nobody looks at two pictures and chooses in less.
+_FASTEST = 0.2
+
+_LEFT, _RIGHT = "dped-study-left", "dped-study-right"
+
+# Keys press the buttons; nothing else goes from the page to the kernel. One listener, however often the cell is run.
+# On the window and first of all listeners: in JupyterLab these keys would otherwise turn the cell into a heading.
+_KEYS = """
+(() => {
+  if (window.dpedStudyKeys) return;
+  window.dpedStudyKeys = true;
+  const side = {"1": "LEFT", "ArrowLeft": "LEFT", "2": "RIGHT", "ArrowRight": "RIGHT"};
+  window.addEventListener("keydown", event => {
+    if (!side[event.key] || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
+    const button = document.querySelector("." + side[event.key] + ":not([disabled])");
+    const page = button && button.closest(".dped-study");
+    if (!page || !page.contains(document.activeElement)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    button.click();
+  }, true);
+})();
+""".replace('"LEFT"', f'"{_LEFT}"').replace('"RIGHT"', f'"{_RIGHT}"')
+
+
+class Study:
+    """What one subject sees and presses. ``widget`` is to be displayed.
+
+    A question's clock starts when both pictures are handed to the page, and stands still in a pause. Pausing forgets the
+    question on the screen: it is asked again. Each answer is on the disk before the next question appears.
+
+    Args:
+        pictures, store: of the same study.
+        subject: see ``study.check_subject``.
+    """
+
+    def __init__(self, pictures: studyphotos.Pictures, store: study.AnswerStore, subject: str):
+        self.pictures, self.store, self.subject = pictures, store, study.check_subject(subject)
+        self.asked: study.Asked | None = None
+        self._since = 0.0
+        side = ipywidgets.Layout(width="49%")
+        self.images = [ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%")) for _ in "12"]
+        self.buttons = [
+            ipywidgets.Button(description=words, tooltip=f"key {key}", layout=ipywidgets.Layout(width="100%"))
+            for key, words in (("1 or left arrow", "1 · this one"), ("2 or right arrow", "2 · this one"))
+        ]
+        for button, name, place in zip(self.buttons, (_LEFT, _RIGHT), (0, 1), strict=True):
+            button.add_class(name)
+            button.on_click(lambda _, place=place: self.choose(place))
+        self.pause_button = ipywidgets.Button(description="Start")
+        self.pause_button.on_click(lambda _: self.pause() if self.asked else self.resume())
+        self.progress = ipywidgets.IntProgress(max=len(store.questions), layout=ipywidgets.Layout(width="40%"))
+        self.message = ipywidgets.HTML()
+        columns = [
+            ipywidgets.VBox([image, button], layout=side)
+            for image, button in zip(self.images, self.buttons, strict=True)
+        ]
+        self._pair = ipywidgets.HBox(columns, layout=ipywidgets.Layout(justify_content="space-between"))
+        keys = ipywidgets.Output()
+        with keys:
+            display(Javascript(_KEYS))
+        top = ipywidgets.HBox([self.progress, self.message, self.pause_button])
+        self.widget = ipywidgets.VBox([top, self._pair, keys])
+        self.widget.add_class("dped-study")
+        self._hide("Which of two pictures looks better? Overlook what is cut off at the edges.")
+
+    def resume(self) -> None:
+        """Asks the question that the subject is at."""
+        try:
+            asked = self.store.next(self.subject)
+            if asked is None:
+                self._hide("That was the last question. Thank you.")
+                self.pause_button.disabled = True
+                return
+            left, right = studyphotos.page(self.pictures, asked)
+        except DpedError as error:
+            self._hide(str(error))
+            return
+        self.images[0].value, self.images[1].value = left, right
+        self._pair.layout.visibility = "visible"
+        self.pause_button.description = "Pause"
+        for button in self.buttons:
+            button.disabled = False
+        self.progress.value = done = self._answered()
+        self.message.value = f"Question {done + 1} of {len(self.store.questions)}: which looks better?"
+        self.asked, self._since = asked, time.monotonic()
+
+    def pause(self) -> None:
+        """Takes the pictures away; the question on the screen will be asked again."""
+        self._hide("Paused. Everything that was answered is kept.")
+
+    def choose(self, place: int) -> None:
+        """0: the left picture, 1: the right one."""
+        asked, seconds = self.asked, time.monotonic() - self._since
+        if asked is None or seconds < _FASTEST:
+            return  # a key pressed twice: the second press was not meant for pictures that nobody has seen
+        self.asked = None
+        try:
+            self.store.record(self.subject, asked, (asked.left, asked.right)[place], seconds)
+        except DpedError as error:
+            self._hide(str(error))
+            return
+        self.resume()
+
+    def _answered(self) -> int:
+        return len(self.store.answers(self.subject))
+
+    def _hide(self, words: str) -> None:
+        self.asked = None
+        self._pair.layout.visibility = "hidden"
+        for image, button in zip(self.images, self.buttons, strict=True):
+            image.value, button.disabled = b"", True
+        try:
+            self.progress.value = self._answered()
+        except DpedError as error:
+            words = str(error)
+        self.pause_button.description = "Go on" if self.progress.value else "Start"
+        self.message.value = html.escape(words)
