@@ -32,7 +32,7 @@ class Scene:
 def enhance(model: nn.Module, image: np.ndarray) -> np.ndarray:
     """A uint8 H x W x 3 photograph through a network, whole; values are clipped and rounded to uint8.
 
-    In bfloat16 where that is native, for looking at: a value in hundred is off by more than one step. Nothing is scored on it.
+    In bfloat16 where that is native, for looking at: 8-bit values change, mostly by one step. Nothing is scored on it.
     """
     device = devices.pick()
     devices.keep_pages()

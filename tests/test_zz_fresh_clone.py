@@ -12,8 +12,9 @@ import nbformat
 import pytest
 
 from dped_lib import paper, paths
-from dped_lib.losses import TABLE3
+from dped_lib.losses import TABLE3, TRAINED
 
+NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]
 #: The issue's bound for the main job, installation included, on two cores.
 MINUTES = 15
 
@@ -63,8 +64,11 @@ def test_everything_promised_is_there(clone):
     assert names == {
         "01_dataset",
         "02_color_loss",
+        "04_baselines",
         "05_tables",
-        *(f"03_training-{p}-{loss}-s0" for p in paper.PHONES for loss in TABLE3),
+        "06_user_study",
+        "08_claims",
+        *(f"03_training-{p}-{loss}-s0" for p in paper.PHONES for loss in TRAINED),
     }
     for file in notebooks.glob("*.ipynb"):
         nb = nbformat.read(file, as_version=4)
@@ -80,7 +84,9 @@ def test_everything_promised_is_there(clone):
         "table3_losses_plot",
     ):
         assert (figures / f"{name}.png").is_file()
-    for name in ("fig03_quadruplets", "fig04_matching", "fig04_proof"):
+    pages = ("fig13_14_iphone", "fig15_16_blackberry", "fig17_18_sony")
+    photographs = ("fig01_before_after", "fig03_quadruplets", "fig04_matching", "fig04_proof", "fig08_methods")
+    for name in (*photographs, "fig09_four_examples", "fig19_losses", *pages):
         assert (figures / f"{name}.jpg").is_file() and (figures / f"{name}.json").is_file()
     head = subprocess.run(
         ["git", "rev-parse", "--short=10", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
@@ -88,7 +94,15 @@ def test_everything_promised_is_there(clone):
     for file in figures.glob("*.json"):
         made = json.loads(file.read_text())["provenance"]
         assert made["tier"] == "rig" and made["preset"] == "smoke" and made["commit"].startswith(head), file.name
-    for name in ("alignment_errors", "patch_counts", "residual_shifts", "table2_methods", "table3_losses"):
+    for name in (
+        "alignment_errors",
+        "patch_counts",
+        "residual_shifts",
+        "table2_methods",
+        "table3_losses",
+        "table3_looks",
+        "variants",
+    ):
         assert {f.suffix for f in figures.glob(f"{name}.*")} == {".md", ".csv", ".json"}
     cells = json.loads((figures / "table3_losses.json").read_text())["numbers"]["cells"]
     assert {(c["phone"], c["column"]) for c in cells} == {(p, loss) for p in paper.PHONES for loss in TABLE3}
@@ -102,7 +116,7 @@ def test_a_second_call_repeats_nothing(clone):
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.parametrize("name", ["01_dataset", "02_color_loss", "03_training", "05_tables"])
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_stored_notebook_gives_the_same_outputs_again(clone, name):
     """nbval: every cell is executed and its output compared with the stored one, but for cells that say why not."""
     output = run(
@@ -113,16 +127,27 @@ def test_stored_notebook_gives_the_same_outputs_again(clone, name):
 
 
 def test_the_real_photographs(clone, mirror):
-    """`make figures TIER=pirm`: the iPhone's four trainings and both tables; the two other phones are said to be missing."""
-    run(["make", "figures", "TIER=pirm"], clone, 60 * 30, DPED_MIRROR=str(mirror.resolve()))
+    """`TIER=pirm`: Figure 6, one cell of Table 3 alone, and the authors' weights on every pair."""
+    dped, real = [".venv/bin/dped", "run"], {"DPED_MIRROR": str(mirror.resolve())}
+    run([*dped, "02_color_loss", "--tier", "pirm"], clone, 60 * 15, **real)
+    run(
+        [*dped, "05_tables", "--tier", "pirm", "--phone", "iphone", "--loss", "mse", "--seed", "1"],
+        clone,
+        60 * 20,
+        **real,
+    )
     figures = clone / "figures" / "pirm-smoke"
-    cells = json.loads((figures / "table3_losses.json").read_text())["numbers"]["cells"]
-    assert {(c["phone"], c["column"]) for c in cells} == {("iphone", loss) for loss in TABLE3}
-    every = json.loads((figures / "table2_released_all_pairs.json").read_text())["numbers"]["cells"]
-    released = next(c for c in every if c["column"] == "released")
-    assert released["pairs"] == 400
-    assert released["scores"]["released"]["psnr"] == pytest.approx(19.9316, abs=0.001)
-    assert released["scores"]["released"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
+    cells = json.loads((figures / "table3_losses-iphone-mse-s1.json").read_text())["numbers"]["cells"]
+    assert [(c["phone"], c["column"], c["seeds"], c["split"]) for c in cells] == [("iphone", "mse", [1], "test")]
+    every = json.loads((figures / "table2_methods-iphone-mse-s1.json").read_text())["numbers"]["cells"]
+    assert {c["column"] for c in every} == {"original", "auto", "dong released", "released"}
+    shown = run(
+        [".venv/bin/dped", "evaluate", "--tier", "pirm", "--weights", "released:iphone", "--json"], clone, 600, **real
+    )
+    released = json.loads(shown[shown.index("{") :])
+    assert released["count"] == 400
+    assert released["metrics"]["released"]["psnr"] == pytest.approx(19.9316, abs=0.001)
+    assert released["metrics"]["released"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
     verdicts = (figures / "fig06_verdicts.md").read_text()
     assert "canon patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.
