@@ -1,4 +1,4 @@
-"""The ``dped`` command: fetch, align, doctor, train, evaluate, run."""
+"""The ``dped`` command: fetch, align, doctor, train, evaluate, enhance, export, run."""
 
 import json
 import logging
@@ -276,6 +276,60 @@ def evaluate(
             f"  {protocol:9} {values}"
             + (f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else "")
         )
+
+
+@app.command()
+def enhance(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN... OUT", help="Photographs or folders of them; last, where the results go."),
+    ],
+    weights: Annotated[
+        str, typer.Option(help="released:NAME (iphone, blackberry, sony, ...) or a safetensors file.")
+    ] = "released:iphone",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32 is exact; bfloat16 faster, within two 8-bit steps; auto: bfloat16 where it is native."
+        ),
+    ] = "auto",
+    max_memory: Annotated[
+        str, typer.Option(help="Peak memory, e.g. 4GiB; none named: a share of what is free. Less memory takes longer.")
+    ] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    format: Annotated[str, typer.Option(help="jpg, png, webp or tif; none named: the input's.")] = "",
+    compare: Annotated[bool, typer.Option("--compare", help="Also write original and result side by side.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that are there; else they are kept.")
+    ] = False,
+    device: str = "auto",
+) -> None:
+    """Enhance whole photographs of any size, exactly, in bounded memory."""
+    from dped_lib import enhance as module
+    from dped_lib import picture
+    from dped_lib import weights as weights_module
+
+    if len(inputs) < 2:
+        raise DpedError("name photographs or folders, and last where the results go: dped enhance IN... OUT.")
+    suffix = f".{format.lower().lstrip('.')}" if format else ""
+    if suffix:
+        config.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
+    limit = module.parse_size(max_memory) if max_memory else None
+    wanted = module.targets(module.find(inputs[:-1]), inputs[-1], suffix)
+    engine = module.engine(weights_module.resolve(weights), precision, device, limit)
+    failed = []
+    for file, target in wanted.items():
+        if target.exists() and not overwrite:
+            typer.echo(f"{target}: is there and kept (--overwrite replaces it)")
+            continue
+        try:
+            typer.echo(module.one_file(engine, file, target, quality, compare, lambda said: typer.echo(said, err=True)))
+        except DpedError as error:
+            failed.append(str(error))
+    for message in failed:
+        typer.echo(f"not enhanced: {message}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from dped_lib import baselines, photographs
-from dped_lib import device as devices
+from dped_lib import baselines, enhance, photographs
 from dped_lib.config import camera_name
 from dped_lib.errors import DpedError
 
@@ -26,22 +24,6 @@ class Scene:
     phone: str
     original: np.ndarray
     dslr: np.ndarray | None
-
-
-@torch.inference_mode()
-def enhance(model: nn.Module, image: np.ndarray) -> np.ndarray:
-    """A uint8 H x W x 3 photograph through a network, whole; values are clipped and rounded to uint8.
-
-    In bfloat16 where that is native, for looking at: 8-bit values change, mostly by one step. Nothing is scored on it.
-    """
-    device = devices.pick()
-    devices.keep_pages()
-    bfloat = devices.precision("auto", device) == torch.bfloat16
-    model = model.to(device=device, memory_format=torch.channels_last).eval()
-    x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float().div_(255).unsqueeze(0)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat):
-        out = model(x.contiguous(memory_format=torch.channels_last))[0].float()
-    return out.clamp(0, 1).mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def scenes(tier: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Scene]:
@@ -62,10 +44,15 @@ def scenes(tier: str, phone: str, count: int, held_out: set[str] | None = None) 
 
 
 def pictures(scene: Scene, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
-    """A scene by every method: ``None`` is the open stand-in of ``baselines``; the DSLR's comes last where there is one."""
+    """A scene by every method: ``None`` is the open stand-in of ``baselines``; the DSLR's comes last where there is one.
+
+    For looking at, in bfloat16 where that is native: 8-bit values differ, mostly by one step. Nothing is scored on it.
+    """
     found = {"original": scene.original}
     for name, model in methods.items():
-        found[name] = baselines.auto_contrast(scene.original) if model is None else enhance(model, scene.original)
+        found[name] = (
+            baselines.auto_contrast(scene.original) if model is None else enhance.engine(model)(scene.original)
+        )
     if scene.dslr is not None:
         found["DSLR"] = scene.dslr
     return found

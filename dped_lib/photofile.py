@@ -14,8 +14,8 @@ from dped_lib.errors import DpedError
 #: What is looked at in a folder of photographs; other files there are none of ours.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 
-_HEIC = (".heic", ".heif")
-_ORIENTATION, _BITS, _PLANES = 0x0112, 258, 284  # tags of EXIF and TIFF
+HEIC = (".heic", ".heif")
+ORIENTATION, _BITS, _PLANES = 0x0112, 258, 284  # tags of EXIF and TIFF
 
 
 def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[str, Path]:
@@ -46,8 +46,19 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
     return found
 
 
-def _open(file: Path) -> Image.Image:
-    if file.suffix.lower() in _HEIC:
+def open_photograph(
+    file: Path, least: int = paper.PATCH_SIZE, otherwise: str = ", or skip it with on_bad='skip'"
+) -> Image.Image:
+    """The file as Pillow opens it, its header checked.
+
+    Args:
+        least: shortest side in pixels.
+        otherwise: what else than mending the file its user can do, as an error message ends.
+
+    Raises:
+        DpedError: missing, no image, smaller than that, too large, or of numbers that photographs do not have.
+    """
+    if file.suffix.lower() in HEIC:
         try:
             import pillow_heif
         except ModuleNotFoundError:
@@ -60,25 +71,22 @@ def _open(file: Path) -> Image.Image:
     except FileNotFoundError:
         raise DpedError(f"{file}: not found.") from None
     except UnidentifiedImageError:
-        raise DpedError(f"{file}: no image that can be read. Remove it, or skip it with on_bad='skip'.") from None
+        raise DpedError(f"{file}: no image that can be read. Remove it{otherwise}.") from None
     except Image.DecompressionBombError as error:  # Pillow's limit, 179 million pixels, is ours
         raise DpedError(
-            f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels, or skip it "
-            "with on_bad='skip'."
+            f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels{otherwise}."
         ) from error
     except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
-        raise DpedError(
-            f"{file}: cannot be read as an image ({error}). Replace it, or skip it with on_bad='skip'."
-        ) from error
+        raise DpedError(f"{file}: cannot be read as an image ({error}). Replace it{otherwise}.") from error
     width, height = image.size
-    if min(width, height) < paper.PATCH_SIZE:
+    if min(width, height) < least:
         raise DpedError(
-            f"{file}: {height} x {width} pixels, less than one patch of {paper.PATCH_SIZE}. Remove it, or skip it with on_bad='skip'."
+            f"{file}: {height} x {width} pixels, less than one patch of {paper.PATCH_SIZE}. Remove it{otherwise}."
         )
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or (_is_deep(image) and _has_planes(image)):
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or (is_deep(image) and _has_planes(image)):
         raise DpedError(
             f"{file}: numbers of a kind that photographs do not have (mode {image.mode}; floating point, 32 bits or separate "
-            "planes). Convert it to 8 or 16 bits a channel, or skip it with on_bad='skip'."
+            f"planes). Convert it to 8 or 16 bits a channel{otherwise}."
         )
     return image
 
@@ -89,7 +97,7 @@ def check(file: Path) -> None:
     Raises:
         DpedError: as ``read_photograph``, but for damage behind the header.
     """
-    _open(Path(file)).close()
+    open_photograph(Path(file)).close()
 
 
 def read_photograph(file: Path) -> np.ndarray:
@@ -102,11 +110,11 @@ def read_photograph(file: Path) -> np.ndarray:
         DpedError: missing, damaged, truncated, no image, smaller than a patch, or too large; the file is named.
     """
     file = Path(file)
-    with _open(file) as image:
+    with open_photograph(file) as image:
         try:
-            if _is_deep(image):
+            if is_deep(image):
                 image.load()  # OpenCV shows what there is of a truncated file; Pillow says so
-                return np.ascontiguousarray(_upright(_read_deep(file), image.getexif().get(_ORIENTATION, 1)))
+                return np.ascontiguousarray(upright(_read_deep(file), image.getexif().get(ORIENTATION, 1)))
             # Pillow, not OpenCV: that decodes 20 MP in 0.15 s instead of 0.35, but shows a truncated file's rest in gray.
             image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:
@@ -121,7 +129,7 @@ def read_photograph(file: Path) -> np.ndarray:
             ) from error
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Whether a file has 16 bits a channel. Pillow opens such colours with 8; only the file's own description tells."""
     if image.mode.startswith("I"):
         return True
@@ -149,7 +157,7 @@ def _read_deep(file: Path) -> np.ndarray:
     return (values + np.float32(0.5)).astype(np.uint8)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """What ``ImageOps.exif_transpose`` does, for arrays."""
     if orientation in (2, 4, 5, 7):
         pixels = pixels[:, ::-1]

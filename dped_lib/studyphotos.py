@@ -15,11 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import nn
 
-from dped_lib import alignment, config, paper, patches, paths, photofile, photographs, readers, study, weights
+from dped_lib import alignment, config, enhance, paper, patches, paths, photofile, photographs, readers, study, weights
 from dped_lib.errors import DpedError
 from dped_lib.progress import bar
 
@@ -187,13 +186,6 @@ def held_out(tier: str, preset: str, scenes: int) -> tuple[str, ...]:
     return tuple(sorted(found[:scenes], key=readers.natural))
 
 
-@torch.inference_mode()
-def enhance(network: nn.Module, image: np.ndarray) -> np.ndarray:
-    """A photograph (uint8 H x W x 3, RGB) through a network, whole and in float32 on the CPU."""
-    out = network.eval().cpu()(patches.to_float(torch.from_numpy(image[None])))
-    return (out[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
-
-
 def make(
     tier: str,
     preset: str,
@@ -249,7 +241,7 @@ def _make_scene(folder: Path, tier: str, scene: str, networks: Mapping[str, nn.M
             raise DpedError(
                 f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}); no study with it."
             )
-        enhanced = enhance(network, aligned.phone)
+        enhanced = enhance.engine(network, "float32", "cpu")(aligned.phone)
         _save(folder / phone / "original" / f"{scene}.png", aligned.phone)
         _save(folder / phone / "dslr" / f"{scene}.png", aligned.canon)
         _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)

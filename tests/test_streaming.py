@@ -1,0 +1,120 @@
+"""Streaming: the whole-image pass, band by band; its statistics, its plans, its bounds."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dped_lib import models, streaming, weights
+from dped_lib.errors import DpedError
+
+
+def network(name: str) -> nn.Module:
+    """A network whose layers all matter: weights, biases, scales, shifts and running statistics are moved off their start."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = models.generator("dped", "paper") if name == "batch norm" else models.generator(name)
+        for p in model.parameters():
+            p.data += 0.05 * torch.randn_like(p)
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.running_mean.normal_()
+                m.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+NETWORKS = {name: network(name) for name in ("dped", "resnet_8_32", "srcnn", "batch norm")}
+
+
+@torch.inference_mode()
+def whole(model: nn.Module, image: np.ndarray) -> np.ndarray:
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    return model(x)[0].permute(1, 2, 0).numpy()
+
+
+def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype=torch.float32) -> np.ndarray:
+    sweeps = streaming.plan(model, *image.shape[:2], dtype).sweeps
+    gone = []
+    how = streaming.Plan(buffers, rows, sweeps, 1.0, 0)
+    out = np.concatenate(list(streaming.stream(model, image, how, dtype, tick=gone.append)))
+    assert sum(gone) == sweeps * len(image), "progress ends at its total"
+    return out
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 40)),
+    rows=st.integers(1, 70),
+    buffers=st.sampled_from((2, 1, 0)),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=12)
+def test_any_size_in_any_bands_is_the_whole_image_pass(name, size, rows, buffers, seed):
+    model, image = NETWORKS[name], noise(*size, seed)
+    if name in ("srcnn", "batch norm"):
+        buffers = 0
+    assert np.abs(streamed(model, image, buffers, rows) - whole(model, image)).max() < 1e-4
+
+
+@pytest.mark.parametrize("buffers", [2, 1, 0])
+def test_the_authors_network_on_their_photograph(mirror, buffers):
+    """Exact in float32; in bfloat16 at least 55 dB and no 8-bit value off by more than two steps."""
+    from dped_lib import photofile, sources
+
+    (file,) = sources.fetch_all([k for k in sources.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph")
+    image = np.ascontiguousarray(photofile.read_photograph(file)[200:460, 300:700])
+    model = weights.resolve("released:iphone")
+    wanted = whole(model, image)
+    assert np.abs(streamed(model, image, buffers, 64) - wanted).max() < 1e-4
+    rounded = streamed(model, image, buffers, 64, torch.bfloat16).clip(0, 1)
+    exact = wanted.clip(0, 1)
+    assert -10 * np.log10(np.square(rounded - exact).mean()) >= 55
+    assert np.abs(np.rint(rounded * 255) - np.rint(exact * 255)).max() <= 2
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(-50, 50), st.floats(0.01, 10))
+def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, sum(heights), 7) * deviation + mean
+    found = streaming.Statistics()
+    for band in x.split(heights, 2):
+        found.add(band.contiguous(memory_format=torch.channels_last))
+    found.add(x[:, :, :0])
+    var, centre = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
+    assert found.count == 7 * sum(heights)
+    assert torch.allclose(found.mean, centre, atol=1e-5 * (1 + abs(mean)))
+    assert torch.allclose(found.squares / found.count, var, rtol=1e-3, atol=1e-4)
+
+
+def test_plans_get_by_with_less_by_working_more():
+    model = NETWORKS["dped"]
+    plans = [streaming.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
+    assert [p.buffers for p in plans] == [2, 1, 0]
+    assert [round(p.work, 1) for p in plans] == [1.0, 2.1, 4.6]
+    assert plans[0].bytes > plans[1].bytes > plans[2].bytes and plans[2].bytes <= 1 << 30
+    assert "4.6 times the work" in plans[2].describe() and "once" in plans[0].describe()
+    assert streaming.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
+    # The work is counted: multiplications of each sweep's layers over those of one pass.
+    head, conv = 3 * 64 * 81, 64 * 64 * 9
+    once = 2 * head + 10 * conv
+    assert plans[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
+    assert plans[1].work == pytest.approx((2 * head + 22 * conv) / once)
+
+
+def test_without_statistics_one_sweep_is_enough():
+    for name in ("srcnn", "batch norm"):
+        how = streaming.plan(NETWORKS[name], 3000, 4000, torch.float32)
+        assert (how.buffers, how.sweeps, how.work) == (0, 1, 1.0)
+
+
+def test_too_little_memory_is_said_with_what_would_do():
+    with pytest.raises(DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"):
+        streaming.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
+    with pytest.raises(DpedError, match="Identity cannot be streamed"):
+        streaming.plan(nn.Identity(), 100, 100, torch.float32)
