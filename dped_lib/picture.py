@@ -53,9 +53,10 @@ def read(file: Path) -> Picture:
         raise DpedError(f"{file}: empty. Remove it.")
     with photofile.open_photograph(file, least=1, otherwise="") as image:
         try:
+            deep = photofile.is_deep(image)  # before EXIF: looking for it reads a PNG to its end
             turned = image.getexif().get(photofile.ORIENTATION, 1)
             icc = image.info.get("icc_profile") or b"" if image.mode != "CMYK" else b""
-            if photofile.is_deep(image):
+            if deep:
                 image.load()  # a truncated file is refused here; OpenCV would show what there is of it
                 exif = _exif(image)
                 pixels, alpha = _deep(file)

@@ -114,7 +114,9 @@ def test_without_statistics_one_sweep_is_enough():
 
 
 def test_too_little_memory_is_said_with_what_would_do():
-    with pytest.raises(DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"):
+    with pytest.raises(
+        DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"
+    ):
         streaming.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
     with pytest.raises(DpedError, match="Identity cannot be streamed"):
         streaming.plan(nn.Identity(), 100, 100, torch.float32)

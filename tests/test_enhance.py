@@ -1,0 +1,309 @@
+"""Photographs through a network: every kind of file, what belongs to it, folders with bad files in them, memory."""
+
+import io
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageCms
+from typer.testing import CliRunner
+
+from dped_lib import cli, enhance, models, picture, weights
+from dped_lib.errors import DpedError
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory) -> Path:
+    """A small network in a file, as `dped train` writes one."""
+    file = tmp_path_factory.mktemp("net") / "small.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = models.generator("resnet_8_32")
+    for p in model.parameters():
+        p.data *= 3
+    weights.save_tensors(model.state_dict(), file, {"model": "resnet_8_32", "variant": "released"})
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(net) -> enhance.Engine:
+    return enhance.engine(weights.resolve(str(net)), "float32", "cpu")
+
+
+def pixels(height: int = 90, width: int = 120, dtype=np.uint8) -> np.ndarray:
+    smooth = cv2.resize(np.random.default_rng(0).random((6, 8, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    return (smooth.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def exif(**more) -> Image.Exif:
+    found = Image.Exif()
+    found[ExifTags.Base.Make] = "Maker"
+    found[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2017:04:08 12:00:00", 40962: 120, 40963: 90}
+    found[ExifTags.IFD.GPSInfo] = {1: "N"}
+    for tag, value in more.items():
+        found[ExifTags.Base[tag]] = value
+    return found
+
+
+def exact(run: enhance.Engine, image: np.ndarray) -> np.ndarray:
+    """What the result must be: the whole-image pass."""
+    full = np.iinfo(image.dtype).max
+    with torch.inference_mode():
+        x = torch.from_numpy(image.astype(np.float32) / full).permute(2, 0, 1)[None]
+        return np.rint(run.model(x)[0].permute(1, 2, 0).numpy().clip(0, 1) * full).astype(image.dtype)
+
+
+# ---------------------------------------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_array_keeps_its_type_and_all_its_levels(run, dtype):
+    image = pixels(dtype=dtype)
+    out = run(image)
+    assert out.dtype == dtype and out.shape == image.shape
+    assert np.abs(out.astype(int) - exact(run, image)).max() <= np.iinfo(dtype).max * 1e-4 + 1
+    if dtype == np.uint16:
+        assert len(np.unique(out)) > 1000, "not 256 levels in 16 bits"
+
+
+def test_float_pixels_come_back_unclipped(run):
+    image = pixels().astype(np.float32) / 255
+    with torch.inference_mode():
+        wanted = run.model(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(run(image) - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.int32)]
+)
+def test_other_arrays_are_refused(run, bad):
+    with pytest.raises(DpedError, match="takes H x W x 3 of uint8, uint16 or float32"):
+        run(bad)
+
+
+def test_what_does_not_enhance_is_refused():
+    with pytest.raises(DpedError, match="these weights do not enhance"):
+        enhance.engine(weights.resolve("identity"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4GiB", 4 << 30), ("1.5g", 3 << 29), ("800 MiB", 800 << 20), ("2048", 2048), ("3kb", 3072)]
+)
+def test_sizes_with_units(text, size):
+    assert enhance.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "inf", "many", "4 apples"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(DpedError, match="write a number and a unit"):
+        enhance.parse_size(text)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_and_profile_stay_and_orientation_is_applied(run, tmp_path, suffix):
+    image = pixels()
+    stored = np.rot90(image)  # as a camera held upright stores it; orientation 6: turn by 90 degrees clockwise
+    more = {"lossless": True} if suffix == ".webp" else {"quality": 100, "subsampling": 0} if suffix == ".jpg" else {}
+    source = tmp_path / f"a{suffix}"
+    Image.fromarray(stored).save(source, exif=exif(Orientation=6).tobytes(), icc_profile=ICC, **more)
+    found = picture.read(source)
+    assert found.pixels.shape == image.shape and np.abs(found.pixels.astype(int) - image).max() <= 6
+    target = enhance.one_file(run, source, tmp_path / "out" / source.name)
+    with Image.open(target) as out:
+        said = out.getexif()
+        assert said.get(ExifTags.Base.Orientation, 1) == 1
+        assert said[ExifTags.Base.Make] == "Maker"
+        assert said.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2017:04:08 12:00:00"
+        assert said.get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
+        assert out.info["icc_profile"] == ICC
+        result = np.array(out.convert("RGB")).astype(int)
+    again = picture.write(picture.Picture(exact(run, found.pixels)), tmp_path / f"exact{suffix}")
+    lossless = suffix in (".png", ".tif")
+    assert np.abs(result - np.array(Image.open(again).convert("RGB"))).max() <= (1 if lossless else 8)
+
+
+def test_sides_that_the_camera_wrote_down_are_those_of_the_turned_photograph(tmp_path):
+    file = tmp_path / "a.jpg"
+    Image.fromarray(pixels()).save(file, exif=exif(Orientation=8))
+    found = Image.Exif()
+    found.load(picture.read(file).exif)
+    inner = found.get_ifd(ExifTags.IFD.Exif)
+    assert (inner[40962], inner[40963]) == (90, 120)
+
+
+def test_transparency_stays_where_the_format_has_it(run, tmp_path):
+    alpha = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (90, 1))
+    source = tmp_path / "a.png"
+    Image.fromarray(np.dstack([pixels(), alpha])).save(source)
+    out = Image.open(enhance.one_file(run, source, tmp_path / "b.png"))
+    assert out.mode == "RGBA" and np.array_equal(np.array(out)[..., 3], alpha)
+    flat = np.array(Image.open(enhance.one_file(run, source, tmp_path / "b.jpg")))
+    assert flat.shape == (90, 120, 3) and flat[:, 0].min() > 250, "transparent pixels are laid over white"
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA"])
+def test_other_modes_become_rgb(run, tmp_path, mode):
+    source = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.fromarray(pixels()).convert(mode).save(source, icc_profile=ICC)
+    out = Image.open(enhance.one_file(run, source, tmp_path / "out" / source.name))
+    assert out.mode == ("RGBA" if mode == "LA" else "RGB") and out.size == (120, 90)
+    assert (out.info.get("icc_profile") == ICC) == (mode != "CMYK"), "CMYK's profile does not describe RGB"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_stay_sixteen_bits(run, tmp_path, suffix, channels):
+    image = pixels(dtype=np.uint16)
+    deep = {1: image[..., 0], 3: image[..., ::-1], 4: np.dstack([image[..., ::-1], image[..., 0]])}[channels]
+    source = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(source), deep)
+    target = enhance.one_file(run, source, tmp_path / "out" / source.name)
+    assert target.suffix == ".png"
+    out = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
+    assert out.dtype == np.uint16 and out.shape[2] == max(3, channels)
+    wanted = exact(run, np.repeat(image[..., :1], 3, 2) if channels == 1 else image)
+    assert np.abs(out[..., 2::-1].astype(int) - wanted).max() <= 8
+    if channels == 4:
+        assert np.array_equal(out[..., 3], image[..., 0])
+
+
+def test_sixteen_bit_png_keeps_exif_and_profile(tmp_path):
+    file = picture.write(picture.Picture(pixels(dtype=np.uint16), None, exif().tobytes(), ICC), tmp_path / "a.png")
+    found = picture.read(file)
+    assert found.icc == ICC and found.pixels.dtype == np.uint16
+    said = Image.Exif()
+    said.load(found.exif)
+    assert said[ExifTags.Base.Make] == "Maker"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (99, 7)])
+def test_small_photographs_are_photographs(run, tmp_path, size):
+    source = tmp_path / "a.png"
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(image).save(source)
+    out = np.array(Image.open(enhance.one_file(run, source, tmp_path / "b.png")))
+    assert np.abs(out.astype(int) - exact(run, image)).max() <= 1
+
+
+def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
+    source, target = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(pixels()).save(source)
+    target.write_bytes(b"old")
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(OSError):
+        enhance.one_file(run, source, target)
+    assert target.read_bytes() == b"old" and sorted(f.name for f in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def dped(*arguments) -> tuple[int, str, str]:
+    found = CliRunner().invoke(cli.app, ["enhance", *map(str, arguments)])
+    return found.exit_code, found.stdout, found.stderr
+
+
+def test_a_folder_with_bad_files_in_it(net, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(pixels()).save(folder / "good.jpg")
+    Image.fromarray(pixels()).save(folder / "z.bmp")
+    whole = io.BytesIO()
+    Image.fromarray(pixels(400, 400)).save(whole, "JPEG")
+    (folder / "cut.jpg").write_bytes(whole.getvalue()[:2000])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photograph")
+    (folder / "notes.txt").write_text("not looked at")
+    code, said, errors = dped(folder, out, "--weights", net, "--compare")
+    assert code == 1
+    assert sorted(f.name for f in out.iterdir()) == ["good-compare.jpg", "good.jpg", "z-compare.jpg", "z.png"]
+    for name in ("cut.jpg", "empty.png", "text.jpg"):
+        assert len(re.findall(f"not enhanced: .*{name}", errors)) == 1
+    assert "on_bad" not in errors and "notes.txt" not in errors + said
+    with Image.open(out / "good-compare.jpg") as sheet:
+        assert sheet.width == 2 * 120 + 4
+    # What is there is kept; asked to, it is made anew.
+    before = (out / "good.jpg").stat().st_mtime_ns
+    code, said, _ = dped(folder / "good.jpg", out, "--weights", net)
+    assert code == 0 and "is there and kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
+    assert dped(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
+    assert (out / "good.jpg").stat().st_mtime_ns > before
+
+
+def test_one_file_into_another_of_another_format(net, tmp_path):
+    Image.fromarray(pixels()).save(tmp_path / "a.jpg")
+    code, said, errors = dped(tmp_path / "a.jpg", tmp_path / "b.webp", "--weights", net, "--precision", "float32")
+    assert code == 0 and said.strip() == str(tmp_path / "b.webp")
+    assert Image.open(tmp_path / "b.webp").format == "WEBP"
+    assert re.search(r"a.jpg: 120 x 90 pixels: 5 sweeps in bands of 90 rows, each layer once", errors), (
+        "announced before it runs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.jpg"], "last where the results go"),
+        (["missing.jpg", "out"], "missing.jpg: no such file or folder"),
+        (["a.jpg", "sub/a.jpg", "out"], "would both be written"),
+        (["a.jpg", "."], "would replace the original"),
+        (["a.jpg", "sub", "b.png"], "names one file"),
+        (["a.jpg", "out", "--format", "gif"], "unknown format 'gif'; allowed: jpg"),
+        (["a.jpg", "out", "--max-memory", "much"], "write a number and a unit"),
+        (["a.jpg", "out", "--precision", "half"], "unknown precision 'half'"),
+        (["a.jpg", "out", "--weights", "identity"], "these weights do not enhance"),
+        (["none", "out"], "no photographs in it"),
+    ],
+)
+def test_what_it_refuses(net, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "none").mkdir()
+    for name in ("a.jpg", "sub/a.jpg", "sub/c.jpg"):
+        Image.fromarray(pixels()).save(tmp_path / name)
+    if "--weights" not in arguments:
+        arguments = [*arguments, "--weights", str(net)]
+    code, _, errors = dped(*arguments)
+    assert code == 2 and message in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_memory_is_said_before_anything_is_computed(net, tmp_path):
+    Image.fromarray(pixels(500, 500)).save(tmp_path / "a.jpg")
+    code, _, errors = dped(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--max-memory", "1MiB")
+    assert code == 1 and re.search(r"not enhanced: .*needs at least \d+ MiB .*--max-memory", errors)
+
+
+def test_peak_memory_stays_under_the_bound(net, tmp_path):
+    """6 MP, float32: 1.5 GB of features in the quick way. Measured by the kernel, on a process of its own."""
+    big = np.tile(pixels(500, 600), (4, 5, 1))
+    Image.fromarray(big).save(tmp_path / "a.jpg")
+    script = (
+        "import json, resource, sys; from dped_lib import cli\n"
+        "try: cli.app(sys.argv[1:], standalone_mode=False)\n"
+        "finally: print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
+    )
+    bound = 1100 << 20
+    done = subprocess.run(
+        [sys.executable, "-c", script, "enhance", str(tmp_path / "a.jpg"), str(tmp_path / "out"), "--weights", str(net)]
+        + ["--precision", "float32", "--max-memory", "1100MiB"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "times the work" in done.stderr, "the bound asks for more work"
+    peak = json.loads(done.stdout.splitlines()[-1]) << 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0 and peak < bound
+    assert Image.open(tmp_path / "out" / "a.jpg").size == (3000, 2000)
