@@ -135,9 +135,8 @@ def write(picture: Picture, target: Path, quality: int = 95) -> Path:
         image.putalpha(Image.fromarray(alpha))
         if kind == "JPEG":
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    more = (
-        {"quality": quality} if kind in ("JPEG", "WEBP") else {"compression": "tiff_deflate"} if kind == "TIFF" else {}
-    )
+    # TIFF uncompressed: libtiff's own writer, which compresses, cannot take EXIF.
+    more = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
     if kind == "JPEG":
         more["subsampling"] = 0
     more |= {k: v for k, v in (("exif", picture.exif), ("icc_profile", picture.icc)) if v}
