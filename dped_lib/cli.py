@@ -333,6 +333,20 @@ def enhance(
 
 
 @app.command()
+def export(
+    weights: Annotated[str, typer.Argument(help="released:NAME or a safetensors file.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Write a network as ONNX, for images of any size, checked against PyTorch by running it."""
+    from dped_lib import onnxfile
+    from dped_lib import weights as weights_module
+
+    model = weights_module.resolve(weights)
+    off = onnxfile.export(model, out, weights_module.describe(weights, model))
+    typer.echo(f"{out}: any size; ONNX Runtime and PyTorch differ by at most {off:.1e}")
+
+
+@app.command()
 def baselines(
     folder: Annotated[Path, typer.Argument(help="Where the pictures go; DPED_BASELINES must name it later.")],
     tier: Tier = "rig",

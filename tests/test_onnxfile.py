@@ -1,0 +1,56 @@
+"""ONNX: what ONNX Runtime gives is what PyTorch gives, whole-image statistics and any size included."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from dped_lib import cli, models, onnxfile, weights
+from dped_lib.errors import DpedError
+
+
+@pytest.mark.parametrize("name", ["iphone", "srcnn", "resnet_8_32"])
+def test_the_authors_networks(mirror, tmp_path, name):
+    file = tmp_path / "net.onnx"
+    done = CliRunner().invoke(cli.app, ["export", f"released:{name}", str(file)])
+    assert done.exit_code == 0, done.output
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    model = weights.resolve(f"released:{name}")
+    # Sizes that the export has not seen; bands of one and of the other would have other statistics.
+    x = torch.rand(1, 3, 150, 211)
+    x[:, :, 75:] *= 0.2
+    with torch.inference_mode():
+        wanted = model(x).numpy()
+    found = session.run(["enhanced"], {"image": x.numpy()})[0]
+    assert np.abs(found - wanted).max() < 1e-4
+    if name != "srcnn":
+        half = session.run(["enhanced"], {"image": x.numpy()[:, :, :75]})[0]
+        assert np.abs(half[:, :, :50] - wanted[:, :, :50]).max() > 0.01
+    said = {p.key: p.value for p in onnx.load(file).metadata_props}
+    assert said["network"] == f"released:{name}" and said["fingerprint"] == weights.fingerprint(model)
+
+
+def test_batch_norm_exports_too(tmp_path):
+    model = models.generator("dped", "paper")
+    assert onnxfile.export(model, tmp_path / "a.onnx", {"params": {"seed": 1}}) < 1e-4
+    (said,) = onnx.load(tmp_path / "a.onnx").metadata_props
+    assert json.loads(said.value) == {"seed": 1}
+
+
+def test_what_it_refuses(tmp_path):
+    with pytest.raises(DpedError, match="ends in .onnx"):
+        onnxfile.export(models.generator(), tmp_path / "a.pt", {})
+    with pytest.raises(DpedError, match="do not enhance"):
+        onnxfile.export(nn.Identity(), tmp_path / "a.onnx", {})
+
+
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnxfile, "_difference", lambda *_: 0.01)
+    with pytest.raises(DpedError, match="not written: ONNX Runtime differs from PyTorch by 1.0e-02"):
+        onnxfile.export(models.generator("srcnn"), tmp_path / "a.onnx", {})
+    assert not list(tmp_path.iterdir())
