@@ -263,7 +263,7 @@ def _noise(ev: Evidence) -> Iterator[Finding]:
     if not (found := ev.read(name)):
         return
     v = found[0]["verdict"]
-    yield ev.finding("noise", name, "", v["evidence"], v["verdict"], v.get("why", ""))
+    yield ev.finding("noise", name, "", v["evidence"], v["verdict"], v["why"])
 
 
 def _of_the_paper() -> Iterator[Finding]:
@@ -385,7 +385,7 @@ def plot(found: list[Finding]) -> Figure:
     ax.set_yticks(range(len(keys)), [f"{c.key.replace('_', ' ')} ({c.where})" for c in paper.CLAIMS], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel("findings (one for each tier, preset and phone)")
-    ax.legend(loc="lower right", fontsize=8)
+    fig.legend(loc="outside upper center", ncols=len(VERDICTS), fontsize=8)
     return fig
 
 

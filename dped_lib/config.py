@@ -59,6 +59,7 @@ class Preset:
         telling_iterations, telling_batch: training of a discriminator that tells phone from DSLR (section 3.1.2).
         variant_iterations: training behind a row of the comparison of paper and released code.
         photographs: whole photographs of each phone that are enhanced for the figures.
+        inspected: at most so many of each phone are looked through for flaws (section 4.4).
         seeds: seeds trained for each (phone, loss).
     """
 
@@ -77,6 +78,7 @@ class Preset:
     telling_batch: int
     variant_iterations: int
     photographs: int
+    inspected: int
     seeds: tuple[int, ...]
 
 
@@ -98,6 +100,7 @@ _SMOKE = Preset(
     telling_batch=6,
     variant_iterations=10,
     photographs=2,
+    inspected=3,
     seeds=(0,),
 )
 _CPU = replace(
@@ -115,6 +118,7 @@ _CPU = replace(
     telling_batch=16,
     variant_iterations=60,
     photographs=3,
+    inspected=100,
     seeds=(0, 1, 2),
 )
 _PAPER = replace(

@@ -67,6 +67,7 @@ def test_everything_promised_is_there(clone):
         "04_baselines",
         "05_tables",
         "06_user_study",
+        "07_limitations",
         "08_claims",
         *(f"03_training-{p}-{loss}-s0" for p in paper.PHONES for loss in TRAINED),
     }
@@ -82,11 +83,12 @@ def test_everything_promised_is_there(clone):
         "fig07_networks_released",
         "table2_methods_plot",
         "table3_losses_plot",
+        "noise_amplification",
     ):
         assert (figures / f"{name}.png").is_file()
     pages = ("fig13_14_iphone", "fig15_16_blackberry", "fig17_18_sony")
     photographs = ("fig01_before_after", "fig03_quadruplets", "fig04_matching", "fig04_proof", "fig08_methods")
-    for name in (*photographs, "fig09_four_examples", "fig19_losses", *pages):
+    for name in (*photographs, "fig09_four_examples", "fig12_limitations", "fig19_losses", *pages):
         assert (figures / f"{name}.jpg").is_file() and (figures / f"{name}.json").is_file()
     head = subprocess.run(
         ["git", "rev-parse", "--short=10", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
@@ -101,6 +103,7 @@ def test_everything_promised_is_there(clone):
         "table2_methods",
         "table3_losses",
         "table3_looks",
+        "limitations",
         "variants",
     ):
         assert {f.suffix for f in figures.glob(f"{name}.*")} == {".md", ".csv", ".json"}

@@ -1,0 +1,117 @@
+"""Section 4.4: the measures against pictures whose flaws are known; the verdict against its sentence."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dped_lib import gallery, limitations
+from dped_lib.limitations import Amplification
+
+
+def scene(height: int = 320, width: int = 400, seed: int = 0) -> np.ndarray:
+    """Texture above, a smooth gradient below: float H x W x 3 in [0, 1], without noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / height
+    image = np.stack([0.3 + 0.2 * x, 0.35 + 0.1 * y, 0.5 - 0.1 * x], -1)
+    coarse = np.kron(rng.random((height // 16, width // 8, 3)), np.ones((8, 8, 1)))[: height // 2, :width]
+    image[: height // 2] = 0.2 + 0.6 * coarse
+    return image
+
+
+@given(st.floats(0.004, 0.03), st.floats(0.5, 3))
+def test_the_noise_level_is_that_of_the_noise_and_its_gain_is_found(deviation, gain):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, deviation, (320, 400, 1))  # the same in every channel: the luminance has it whole
+    clean = scene()
+    corners = limitations.flat_blocks((clean + noise).clip(0, 1))
+    assert (corners[:, 0] >= 160 - 16).all(), "the texture is not flat"
+    before, after = (limitations.noise_level(clean + g * noise, corners) for g in (1, gain))
+    assert before == pytest.approx(deviation, rel=0.15)
+    assert after / before == pytest.approx(gain, rel=0.03)
+
+
+def test_flat_blocks_are_not_the_clipped_ones():
+    image = scene()
+    image[200:280, 100:300] = 1.0
+    image[200:280, :80] = 0.0
+    for y, x in limitations.flat_blocks(image):
+        assert 0.05 < image[y : y + 16, x : x + 16].mean() < 0.95
+
+
+def test_colour_deviation_sees_hue_and_not_lightness():
+    image = scene()
+    assert limitations.colour_deviation(image, image) == 0
+    assert limitations.colour_deviation(image, image * 0.9) < 2.5
+    green = image.copy()
+    green[: 320 // 8, :, 1] += 0.3  # green asphalt: an eighth of the picture
+    assert limitations.colour_deviation(image, green.clip(0, 1)) > 10
+
+
+@given(st.floats(0.3, 0.9))
+def test_contrast_gain_of_a_gray_scale_in_lightness_is_its_factor(factor):
+    from skimage.color import lab2rgb
+
+    lightness = np.tile(np.linspace(20, 80, 64), (64, 1))
+    wide, narrow = (lab2rgb(np.dstack([50 + f * (lightness - 50), np.zeros((64, 64, 2))])) for f in (1, factor))
+    assert limitations.contrast_gain(wide, narrow) == pytest.approx(factor, rel=1e-3)
+    assert limitations.contrast_gain(narrow, wide) == pytest.approx(1 / factor, rel=1e-3)
+    assert np.isfinite(limitations.contrast_gain(np.full((32, 32, 3), 0.5), wide[:32, :32]))
+
+
+def flaws() -> list[limitations.Flaw]:
+    """Three phones with four photographs each; the noise of the iPhone's is doubled, all others' are as they were."""
+    rng, found = np.random.default_rng(0), []
+    for phone in ("iphone", "blackberry", "sony"):
+        for i in range(4):
+            clean, noise = scene(seed=i), rng.normal(0, 0.012, (320, 400, 1))
+            pictures = [
+                np.rint((clean + g * noise).clip(0, 1) * 255).astype(np.uint8)
+                for g in (1, 2 if phone == "iphone" else 1)
+            ]
+            original = gallery.Scene(f"{phone}/{i}", phone, pictures[0], None)
+            found.append(limitations.measure(original, "ours", pictures[1]))
+    return found
+
+
+def test_amplification_by_phone_and_its_verdict():
+    found = limitations.amplification(flaws(), 500)
+    value = {a.phone: a for a in found}
+    assert value["iphone"].value == pytest.approx(2, rel=0.05) and value["sony"].value == pytest.approx(1, abs=1e-6)
+    assert all(a.photographs == 4 and a.interval[0] <= a.value <= a.interval[1] for a in found)
+    assert limitations.verdict(found)["verdict"] == "holds"
+    assert limitations.verdict(found, "simulated")["verdict"] == "not testable"
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ({"iphone": (1.2, 1.6), "sony": (0.7, 0.9)}, "holds"),
+        ({"iphone": (1.2, 1.6), "sony": (0.9, 1.1)}, "holds"),
+        ({"iphone": (1.2, 1.6), "sony": (1.1, 1.3)}, "does not hold"),
+        ({"iphone": (0.7, 0.9), "sony": (0.7, 0.9)}, "does not hold"),
+        ({"iphone": (0.9, 1.2), "sony": (0.7, 0.9)}, "undecided"),
+        ({"iphone": (1.2, 1.6)}, "not testable"),
+    ],
+)
+def test_the_sentence_against_intervals(intervals, expected):
+    found = [Amplification(phone, "n", 9, sum(i) / 2, i) for phone, i in intervals.items()]
+    assert limitations.verdict(found)["verdict"] == expected
+
+
+def test_ranks_and_pictures():
+    found = flaws()
+    order = limitations.ranked(found, "ours", "noise amplification")
+    assert [f.phone for f in order[:4]] == ["iphone"] * 4
+    names = limitations.shown(found, "ours")
+    assert order[0].name in names and len(names) <= 6
+    picture = np.zeros((320, 400, 3), np.uint8)
+    fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names})
+    assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
+    plt.close(fig)
+    plt.close(limitations.plot_noise(found))
+    frame = limitations.as_frame(found)
+    assert list(frame["photographs"]) == [4, 4, 4] and frame["noise amplification, median"][0] == pytest.approx(
+        2, abs=0.1
+    )
