@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dped_lib import fused
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 
@@ -40,7 +41,7 @@ class InstanceNorm(nn.Module):
     """Normalises each channel of each image by its own mean and biased variance, then scales and shifts.
 
     Written as statistics, then one scale and shift: ``nn.InstanceNorm2d`` leaves the channels-last layout and is
-    slower there. Statistics are float32 whatever the precision of the input.
+    slower there. On a CPU ``fused.norm`` does it in fewer passes. Statistics are float32 whatever the precision of the input.
     """
 
     def __init__(self, channels: int):
@@ -48,17 +49,25 @@ class InstanceNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """``relu``: whether ReLU follows, which is then part of the same pass."""
+        if fused.fits(x, self.scale):
+            return fused.norm(x, self.scale, self.shift, NORM_EPSILON, relu)
         var, mean = torch.var_mean(_wide(x), dim=(2, 3), keepdim=True, correction=0)
         scale = self.scale[:, None, None] * torch.rsqrt(var + NORM_EPSILON)
         shift = self.shift[:, None, None] - mean * scale
-        return x * scale.to(x.dtype) + shift.to(x.dtype)
+        y = x * scale.to(x.dtype) + shift.to(x.dtype)
+        return F.relu_(y) if relu else y
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
     if one_of("norm", kind, ("instance", "batch")) == "instance":
         return InstanceNorm(channels)
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
+
+
+def _norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    return norm(x, relu=True) if isinstance(norm, InstanceNorm) else F.relu_(norm(x))
 
 
 class ResidualBlock(nn.Module):
@@ -72,8 +81,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = _norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        return x + F.relu(self.norm2(self.conv2(y)))
+        y = _norm_relu(self.norm1, self.conv1(x))
+        return x + _norm_relu(self.norm2, self.conv2(y))
 
 
 class Generator(nn.Module):
@@ -96,11 +105,11 @@ class Generator(nn.Module):
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.head(image))
+        x = F.relu_(self.head(image))
         for block in self.blocks:
             x = block(x)
-        x = F.relu(self.conv1(x))
-        x = F.relu(self.conv2(x))
+        x = F.relu_(self.conv1(x))
+        x = F.relu_(self.conv2(x))
         return scaled_tanh(_wide(self.tail(x)))
 
 

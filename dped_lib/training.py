@@ -128,7 +128,8 @@ class Trainer:
             torch.manual_seed(params.seed)
             self.generator = models.generator(self.model_name, params.variant, params.norm)
             self.discriminator = models.discriminator(form) if "texture" in spec.terms else None
-        vgg_net = (vgg_net or vgg.vgg19(params.vgg)) if "content" in spec.terms else None
+        self.dtype = devices.precision(params.precision, device)
+        vgg_net = (vgg_net or vgg.vgg19(params.vgg)).in_precision(self.dtype) if "content" in spec.terms else None
         self.vgg_label = vgg_net.label if vgg_net is not None else "no VGG features"
         for net in (self.generator, self.discriminator, vgg_net):
             if net is not None:
@@ -141,9 +142,8 @@ class Trainer:
             kernel=params.kernel,
             content_layer=params.content_layer,
         )
-        fused = device.type == "cuda"
         self.optimizers = {
-            name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=fused)
+            name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=True)
             for name, net in self._networks().items()
         }
         self._validation = store.some("val", params.eval_pairs)
@@ -152,7 +152,6 @@ class Trainer:
                 f"{store.folder}: no pairs in split 'val' to watch the training by; the tier has too few photographs."
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
-        self.dtype = devices.precision(params.precision, device)
         self.iteration = 0
 
     def _networks(self) -> dict[str, nn.Module]:

@@ -8,6 +8,7 @@ torchvision another training of VGG-19, whose features differ; for comparison. F
 ========== ==============================================================================================
 """
 
+import copy
 import hashlib
 import os
 from importlib import metadata, resources
@@ -69,6 +70,15 @@ class VGG19(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    def in_precision(self, dtype: torch.dtype) -> "VGG19":
+        """The same network with its convolutions in ``dtype``: under autocast their 20 million weights would be cast in every pass.
+        The input is still normalised in its own type."""
+        if self.convs["1_1"].weight.dtype == dtype:
+            return self
+        other = copy.deepcopy(self)
+        other.convs.to(dtype)
+        return other
+
     def forward(self, image: Tensor, layer: str = "relu5_4") -> Tensor:
         """Activations of one layer: N x C x h x w."""
         return self.features(image, (layer,))[layer]
@@ -83,7 +93,7 @@ class VGG19(nn.Module):
         for i, (name, conv) in enumerate(self.convs.items()):
             if i and name.endswith("_1"):
                 x = F.max_pool2d(x, 2, ceil_mode=True)
-            x = F.relu(conv(x))
+            x = F.relu_(conv(x))
             if f"relu{name}" in layers:
                 found[f"relu{name}"] = x
             if i == last:
