@@ -72,7 +72,7 @@ def keep_pages() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+        m_trim_threshold, m_top_pad, m_mmap_threshold, never = -1, -2, -3, -1
         mallopt(m_mmap_threshold, 1 << 30)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
+        mallopt(m_trim_threshold, never)
         mallopt(m_top_pad, 1 << 26)
