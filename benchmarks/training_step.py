@@ -1,14 +1,18 @@
-"""One training iteration (full loss, both networks) as the project runs it, against the plain form, in turns.
+"""One training iteration (full loss, both networks) as the project runs it, against a straightforward loop, in turns.
 
-    python benchmarks/training_step.py [batch] [rounds]
+    python benchmarks/training_step.py [--batch 50] [--rounds 3] [--device cpu|cuda]
+    python benchmarks/training_step.py --agree [--tier pirm] [--iterations 100] [--rounds 3]
 
-plain    float32, contiguous layout, the system's allocator
-default  what `training.train` does on this machine: bfloat16 where native, channels-last, pages kept
+plain    the same networks and losses as one writes them: ``nn.InstanceNorm2d``, a 21x21 depthwise blur of both images, float32,
+         contiguous layout, the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
+default  what ``training.train`` does on this machine
 
-Each form runs in a process of its own (the allocator cannot be switched back), the two in turns; ratios are of medians.
-The floor is the iteration's arithmetic over the measured peak of a matrix product in the type used.
+Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations that
+are not counted; ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
+used. ``--agree`` instead compares the two: every loss term and the gradient of one iteration, and a short training on the rig.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -19,77 +23,233 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from dped_lib import config, device, patches, training
+from dped_lib import config, device, losses, metrics, models, patches, released, training, vgg
 
-#: Multiply-adds counted twice, for one 100x100 pair: three passes of the generator for its step, one for the
+#: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
 #: discriminator's, VGG-19 to relu5_4 forward for the target, and forward and back to the image for the enhanced one;
 #: the discriminator's own share is under 2 %.
 _GENERATOR, _VGG = 8.0e9, 8.2e9
 OPERATIONS = 4 * _GENERATOR + 3 * _VGG
 
 
-def peak(dtype: torch.dtype, size: int = 2048) -> float:
+# ------------------------------------------------------------------------------------------ the straightforward loop
+
+
+def _plain_norms(module: nn.Module) -> None:
+    """Every instance norm of the project's, in place of it ``nn.InstanceNorm2d`` with the same numbers."""
+
+    class Norm(nn.InstanceNorm2d):
+        def forward(self, x, relu=False):
+            y = super().forward(x)
+            return F.relu(y) if relu else y
+
+    for name, child in module.named_children():
+        if isinstance(child, models.InstanceNorm):
+            norm = Norm(len(child.scale), eps=models.NORM_EPSILON, affine=True)
+            norm.weight.data, norm.bias.data = child.scale.data, child.shift.data
+            setattr(module, name, norm)
+        else:
+            _plain_norms(child)
+
+
+class Plain:
+    """Generator and discriminator of the released form, trained as in ``train_model.py``, without anything clever."""
+
+    def __init__(self, store: patches.PairStore, params: config.TrainParams, target: torch.device):
+        torch.manual_seed(params.seed)
+        self.generator = models.generator("dped").to(target)
+        self.discriminator = models.discriminator().to(target)
+        _plain_norms(self.generator)
+        _plain_norms(self.discriminator)
+        self.vgg = vgg.vgg19().to(target)
+        taps = torch.tensor(losses.kernel_1d("released"), dtype=torch.float32, device=target)
+        self.kernel = torch.outer(taps, taps).expand(3, 1, -1, -1).contiguous()
+        networks = (self.generator, self.discriminator)
+        self.adams = [torch.optim.Adam(n.parameters(), lr=params.learning_rate) for n in networks]
+        self.batches = patches.Batches(store, "train", target, params.seed, params.augment)
+        self.size, self.iteration, self.target = params.batch_size, 0, target
+
+    def generator_terms(self, phone, canon) -> dict[str, torch.Tensor]:
+        enhanced = self.generator(phone)
+        with torch.no_grad():
+            wanted = self.vgg(canon)
+        blurred = [F.conv2d(x, self.kernel, padding=losses.KERNEL_RADIUS, groups=3) for x in (enhanced, canon)]
+        likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(enhanced)), 1).clamp(min=1e-10))
+        dy = enhanced[:, :, 1:] - enhanced[:, :, :-1]
+        dx = enhanced[:, :, :, 1:] - enhanced[:, :, :, :-1]
+        return {
+            "color": (blurred[0] - blurred[1]).square().sum() / (2 * len(phone)),
+            "content": F.mse_loss(self.vgg(enhanced), wanted),
+            "texture": likelihood[:, 1].sum(),
+            "tv": dx.square().mean() + dy.square().mean(),
+        }
+
+    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        return 0.5 * terms["color"] + 10 * terms["content"] + terms["texture"] + 2000 * terms["tv"]
+
+    def step(self) -> dict[str, float]:
+        phone, canon = self.batches.draw(self.iteration, self.size, "generator")
+        terms = self.generator_terms(phone, canon)
+        total = self.total(terms)
+        self.adams[0].zero_grad()
+        total.backward()
+        self.adams[0].step()
+        phone, canon = self.batches.draw(self.iteration, self.size, "discriminator")
+        swaps = torch.from_numpy(self.batches.rng(self.iteration, "swaps").integers(0, 2, self.size)).to(self.target)
+        with torch.no_grad():
+            enhanced = self.generator(phone)
+        shown = torch.where(swaps.view(-1, 1, 1, 1).bool(), canon, enhanced)
+        likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(shown)), 1).clamp(min=1e-10))
+        loss = F.nll_loss(likelihood, 1 - swaps, reduction="sum")
+        self.adams[1].zero_grad()
+        loss.backward()
+        self.adams[1].step()
+        self.iteration += 1
+        return {"total": total.item(), **{k: v.item() for k, v in terms.items()}, "discriminator": loss.item()}
+
+
+# ------------------------------------------------------------------------------------------ timing
+
+
+def peak(dtype: torch.dtype, target: torch.device, size: int = 4096) -> float:
     """Measured operations a second of a square matrix product."""
-    a = torch.randn(size, size).to(dtype)
-    a @ a
-    best = min(_timed(lambda: a @ a) for _ in range(5))
+    a = torch.randn(size, size, device=target).to(dtype)
+    best = min(_timed(lambda: a @ a, target) for _ in range(6))
     return 2 * size**3 / best
 
 
-def _timed(work) -> float:
+def _timed(work, target: torch.device) -> float:
     start = time.perf_counter()
     work()
+    if target.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def one(form: str, batch: int, iterations: int = 3) -> dict:
-    """Median seconds an iteration of one form, on random pairs."""
+def random_store(folder: Path, count: int) -> patches.PairStore:
     rng = np.random.default_rng(0)
+    pairs = (
+        patches.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
+        for i in range(count)
+    )
+    return patches.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
+
+
+def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
+    """Median seconds an iteration of one form, on random pairs."""
     with tempfile.TemporaryDirectory() as folder:
-        pairs = (
-            patches.Pair(
-                str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val"
-            )
-            for i in range(8)
-        )
-        store = patches.write_store(Path(folder) / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
-        precision = "float32" if form == "plain" else "auto"
-        params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch, precision=precision)
+        store = random_store(Path(folder), 64)
+        params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
         if form == "default":
             device.keep_pages()
-        trainer = training.Trainer(params, store, torch.device("cpu"))
-        if form == "plain":
-            for net in (trainer.generator, trainer.discriminator, trainer.objective.vgg):
-                net.to(memory_format=torch.contiguous_format)
-            trainer._draw = lambda iteration, size, stream: list(trainer.batches.draw(iteration, size, stream))
-        trainer.step()
-        seconds = statistics.median(_timed(trainer.step) for _ in range(iterations))
-    return {"seconds": seconds, "peak": peak(trainer.dtype), "dtype": str(trainer.dtype)}
+            trainer = training.Trainer(params, store, target)
+            dtype = trainer.dtype
+        else:
+            trainer, dtype = Plain(store, params, target), torch.float32
+        for _ in range(2):
+            trainer.step()
+        # A GPU runs ahead of Python: iterations are timed together there.
+        each = 1 if target.type == "cpu" else 20
+        timings = [_timed(lambda: [trainer.step() for _ in range(each)], target) / each for _ in range(iterations)]
+    return {"seconds": statistics.median(timings), "peak": peak(dtype, target), "dtype": str(dtype)}
 
 
-def main() -> None:
-    if len(sys.argv) > 1 and sys.argv[1] in ("plain", "default"):
-        print(json.dumps(one(sys.argv[1], int(sys.argv[2]))))
-        return
-    batch = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+def compare(batch: int, rounds: int, name: str, iterations: int) -> None:
     found: dict[str, list[dict]] = {"plain": [], "default": []}
     for _ in range(rounds):
         for form, runs in found.items():
-            out = subprocess.run(
-                [sys.executable, __file__, form, str(batch)], capture_output=True, text=True, check=True
-            ).stdout
+            command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
+            command += ["--iterations", str(iterations)]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             runs.append(json.loads(out.splitlines()[-1]))
-    print(f"{device.describe(torch.device('cpu'))}, batch {batch}, full loss, median of {rounds} rounds in turns")
+    print(f"{device.describe(torch.device(name))}, batch {batch}, full loss, median of {rounds} rounds in turns")
     medians = {}
     for form, runs in found.items():
         medians[form] = statistics.median(r["seconds"] for r in runs)
-        floor = OPERATIONS * batch / statistics.median(r["peak"] for r in runs)
+        best = max(r["peak"] for r in runs)
+        floor = OPERATIONS * batch / best
         print(
-            f"{form:8} {medians[form]:6.2f} s an iteration; floor {floor:5.2f} s ({runs[0]['dtype']} peak {runs[0]['peak'] / 1e9:.0f} GFLOP/s): {medians[form] / floor:.1f} times the floor"
+            f"{form:8} {medians[form]:7.3f} s an iteration; floor {floor:6.3f} s ({runs[0]['dtype']} peak {best / 1e12:.2f} TFLOP/s): "
+            f"{medians[form] / floor:.1f} times the floor, {floor / medians[form]:.0%} of the peak"
         )
     print(f"default is {medians['plain'] / medians['default']:.2f} times as fast as plain")
+    print(f"20 000 iterations at this rate: {20000 * medians['default'] / 3600:.2f} hours")
+
+
+# ------------------------------------------------------------------------------------------ agreement
+
+
+def _renamed(state: dict) -> dict:
+    """Parameters of the project's norms under the names of ``nn.InstanceNorm2d``."""
+    return {k.replace(".scale", ".weight").replace(".shift", ".bias"): v for k, v in state.items()}
+
+
+def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
+    """Loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
+    phone_name = config.first_phone(tier)
+    store = patches.open_or_make(tier, phone_name)
+    settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
+
+    def both(seed: int) -> tuple[training.Trainer, Plain]:
+        params = config.train_params(tier, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
+        trainer, plain = training.Trainer(params, store, target), Plain(store, params, target)
+        plain.discriminator.load_state_dict(_renamed(trainer.discriminator.state_dict()))
+        plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
+        return trainer, plain
+
+    trainer, plain = both(0)
+    # Away from the start, where every pixel is alike: the authors' network.
+    trainer.generator.load_state_dict(released.load("iphone").state_dict())
+    plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
+    phone, canon = trainer._draw(0, 8, "generator")
+    with trainer._autocast():
+        ours = trainer.objective.generator_terms(trainer.generator(phone), canon)
+    trainer.objective.total(ours).backward()
+    theirs = plain.generator_terms(phone.contiguous(), canon.contiguous())
+    plain.total(theirs).backward()
+    print(f"one batch, the authors' iPhone network, {trainer.dtype} against float32:")
+    for name in ours:
+        a, b = float(ours[name].detach()), float(theirs[name].detach())
+        print(f"  {name:8} {a:12.6g} against {b:12.6g}: off by {abs(a - b) / abs(b):.1e}")
+    # Without the biases in the blocks: a norm follows them, and their gradient is rounding noise in any precision.
+    of, other = (dict(net.named_parameters()) for net in (trainer.generator, plain.generator))
+    names = [n for n in of if not (n.startswith("blocks") and "conv" in n and n.endswith("bias"))]
+    a = torch.cat([of[n].grad.flatten() for n in names])
+    b = torch.cat([other[n].grad.flatten() for n in (next(iter(_renamed({n: 0}))) for n in names)])
+    off = float((a - b).norm() / b.norm())
+    print(f"  gradient: cosine {float(F.cosine_similarity(a, b, 0)):.6f}; norm of the difference {off:.1e} of its own")
+    found: dict[str, list[float]] = {"default": [], "plain": []}
+    for seed in range(seeds):
+        for name, form in zip(found, both(seed), strict=True):
+            for _ in range(iterations):
+                form.step()
+            scores = metrics.score(training.evaluate(form.generator, store, store.index("val"), target), "released")
+            found[name].append(scores["psnr"])
+    print(f"{iterations} iterations of batch 8 on {tier}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
+    for name, values in found.items():
+        spread = f", deviation {statistics.stdev(values):.2f}" if seeds > 1 else ""
+        print(f"  {name:8} {', '.join(f'{v:.2f}' for v in values)}: mean {statistics.mean(values):.2f}{spread}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=3, help="timed in each process")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--agree", action="store_true", help="compare results; --iterations of training, --rounds seeds")
+    parser.add_argument("--tier", default="rig", help="whose pairs --agree trains on")
+    parser.add_argument("--form", choices=("plain", "default"), help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.form:
+        print(json.dumps(one(a.form, a.batch, torch.device(a.device), a.iterations)))
+    elif a.agree:
+        agree(torch.device(a.device), a.tier, a.iterations, a.rounds)
+    else:
+        compare(a.batch, a.rounds, a.device, a.iterations)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class InstanceNorm(nn.Module):
         scale = self.scale[:, None, None] * torch.rsqrt(var + NORM_EPSILON)
         shift = self.shift[:, None, None] - mean * scale
         y = x * scale.to(x.dtype) + shift.to(x.dtype)
-        return F.relu_(y) if relu else y
+        return F.relu(y) if relu else y
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -67,7 +67,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
 
 
 def _norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
-    return norm(x, relu=True) if isinstance(norm, InstanceNorm) else F.relu_(norm(x))
+    return norm(x, relu=True) if isinstance(norm, InstanceNorm) else F.relu(norm(x))
 
 
 class ResidualBlock(nn.Module):
@@ -105,11 +105,11 @@ class Generator(nn.Module):
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu_(self.head(image))
+        x = F.relu(self.head(image))
         for block in self.blocks:
             x = block(x)
-        x = F.relu_(self.conv1(x))
-        x = F.relu_(self.conv2(x))
+        x = F.relu(self.conv1(x))
+        x = F.relu(self.conv2(x))
         return scaled_tanh(_wide(self.tail(x)))
 
 

@@ -93,7 +93,7 @@ class VGG19(nn.Module):
         for i, (name, conv) in enumerate(self.convs.items()):
             if i and name.endswith("_1"):
                 x = F.max_pool2d(x, 2, ceil_mode=True)
-            x = F.relu_(conv(x))
+            x = F.relu(conv(x))
             if f"relu{name}" in layers:
                 found[f"relu{name}"] = x
             if i == last:
