@@ -31,7 +31,7 @@ figures: .venv/.ready
 	@.venv/bin/dped run all --tier '$(TIER)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
 
 test: .venv/.ready
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n logical --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lab: .venv/.ready
 	@$(PY) -m jupyterlab notebooks $(ARGS)

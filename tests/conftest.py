@@ -5,6 +5,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Before anything starts threads: where tests run side by side, each has its share of the cores, and so have its children.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+_THREADS = max(1, min(2, (os.cpu_count() or 1) // _WORKERS))
+if _WORKERS > 1:
+    os.environ["OMP_NUM_THREADS"] = str(_THREADS)
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +21,17 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+def pytest_collection_modifyitems(items):
+    """Side by side (`make test`), the tests of a file stay together, and so do those that share the stranger's clone; the
+    clone's come first, since they take longest."""
+    if _WORKERS == 1:
+        return
+    for item in items:
+        group = "clone" if "clone" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "clone" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
     """Caches, runs and figures of the tests go to a temporary folder, never to the user's."""
@@ -22,7 +39,7 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for variable, folder in (("DPED_CACHE", "cache"), ("DPED_RUNS", "runs"), ("DPED_FIGURES", "figures")):
             patch.setenv(variable, str(base / folder))
-        torch.set_num_threads(min(torch.get_num_threads(), 2))
+        torch.set_num_threads(_THREADS)
         yield base
 
 
