@@ -15,12 +15,6 @@ from dped_lib.errors import DpedError
 from dped_lib.pairing import Settings
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three pairs of the rig as anyone's photographs: ``phone`` and ``dslr``."""
@@ -149,4 +143,4 @@ def test_the_rig_is_aligned_not_told(monkeypatch):
     frames = rig.shoot(scene.name, cameras=("iphone", "canon"))
     blind = {c: rig.Frame(f.camera, f.scene, f.image, f.jpeg, None) for c, f in frames.items()}
     monkeypatch.setattr(rig, "shoot", lambda name, cameras: blind)
-    assert len(list(readers.read_rig("iphone", Counter()))) > 10
+    assert len(list(readers.read_rig("iphone", Counter(), Counter()))) > 10
