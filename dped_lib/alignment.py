@@ -236,9 +236,9 @@ class _Work:
             # The first round only brings the blocks near enough.
             guess = fit(guess, self.matched[self.agreed], blocks, step, lenses=number > 0)
         unit = step * guess.scale_at(box.mean(0))
-        # Where neither lenses nor one plane explain what the blocks show, the scene has depth.
-        deep = guess.model == "homography" or np.mean(guess.off(blocks) > _OFF_PX * unit) > _MOST_OFF
-        if deep and (laid := self._overlay(guess, box, pixels, phone, canon)):
+        # Where the map does not explain what the blocks show, the scene may have depth.
+        off = guess.off(blocks) > _OFF_PX * unit
+        if off.sum() > _MOST_OFF * len(off) and (laid := self._overlay(guess, box, pixels, phone, canon)):
             guess = fit_points(guess, self._points(guess, box, *laid), step)
         return guess, blocks[guess.off(blocks) < _SAME_PX * unit]
 
