@@ -109,11 +109,13 @@ def _plane(pairs: np.ndarray, step: float, unit: float) -> tuple[np.ndarray, np.
 
 
 def fit_points(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
-    """The map of the one surface that most keypoints lie on, for scenes that ``guess``, fitted to blocks, explains badly.
+    """The map of the one surface that most keypoints lie on, for scenes that blocks, and ``guess``, explain badly.
 
-    Where there is depth, blocks straddle edges and show several depths at once, and in a loss with long tails what lies
-    behind pulls on what lies in front. So the squares of keypoints' distances are summed, each up to one pixel (MSAC: Torr
-    and Zisserman 2000), and those within that pixel are fitted anew until they stay the same. Arguments as of :func:`fit`.
+    Arguments as of :func:`fit`.
+
+    Where there is depth, blocks straddle edges and show several depths at once, and in a loss with long tails what
+    lies behind pulls on what lies in front. So the squares of keypoints' distances are summed, each up to one pixel
+    (MSAC: Torr and Zisserman 2000), and those within that pixel are fitted anew until they stay the same.
 
     ``guess`` stays where there are too few keypoints, and unless they contradict it: before one surface they and the
     blocks agree, and blocks are more exact.

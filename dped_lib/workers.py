@@ -1,7 +1,7 @@
-"""Processes that do jobs one by one, each told by a pipe of its own: whatever becomes of one, none of the others waits for it.
+"""Processes that do jobs one by one, each told by a pipe of its own: whatever becomes of one, no other waits for it.
 
-Started afresh, not forked: the libraries' threads do not survive a fork. The standard library's pools share queues and locks
-between their workers, and one that is stopped while it starts leaves a traceback, or the rest waiting.
+Started afresh, not forked: the libraries' threads do not survive a fork. The standard library's pools share queues and
+locks between their workers, and one that is stopped while it starts leaves a traceback, or the rest waiting.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ class WorkerLost(Exception):
 def run(function: Callable, jobs: Sequence, count: int) -> Iterator[tuple[int, object]]:
     """``function`` of each job by ``count`` processes: (number of the job, what it returned), as they are finished.
 
-    ``function`` is one of a module, and what it takes and returns can be pickled; what it raises is raised here. However
-    this ends, no process is left. Workers are deaf to Ctrl-C and SIGTERM, which reach the whole group, and end when this
-    process does.
+    ``function`` is one of a module, and what it takes and returns can be pickled; what it raises is raised here.
+    However this ends, no process is left. Workers are deaf to Ctrl-C and SIGTERM, which reach the whole group, and end
+    when this process does.
 
     Raises:
         WorkerLost: a worker was killed.

@@ -27,8 +27,8 @@ def aligned(scene: str, phone: str) -> alignment.Alignment:
 
 
 def corner_errors(of: tuple[str, str]) -> np.ndarray:
-    """Of a scene and a phone: distance, in pixels of the aligned image, between where its corners are looked for and where
-    they are."""
+    """Of a scene and a phone: distance, in pixels of the aligned image, from where its corners are to where they are looked
+    for."""
     found = aligned(*of)
     assert found.report.verdict == "aligned", (of, found.report)
     return rig.map_error(found, *frames(*of))

@@ -61,7 +61,7 @@ def test_few_blocks_say_nothing_about_lenses():
 
 
 def receding(pairs: np.ndarray, share: float) -> np.ndarray:
-    """Matches of which the left ``share`` recedes: the further left, the more it has moved, by five pixels at the end."""
+    """Matches of which the left ``share`` recedes: the further left, the more it has moved, at most five pixels."""
     pairs = pairs.copy()
     off = np.maximum(0, 1 - (pairs[:, 2] - 100) / (2300 * share)) * 5
     pairs[:, :2] += np.column_stack([-off, off / 2])
