@@ -1,7 +1,8 @@
 """The matching algorithm of section 2 and Figure 4: from two photographs of a scene to one pair of aligned images.
 
 SIFT keypoints are found at reduced size, matched and given to RANSAC for a first homography. That map is then refined:
-small blocks of both photographs are compared at (nearly) full size, and the map is fitted to where they agree. Both
+small blocks of both photographs are compared at (nearly) full size, and the map is fitted to where they agree; in a
+scene with depth, to keypoints of one surface, found once more where both photographs are laid over each other. Both
 photographs are cut to the largest rectangle of the wanted aspect that both show, and resampled once. The DSLR's keeps its
 axes. Every attempt ends in a report with a verdict; a pair that cannot be aligned is a result, not an error.
 
