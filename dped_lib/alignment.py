@@ -1,7 +1,8 @@
 """The matching algorithm of section 2 and Figure 4: from two photographs of a scene to one pair of aligned images.
 
 SIFT keypoints are found at reduced size, matched and given to RANSAC for a first homography. That map is then refined:
-small blocks of both photographs are compared at (nearly) full size, and the map is fitted to where they agree. Both
+small blocks of both photographs are compared at (nearly) full size, and the map is fitted to where they agree; in a
+scene with depth, to keypoints of one surface, found once more where both photographs are laid over each other. Both
 photographs are cut to the largest rectangle of the wanted aspect that both show, and resampled once. The DSLR's keeps its
 axes. Every attempt ends in a report with a verdict; a pair that cannot be aligned is a result, not an error.
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from dped_lib import geometry, matching, paper
 from dped_lib.errors import DpedError
-from dped_lib.pairmap import PairMap, fit
+from dped_lib.pairmap import PairMap, fit, fit_points
 
 VERDICTS = (
     "aligned", "too few matches", "different scene", "degenerate homography", "folded homography", "too little overlap",
@@ -34,6 +35,9 @@ _ROUNDS = (
 )  # of refinement: pixels of the images compared, and how far blocks may move
 _BLOCKS = 300
 _BLOCK_NCC = 0.55
+_OFF_PX = 1.0  # blocks further than that from the map do not agree with it,
+_MOST_OFF = 0.05  # and of one surface few do not: 2 % at most on the rig and City100
+_POINT_REACH = 12  # pixels from the map within which keypoints look for their partners once more
 _MIN_OVERLAP = 0.1
 _MIN_NCC = 0.25  # depth and moving leaves cost correlation, and patches are judged one by one; chance gives about 0
 _SAME_PX = 3.0  # blocks within so many pixels of the map agree with it
@@ -221,29 +225,49 @@ class _Work:
     def _refine(self, guess: PairMap, phone: np.ndarray, canon: np.ndarray) -> tuple[PairMap, np.ndarray]:
         """The map fitted to blocks, and the last round's blocks that agree: N x 4, phone's and DSLR's pixels."""
         box = self._shared_box(guess)
-        blocks = np.zeros((0, 4))
+        blocks, step = np.zeros((0, 4)), 1.0
         for number, (pixels, reach) in enumerate(_ROUNDS):
-            step = max(1.0, 1 / guess.scale_at(box.mean(0)), (np.prod(np.ptp(box, axis=0)) / pixels) ** 0.5)
-            width, height = (np.ptp(box, axis=0) / step).astype(int) + 1
-            if min(width, height) < 2:
+            if (laid := self._overlay(guess, box, pixels, phone, canon)) is None:
                 break
-            xy = geometry.pixel_grid(height, width, box[0], step)
-            there = guess.dense(height, width, box[0], step)
-            sample_canon = geometry.Resampler(canon, step)
-            sample_phone = geometry.Resampler(phone, step * guess.scale_at(box.mean(0)))
-            valid = sample_phone.inside(there) & sample_canon.inside(xy)
-            bands = [matching.band(s(p)) for s, p in ((sample_phone, there), (sample_canon, xy))]
-            found, ncc = matching.compare_blocks(*bands, valid, reach, _BLOCKS)
+            *grays, valid, step = laid
+            found, ncc = matching.compare_blocks(*(matching.band(g) for g in grays), valid, reach, _BLOCKS)
             found = found[ncc > _BLOCK_NCC]
-            from_canon = found[:, :2] * step + box[0]
             # A block found further right belongs to what the guess shows there.
-            at_phone = guess.to_phone((found[:, :2] + found[:, 2:]) * step + box[0])
-            blocks = np.hstack([at_phone, from_canon])
+            blocks = _photographed(guess, found[:, :2] + found[:, 2:], found[:, :2], box[0], step)
             # The first round only brings the blocks near enough.
             guess = fit(guess, self.matched[self.agreed], blocks, step, lenses=number > 0)
-        near = np.linalg.norm(guess.to_phone(blocks[:, 2:]) - blocks[:, :2], axis=1) if len(blocks) else np.zeros(0)
-        limit = _SAME_PX * step * guess.scale_at(box.mean(0))
-        return guess, blocks[near < limit]
+        unit = step * guess.scale_at(box.mean(0))
+        # Where the map does not explain what the blocks show, the scene may have depth.
+        off = guess.off(blocks) > _OFF_PX * unit
+        if off.sum() > _MOST_OFF * len(off) and (laid := self._overlay(guess, box, pixels, phone, canon)):
+            guess = fit_points(guess, self._points(guess, box, *laid), step)
+        return guess, blocks[guess.off(blocks) < _SAME_PX * unit]
+
+    def _overlay(self, guess: PairMap, box: np.ndarray, pixels: float, phone: np.ndarray, canon: np.ndarray):
+        """What both photographs show, in gray, the phone's where the map puts it: (phone's, DSLR's, where both have
+        something, DSLR pixels per pixel of these); None where that is a line."""
+        step = max(1.0, 1 / guess.scale_at(box.mean(0)), (np.prod(np.ptp(box, axis=0)) / pixels) ** 0.5)
+        width, height = (np.ptp(box, axis=0) / step).astype(int) + 1
+        if min(width, height) < 2:
+            return None
+        xy = geometry.pixel_grid(height, width, box[0], step)
+        there = guess.dense(height, width, box[0], step)
+        sample_canon = geometry.Resampler(canon, step)
+        sample_phone = geometry.Resampler(phone, step * guess.scale_at(box.mean(0)))
+        valid = sample_phone.inside(there) & sample_canon.inside(xy)
+        return sample_phone(there), sample_canon(xy), valid, step
+
+    def _points(self, guess, box, phone, canon, valid, step) -> np.ndarray:
+        """Keypoints of an overlay that match and lie near each other: N x 4, phone's and DSLR's pixels."""
+        a, b = (matching.keypoints(g, np.inf) for g in (phone, canon))
+        pairs = matching.match(a.descriptors, b.descriptors)
+        ends = a.xy[pairs[:, 0]], b.xy[pairs[:, 1]]
+        whole = cv2.erode(valid.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0).astype(bool)
+        good = np.linalg.norm(ends[0] - ends[1], axis=1) < _POINT_REACH
+        for xy in ends:
+            column, row = np.clip(xy.round().astype(int), 0, np.array(valid.shape[::-1]) - 1).T
+            good &= whole[row, column]
+        return _photographed(guess, ends[0][good], ends[1][good], box[0], step)
 
     def _shared_box(self, guess: PairMap) -> np.ndarray:
         """Bounding box (2 x 2: least and greatest x, y) of what both photographs show, in the DSLR's."""
@@ -287,7 +311,7 @@ class _Work:
         source = geometry.Resampler(self.phone, step * scale)
         phone = source(found.dense(*size, origin, step))
         ncc = _typical_ncc(phone, canon)
-        away = np.linalg.norm(found.to_phone(blocks[:, 2:]) - blocks[:, :2], axis=1) / (scale * step)
+        away = found.off(blocks) / (scale * step)
         self._note(
             size=size, ncc=round(ncc, 4), blocks=len(blocks),
             reprojection_px=round(float(np.median(away)), 4) if len(away) else None,
@@ -298,6 +322,11 @@ class _Work:
         return Alignment(
             self.report, phone, canon, found, tuple(origin), step, self.matched, self.agreed, self.seconds, source
         )
+
+
+def _photographed(guess: PairMap, phone: np.ndarray, canon: np.ndarray, origin, step: float) -> np.ndarray:
+    """Points of an overlay (N x 2 each) as pixels of the phone's and the DSLR's photographs (N x 4)."""
+    return np.hstack([guess.to_phone(phone * step + origin), canon * step + origin])
 
 
 def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -74,6 +74,11 @@ def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]
     return found
 
 
+def _phone(tier: str, phone: str) -> str:
+    """The phone that is meant: the tier's first where none is named."""
+    return config.check_phone(tier, phone or config.first_phone(tier))
+
+
 def _report_skips(store) -> None:
     if store.skipped:
         typer.echo(f"skipped pairs: {', '.join(f'{v} {k}' for k, v in store.skipped.items())}", err=True)
@@ -211,7 +216,7 @@ def train(
     devices.pick(device)
     config.one_of("loss", loss, losses.LOSSES)
     types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("tier", "phone", "loss")}
-    phone = config.check_phone(tier, phone or config.first_phone(tier))
+    phone = _phone(tier, phone)
     params = config.train_params(tier, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
     store = patches.open_or_make(tier, phone, preset, on_bad, params.seed)
     _report_skips(store)
@@ -240,7 +245,7 @@ def evaluate(
     from dped_lib import figures, metrics, patches, training
     from dped_lib import weights as weights_module
 
-    phone = config.check_phone(tier, phone or config.first_phone(tier))
+    phone = _phone(tier, phone)
     target = devices.pick(device)
     model = weights_module.resolve(weights)
     described = weights_module.describe(weights, model)
@@ -357,7 +362,7 @@ def baselines(
     from dped_lib import baselines as module
     from dped_lib import patches
 
-    phone = config.check_phone(tier, phone or config.first_phone(tier))
+    phone = _phone(tier, phone)
     written = module.prepare(patches.open_or_make(tier, phone, preset), folder)
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped, and put them, under "
@@ -393,7 +398,7 @@ def run(
     defaults = reproduce.parameters_of(notebook)
     values: dict[str, object] = {"tier": tier, "preset": preset}
     if defaults.get("phone"):
-        values["phone"] = phone or config.first_phone(tier)
+        values["phone"] = _phone(tier, phone)
     elif phone:
         values["phone"] = phone  # one of all that the notebook takes; or it takes none, and refuses it by name
     values |= {"loss": loss} if loss else {}

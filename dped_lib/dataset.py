@@ -11,22 +11,17 @@ What is in the folder that is made:
 import contextlib
 import fcntl
 import json
-import multiprocessing
-import os
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import Container, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dped_lib import extraction, pairing, patches, paths, photofile
+from dped_lib import extraction, pairing, patches, paths, photofile, workers
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Job, Pair, Settings
@@ -131,63 +126,42 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _work(jobs, workers, out, on_bad, bad, label) -> dict[str, dict]:
+def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
     """The record of each job by its name, without windows; a job with a bad file goes to ``bad`` or is an error."""
-    before = {k: os.environ.get(k) for k in pairing.WORKER_ENVIRONMENT}
-    os.environ.update(pairing.WORKER_ENVIRONMENT)
-    # Started afresh, not forked: the libraries' threads do not survive a fork.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), pairing.prepare_worker)
-    futures: dict[Future, Job] = {}
     records: dict[str, dict] = {}
-    processes = []  # to be killed, should anything happen
     try:
-        # Workers inherit what is blocked: Ctrl-C and a batch system's SIGTERM reach them all, and are for this process.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            for job in jobs:
-                futures[pool.submit(pairing.work, job)] = job
-        finally:
-            processes = list(pool._processes.values())
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for future in bar(as_completed(futures), total=len(futures), label=label, unit="pair"):
-            name, record = futures[future].name, future.result()
-            if "bad" not in record:
-                records[name] = record
-            elif on_bad == "error":
-                raise DpedError(record["bad"])
-            else:
-                bad[name] = record["bad"]
-        processes = []
+        with contextlib.closing(workers.run(pairing.work, jobs, count)) as finished:
+            for number, record in bar(finished, total=len(jobs), label=label, unit="pair"):
+                name = jobs[number].name
+                if "bad" not in record:
+                    records[name] = record
+                elif on_bad == "error":
+                    raise DpedError(record["bad"])
+                else:
+                    bad[name] = record["bad"]
         return records
-    except (BrokenProcessPool, BrokenPipeError) as error:  # the second: it ended before it had read its first task
+    except workers.WorkerLost as error:
         raise DpedError(
             f"{out}: a worker process ended of itself, as a rule killed for want of memory. {len(records)} of {len(jobs)} pairs "
-            "are finished and kept: run the same command again, with fewer --workers. (In a script of your own, call it under "
-            "if __name__ == '__main__'.)"
+            "are finished and kept: run the same command again, with fewer --workers."
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{len(records)} of {len(jobs)} pairs are finished and kept; run the same command again to go on from there"
         ) from None
-    finally:
-        # Of a pair in hand nothing is lost but its time: its files are put in place whole.
-        for process in processes:
-            process.kill()
-        pool.shutdown(cancel_futures=True)
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.update({key: value})
 
 
 def _finish(out, store, jobs, records, bad, settings, meta) -> patches.PairStore:
-    report: Counter = Counter()
+    report, alignment = Counter(), Counter()
     for job in jobs:
-        pairing.count(records[job.name], report)
+        pairing.count(records[job.name], report, alignment)
     if bad:
         report["bad"] = len(bad)
     rejected = {j.name: r["report"] for j in jobs if (r := records[j.name])["report"]["verdict"] != "aligned"}
     summary = {
         "settings": asdict(settings),
         "counts": dict(sorted(report.items())),
+        "alignment": dict(sorted(alignment.items())),
         "rejected": {name: f"{r['verdict']}: {r['reason']}" for name, r in rejected.items()},
         "bad": dict(sorted(bad.items())),
         "pairs": {j.name: records[j.name]["digest"] for j in jobs},
@@ -196,14 +170,19 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> patches.PairStore
     paths.write_text(out / "summary.json", json.dumps(summary, indent=1))
     if not report["read"]:
         raise DpedError(
-            f"{out}: not one patch came out of {len(jobs) + len(bad)} pairs of photographs ({_words(report)}). "
+            f"{out}: not one patch came out of {len(jobs) + len(bad)} pairs of photographs ({_words(report + alignment)}). "
             f"{out / 'summary.json'} says why. {_first(summary['rejected'] | bad)}".rstrip()
         )
-    content = {**meta, "settings": asdict(settings), "pairs": summary["pairs"], "report": dict(report)}
+    content = {
+        **meta,
+        "settings": asdict(settings),
+        "pairs": summary["pairs"],
+        "report": report,
+        "alignment": alignment,
+    }
     if (old := patches.current(store)) and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
         return old
-    full = ({"name": job.name, **job.record(records[job.name]["digest"])} for job in jobs)
-    return patches.write_store(store, _pairs(jobs, records), content, full)
+    return patches.write_store(store, _pairs(jobs, records), content)
 
 
 def _remove_others(folder: Path, jobs: list[Job]) -> None:
@@ -215,19 +194,22 @@ def _remove_others(folder: Path, jobs: list[Job]) -> None:
             file.with_suffix(".npy").unlink(missing_ok=True)
 
 
-def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair]:
+def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
+    """Of each job its record with all windows, then its pairs."""
     for job in jobs:
-        if not records[job.name]["counts"]:
+        record = job.record(records[job.name]["digest"])
+        yield {"name": job.name, **record}
+        if not record["counts"]:
             continue
         stored = (extraction.KEPT, extraction.FLAT) if job.settings.flat == "keep" else (extraction.KEPT,)
-        kept = [w for w in job.record(records[job.name]["digest"])["windows"] if w["verdict"] in stored]
+        kept = [w for w in record["windows"] if w["verdict"] in stored]
         for window, (phone, canon) in zip(kept, np.load(job.patches_file, mmap_mode="r"), strict=True):
             yield Pair(f"{job.name}/{window['y']}-{window['x']}", job.name, np.array(phone), np.array(canon))
 
 
 def render(store: patches.PairStore, summary: dict) -> str:
     """What was made, in lines for a reader; ``summary`` is the content of ``summary.json``."""
-    counts = Counter(summary["counts"])
+    counts = Counter(summary["alignment"])
     rejected: dict[str, list[str]] = {}
     for name, reason in summary["rejected"].items():
         rejected.setdefault(reason.partition(":")[0], []).append(name)

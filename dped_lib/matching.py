@@ -25,14 +25,14 @@ class Keypoints:
     scale: float
 
 
-def keypoints(gray: np.ndarray) -> Keypoints:
-    """SIFT keypoints of a gray photograph (uint8 H x W), found at reduced size: localisation is refined later.
+def keypoints(gray: np.ndarray, pixels: float = _DETECT_PIXELS) -> Keypoints:
+    """SIFT keypoints of a gray photograph (uint8 H x W), found in one of at most ``pixels``: localisation is refined later.
 
     Descriptors are L1-normalised and rooted (RootSIFT, Arandjelovic and Zisserman 2012), which makes the Euclidean
     distance between them that of Hellinger.
     """
     height, width = gray.shape
-    scale = min(1.0, (_DETECT_PIXELS / gray.size) ** 0.5)
+    scale = min(1.0, (pixels / gray.size) ** 0.5)
     small = gray
     if scale < 1:
         small = cv2.resize(gray, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)

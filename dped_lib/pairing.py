@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-import threading
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 
 SIZE = paper.PATCH_SIZE
-_FORMAT = 1  # raised when the same photographs would give another result
+_FORMAT = 2  # raised when the same photographs would give another result
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ def _short(value):
     return value
 
 
-def count(record: dict, report) -> None:
-    """Adds one record to a Counter: pairs of photographs by verdict, windows by verdict, and patches read."""
-    report[f"photographs {record['report']['verdict']}"] += 1
+def count(record: dict, report: Counter, alignment: Counter) -> None:
+    """Adds one record: to ``report`` the patches read, to ``alignment`` pairs of photographs and windows by verdict."""
+    alignment[f"photographs {record['report']['verdict']}"] += 1
     counts = dict(record["counts"])
     report["read"] += counts.pop("patches", 0)
     for name, number in counts.items():
-        report[f"windows {name}"] += number
+        alignment[f"windows {name}"] += number
 
 
 @dataclass(frozen=True)
@@ -119,22 +118,6 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if whole else None
-
-
-def prepare_worker() -> None:
-    """What a worker process does first: one thread for OpenCV, and an eye on its parent."""
-    cv2.setNumThreads(1)
-    # A worker whose parent was killed would wait for work for ever, with its memory.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-#: Set for workers before they start: the same bytes whatever their number, and no more threads than cores.
-WORKER_ENVIRONMENT = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def work(job: Job) -> dict:

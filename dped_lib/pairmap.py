@@ -12,7 +12,10 @@ _KEYPOINT_PX = 1.0  # standard errors of a match, in pixels of the images compar
 _BLOCK_PX = 0.2
 _LENS = 0.02  # what distortion a lens is expected to have at the corner, as a share of the radius
 _FEW = 40  # fewer blocks say nothing about lenses
-_PLANE_PX = 1.0  # matches within so many pixels compared lie on one plane
+_PLANE_PX = 1.0  # matches within so many pixels compared lie on one plane, or surface
+_FEW_POINTS = 20
+_CONTRADICTED = 0.9  # of the cost: the best fit leaves 0.8 before the Eiffel tower, 0.91 to 0.98 before flat scenes
+_SETTLE = 8  # rounds until the keypoints on one surface stay the same
 _MOST = 150  # more keypoint matches than this add time, not accuracy: a block is worth twenty-five
 
 
@@ -39,6 +42,10 @@ class PairMap:
     def to_canon(self, xy) -> np.ndarray:
         """The inverse of ``to_phone``."""
         return self.canon.distort(geometry.apply(np.linalg.inv(self.homography), self.phone.undistort(xy)))
+
+    def off(self, pairs: np.ndarray) -> np.ndarray:
+        """Distance (N, pixels of the phone's photograph) of matches (N x 4: phone, DSLR) from where the map puts them."""
+        return np.linalg.norm(self.to_phone(pairs[:, 2:]) - pairs[:, :2], axis=1)
 
     def dense(self, height: int, width: int, origin, step: float) -> np.ndarray:
         """``to_phone`` of every pixel of a grid (h x w x 2 float32), see ``geometry.pixel_grid``."""
@@ -82,16 +89,61 @@ def fit(guess: PairMap, matched: np.ndarray, blocks: np.ndarray, step: float, le
         if (cost - less) / noise > 3 * np.log(2 * len(pairs)):
             return bent
     # No lens explains what is left, so the scene may have depth: then one plane is matched well, not all of them badly.
+    h, chosen = _plane(pairs, step, unit)
+    if chosen.sum() < _FEW_POINTS:
+        return plain
+    # A block may show several depths at once, so it counts no more than a keypoint here.
+    alike = np.full(chosen.sum(), 1 / unit)
+    return _solve(replace(plain, homography=h), pairs[chosen], alike, with_lens=False)[0]
+
+
+def _plane(pairs: np.ndarray, step: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """The homography that most matches agree on, and which do (none: there is no such homography)."""
     h, mask = cv2.findHomography(
         pairs[:, 2:] / step, pairs[:, :2] / unit, cv2.USAC_MAGSAC, _PLANE_PX, maxIters=5000, confidence=0.9999
     )
-    chosen = mask.ravel().astype(bool) if h is not None else np.ones(len(pairs), bool)
-    if chosen.sum() < 20:
-        return plain
+    if h is None:
+        return np.eye(3), np.zeros(len(pairs), bool)
     h = np.diag([unit, unit, 1.0]) @ h @ np.diag([1 / step, 1 / step, 1.0])
-    # A block may show several depths at once, so it counts no more than a keypoint here.
-    alike = np.full(chosen.sum(), 1 / unit)
-    return _solve(replace(plain, homography=h / h[2, 2]), pairs[chosen], alike, with_lens=False)[0]
+    return h / h[2, 2], mask.ravel().astype(bool)
+
+
+def fit_points(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
+    """The map of the one surface that most keypoints lie on, for scenes that blocks, and ``guess``, explain badly.
+
+    Arguments as of :func:`fit`.
+
+    Where there is depth, blocks straddle edges and show several depths at once, and in a loss with long tails what
+    lies behind pulls on what lies in front. So the squares of keypoints' distances are summed, each up to one pixel
+    (MSAC: Torr and Zisserman 2000), and those within that pixel are fitted anew until they stay the same.
+
+    ``guess`` stays where there are too few keypoints, and unless they contradict it: before one surface they and the
+    blocks agree, and blocks are more exact.
+    """
+    if len(points) < _FEW_POINTS:
+        return guess
+    unit = step * guess.scale_at(points[:, 2:].mean(0))
+
+    def cost(m: PairMap) -> float:
+        return float((np.minimum(m.off(points) / unit, _PLANE_PX) ** 2).sum())
+
+    def settled(m: PairMap, with_lens: bool) -> PairMap:
+        for _ in range(_SETTLE):
+            near = m.off(points) < _PLANE_PX * unit
+            if near.sum() < _FEW_POINTS:
+                break
+            m = _solve(m, points[near], np.full(near.sum(), 1 / unit), with_lens)[0]
+        return m
+
+    starts = [replace(guess, phone=replace(guess.phone, k1=0.0, k2=0.0), canon=replace(guess.canon, k1=0.0, k2=0.0))]
+    h, chosen = _plane(points, step, unit)
+    if chosen.any():
+        starts.append(replace(starts[0], homography=h))
+    plane = min((settled(s, with_lens=False) for s in starts), key=cost)
+    bent = settled(plane, with_lens=True)
+    pays = len(points) * np.log(max(cost(plane), 1e-9) / max(cost(bent), 1e-9)) > 3 * np.log(len(points))
+    found = bent if pays else plane
+    return found if cost(found) < _CONTRADICTED * cost(guess) else guess
 
 
 def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: bool) -> tuple[PairMap, float]:

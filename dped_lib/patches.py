@@ -39,14 +39,14 @@ __all__ = [
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
-_FORMAT = 2  # raised when the content of a store would change; an older store is made again
+_FORMAT = 3  # raised when the content of a store would change; an older store is made again
 
 
 class PairStore:
     """Patch pairs in a folder: ``phone.npy`` and ``canon.npy`` (uint8, N x 100 x 100 x 3, memory-mapped) and ``meta.json``.
 
     Attributes:
-        meta: tier, phone, and the report of what was read and skipped.
+        meta: tier, phone, and the counts of what was read and skipped (``report``), and aligned (``alignment``).
         phone, canon: the memory maps.
         photographs: (N,) photograph of each pair.
     """
@@ -76,16 +76,12 @@ class PairStore:
     @property
     def skipped(self) -> dict[str, int]:
         """What was left out for being bad, by reason."""
-        return {
-            k: v
-            for k, v in self.meta["report"].items()
-            if k != "read" and not k.startswith(("windows ", "photographs "))
-        }
+        return {k: v for k, v in self.meta["report"].items() if k != "read"}
 
     @property
     def alignment(self) -> dict[str, int]:
         """Where the pairs were cut from photographs here: these by verdict, and the windows tried in them by verdict."""
-        return {k: v for k, v in self.meta["report"].items() if k.startswith(("windows ", "photographs "))}
+        return self.meta.get("alignment", {})
 
     def records(self) -> list[dict]:
         """Of each pair of photographs that was aligned here: ``name``, ``report`` (``alignment.Report``) and ``windows``."""
@@ -164,10 +160,10 @@ def _write_header(file: BinaryIO, count: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def write_store(folder: Path, pairs: Iterable[Pair], meta: dict, records: Iterable[dict] = ()) -> PairStore:
+def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairStore:
     """Writes pairs as they come, in constant memory, and puts the finished store in place at once.
 
-    ``records``: what is known of each photograph the pairs were cut from; read when the pairs have been.
+    A dict among the pairs is what is known of two photographs that some were cut from: see :meth:`PairStore.records`.
 
     Raises:
         DpedError: no pair at all, one that is not 100 x 100 RGB uint8, or a full disk.
@@ -175,10 +171,18 @@ def write_store(folder: Path, pairs: Iterable[Pair], meta: dict, records: Iterab
     names, photographs, kinds, fixed = [], [], [], []
     with paths.atomic_path(folder) as part:
         part.mkdir()
-        with open(part / "phone.npy", "wb") as phone, open(part / "canon.npy", "wb") as canon:
+        records = part / "records.jsonl"
+        with (
+            open(part / "phone.npy", "wb") as phone,
+            open(part / "canon.npy", "wb") as canon,
+            open(records, "w") as lines,
+        ):
             for file in (phone, canon):
                 _write_header(file, 0)
             for pair in pairs:
+                if isinstance(pair, dict):
+                    lines.write(json.dumps(pair) + "\n")
+                    continue
                 for file, image in ((phone, pair.phone), (canon, pair.canon)):
                     if image.shape != (SIZE, SIZE, 3) or image.dtype != np.uint8:
                         raise DpedError(
@@ -196,8 +200,8 @@ def write_store(folder: Path, pairs: Iterable[Pair], meta: dict, records: Iterab
         splits = _assign_splits(photographs, kinds, fixed)
         content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
         (part / "meta.json").write_text(json.dumps(content))
-        if lines := [json.dumps(record) + "\n" for record in records]:
-            (part / "records.jsonl").write_text("".join(lines))
+        if not records.stat().st_size:
+            records.unlink()
     return PairStore(folder)
 
 
@@ -270,17 +274,16 @@ def _open_or_make(tier: str, phone: str, preset: str, on_bad: str) -> PairStore:
         if dataset.store_of(root).is_dir():
             return adopt_store(dataset.store_of(root), folder, meta)
         return dataset.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
-    report: Counter = Counter()
-    records: list[dict] = []
+    report, alignment = Counter(), Counter()
     match tier:
         case "rig":
-            pairs = read_rig(phone, report, records)
+            pairs = read_rig(phone, report, alignment)
         case "pirm":
             pairs = read_pirm(on_bad, report)
         case "dped":
             pairs = read_official(official_root(), phone, on_bad, report)
-    # The counter is filled while the pairs are read; json sees it afterwards.
-    return write_store(folder, pairs, {**meta, "report": report}, records)
+    # The counters are filled while the pairs are read; json sees them afterwards.
+    return write_store(folder, pairs, {**meta, "report": report, "alignment": alignment})
 
 
 # ---------------------------------------------------------------------------------------------- batches

@@ -198,17 +198,17 @@ def read_official(root: Path, phone: str, on_bad: str = "error", report: Counter
             yield replace(pair, name=f"{split}/{pair.name}", photograph=f"{split}/{pair.photograph}", split=label)
 
 
-def read_rig(phone: str, report: Counter, records: list[dict] | None = None) -> Iterator[Pair]:
+def read_rig(phone: str, report: Counter, alignment: Counter) -> Iterator[Pair | dict]:
     """Every scene of the simulated rig, photographed by ``phone`` and the DSLR, aligned and cut like any photographs.
 
-    ``report`` counts, and ``records`` lists, what became of every scene and window.
+    Of each scene its record (``name``, and what ``pairing.make`` says) comes first, then its pairs. ``report`` and
+    ``alignment`` count as ``pairing.count`` does.
     """
     for scene in bar(rig.scenes(), label=f"align rig {phone}", unit="scene", brief=True):
         frames = rig.shoot(scene.name, cameras=(phone, "canon"))
         extracted, record = pairing.make(frames[phone].image, frames["canon"].image, RIG_SETTINGS)
-        pairing.count(record, report)
-        if records is not None:
-            records.append({"name": scene.name, **record})
+        pairing.count(record, report, alignment)
+        yield {"name": scene.name, **record}
         for window, *images in extracted.patches if extracted else ():
             yield Pair(
                 f"{scene.name}/{window.y}-{window.x}", f"{scene.kind}:{scene.photograph}", *images, kind=scene.kind

@@ -43,6 +43,13 @@ def own_folders(tmp_path_factory):
         yield base
 
 
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs of the test's own."""
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
 def _lacking(what: str) -> None:
     # In CI a missing input must not turn a test of real data into a silent skip.
     if os.environ.get("CI") == "true":

@@ -1,5 +1,6 @@
 """Two folders of photographs become one dataset, whatever stops the work in between and whatever lies in the folders."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -75,12 +76,24 @@ def command(photographs: Path, out: Path, *more: str) -> subprocess.Popen:
 
 
 def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
-    """Its worker processes, once all of them have been told what to do and have begun (imports take half a second)."""
-    for _ in range(600):
-        found = [c for c in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(c.cmdline())]
-        if found and all(c.cpu_times().user > 0.4 for c in found):
-            return found
-        time.sleep(0.05)
+    """Its worker processes, as they are at this instant."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [c for c in psutil.Process(parent.pid).children() if _is_worker(c)]
+    return []
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "dped_lib.workers" in " ".join(process.cmdline())
+    return False
+
+
+def first_worker_of(parent: subprocess.Popen) -> psutil.Process:
+    """A worker process, in the first instant that there is one: it has not yet read its task."""
+    for _ in range(30_000):
+        if found := workers_of(parent):
+            return found[0]
+        time.sleep(0.001)
     raise AssertionError("no worker was started")
 
 
@@ -90,9 +103,10 @@ def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
 def test_what_is_in_the_folder(built):
     store = patches.PairStore(dataset.store_of(built))
     summary = json.loads((built / "summary.json").read_text())
-    assert summary["counts"]["photographs aligned"] == 5 and summary["counts"]["photographs different scene"] == 1
+    assert summary["alignment"] == store.alignment
+    assert store.alignment["photographs aligned"] == 5 and store.alignment["photographs different scene"] == 1
     assert list(summary["rejected"]) == ["mistaken"] and summary["rejected"]["mistaken"].startswith("different scene: ")
-    assert len(store) == summary["counts"]["windows kept"] == summary["counts"]["read"] > 10
+    assert len(store) == store.alignment["windows kept"] == summary["counts"]["read"] > 10
     assert set(store.photographs) == set(SCENES)
     assert [v["photographs"] for v in store.counts().values()] == [3, 1, 1]
     for name in (*SCENES, "mistaken"):
@@ -146,16 +160,18 @@ def test_only_what_changed_is_made_again(built, photographs, tmp_path):
 
 
 def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photographs, tmp_path):
-    """Workers end with their parent, whether they are killed too or not: they would wait for work for ever."""
+    """Workers end with their parent, whether they are killed too or not, and say nothing: nobody is there to hear."""
     out = tmp_path / "out"
-    for kill, wait in zip((os.killpg, os.kill, os.killpg), np.random.default_rng(3).uniform(0, 1.5, 3), strict=True):
+    waits = (0, *np.random.default_rng(3).uniform(0, 1.5, 3))
+    for kill, wait in zip((os.kill, os.killpg, os.kill, os.killpg), waits, strict=True):
         process = command(photographs, out, "--workers", "2")
-        workers = workers_of(process)
+        first_worker_of(process)
         time.sleep(wait)
+        workers = workers_of(process)
         kill(process.pid, signal.SIGKILL)
-        process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=30)  # until the last of them has closed the pipe
         _, alive = psutil.wait_procs(workers, timeout=20)
-        assert process.returncode == -signal.SIGKILL and not alive
+        assert process.returncode == -signal.SIGKILL and not alive and "Traceback" not in errors
     output, errors = (process := command(photographs, out, "--workers", "2")).communicate()
     assert process.returncode == 0, errors
     assert tree(out) == tree(built)
@@ -163,21 +179,26 @@ def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photo
     assert f"next: DPED_OWN={out} dped train --tier own" in output
 
 
-def test_ctrl_c_and_sigterm_say_how_to_go_on(photographs, tmp_path):
-    for number in (signal.SIGINT, signal.SIGTERM):
-        process = command(photographs, tmp_path / number.name)
-        workers = workers_of(process)
-        os.killpg(process.pid, number)  # a terminal and a batch system reach the workers, too
-        _, errors = process.communicate(timeout=20)
-        assert process.returncode == 130 and "Traceback" not in errors
-        assert "of 6 pairs are finished and kept; run the same command again to go on from there" in errors
-        assert not any(w.is_running() for w in workers)
+@pytest.mark.parametrize(("number", "wait"), [("SIGINT", 0), ("SIGTERM", 0.003), ("SIGINT", 0.8), ("SIGTERM", 0.1)])
+def test_ctrl_c_and_sigterm_say_how_to_go_on(photographs, tmp_path, number, wait):
+    process = command(photographs, tmp_path / "out", "--workers", "2")
+    first_worker_of(process)
+    time.sleep(wait)
+    workers = workers_of(process)
+    os.killpg(process.pid, signal.Signals[number])  # a terminal and a batch system reach the workers, too
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "of 6 pairs are finished and kept; run the same command again to go on from there" in errors
+    assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
-def test_a_killed_worker_is_an_error_not_a_hang(photographs, tmp_path):
-    process = command(photographs, tmp_path / "out")
-    workers_of(process)[0].kill()
-    _, errors = process.communicate(timeout=30)
+@pytest.mark.parametrize("wait", [0, 0.3])
+def test_a_killed_worker_is_an_error_not_a_hang(photographs, tmp_path, wait):
+    process = command(photographs, tmp_path / "out", "--workers", "2")
+    worker = first_worker_of(process)
+    time.sleep(wait)
+    worker.kill()
+    _, errors = process.communicate(timeout=10)
     assert process.returncode == 2 and "Traceback" not in errors
     assert "killed for want of memory" in errors and "with fewer --workers" in errors
 

@@ -44,12 +44,6 @@ def store(tmp_path_factory):
     )
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
-    return tmp_path
-
-
 @pytest.mark.parametrize("form", discrimination.FORMS)
 def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
     found = discrimination.curve(store, form, TINY)

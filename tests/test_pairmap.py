@@ -60,9 +60,43 @@ def test_few_blocks_say_nothing_about_lenses():
     assert found.model == "homography"
 
 
-def test_a_scene_with_depth_gives_the_plane_that_most_of_it_lies_on():
-    near = np.array([[1, 0, 7.0], [0, 1, -5.0], [0, 0, 1]]) @ H
-    behind = pairmap.PairMap(near, truth().phone, truth().canon)
-    blocks = np.vstack([matches(truth(), 150, 0.15, 0.0), matches(behind, 60, 0.15, 0.0, seed=2)])
-    found = pairmap.fit(truth(), matches(truth(), 80, 0.5, 0.0, seed=3), blocks, step=1.6)
-    assert worst(found, truth()) < 0.4
+def receding(pairs: np.ndarray, share: float) -> np.ndarray:
+    """Matches of which the left ``share`` recedes: the further left, the more it has moved, at most five pixels."""
+    pairs = pairs.copy()
+    off = np.maximum(0, 1 - (pairs[:, 2] - 100) / (2300 * share)) * 5
+    pairs[:, :2] += np.column_stack([-off, off / 2])
+    return pairs
+
+
+def worst_right(found: pairmap.PairMap, true: pairmap.PairMap) -> float:
+    corners = geometry.corners(1800, 1300) + (1150, 150)
+    return float(np.linalg.norm(found.to_phone(corners) - true.to_phone(corners), axis=1).max())
+
+
+def test_a_scene_with_depth_gives_the_surface_that_most_of_it_lies_on():
+    points = receding(matches(truth(), 400, 0.2, 0.05), 0.25)
+    guess = pairmap.fit(truth(), points, points[:0], step=1.6)
+    found = pairmap.fit_points(guess, points, step=1.6)
+    assert worst_right(found, truth()) < 0.3 < 1 < worst_right(guess, truth())
+    assert found.model == "homography"
+
+
+def test_keypoints_that_contradict_a_lens_overrule_it():
+    """Depth that blocks took for distortion."""
+    true = truth(0.012)
+    points, blocks = (receding(m, 0.45) for m in (matches(true, 400, 0.2, 0.05), matches(true, 250, 0.15, 0.1, 1)))
+    guess = pairmap.fit(truth(), points, blocks, step=1.6)
+    found = pairmap.fit_points(guess, points, step=1.6)
+    assert guess.model == "homography + lens" and found is not guess
+    assert worst_right(found, true) < 0.6 * worst_right(guess, true)
+
+
+def test_before_one_surface_blocks_have_the_last_word():
+    true = truth(0.012)
+    guess = pairmap.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.1, seed=1), step=1.6)
+    assert guess.model == "homography + lens"
+    assert pairmap.fit_points(guess, matches(true, 300, 0.5, 0.05, seed=4), step=1.6) is guess
+
+
+def test_few_keypoints_change_nothing():
+    assert pairmap.fit_points(guess := truth(), matches(truth(), 19, 0.2, 0.0), step=1.6) is guess

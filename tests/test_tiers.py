@@ -15,21 +15,23 @@ from dped_lib.errors import DpedError
 from dped_lib.pairing import Settings
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three pairs of the rig as anyone's photographs: ``phone`` and ``dslr``."""
     root = tmp_path_factory.mktemp("mine")
     for scene in ("wall-1", "town-2", "market-1"):
-        for side, frame in zip(("phone", "dslr"), rig.shoot(scene, cameras=("sony", "canon")).values(), strict=True):
+        for side, frame in zip(("phone", "dslr"), rig.shoot(scene, scale=0.2, cameras=("sony", "canon")).values(), strict=True):
             (root / side).mkdir(exist_ok=True)
             Image.fromarray(frame.image).save(root / side / f"{scene}.png", compress_level=1)
     return root
+
+
+@pytest.fixture(scope="module")
+def aligned(folder, tmp_path_factory):
+    """What ``dped align`` made of them."""
+    out = tmp_path_factory.mktemp("aligned") / "out"
+    dataset.build(folder / "phone", folder / "dslr", out, Settings(size=(300, 405)))
+    return out
 
 
 # own
@@ -50,8 +52,9 @@ def test_own_photographs_become_patches(folder, runs, monkeypatch):
         photographs.scene("own", "town-9")
 
 
-def test_own_takes_what_align_made(folder, runs, tmp_path, monkeypatch):
-    built = dataset.build(folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405)))
+def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch):
+    shutil.copytree(aligned, tmp_path / "out")
+    built = patches.PairStore(dataset.store_of(tmp_path / "out"))
     monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
     store = patches.open_or_make("own", "phone")
     assert np.array_equal(store.phone, built.phone) and store.records() == built.records()
@@ -132,9 +135,9 @@ def test_released_weights_for_other_phones(monkeypatch):
     assert asked == ["released:iphone", "released:iphone", "released:sony"]
 
 
-def test_adopted_stores_survive_their_source(folder, tmp_path):
+def test_adopted_stores_survive_their_source(aligned, tmp_path):
     """Shared or copied, a store does not go when the folder it came from is deleted."""
-    dataset.build(folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405)))
+    shutil.copytree(aligned, tmp_path / "out")
     store = patches.adopt_store(dataset.store_of(tmp_path / "out"), tmp_path / "here", {"tier": "own"})
     before = np.array(store.phone)
     shutil.rmtree(tmp_path / "out")
@@ -149,4 +152,4 @@ def test_the_rig_is_aligned_not_told(monkeypatch):
     frames = rig.shoot(scene.name, cameras=("iphone", "canon"))
     blind = {c: rig.Frame(f.camera, f.scene, f.image, f.jpeg, None) for c, f in frames.items()}
     monkeypatch.setattr(rig, "shoot", lambda name, cameras: blind)
-    assert len(list(readers.read_rig("iphone", Counter()))) > 10
+    assert len(list(readers.read_rig("iphone", Counter(), Counter()))) > 10
