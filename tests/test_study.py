@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from dped_lib import observer, paper, study, studyphotos, studyresult, studytell, studyui, studyview
+from dped_lib import observer, paper, study, studymake, studyphotos, studyresult, studytell, studyui, studyview
 from dped_lib.errors import DpedError
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
@@ -641,10 +641,10 @@ def test_one_subject_gives_no_interval_over_subjects(small):
 
 
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(studyphotos, "held_out", lambda *_: ("chelsea-a",))
+    monkeypatch.setattr(studymake, "held_out", lambda *_: ("chelsea-a",))
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": nn.Identity()}
-    pictures = studyphotos.make("rig", "smoke", networks, scenes=1)
+    pictures = studymake.make("rig", "smoke", networks, scenes=1)
     assert {(s, c) for s, c, _ in pictures.files} == {
         *(("iphone", c) for c in study.KINDS["phone"]),
         ("enhancers", "automatic"),
@@ -654,20 +654,20 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     assert {i.shape for i in images.values()} == {(400, 540, 3)}
     assert (images["enhanced"] == images["original"]).all(), "the identity"
     before = (pictures.folder / "made.json").stat().st_mtime_ns
-    assert studyphotos.make("rig", "smoke", networks, scenes=1).digest == pictures.digest
+    assert studymake.make("rig", "smoke", networks, scenes=1).digest == pictures.digest
     assert (pictures.folder / "made.json").stat().st_mtime_ns == before
     (tmp_path / "by-hand").mkdir()
     with pytest.raises(DpedError, match="no photographs in it"):
-        studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+        studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
     Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "chelsea-a.png")
-    full = studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+    full = studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
     assert len(full.questions) == 6 and full.digest != pictures.digest
     Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "other.png")
     (tmp_path / "by-hand" / "chelsea-a.png").unlink()
     with pytest.raises(DpedError, match="no retouched picture of chelsea-a"):
-        studyphotos.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+        studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
 
 
 def test_tiers_without_aligned_photographs_are_refused():
     with pytest.raises(DpedError, match="tier 'pirm' has no whole aligned photographs"):
-        studyphotos.held_out("pirm", "smoke", 9)
+        studymake.held_out("pirm", "smoke", 9)
