@@ -1,6 +1,6 @@
 """The alignment explorer: section 2 and 3.2.1, one pair of photographs at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import ipywidgets
@@ -26,25 +26,28 @@ class Alignment:
         found: ``alignment.Alignment`` of the scene that is shown, or None; ``cut``: its ``extraction.Extraction``, or None.
 
     Args:
-        load: scene -> (phone's, DSLR's photograph), uint8 H x W x 3, RGB.
+        load: scene -> camera -> photograph, uint8 H x W x 3, RGB (``photographs.scene``); the DSLR is ``canon``.
         scenes: their names; the first is shown first.
-        names: what a reader calls the two cameras.
+        phone: the other camera.
+        names: camera -> what a reader calls it.
         size: height x width of the aligned images.
     """
 
     def __init__(
         self,
-        load: Callable[[str], tuple[np.ndarray, np.ndarray]],
+        load: Callable[[str], Mapping[str, np.ndarray]],
         scenes: Sequence[str],
-        names: tuple[str, str],
+        phone: str,
+        names: Mapping[str, str],
         size: tuple[int, int],
     ):
-        self._load, self.names, self.size = load, names, size
+        self._load, self.phone, self.size = load, phone, size
+        self.names = names[phone], names["canon"]
         self.found: alignment.Alignment | None = None
         self.cut: extraction.Extraction | None = None
         self._pair: tuple[np.ndarray, np.ndarray] = ()
-        self.scene = dropdown("scene", list(scenes))
-        self.view = ipywidgets.ToggleButtons(options=_VIEWS, description="show")
+        self.scene = dropdown("scene", list(dict.fromkeys(scenes)))
+        self.view = ipywidgets.ToggleButtons(options=_VIEWS)
         self.view.style.button_width = "auto"
         self.matches = slider("matches drawn", 120, 0, 600, 10, readout_format="d")
         self.side = ipywidgets.ToggleButtons(options=["phone", "DSLR", "in squares"])
@@ -75,7 +78,8 @@ class Alignment:
         self._say(f"{name}: being aligned ...")
 
         def work(check: Callable[[], None]) -> None:
-            pair = self._load(name)
+            images = self._load(name)
+            pair = images[self.phone], images["canon"]
             check()
             found = alignment.align(*pair, self.size)
             check()

@@ -51,11 +51,15 @@ class ColorLoss:
             raise DpedError(f"no photograph of {room} x {room} pixels to shift.")
         self.mean = curves.mean()
         self.shifts = curves.shifts
-        self.mse = self.color = 0.0
+        self.mse = self.color = self._named_sigma = 0.0
         self.photograph = dropdown("photograph", list(self.photographs))
         self.shift = slider("shift (px)", 3, 0, 30, 0.5)
-        self.sigma = slider("sigma of the blur (px)", 3.0, 0.3, 6, 0.05)
-        self.kernel = ipywidgets.ToggleButtons(options=[*losses.KERNELS, _OWN], value="released", description="kernel")
+        self.sigma = slider("sigma of the blur (px)", 3.0, 0.3, 6, 0.01)
+        self.kernel = ipywidgets.ToggleButtons(
+            options=[*losses.KERNELS, _OWN],
+            value="released",
+            tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
+        )
         self.kernel.style.button_width = "auto"
         self.image, self.plot, self.numbers = picture(), ipywidgets.Image(format="png"), ipywidgets.HTML()
         self._follow_kernel()
@@ -69,16 +73,18 @@ class ColorLoss:
         self.widget.add_class("dped-color-loss")
 
     def _follow_kernel(self) -> None:
-        if self.kernel.value != _OWN:
+        """The slider shows a named kernel's standard deviation."""
+        if self.kernel.value in losses.KERNELS:
             taps = losses.kernel_1d(self.kernel.value)
             offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-            self.sigma.value = round(float(np.sqrt((taps * offsets**2).sum() / taps.sum())), 2)
-        self._named_sigma = self.sigma.value
+            self._named_sigma = round(float(np.sqrt((taps * offsets**2).sum() / taps.sum())), 2)
+            self.sigma.value = self._named_sigma
         self._draw()
 
     def _follow_sigma(self) -> None:
-        if self.sigma.value != getattr(self, "_named_sigma", self.sigma.value) and self.kernel.value != _OWN:
-            self.kernel.value = _OWN  # draws
+        """Whoever moves the slider leaves the named kernels."""
+        if self.kernel.value in losses.KERNELS and self.sigma.value != self._named_sigma:
+            self.kernel.value = _OWN  # and that draws
         elif self.kernel.value == _OWN:
             self._draw()
 

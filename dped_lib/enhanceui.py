@@ -41,7 +41,7 @@ class Enhancer:
         self._source = picture.Picture(np.ascontiguousarray(pixels))
         self.enhanced: np.ndarray | None = None
         self.result = b""
-        choices = tuple(choices) or known_weights()
+        choices = tuple(dict.fromkeys(choices)) or known_weights()
         self.upload = ipywidgets.FileUpload(
             accept=",".join(sorted(photofile.SUFFIXES)), description="upload a photograph"
         )

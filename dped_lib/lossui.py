@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dped_lib import config, losses, models, patches, vgg, weights
 from dped_lib.errors import DpedError
-from dped_lib.widgets import WIDE, dropdown, fit, jpeg, note, picture, slider
+from dped_lib.widgets import WIDE, dropdown, fit, jpeg, note, picture, row, slider
 
 #: What a term's map shows, and how its mean or sum is the term.
 MAPS = {
@@ -146,7 +146,7 @@ class LossTerms:
         self.split = dropdown("split", [s for s in patches.SPLITS if len(store.index(s))])
         self.split.value = "test" if len(store.index("test")) else self.split.options[0]
         self.patch = slider("patch", 0, 0, 1, 1, readout_format="d")
-        self.numbers, self._tiles = ipywidgets.HTML(), ipywidgets.HBox(layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.numbers, self._tiles = ipywidgets.HTML(), row()
         self.tiles: dict[str, ipywidgets.Image] = {}
         self._open()
         self._bound()
@@ -154,8 +154,7 @@ class LossTerms:
         self.split.observe(lambda _: (self._bound(), self._draw()), "value")
         self.patch.observe(lambda _: self._draw(), "value")
         self._draw()
-        controls = ipywidgets.HBox([self.state, self.split, self.patch], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.widget = ipywidgets.VBox([controls, self._tiles, self.numbers])
+        self.widget = ipywidgets.VBox([row(self.state, self.split, self.patch), self._tiles, self.numbers])
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-loss-terms")
 
@@ -201,9 +200,10 @@ class LossTerms:
     def _draw(self) -> None:
         shown = self.look()
         if list(self.tiles) != list(shown):
+            narrow = ipywidgets.Layout(width=f"{_TILE}px", margin="0 6px 6px 0", align_items="flex-start")
             self.tiles = {name: picture() for name in shown}
             self._captions = {name: ipywidgets.HTML() for name in shown}
-            self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]]) for n in shown]
+            self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]
         for name, (image, caption) in shown.items():
             self.tiles[name].value = jpeg(fit(image, _TILE, _TILE))
             self._captions[name].value = note(caption)

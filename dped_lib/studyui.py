@@ -8,12 +8,16 @@ scene or a file. :class:`Entrance` stands before it where there is no notebook t
 import html
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets
 from IPython.display import Javascript, display
 
 from dped_lib import study, studyphotos
 from dped_lib.errors import DpedError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Seconds; nobody looks at two pictures and chooses in less.
 _FASTEST = 0.2
@@ -28,6 +32,8 @@ _KEYS = """
   window.dpedStudyKeys = true;
   const side = {"1": "LEFT", "ArrowLeft": "LEFT", "2": "RIGHT", "ArrowRight": "RIGHT"};
   window.addEventListener("keydown", event => {
+    const entrance = event.key === "Enter" && event.target.closest && event.target.closest(".dped-study-entrance");
+    if (entrance && event.target.matches("input")) entrance.querySelector("button").click();
     if (!side[event.key] || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
     const button = document.querySelector("." + side[event.key] + ":not([disabled])");
     const page = button && button.closest(".dped-study");
@@ -41,10 +47,18 @@ _KEYS = """
     const page = event.target.closest && event.target.closest(".dped-study");
     if (!page || page.contains(document.activeElement)) return;
     page.tabIndex = -1;
+    page.style.outline = "none";
     page.focus({preventScroll: true});
   });
 })();
 """.replace('"LEFT"', f'"{_LEFT}"').replace('"RIGHT"', f'"{_RIGHT}"')
+
+
+def _keys() -> ipywidgets.Output:
+    listener = ipywidgets.Output()
+    with listener:
+        display(Javascript(_KEYS))
+    return listener
 
 
 class Study:
@@ -80,14 +94,18 @@ class Study:
             for image, button in zip(self.images, self.buttons, strict=True)
         ]
         self._pair = ipywidgets.HBox(columns, layout=ipywidgets.Layout(justify_content="space-between"))
-        keys = ipywidgets.Output()
-        with keys:
-            display(Javascript(_KEYS))
         top = ipywidgets.HBox([self.progress, self.message, self.pause_button])
         top.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        self.widget = ipywidgets.VBox([top, self._pair, keys])
+        self.widget = ipywidgets.VBox([top, self._pair, _keys()])
         self.widget.add_class("dped-study")
         self._hide("Which of two pictures looks better? Overlook what is cut off at the edges.")
+
+    def static(self) -> "Figure":
+        """The first question, which a headless run shows in the page's place: nobody can answer there."""
+        from dped_lib import studyview  # it draws, which a subject's page does not need
+
+        first = study.order(self.store.questions.values(), self.subject, self.store.seed)[0]
+        return studyview.question(*studyphotos.shown(self.pictures, first), first)
 
     def resume(self) -> None:
         """Asks the question that the subject is at."""
@@ -158,13 +176,13 @@ class Entrance:
         self._asked_about = ""
         self.begin.on_click(lambda _: self.enter())
         words = ipywidgets.HTML(
-            f"<h2>Which picture looks better?</h2><p>You will see {len(store.questions)} pairs of pictures. Choose the better "
+            f"<div style='max-width:46em'><h2>Which picture looks better?</h2><p>You will see {len(store.questions)} pairs of pictures. Choose the better "
             "looking one of each: press 1 or the left arrow for the left one, 2 or the right arrow for the right one, or the button below "
             "it. There is no right answer. You may pause at any time and go on later under the same name.</p>"
-            "<p>Take a made-up name (lower-case letters and digits), not your own:</p>"
+            "<p>Take a made-up name (lower-case letters and digits), not your own:</p></div>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([words, row, self.message])
+        self.widget = ipywidgets.VBox([words, row, self.message, _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
