@@ -11,12 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
+from synthetic import FULL, SCENES, write_study
 from torch import nn
 
 from dped_lib import observer, paper, study, studymake, studyphotos, studyresult, studytell, studyui, studyview
@@ -24,25 +24,12 @@ from dped_lib.errors import DpedError
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
 PICTURES = "0" * 64
-SCENES = tuple(f"scene-{i}" for i in range(1, 10))
-FULL = {name: {c: SCENES for c in study.KINDS[kind]} for name, kind in study.PAPER_SETS.items()}
 QUESTIONS = study.questions(FULL)
 
 
 @pytest.fixture
 def store(tmp_path):
     return study.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS)
-
-
-def write_pictures(folder: Path, scenes=FULL, size=(120, 160)) -> Path:
-    rng = np.random.default_rng(0)
-    for name, by_class in scenes.items():
-        for cls, of_class in by_class.items():
-            (folder / name / cls).mkdir(parents=True)
-            for scene in of_class:
-                image = Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8))
-                image.save(folder / name / cls / f"{scene}.png")
-    return folder
 
 
 # ---------------------------------------------------------------------------------------------- design
@@ -124,7 +111,7 @@ def test_neighbours_do_not_tell_the_class():
 
 
 def test_a_folder_of_ones_own(tmp_path):
-    pictures = studyphotos.open_folder(write_pictures(tmp_path / "mine"))
+    pictures = studyphotos.open_folder(write_study(tmp_path / "mine"))
     assert pictures.questions == QUESTIONS
     assert list(pictures.scenes) == list(study.PAPER_SETS)
     assert pictures.digest == studyphotos.open_folder(tmp_path / "mine").digest
@@ -147,7 +134,7 @@ def test_a_folder_of_ones_own(tmp_path):
     ],
 )
 def test_a_wrong_folder_is_refused_by_name(tmp_path, spoil, message):
-    folder = write_pictures(tmp_path / "mine")
+    folder = write_study(tmp_path / "mine")
     spoil(folder)
     with pytest.raises(DpedError, match=message):
         studyphotos.open_folder(folder)
@@ -156,7 +143,7 @@ def test_a_wrong_folder_is_refused_by_name(tmp_path, spoil, message):
 def test_a_page_is_blind(tmp_path):
     """Nothing but pixels reaches a subject's page: same size, same format, no metadata, no names."""
     scenes = {"sony": {c: SCENES for c in study.KINDS["phone"]}}
-    folder = write_pictures(tmp_path / "mine", scenes)
+    folder = write_study(tmp_path / "mine", scenes)
     for scene in SCENES:  # The DSLR's are larger, wider, JPEG and carry a camera's name.
         (folder / "sony" / "dslr" / f"{scene}.png").unlink()
         large = Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 450, 3), np.uint8))
@@ -548,7 +535,7 @@ def small(tmp_path):
         "sony": {c: SCENES for c in study.KINDS["phone"]},
         "enhancers": {c: SCENES for c in ("automatic", "enhanced")},
     }
-    pictures = studyphotos.open_folder(write_pictures(tmp_path / "mine", scenes))
+    pictures = studyphotos.open_folder(write_study(tmp_path / "mine", scenes))
     return pictures, study.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
 
 
