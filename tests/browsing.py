@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -51,7 +52,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def served(command: list[str], address: str, log: Path, **environment: str) -> Iterator[str]:
     """Runs a server until the block ends; yields its address once it answers there."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DPED_HEADLESS", "JUPYTER", "PYTEST"))}
+    clean = {k: v for k, v in os.environ.items() if not re.match("DPED_HEADLESS|JUPYTER|PYTEST", k)}
     with open(log, "wb") as out:
         server = subprocess.Popen(
             command, env={**clean, **environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -77,7 +78,7 @@ def served(command: list[str], address: str, log: Path, **environment: str) -> I
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, log: Path, python: str = sys.executable, **environment: str) -> Iterator[str]:
-    """A JupyterLab server on the notebooks of a folder, with settings of its own; yields its address."""
+    """A JupyterLab server on the notebooks of a folder, with settings of its own, as `make lab` starts it; yields its address."""
     port = free_port()
     home = log.parent / "jupyter"
     command = [python, "-m", "jupyterlab", str(folder), "--no-browser", f"--port={port}", "--allow-root"]
@@ -88,6 +89,8 @@ def jupyterlab(folder: Path, log: Path, python: str = sys.executable, **environm
     settings = {
         # Else JupyterLab takes cells off the page that are out of sight.
         "notebook-extension/tracker": '{"windowingMode": "none"}',
+        # What a newcomer looks at stays as it was committed.
+        "docmanager-extension/plugin": '{"autosave": false}',
         "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     }
     for name, text in settings.items():
@@ -116,19 +119,20 @@ class Lab:
     def run_all(self, seconds: float) -> None:
         """Menu Run, Run All Cells; waits until the last cell has run, however the window scrolls."""
         page = self.page
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(state="attached")
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-        page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+        expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
         accept = page.locator(".jp-Dialog .jp-mod-accept")
-        for _ in range(PATIENCE // 100):
-            if page.evaluate(_BUSY):
-                break
-            if accept.is_visible():  # which kernel? The one that is offered.
-                accept.click()
-            page.wait_for_timeout(100)
-        else:
-            pytest.fail(f"{self.address}: 'Run All Cells' runs nothing")
-        self.wait_until_run(seconds)
+        for _ in range(5):
+            page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+            page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+            for _ in range(100):
+                if page.evaluate(_BUSY):
+                    self.wait_until_run(seconds)
+                    return
+                if accept.is_visible():  # which kernel? The one that is offered; then again
+                    accept.click()
+                    break
+                page.wait_for_timeout(50)
+        pytest.fail(f"{self.address}: 'Run All Cells' runs nothing")
 
     def wait_until_run(self, seconds: float) -> None:
         """Returns when no cell waits or runs. A cell shows ``[*]`` until it is done."""
@@ -139,10 +143,23 @@ class Lab:
             time.sleep(0.5)
         pytest.fail(f"{self.address}: still running after {seconds} s")
 
+    def save(self) -> None:
+        """Menu File, Save Notebook; returns when it is on the disk. What a page showed and nobody saved is gone after a reload."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text="File").click()
+        self.page.locator(".lm-Menu-item[data-command='docmanager:save']").click()
+        expect(self.page.locator(".lm-DockPanel-tabBar .jp-mod-dirty")).to_have_count(0, timeout=PATIENCE)
+
     def errors(self) -> list[str]:
         """What went wrong in any cell, as it stands on the page."""
         wrong = "[data-mime-type='application/vnd.jupyter.error'], .jp-RenderedText[data-mime-type*=error]"
         return self.page.locator(wrong).all_inner_texts()
+
+    def close(self) -> None:
+        """Closes the page and ends its kernel, whose memory the next one needs."""
+        server = self.address.split("/lab/")[0]
+        self.page.close()
+        for session in requests.get(f"{server}/api/sessions?token={TOKEN}", timeout=30).json():
+            requests.delete(f"{server}/api/sessions/{session['id']}?token={TOKEN}", timeout=60)
 
     def source(self, kind: str) -> str:
         """The address of the picture in a widget (CSS class): another one as soon as the picture is another."""

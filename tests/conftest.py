@@ -5,8 +5,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import browsing
 import numpy as np
 import pytest
+import stranger
 import torch
 from hypothesis import settings
 
@@ -85,3 +87,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"needs a small file system: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """The committed state as a stranger has it after `make figures`: every network trained. Made once; takes many minutes."""
+    return stranger.make_figures(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium. Where there is none the test is skipped; in CI it fails."""
+    with browsing.opened() as found:
+        yield found

@@ -25,12 +25,6 @@ _LOOK = 230
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with browsing.opened() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> studyphotos.Pictures:
     """The whole study of the paper, manual enhancement included: 108 questions on drawn pictures."""
     return studyphotos.open_folder(write_study(tmp_path_factory.mktemp("study") / "pictures"))
@@ -88,7 +82,7 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
         page.get_by_role("button", name="Start", exact=True).click()
         answer(page, "p01", range(1, 50))
         at_question(page, 50)
-        page.keyboard.press("Control+s")
+        lab.save()
         lab.open()  # a reload: the kernel and the page's state live on
         page.locator(".dped-study").scroll_into_view_if_needed()
         at_question(page, 50)
