@@ -49,11 +49,13 @@ def command(page: Path, port: int, address: str) -> list[str]:
 
 
 def serve(pictures: studyphotos.Pictures, store: study.AnswerStore, scenes: int, port: int, address: str) -> int:
-    """Serves the study until Ctrl-C; returns Voila's exit status."""
+    """Serves the study until Ctrl-C (status 0) or until Voila ends by itself (its status)."""
     with tempfile.TemporaryDirectory(prefix="dped-study-") as folder:
         page = write_page(Path(folder), pictures, store, scenes)
         with subprocess.Popen(command(page, port, address)) as server:
             try:
                 return server.wait()
-            except KeyboardInterrupt:  # Voila has heard it, too
-                return server.wait()
+            except KeyboardInterrupt:
+                server.terminate()  # at Ctrl-C it has heard it, too; at SIGTERM it has not
+                server.wait()
+                return 0

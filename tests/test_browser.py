@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import time
 
 import browsing
@@ -12,13 +13,14 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
+import requests
 import torch
 from browsing import PATIENCE
 from PIL import Image
 from playwright.sync_api import Page, expect
 from synthetic import write_study
 
-from dped_lib import models, paths, study, studyphotos, studyresult, studyserve, weights
+from dped_lib import models, paths, study, studyphotos, studyresult, weights
 
 #: Milliseconds; the page takes no answer sooner after a question has appeared.
 _LOOK = 230
@@ -112,14 +114,16 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
 
 @pytest.fixture(scope="module")
 def site(pictures, tmp_path_factory):
-    """The page of `make study` on a port of its own: its address, the store, and the server's log."""
+    """The page of `dped study` on a port of its own: its address, and the store. When the command ends, nothing is left of it."""
     folder = tmp_path_factory.mktemp("site")
-    store = study.AnswerStore(folder / "answers", pictures.digest, pictures.questions, seed=3)
     port = browsing.free_port()
-    command = studyserve.command(studyserve.write_page(folder, pictures, store, 9), port, "127.0.0.1")
-    log = folder / "voila.log"
-    with browsing.served(command, f"http://127.0.0.1:{port}/voila/static/voila.js", log) as _:
-        yield f"http://127.0.0.1:{port}/", store
+    command = [sys.executable, "-m", "dped_lib.cli", "study", "--folder", str(pictures.folder), f"--port={port}"]
+    command += ["--answers", str(folder / "answers"), "--seed", "3"]
+    address = f"http://127.0.0.1:{port}/"
+    with browsing.served(command, f"{address}voila/static/voila.js", folder / "voila.log"):
+        yield address, study.AnswerStore(folder / "answers", pictures.digest, pictures.questions, seed=3)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=10)
 
 
 def enter(browser, address: str, subject: str, again: bool = False) -> Page:
