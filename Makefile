@@ -5,14 +5,14 @@ PRESET ?= smoke
 CORES  ?=
 # Of workflow/profiles: at the paper's settings the trainings share one GPU by turns.
 PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
-# Arguments handed on to pytest or JupyterLab: make test ARGS="-k metrics", make lab ARGS=--no-browser.
+# Arguments handed on to pytest, JupyterLab or dped study: make test ARGS="-k metrics", make lab ARGS=--no-browser.
 ARGS   ?=
 PYTHON ?= python3
 
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test lab lock clean FORCE
+.PHONY: help setup figures test lab study lock clean FORCE
 
 help:
 	@echo 'make figures   run the whole reproduction: notebooks into runs/, pictures and tables into figures/'
@@ -20,6 +20,7 @@ help:
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
 	@echo 'make test      run every test (ARGS="-k metrics" picks some); DPED_MIRROR=folder adds the real photographs'
 	@echo 'make lab       open the notebooks in JupyterLab'
+	@echo 'make study     serve the user study as a page for subjects (ARGS="--folder my_pictures", or what dped study --help lists)'
 	@echo 'make setup     only make the environment .venv (PYTHON=python3.12 picks the Python)'
 	@echo 'make lock      resolve requirements.lock anew (ARGS=--keep: only add what is missing)'
 	@echo 'make clean     remove .venv and caches; runs/ and figures/ stay'
@@ -33,8 +34,12 @@ figures: .venv/.ready
 test: .venv/.ready
 	@$(PY) -m pytest -n logical --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+# A photograph that is uploaded to a notebook comes in one message: more than the server's usual 10 MB.
 lab: .venv/.ready
-	@$(PY) -m jupyterlab notebooks $(ARGS)
+	@$(PY) -m jupyterlab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' $(ARGS)
+
+study: .venv/.ready
+	@.venv/bin/dped study --tier '$(TIER)' --preset '$(PRESET)' $(ARGS)
 
 lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)

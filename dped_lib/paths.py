@@ -55,9 +55,14 @@ def cache_dir() -> Path:
     return _named("DPED_CACHE", platformdirs.user_cache_dir("dped"))
 
 
+def runs_dir() -> Path:
+    """Artifacts of every tier and preset. ``DPED_RUNS`` overrides ``runs/``."""
+    return _named("DPED_RUNS", project_root() / "runs")
+
+
 def run_dir(tier: str, preset: str) -> Path:
-    """Artifacts of one tier and preset: stores, checkpoints, executed notebooks. ``DPED_RUNS`` overrides ``runs/``."""
-    return _named("DPED_RUNS", project_root() / "runs") / f"{tier}-{preset}"
+    """Artifacts of one tier and preset: stores, checkpoints, executed notebooks."""
+    return runs_dir() / f"{tier}-{preset}"
 
 
 def figures_dir(tier: str, preset: str) -> Path:

@@ -144,6 +144,14 @@ def digest(pictures: str, seed: int) -> str:
     return _lot("study", pictures, seed)[:16]
 
 
+def folder_of(source: str, preset: str, pictures: str) -> Path:
+    """Where answers to a study are kept unless another folder is named.
+
+    ``source``: tier of the pictures, or ``own`` for a folder of one's own. ``pictures``: their digest.
+    """
+    return paths.run_dir(source, preset) / "study" / f"answers-{pictures[:8]}"
+
+
 def check_subject(subject: str) -> str:
     """``subject`` if it can name a subject: it becomes a file name, the same on every system.
 

@@ -1,4 +1,4 @@
-"""The pictures of a user study: a folder of them, anyone's or made here from a tier, and the two that a page shows.
+"""The pictures of a user study: a folder of them, and the two that a page shows. ``studymake`` makes such a folder from a tier.
 
 Layout, also of a folder of one's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). A set is what is compared with each other,
 one of ``study.KINDS``: classes ``original``, ``dslr``, ``enhanced`` (a phone; the set has any name) or ``automatic``,
@@ -15,18 +15,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
-from torch import nn
+from PIL import Image
 
-from dped_lib import alignment, config, enhance, paper, patches, paths, photofile, photographs, readers, study, weights
+# Nothing here may need PyTorch: every subject's page is a process of its own, and should open at once.
+from dped_lib import config, paper, photofile, study
 from dped_lib.errors import DpedError
-from dped_lib.progress import bar
 
-#: What stands in for Apple's one-click enhancer, which runs on Apple's systems only.
-AUTOMATIC = "Pillow ImageOps.autocontrast(cutoff=1): a stand-in for Apple Photos, not it"
-
-_CUTOFF = 1  # per cent of the darkest and of the brightest pixels
-_FORMAT = 1  # of the folder that make() leaves
 _WIDEST = 900  # pixels: two pictures side by side on a screen
 
 
@@ -153,106 +147,3 @@ def _png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-# ---------------------------------------------------------------------------------------------- made here
-
-
-def held_out(tier: str, preset: str, scenes: int) -> tuple[str, ...]:
-    """Scenes that no network of the tier was trained on: of the test split, then of the validation split; one of each
-    photograph before a second of any.
-
-    Raises:
-        DpedError: the tier holds out fewer, or has no whole photographs that are aligned.
-    """
-    if tier not in config.ALIGNED_TIERS:
-        raise DpedError(
-            f"tier {tier!r} has no whole aligned photographs by two cameras; a study can be made on "
-            f"{', '.join(config.ALIGNED_TIERS)}, or from a folder of your own (parameter folder)."
-        )
-    store = patches.open_or_make(tier, config.first_phone(tier), preset)
-    takes: dict[str, list[str]] = {}
-    for split in ("test", "val"):
-        for i in store.index(split):
-            names = takes.setdefault(str(store.photographs[i]), [])
-            if (name := store.names[i].rsplit("/", 1)[0]) not in names:
-                names.append(name)
-    first = [names[0] for names in takes.values()]
-    found = first + [name for names in takes.values() for name in names[1:]]
-    if len(found) < scenes:
-        raise DpedError(
-            f"tier {tier!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
-        )
-    return tuple(sorted(found[:scenes], key=readers.natural))
-
-
-def make(
-    tier: str,
-    preset: str,
-    networks: Mapping[str, nn.Module],
-    manual: Path | str = "",
-    scenes: int = paper.STUDY_SCENES,
-) -> Pictures:
-    """The study's pictures of a tier, made once: ``run_dir(TIER, PRESET)/study/pictures``.
-
-    Phone and DSLR are aligned (section 2), which the paper's were not: its subjects were asked to overlook the difference
-    in what is seen; here there is none. The enhancers' set is that of the iPhone, or of the tier's first phone.
-
-    Args:
-        networks: phone -> network that enhances its photographs.
-        manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
-
-    Raises:
-        DpedError: see :func:`held_out`; a retouched picture is missing; a scene cannot be aligned.
-    """
-    names = held_out(tier, preset, scenes)
-    retouched = photofile.list_photographs(Path(manual).expanduser()) if manual else {}
-    if manual and (missing := [s for s in names if s not in retouched]):
-        raise DpedError(f"{manual}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
-    what = {
-        "format": _FORMAT,
-        "scenes": list(names),
-        "networks": {phone: weights.fingerprint(n) for phone, n in networks.items()},
-        "automatic": AUTOMATIC,
-        "manual": {s: hashlib.sha256(retouched[s].read_bytes()).hexdigest() for s in names} if manual else None,
-    }
-    folder = paths.run_dir(tier, preset) / "study" / "pictures"
-    if _made_of(folder) != what:
-        with paths.atomic_path(folder) as part:
-            for scene in bar(names, label="study pictures", unit="scene", brief=True):
-                _make_scene(part, tier, scene, networks, retouched)
-            (part / "made.json").write_text(json.dumps(what, indent=1), encoding="utf-8")
-    return open_folder(folder, scenes)
-
-
-def _made_of(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / "made.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _make_scene(folder: Path, tier: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
-    frames = photographs.scene(tier, scene)
-    retoucher = "iphone" if "iphone" in networks else next(iter(networks))
-    for phone, network in networks.items():
-        aligned = alignment.align(frames[phone], frames["canon"], readers.RIG_SETTINGS.size)
-        if aligned.phone is None:
-            raise DpedError(
-                f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}); no study with it."
-            )
-        enhanced = enhance.engine(network, "float32", "cpu")(aligned.phone)
-        _save(folder / phone / "original" / f"{scene}.png", aligned.phone)
-        _save(folder / phone / "dslr" / f"{scene}.png", aligned.canon)
-        _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)
-        if phone == retoucher:
-            automatic = ImageOps.autocontrast(Image.fromarray(aligned.phone), cutoff=_CUTOFF)
-            _save(folder / "enhancers" / "enhanced" / f"{scene}.png", enhanced)
-            _save(folder / "enhancers" / "automatic" / f"{scene}.png", np.asarray(automatic))
-            if scene in retouched:
-                _save(folder / "enhancers" / "manual" / f"{scene}.png", photofile.read_photograph(retouched[scene]))
-
-
-def _save(file: Path, image: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(file)

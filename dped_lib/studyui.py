@@ -1,17 +1,23 @@
 """The page of one subject in a notebook: two pictures side by side, and a button or a key for each.
 
-Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus (it has after
-"Start" is pressed); Tab and Enter work on the buttons where a browser runs no scripts of a notebook. Nothing of what the page gets names a class, a scene or a file.
+Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus (a click into it
+gives it); Tab and Enter work on the buttons where a browser runs no scripts of a notebook. Nothing of what the page gets names a class, a
+scene or a file. :class:`Entrance` stands before it where there is no notebook to name the subject in (``studyserve``).
 """
 
 import html
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets
 from IPython.display import Javascript, display
 
 from dped_lib import study, studyphotos
 from dped_lib.errors import DpedError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Seconds; nobody looks at two pictures and chooses in less.
 _FASTEST = 0.2
@@ -26,16 +32,33 @@ _KEYS = """
   window.dpedStudyKeys = true;
   const side = {"1": "LEFT", "ArrowLeft": "LEFT", "2": "RIGHT", "ArrowRight": "RIGHT"};
   window.addEventListener("keydown", event => {
+    const entrance = event.key === "Enter" && event.target.closest && event.target.closest(".dped-study-entrance");
+    if (entrance && event.target.matches("input")) entrance.querySelector("button").click();
     if (!side[event.key] || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
     const button = document.querySelector("." + side[event.key] + ":not([disabled])");
     const page = button && button.closest(".dped-study");
-    if (!page || !page.contains(document.activeElement)) return;
+    const focus = document.activeElement;
+    if (!page || (focus && focus !== document.body && !page.contains(focus))) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     button.click();
   }, true);
+  window.addEventListener("click", event => {
+    const page = event.target.closest && event.target.closest(".dped-study");
+    if (!page || page.contains(document.activeElement)) return;
+    page.tabIndex = -1;
+    page.style.outline = "none";
+    page.focus({preventScroll: true});
+  });
 })();
 """.replace('"LEFT"', f'"{_LEFT}"').replace('"RIGHT"', f'"{_RIGHT}"')
+
+
+def _keys() -> ipywidgets.Output:
+    listener = ipywidgets.Output()
+    with listener:
+        display(Javascript(_KEYS))
+    return listener
 
 
 class Study:
@@ -71,13 +94,18 @@ class Study:
             for image, button in zip(self.images, self.buttons, strict=True)
         ]
         self._pair = ipywidgets.HBox(columns, layout=ipywidgets.Layout(justify_content="space-between"))
-        keys = ipywidgets.Output()
-        with keys:
-            display(Javascript(_KEYS))
         top = ipywidgets.HBox([self.progress, self.message, self.pause_button])
-        self.widget = ipywidgets.VBox([top, self._pair, keys])
+        top.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
+        self.widget = ipywidgets.VBox([top, self._pair, _keys()])
         self.widget.add_class("dped-study")
         self._hide("Which of two pictures looks better? Overlook what is cut off at the edges.")
+
+    def static(self) -> "Figure":
+        """The first question, which a headless run shows in the page's place: nobody can answer there."""
+        from dped_lib import studyview  # it draws, which a subject's page does not need
+
+        first = study.order(self.store.questions.values(), self.subject, self.store.seed)[0]
+        return studyview.question(*studyphotos.shown(self.pictures, first), first)
 
     def resume(self) -> None:
         """Asks the question that the subject is at."""
@@ -131,3 +159,58 @@ class Study:
             words = str(error)
         self.pause_button.description = "Go on" if self.progress.value else "Start"
         self.message.value = html.escape(words)
+
+
+class Entrance:
+    """The first thing a subject sees on a page without code: a field for a made-up name, then :class:`Study`.
+
+    A name that has answers already is not taken up before it is pressed a second time: two subjects may think of the same.
+    """
+
+    def __init__(self, pictures: studyphotos.Pictures, store: study.AnswerStore):
+        self.pictures, self.store = pictures, store
+        self.study: Study | None = None
+        self.name = ipywidgets.Text(placeholder="a made-up name", continuous_update=True)
+        self.begin = ipywidgets.Button(description="Begin", button_style="primary")
+        self.message = ipywidgets.HTML()
+        self._asked_about = ""
+        self.begin.on_click(lambda _: self.enter())
+        words = ipywidgets.HTML(
+            f"<div style='max-width:46em'><h2>Which picture looks better?</h2><p>You will see {len(store.questions)} pairs of pictures. Choose the better "
+            "looking one of each: press 1 or the left arrow for the left one, 2 or the right arrow for the right one, or the button below "
+            "it. There is no right answer. You may pause at any time and go on later under the same name.</p>"
+            "<p>Take a made-up name (lower-case letters and digits), not your own:</p></div>"
+        )
+        row = ipywidgets.HBox([self.name, self.begin])
+        self.widget = ipywidgets.VBox([words, row, self.message, _keys()])
+        self.widget.add_class("dped-study-entrance")
+
+    def enter(self) -> None:
+        """Lets the subject in under the name in the field, or says why not."""
+        try:
+            name = study.check_subject(self.name.value.strip())
+            done = len(self.store.answers(name))
+        except DpedError as error:
+            self.message.value = html.escape(str(error))
+            return
+        if done and self._asked_about != name:
+            self._asked_about = name
+            self.message.value = html.escape(
+                f"{name} has answered {done} of {len(self.store.questions)} questions. If that was you, press Begin again to go "
+                "on; if not, take another name."
+            )
+            return
+        self.study = Study(self.pictures, self.store, name)
+        self.widget.children = (self.study.widget,)
+        self.study.resume()
+
+
+def entrance(pictures: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:
+    """The page of one subject, from the two folders that all subjects share.
+
+    Raises:
+        DpedError: see ``studyphotos.open_folder`` and ``study.AnswerStore``.
+    """
+    found = studyphotos.open_folder(Path(pictures), scenes)
+    store = study.AnswerStore(Path(answers), found.digest, found.questions, seed)
+    return Entrance(found, store).widget

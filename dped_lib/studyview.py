@@ -35,9 +35,9 @@ def set_word(name: str, tier: str) -> str:
 
 def of_observer(observer: str, subjects: int) -> str:
     """Who answered, for titles and captions."""
-    return (
-        f"{subjects} people" if observer == "person" else f"{subjects} simulated subjects (model observer), no people"
-    )
+    if observer == "person":
+        return "1 person" if subjects == 1 else f"{subjects} people"
+    return f"{subjects} simulated subjects (model observer), no people"
 
 
 def figure11(pictures: studyphotos.Pictures, name: str, cls: str, tier: str) -> Figure:

@@ -11,8 +11,10 @@ _THREADS = max(1, min(2, (os.cpu_count() or 1) // _WORKERS))
 if _WORKERS > 1:
     os.environ["OMP_NUM_THREADS"] = str(_THREADS)
 
+import browsing
 import numpy as np
 import pytest
+import stranger
 import torch
 from hypothesis import settings
 
@@ -109,3 +111,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"needs a small file system: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """The committed state as a stranger has it after `make figures`: every network trained. Made once; takes many minutes."""
+    return stranger.make_figures(tmp_path_factory.mktemp("stranger"))
+
+
+# Of a module, not of the session: while it is open its event loop runs in this thread, where other tests run notebooks.
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium. Where there is none the test is skipped; in CI it fails."""
+    with browsing.opened() as found:
+        yield found

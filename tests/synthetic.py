@@ -1,11 +1,31 @@
-"""The synthetic VGG-19 and discriminator of reference/README.md, regenerated from their seeds."""
+"""What tests make up: the VGG-19 and discriminator of reference/README.md, regenerated from their seeds; pictures of a study."""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from dped_lib import models
+from dped_lib import models, study
 
 Array = np.ndarray
+
+SCENES = tuple(f"scene-{i}" for i in range(1, 10))
+#: The paper's study: set -> class -> scenes; 108 questions.
+FULL = {name: {c: SCENES for c in study.KINDS[kind]} for name, kind in study.PAPER_SETS.items()}
+
+
+def write_study(folder: Path, scenes: Mapping = FULL, size: tuple[int, int] = (120, 160)) -> Path:
+    """Pictures of noise in the layout of ``studyphotos``, each another."""
+    rng = np.random.default_rng(0)
+    for name, by_class in scenes.items():
+        for cls, of_class in by_class.items():
+            (folder / name / cls).mkdir(parents=True)
+            for scene in of_class:
+                image = Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8))
+                image.save(folder / name / cls / f"{scene}.png")
+    return folder
 
 
 def vgg_kernels(seed: int = 1704) -> list[tuple[Array, Array]]:

@@ -25,6 +25,7 @@ def test_the_notebooks_of_this_release_are_there():
         "04_baselines",
         "05_tables",
         "06_user_study",
+        "07_limitations",
         "08_claims",
     ]
 

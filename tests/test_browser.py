@@ -1,0 +1,272 @@
+"""A scripted newcomer in headless Chromium: answers a whole study, alone and beside others, and enhances a photograph."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+
+import browsing
+import nbformat
+import numpy as np
+import psutil
+import pytest
+import requests
+import torch
+from browsing import PATIENCE
+from PIL import Image
+from playwright.sync_api import Page, expect
+from synthetic import write_study
+
+from dped_lib import models, paths, study, studyphotos, studyresult, weights
+
+#: Milliseconds; the page takes no answer sooner after a question has appeared.
+_LOOK = 230
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> studyphotos.Pictures:
+    """The whole study of the paper, manual enhancement included: 108 questions on drawn pictures."""
+    return studyphotos.open_folder(write_study(tmp_path_factory.mktemp("study") / "pictures"))
+
+
+def side_of(subject: str, number: int) -> int:
+    """Which side a scripted subject takes at a question: 0 left, 1 right; without a pattern, and each subject another."""
+    return (number * number + len(subject) + ord(subject[0])) // 3 % 2
+
+
+def expected(pictures: studyphotos.Pictures, subject: str, seed: int) -> dict[str, tuple[str, str, str]]:
+    """Question -> left, right, chosen, as the subject's keys say."""
+    return {
+        a.question.key: (a.left, a.right, (a.left, a.right)[side_of(subject, a.number)])
+        for a in study.order(pictures.questions, subject, seed)
+    }
+
+
+def stored(store: study.AnswerStore, subject: str) -> dict[str, tuple[str, str, str]]:
+    answers = store.answers(subject)
+    assert len({a.question for a in answers}) == len(answers)
+    return {a.question: (a.left, a.right, a.chosen) for a in answers}
+
+
+def at_question(page: Page, number: int) -> None:
+    expect(page.get_by_text(f"Question {number} of 108:")).to_be_visible(timeout=PATIENCE)
+
+
+def answer(page: Page, subject: str, numbers: range, keys: tuple[str, str] = ("1", "2")) -> None:
+    """Answers these questions with the keyboard, each once it is on the screen."""
+    for number in numbers:
+        at_question(page, number)
+        page.wait_for_timeout(_LOOK)
+        page.keyboard.press(keys[side_of(subject, number)])
+
+
+# ---------------------------------------------------------------------------------------------- in JupyterLab
+
+
+def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
+    """108 questions by the keyboard, the page reloaded in the middle; then the analysis shows exactly these answers."""
+    folder, answers = tmp_path / "notebooks", tmp_path / "answers"
+    folder.mkdir()
+    nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
+    given = {"folder": str(pictures.folder), "answers": str(answers), "subject": "p01", "observers": 3}
+    nb.cells[1].source += "\n" + "\n".join(f"{k} = {v!r}" for k, v in given.items())
+    nbformat.write(nb, folder / "study.ipynb")
+    own = {"DPED_RUNS": str(tmp_path / "runs"), "DPED_FIGURES": str(tmp_path / "figures")}
+    with browsing.jupyterlab(folder, tmp_path / "lab.log", **own) as address:
+        lab = browsing.Lab(browser, address, "study.ipynb")
+        lab.run_all(240)
+        assert not lab.errors()
+        page = lab.page
+        page.locator(".dped-study").scroll_into_view_if_needed()
+        page.get_by_role("button", name="Start", exact=True).click()
+        answer(page, "p01", range(1, 50))
+        at_question(page, 50)
+        lab.save()
+        lab.open()  # a reload: the kernel and the page's state live on
+        page.locator(".dped-study").scroll_into_view_if_needed()
+        at_question(page, 50)
+        page.locator(".dped-study img").first.click()
+        answer(page, "p01", range(50, 109), ("ArrowLeft", "ArrowRight"))
+        expect(page.get_by_text("That was the last question.")).to_be_visible(timeout=PATIENCE)
+        store = study.AnswerStore(answers, pictures.digest, pictures.questions)
+        assert stored(store, "p01") == expected(pictures, "p01", 0)
+        lab.run_all(240)
+        assert not lab.errors()
+        expect(page.get_by_text("1 person")).not_to_have_count(0)
+        page.close()
+    assert stored(store, "p01") == expected(pictures, "p01", 0), "running the notebook again answers nothing"
+    numbers = json.loads((tmp_path / "figures" / "own-smoke" / "fig10_shares.json").read_text())["numbers"]
+    assert numbers["observer"] == "person"
+    chosen = {q: c for q, (_, _, c) in expected(pictures, "p01", 0).items()}
+    for share in numbers["shares"]:
+        pair = (share["first"], share["second"])
+        mine = [c for q, c in chosen.items() if q.startswith(share["set"] + "/") and q.endswith("/" + "-".join(pair))]
+        assert share["answers"] == len(mine) == 9
+        assert share["share"] == pytest.approx(mine.count(pair[0]) / 9)
+    assert len(numbers["shares"]) == 12
+
+
+# ---------------------------------------------------------------------------------------------- as a page
+
+
+@pytest.fixture(scope="module")
+def site(pictures, tmp_path_factory):
+    """The page of `dped study` on a port of its own: its address, and the store. When the command ends, nothing is left of it."""
+    folder = tmp_path_factory.mktemp("site")
+    port = browsing.free_port()
+    command = [sys.executable, "-m", "dped_lib.cli", "study", "--folder", str(pictures.folder), f"--port={port}"]
+    command += ["--answers", str(folder / "answers"), "--seed", "3"]
+    address = f"http://127.0.0.1:{port}/"
+    with browsing.served(command, f"{address}voila/static/voila.js", folder / "voila.log"):
+        yield address, study.AnswerStore(folder / "answers", pictures.digest, pictures.questions, seed=3)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=10)
+
+
+def enter(browser, address: str, subject: str, again: bool = False) -> Page:
+    """A subject in a browser of their own, at their question."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    return name_oneself(page, subject, again)
+
+
+def name_oneself(page: Page, subject: str, again: bool) -> Page:
+    page.get_by_placeholder("a made-up name").fill(subject)
+    page.get_by_placeholder("a made-up name").press("Enter")
+    if again:
+        expect(page.get_by_text("If that was you, press Begin again")).to_be_visible(timeout=PATIENCE)
+        page.get_by_role("button", name="Begin").click()
+    return page
+
+
+def test_two_subjects_at_once(browser, pictures, site):
+    address, store = site
+    pages = {name: enter(browser, address, name) for name in ("ada", "bo")}
+    for number in range(1, 109):
+        for page in pages.values():
+            at_question(page, number)
+        pages["ada"].wait_for_timeout(_LOOK)
+        for name, page in pages.items():
+            page.keyboard.press("12"[side_of(name, number)])
+    for name, page in pages.items():
+        expect(page.get_by_text("That was the last question.")).to_be_visible(timeout=PATIENCE)
+        assert stored(store, name) == expected(pictures, name, 3)
+        assert all(a.subject == name and a.seconds >= 0.2 for a in store.answers(name))
+        page.context.close()
+    both = [expected(pictures, name, 3) for name in pages]
+    assert sum(both[0][q] != both[1][q] for q in both[0]) > 20, "the two differ, so that a swap would be seen"
+    assert studyresult.collect(store, "person").subjects == ("ada", "bo")
+
+
+def kernels() -> set[int]:
+    """Processes of kernels that this test run has started and that live."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends at this moment
+            if "ipykernel_launcher" in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
+def test_a_killed_kernel_loses_no_answer(browser, pictures, site):
+    """At most the question on the screen is asked again; the name is not taken up without asking."""
+    address, store = site
+    before = kernels()
+    page = enter(browser, address, "cy")
+    answer(page, "cy", range(1, 8))
+    at_question(page, 8)
+    (mine,) = kernels() - before
+    os.kill(mine, signal.SIGKILL)
+    assert len(store.answers("cy")) == 7
+    page.reload()
+    name_oneself(page, "cy", again=True)
+    answer(page, "cy", range(8, 12))
+    at_question(page, 12)
+    wanted = itertools.islice(expected(pictures, "cy", 3).items(), 11)
+    assert stored(store, "cy") == dict(wanted)
+    page.context.close()
+
+
+def test_the_page_gives_no_method_away(browser, pictures, site):
+    """Nothing that a subject's browser receives names a class, a scene or a file."""
+    address, _ = site
+    context = browser.new_context()
+    page, received = context.new_page(), []
+    page.set_default_timeout(PATIENCE)
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(data)))
+    page.goto(address)
+    name_oneself(page, "dee", False)
+    answer(page, "dee", range(1, 4))
+    at_question(page, 4)
+    # The page's own HTML holds all of JupyterLab's styles and scripts, and IPython's greeting an "enhanced": words not of ours.
+    frames = [d if isinstance(d, str) else d.decode("latin-1") for d in received]
+    text = page.locator("body").inner_text() + " ".join(f for f in frames if '"banner"' not in f)
+    assert "Question 3 of 108" in text, "the messages were seen"
+    for word in (*study.CLASSES, *pictures.scenes["sony"]["dslr"], "blackberry", str(pictures.folder)):
+        at = text.find(word)
+        assert at < 0, text[max(0, at - 150) : at + 60]
+    for path in ("study.ipynb", "voila/files/study.ipynb", f"voila/files/{pictures.folder}/sony/dslr/scene-1.png"):
+        answered = page.request.get(address + path)
+        assert (
+            answered.status >= 400
+            or "studyui" not in answered.text()
+            and "image" not in answered.headers["content-type"]
+        )
+    context.close()
+
+
+def test_a_name_that_cannot_be_one_is_refused(browser, site):
+    address, _ = site
+    page = enter(browser, address, "Ada Lovelace!")
+    expect(page.get_by_text("must be 1 to 32 lower-case letters")).to_be_visible(timeout=PATIENCE)
+    page.context.close()
+
+
+# ---------------------------------------------------------------------------------------------- enhancing
+
+
+def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    torch.manual_seed(0)
+    file = tmp_path / "small.safetensors"
+    weights.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
+    slow = tmp_path / "slow.safetensors"
+    weights.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "released"})
+    code = (
+        "import numpy as np\nfrom dped_lib import enhanceui, widgets\n\n"
+        f"widgets.show(enhanceui.Enhancer(('gray', np.full((200, 300, 3), 99, np.uint8)), [{str(file)!r}, {str(slow)!r}]))"
+    )
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nb, folder / "mine.ipynb")
+    # 12 MB: more than the 10 that a Jupyter server takes unless told otherwise, as `make lab` does.
+    photo = np.random.default_rng(0).integers(0, 255, (2000, 2000, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "mine.png", compress_level=1)
+    assert (tmp_path / "mine.png").stat().st_size > 11e6
+    with browsing.jupyterlab(folder, tmp_path / "lab.log") as address:
+        lab = browsing.Lab(browser, address, "mine.ipynb")
+        lab.run_all(120)
+        page, widget = lab.page, lab.page.locator(".dped-enhancer")
+        expect(widget.get_by_text("gray: 300 x 200 pixels")).to_be_visible()
+        widget.get_by_role("button", name="enhance", exact=True).click()
+        expect(widget.get_by_text("300 x 200 pixels enhanced by")).to_be_visible(timeout=PATIENCE)
+        first = lab.source(".dped-before-after")
+        browsing.drag(page, widget.locator(".widget-slider", has_text="before | after"), 0.1)
+        browsing.changed(lab, ".dped-before-after", first)
+        with page.expect_file_chooser() as chooser:
+            widget.get_by_role("button", name="upload a photograph").click()
+        chooser.value.set_files(tmp_path / "mine.png")
+        expect(widget.get_by_text("mine.png: 2000 x 2000 pixels")).to_be_visible(timeout=PATIENCE)
+        widget.locator("select").first.select_option(label=str(slow))
+        widget.get_by_role("button", name="enhance", exact=True).click()
+        expect(widget.get_by_role("button", name="stop")).to_be_enabled()
+        time.sleep(1)
+        widget.get_by_role("button", name="stop").click()
+        expect(widget.get_by_text("stopped. Nothing was kept.")).to_be_visible(timeout=PATIENCE)
+        assert not lab.errors()
+        page.close()

@@ -1,0 +1,400 @@
+"""The explorers without a browser: what is set changes the pictures and numbers, to the values that the library computes."""
+
+import dataclasses
+import datetime
+import io
+import json
+import re
+import threading
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dped_lib import (
+    alignui,
+    colorshift,
+    colorui,
+    config,
+    enhanceui,
+    extraction,
+    losses,
+    lossui,
+    models,
+    patches,
+    photographs,
+    picture,
+    rig,
+    training,
+    weights,
+    widgets,
+)
+from dped_lib.errors import DpedError
+from dped_lib.pairing import Pair
+
+
+def opened(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return rig.shoot("chelsea-a", cameras=("iphone",))["iphone"].image
+
+
+# ---------------------------------------------------------------------------------------------- show, background
+
+
+class Small:
+    def __init__(self):
+        import ipywidgets
+
+        self.widget, self.drawn = ipywidgets.HTML("live"), 0
+
+    def static(self):
+        self.drawn += 1
+        return plt.figure()
+
+
+def test_show_is_live_in_a_notebook_and_still_in_a_headless_run(monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    small = Small()
+    monkeypatch.setenv("DPED_HEADLESS", "")
+    widgets.show(small)
+    assert shown == [small.widget] and not small.drawn
+    monkeypatch.setenv("DPED_HEADLESS", "1")
+    widgets.show(small)
+    assert len(shown) == 1 and small.drawn == 1
+
+
+def test_background_runs_one_work_at_a_time_and_says_what_failed():
+    said, order, go = [], [], threading.Event()
+    work = widgets.Background(said.append)
+
+    def long(check):
+        order.append("long")
+        while True:
+            go.set()
+            check()
+            time.sleep(0.01)
+
+    work.start(long)
+    assert go.wait(10)
+    work.start(lambda check: order.append("second"))
+    work.wait(10)
+    assert order == ["long", "second"] and not work.running
+    work.start(lambda check: 1 / 0)
+    work.wait(10)
+    assert said == ["ZeroDivisionError: division by zero"]
+
+
+def test_fit_fills_the_screen_without_changing_the_shape():
+    wide = widgets.fit(np.zeros((300, 1000, 3), np.uint8))
+    assert wide.shape == (round(300 * widgets.WIDE / 1000), widgets.WIDE, 3)
+    assert widgets.fit(np.zeros((1000, 300, 3), np.uint8)).shape[0] == widgets.TALL
+    pixels = widgets.fit(np.array([[[0] * 3, [255] * 3]], np.uint8), 8, 8)
+    assert set(np.unique(pixels)) == {0, 255}, "pixels stay visible where they are enlarged"
+
+
+# ---------------------------------------------------------------------------------------------- before and after
+
+
+def test_the_slider_shows_one_version_left_and_the_other_right(photo):
+    other = 255 - photo
+    explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": other, "DSLR": photo[:-9]}})
+    assert explorer.right.options == ("original", "ours"), "a version of another size cannot lie over it"
+    explorer.split.value = 1
+    assert (explorer.view() == widgets.fit(photo)).all()
+    explorer.split.value = 0
+    assert (explorer.view() == widgets.fit(other)).all()
+    assert np.abs(opened(explorer.image.value) - widgets.fit(other)).mean() < 3, "the page gets that picture"
+    explorer.split.value = 0.25
+    quarter = explorer.view().shape[1] // 4
+    assert (explorer.view()[:, : quarter - 2] == widgets.fit(photo)[:, : quarter - 2]).all()
+    assert (explorer.view()[:, quarter + 2 :] == widgets.fit(other)[:, quarter + 2 :]).all()
+
+
+def test_zoom_and_pan_choose_the_part(photo):
+    explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": 255 - photo}})
+    height, width = photo.shape[:2]
+    assert explorer.region() == (0, 0, height, width) and explorer.across.disabled
+    explorer.zoom.value, explorer.across.value, explorer.down.value = 4, 1, 0
+    y, x, h, w = explorer.region()
+    assert (y, x + w) == (0, width) and abs(h - height / 4) <= 1 and not explorer.across.disabled
+    explorer.split.value = 1
+    assert (explorer.view() == widgets.fit(photo[:h, x:])).all()
+    mean = photo[:h, x:].reshape(-1, 3).mean(0)
+    assert " ".join(f"{v:.1f}" for v in mean) in explorer.numbers.value
+
+
+def test_another_photograph_offers_its_own_versions(photo):
+    small = photo[:100, :120]
+    explorer = widgets.BeforeAfter({"a": {"x": photo, "y": photo}, "b": {"p": small, "q": 255 - small}})
+    explorer.photograph.value = "b"
+    assert (explorer.left.value, explorer.right.value) == ("p", "q")
+    assert "120 x 100 pixels" in explorer.numbers.value
+    assert len(explorer.static().axes) == 3
+    with pytest.raises(DpedError, match="b: fewer than two versions"):
+        widgets.BeforeAfter({"b": {"p": small, "q": photo}})
+
+
+# ---------------------------------------------------------------------------------------------- colour loss
+
+
+@pytest.fixture(scope="module")
+def color(photo):
+    one = photographs.Photograph("cat", "iphone", photo, "cat")
+    return colorui.ColorLoss({"cat": photo, "turned": photo[:, ::-1]}, colorshift.measure([one], 8))
+
+
+def test_the_colour_explorer_computes_what_the_library_does(color):
+    for name in losses.KERNELS:
+        color.kernel.value, color.shift.value = name, 5
+        x, y = (torch.from_numpy(i).permute(2, 0, 1)[None] for i in color.pair())
+        assert color.mse == pytest.approx(float((y - x).square().mean()), rel=1e-5)
+        assert color.color == pytest.approx(float(losses.blur(y - x, name).square().mean()), rel=1e-4)
+        assert f"{color.color:.5f}" in color.numbers.value
+    offsets = np.arange(-10, 11)
+    taps = losses.kernel_1d(name)
+    assert color.sigma.value == pytest.approx(np.sqrt((taps * offsets**2).sum() / taps.sum()), abs=0.006)
+
+
+def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
+    color.kernel.value, color.shift.value = "released", 2
+    before = color.image.value, color.plot.value, color.numbers.value, color.mse
+    color.shift.value = 9
+    after = color.image.value, color.plot.value, color.numbers.value, color.mse
+    assert all(a != b for a, b in zip(before, after, strict=True)) and after[3] > before[3]
+    color.shift.value = 0
+    assert color.mse < 1e-6, "nothing is shifted"
+
+
+def test_dragging_sigma_leaves_the_named_kernels(color):
+    color.kernel.value, color.shift.value = "released", 4
+    color.sigma.value = 3.0
+    assert color.kernel.value == "own sigma"
+    x, y = (torch.from_numpy(i).permute(2, 0, 1)[None] for i in color.pair())
+    assert color.color == pytest.approx(float(losses.blur(y - x, "sigma3").square().mean()), rel=1e-4)
+    wide = color.color
+    color.sigma.value = 1.0
+    assert wide < color.color < color.mse, "less blur leaves more of the difference"
+    color.kernel.value = "paper"
+    assert color.sigma.value == 1.73
+    assert len(color.static().axes) == 5
+
+
+# ---------------------------------------------------------------------------------------------- alignment
+
+
+@pytest.fixture(scope="module")
+def aligned():
+    names = {"iphone": "iPhone 3GS", "canon": "Canon 70D"}
+    frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "canon")).items()}
+    flat = {c: np.full_like(f, 128) for c, f in frames.items()}
+    explorer = alignui.Alignment({"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540))
+    explorer.work.wait(60)
+    return explorer
+
+
+def test_every_view_of_an_alignment(aligned):
+    found = aligned.found
+    pictures = set()
+    for view, words in (
+        ("matches", f"{found.report.matches} matches"),
+        ("overlap", f"shared: {found.report.overlap:.0%}"),
+        ("blink", f"{found.report.ncc:.3f}"),
+        ("patch", "NCC in place"),
+    ):
+        aligned.view.value = view
+        assert words in aligned.numbers.value
+        pictures.add(aligned.image.value)
+    assert len(pictures) == 4
+    assert len(aligned.static().axes) == 4
+
+
+def test_blinking_shows_the_two_aligned_images_in_turns(aligned):
+    aligned.view.value = "blink"
+    for turn, image in ((1, aligned.found.canon), (0, aligned.found.phone)):
+        aligned.play.value = turn
+        assert np.abs(opened(aligned.image.value) - widgets.fit(image, 700, 520)).mean() < 3
+
+
+def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
+    aligned.view.value = "patch"
+    seen = set()
+    for i, window in enumerate(aligned.cut.windows):
+        aligned.window.value = i
+        chosen, phone, kept, canon = aligned.patch()
+        assert chosen == window and f"{window.ncc_before:.4f}" in aligned.numbers.value
+        gray = [np.asarray(Image.fromarray(p).convert("L")) for p in (phone, canon)]
+        assert extraction.ncc(*gray) == pytest.approx(window.ncc_before, abs=5e-3)
+        assert (kept is None) == (window.verdict != extraction.KEPT)
+        seen.add(aligned.image.value)
+    assert len(seen) == len(aligned.cut.windows)
+
+
+def test_what_cannot_be_aligned_is_said(aligned):
+    aligned.scene.value = "gray"
+    aligned.work.wait(60)
+    aligned.view.value = "patch"
+    assert "too few matches" in aligned.numbers.value
+    aligned.scene.value = "cat"
+    aligned.work.wait(60)
+    assert aligned.found.report.verdict == "aligned"
+
+
+# ---------------------------------------------------------------------------------------------- loss terms
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An interrupted run of two iterations and its store: a checkpoint with every network, a finished model beside it."""
+    base = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
+    store = patches.write_store(base / "store", made, {"tier": "rig", "phone": "iphone", "report": {}})
+    params = config.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
+    folder = base / "run"
+    trainer = training.Trainer(params, store, torch.device("cpu"))
+    trainer.step()
+    trainer.save(folder / "checkpoint.safetensors")
+    known = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": "none"}
+    (folder / "params.json").write_text(json.dumps(known))
+    finished = trainer.generator.state_dict()
+    weights.save_tensors(finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""})
+    return trainer, store, folder
+
+
+def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
+    trainer, store, folder = run
+    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)
+    explorer.state.value = "checkpoint, iteration 1"
+    explorer.patch.value = 1
+    i = store.index(explorer.split.value)[1]
+    phone, canon = (patches.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.canon))
+    trainer.generator.eval()
+    trainer.discriminator.eval()
+    with torch.no_grad():
+        enhanced = trainer.generator(phone)
+        terms = trainer.objective.generator_terms(enhanced, canon)
+    assert set(explorer.terms) == {"color", "content", "texture", "tv"}
+    for name, value in terms.items():
+        assert explorer.terms[name] == pytest.approx(float(value), rel=1e-3, abs=1e-6)
+    maps = lossui.maps(explorer.objective, enhanced, canon)
+    assert float(maps["color"].sum()) == pytest.approx(2 * explorer.terms["color"], rel=1e-3)
+    assert float(maps["content"].mean()) == pytest.approx(explorer.terms["content"], rel=1e-3)
+    assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0
+    total = float(trainer.objective.total(terms))
+    assert float(re.search(r"weighted sum ([-\d.]+\d)", explorer.words())[1]) == pytest.approx(total, rel=1e-3)
+
+
+def test_another_patch_or_state_is_another_picture(run):
+    trainer, store, folder = run
+    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)
+    assert explorer.state.options == ("iteration 0, before training", "checkpoint, iteration 1", "finished")
+    assert "keeps no discriminator" in explorer.words() and "texture" not in explorer.terms
+    explorer.state.value = "iteration 0, before training"
+    first = explorer.tiles["enhanced"].value, explorer.tiles["phone"].value, dict(explorer.terms)
+    assert "texture" in explorer.terms
+    explorer.patch.value = explorer.patch.max
+    assert explorer.tiles["phone"].value != first[1] and explorer.terms != first[2]
+    explorer.patch.value = 0
+    explorer.state.value = "checkpoint, iteration 1"
+    assert explorer.tiles["phone"].value == first[1] and explorer.tiles["enhanced"].value != first[0]
+    assert sum(bool(ax.images) for ax in explorer.static().axes) == 7
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, run):
+    with pytest.raises(DpedError, match="no training run"):
+        lossui.LossTerms(tmp_path, run[1])
+
+
+# ---------------------------------------------------------------------------------------------- enhancing
+
+
+@pytest.fixture(scope="module")
+def srcnn(tmp_path_factory):
+    """A small network with random weights, in a file."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    weights.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
+    return file
+
+
+def uploaded(name: str, content: bytes) -> dict:
+    """What a page sends of a file."""
+    when = datetime.datetime.now(datetime.UTC)
+    return {"name": name, "type": "", "size": len(content), "content": content, "last_modified": when}
+
+
+def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, srcnn, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    Image.fromarray(photo).save(tmp_path / "mine.jpg", exif=exif, quality=95)
+    explorer = enhanceui.Enhancer(("example", photo[:64, :64]), [str(srcnn)])
+    content = (tmp_path / "mine.jpg").read_bytes()
+    explorer.upload.value = (uploaded("mine.jpg", content),)
+    assert f"mine.jpg: {photo.shape[1]} x {photo.shape[0]} pixels" in explorer.message.value
+    explorer.run()
+    explorer.work.wait(60)
+    assert "enhanced by" in explorer.message.value and explorer.progress.value == 1
+    given = picture.read(tmp_path / "mine.jpg").pixels
+    with torch.no_grad():
+        wanted = weights.resolve(str(srcnn))(patches.to_float(torch.from_numpy(given[None])))[0].permute(1, 2, 0)
+    assert np.abs(explorer.enhanced - wanted.numpy().clip(0, 1) * 255).max() < 3
+    (tmp_path / "back.jpg").write_bytes(explorer.result)
+    with Image.open(tmp_path / "back.jpg") as back:
+        assert back.format == "JPEG" and back.getexif()[0x010F] == "a maker"
+    assert 'download="mine-enhanced.jpg"' in explorer.download.value
+    assert len(explorer._shown.children) == 1 and not explorer.start.disabled
+
+
+def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
+    explorer = enhanceui.Enhancer(("big", np.tile(photo, (3, 3, 1))), [str(srcnn)])
+    ticked, go = threading.Event(), threading.Event()
+    real = enhanceui.enhance.Engine.__call__
+
+    def slow(self, image, tick, how):
+        def waiting(rows):
+            ticked.set()
+            go.wait(10)
+            tick(rows)
+
+        return real(self, image, waiting, how)
+
+    monkeypatch.setattr(enhanceui.enhance.Engine, "__call__", slow)
+    explorer.start.click()
+    assert ticked.wait(30) and explorer.start.disabled and not explorer.stop.disabled
+    explorer.stop.click()
+    go.set()
+    explorer.work.wait(30)
+    assert "stopped" in explorer.message.value and explorer.enhanced is None and explorer.result == b""
+    assert not explorer.start.disabled and explorer.stop.disabled
+
+
+def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_path):
+    explorer = enhanceui.Enhancer(("example", photo), [str(srcnn)])
+    explorer.upload.value = (uploaded("../x/broken.jpg", b"abc"),)
+    assert "broken.jpg: no image" in explorer.message.value and explorer.name == "example"
+    explorer.path.value = str(tmp_path / "missing.png")
+    assert "missing.png" in explorer.message.value and explorer.name == "example"
+    explorer.weights.value = ""
+    explorer.weights_file.value = str(tmp_path / "none.safetensors")
+    explorer.run()
+    explorer.work.wait(30)
+    assert "no such file" in explorer.message.value and not explorer.start.disabled
+
+
+def test_the_still_figure_enhances_the_example(photo, srcnn):
+    fig = enhanceui.Enhancer(("cat", photo), [str(srcnn)]).static()
+    assert len(fig.axes) == 3 and "small.safetensors" in fig.axes[0].get_title()

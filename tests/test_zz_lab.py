@@ -1,0 +1,103 @@
+"""A scripted newcomer opens every notebook in JupyterLab, runs it, and drags what can be dragged. After the clone's `make figures`."""
+
+import browsing
+import pytest
+from browsing import PATIENCE, Lab
+from playwright.sync_api import Locator, expect
+
+from dped_lib import paths
+
+NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]
+
+
+@pytest.fixture(scope="module")
+def lab_of_the_clone(clone, tmp_path_factory):
+    log = tmp_path_factory.mktemp("lab") / "lab.log"
+    cache = {"DPED_CACHE": str(clone.parent / "cache"), "DPED_MIRROR": "", "DPED_RUNS": "", "DPED_FIGURES": ""}
+    with browsing.jupyterlab(clone / "notebooks", log, str(clone / ".venv" / "bin" / "python"), **cache) as address:
+        yield address
+
+
+def widget(lab: Lab, kind: str) -> Locator:
+    found = lab.page.locator(kind).first
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) -> None:
+    """Drags a slider of a widget; its picture and, where ``words``, its numbers become others."""
+    found = widget(lab, kind)
+    picture, numbers = lab.source(kind), found.inner_text()
+    browsing.drag(lab.page, found.locator(".widget-slider", has_text=label).first, share)
+    browsing.changed(lab, kind, picture)
+    if words:
+        expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
+
+
+def explore_alignment(lab: Lab) -> None:
+    kind = ".dped-alignment"
+    expect(widget(lab, kind)).to_contain_text("matches. Blue", timeout=PATIENCE)
+    slide(lab, kind, "matches drawn", 0.9, words=True)
+    for view, words in (("overlap", "shared:"), ("blink", "correlate by"), ("patch", "NCC in place")):
+        before = lab.source(kind)
+        widget(lab, kind).get_by_role("button", name=view).click()
+        expect(widget(lab, kind)).to_contain_text(words, timeout=PATIENCE)
+        browsing.changed(lab, kind, before)
+    slide(lab, kind, "patch", 0.1)
+    widget(lab, kind).get_by_role("button", name="blink").click()
+    before = lab.source(kind)
+    widget(lab, kind).locator(".jupyter-widget-play button").first.click()
+    browsing.changed(lab, kind, before)
+
+
+def explore_color(lab: Lab) -> None:
+    slide(lab, ".dped-color-loss", "shift", 0.6)
+    slide(lab, ".dped-color-loss", "sigma", 0.2)
+    expect(widget(lab, ".dped-color-loss")).to_contain_text("colour loss (sigma")
+
+
+def explore_loss(lab: Lab) -> None:
+    slide(lab, ".dped-loss-terms", "patch", 0.7)
+    found = widget(lab, ".dped-loss-terms")
+    found.locator("select").first.select_option("iteration 0, before training")
+    expect(found).to_contain_text("before training: weighted sum", timeout=PATIENCE)
+
+
+def explore_before_after(lab: Lab) -> None:
+    slide(lab, ".dped-before-after", "before | after", 0.1, words=False)
+    slide(lab, ".dped-before-after", "zoom", 0.3)
+    slide(lab, ".dped-before-after", "pan across", 0.9)
+
+
+def explore_enhancer(lab: Lab) -> None:
+    found = widget(lab, ".dped-enhancer")
+    found.get_by_role("button", name="enhance", exact=True).click()
+    expect(found).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
+    slide(lab, ".dped-before-after", "before | after", 0.2, words=False)
+
+
+EXPLORE = {
+    "01_dataset": explore_alignment,
+    "02_color_loss": explore_color,
+    "03_training": explore_loss,
+    "04_baselines": explore_before_after,
+    "07_limitations": explore_enhancer,
+}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_runs_and_its_explorers_answer(browser, lab_of_the_clone, name):
+    lab = Lab(browser, lab_of_the_clone, f"{name}.ipynb")
+    try:
+        lab.run_all(900)
+        assert not lab.errors()
+        if name in EXPLORE:
+            EXPLORE[name](lab)
+            assert not lab.errors()
+    finally:
+        lab.close()
+
+
+def test_every_explorer_is_dragged_somewhere():
+    shown = {f.stem for f in paths.notebooks_dir().glob("*.ipynb") if "widgets.show(" in f.read_text()}
+    assert shown - {"06_user_study"} == set(EXPLORE), "the study is answered in test_browser"
