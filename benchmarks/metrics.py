@@ -47,7 +47,7 @@ def plain_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         ssim = cs * (2 * mx * my + 1e-4) / (mx * mx + my * my + 1e-4)
         last = scale + 1 == len(metrics.SCALE_WEIGHTS)
         product *= max((ssim if last else cs).mean(), 0) ** weight
-        x, y = (ndimage.convolve(z, box, mode="reflect", origin=(-1, -1, 0))[::2, ::2] for z in (x, y))
+        x, y = (ndimage.convolve(z, box, mode="reflect")[::2, ::2] for z in (x, y))
     return found | {"ms_ssim": product}
 
 
