@@ -120,7 +120,7 @@ def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.nd
     """What lies ``down`` and ``right`` of the patch within the window, in the window's own 256 levels, as float32.
 
     Lanczos keeps the sharpness that a bilinear shift would take away, and count as a loss. A shift is the same everywhere, so it is a
-    window of whole pixels and a separable filter: ten times as fast as cv2.warpAffine, and the same but for one step here and there.
+    window of whole pixels and a separable filter: ten times as fast as cv2.warpAffine, and without its rounding to 32nds of a pixel.
     """
     (y, row), (x, column) = _taps(down), _taps(right)
     side = window.shape[0] - 2 * reach
