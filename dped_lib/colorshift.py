@@ -1,6 +1,7 @@
 """Figure 6: how MSE and the colour loss grow with a shift between two otherwise equal images."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 from dped_lib import losses, metrics
 from dped_lib.errors import DpedError
-from dped_lib.patches import to_float
 from dped_lib.photographs import Photograph
 
 #: Shifts in pixels. The paper speaks of 1-2, 3-5, and larger ones.
@@ -78,36 +78,63 @@ def measure(
         usable = [usable[i] for i in np.linspace(0, len(usable) - 1, patches).astype(int)]
     names: list[str] = []
     scenes: list[str] = []
-    rows: dict[str, list[np.ndarray]] = {k: [] for k in ("mse", *losses.KERNELS)}
+    windows: list[tuple[np.ndarray, np.ndarray]] = []
     for at, photo in enumerate(usable):
         for _ in range(at, patches, len(usable)):
-            difference = _differences(photo.image, size, shifts, rng)
             names.append(photo.name)
             scenes.append(photo.scene)
-            rows["mse"].append(_mean_square(difference))
-            for kernel in losses.KERNELS:
-                rows[kernel].append(_mean_square(losses.blur(difference, kernel)))
-    return ShiftCurves(shifts, np.array(names), np.array(scenes), {k: np.stack(v) for k, v in rows.items()})
+            windows.append(_window(photo.image, size, reach, len(shifts), rng))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV works without the interpreter's lock
+        found = list(pool.map(lambda w: _losses(*w, shifts), windows))
+    rows = {k: np.array([f[k] for f in found]) for k in ("mse", *losses.KERNELS)}
+    return ShiftCurves(shifts, np.array(names), np.array(scenes), rows)
 
 
-def _differences(image: np.ndarray, size: int, shifts: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:
-    """One random patch, shifted by each of ``shifts`` in a random direction, minus itself: len(shifts) x 3 x size x size."""
-    reach = max(shifts) + _SUPPORT
+def _window(
+    image: np.ndarray, size: int, reach: int, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random patch with ``reach`` pixels around it, and ``count`` random directions (radians)."""
     height, width = image.shape[:2]
     y = rng.integers(reach, height - size - reach + 1)
     x = rng.integers(reach, width - size - reach + 1)
-    window = image[y - reach : y + size + reach, x - reach : x + size + reach]
-    moved = []
-    for shift, angle in zip(shifts, rng.uniform(0, 2 * np.pi, len(shifts)), strict=True):
-        matrix = np.array([[1, 0, shift * np.cos(angle) + reach], [0, 1, shift * np.sin(angle) + reach]])
-        # Lanczos keeps the sharpness that a bilinear shift would take away, and count as a loss.
-        moved.append(cv2.warpAffine(window, matrix, (size, size), flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP))
-    still = np.ascontiguousarray(window[None, reach : reach + size, reach : reach + size])
-    return to_float(torch.from_numpy(np.stack(moved))) - to_float(torch.from_numpy(still))
+    return image[y - reach : y + size + reach, x - reach : x + size + reach], rng.uniform(0, 2 * np.pi, count)
 
 
-def _mean_square(difference: torch.Tensor) -> np.ndarray:
-    return difference.square().mean((1, 2, 3)).double().numpy()
+def _losses(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, ...]) -> dict[str, list[float]]:
+    """Of the patch within the window, shifted by each of ``shifts`` in its direction: ``mse`` and each colour kernel."""
+    reach = max(shifts) + _SUPPORT
+    still = window[reach:-reach, reach:-reach].astype(np.float32)
+    found: dict[str, list[float]] = {k: [] for k in ("mse", *losses.KERNELS)}
+    for shift, angle in zip(shifts, angles, strict=True):
+        difference = (_shifted(window, reach, shift * np.sin(angle), shift * np.cos(angle)) - still) / 255
+        found["mse"].append(float(np.square(difference).mean(dtype=np.float64)))
+        for kernel in losses.KERNELS:
+            # The blur is linear: of the difference, once. Zero padding, as losses.blur has it.
+            taps = losses.kernel_1d(kernel)
+            blurred = cv2.sepFilter2D(difference, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
+            found[kernel].append(float(np.square(blurred).mean(dtype=np.float64)))
+    return found
+
+
+def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.ndarray:
+    """What lies ``down`` and ``right`` of the patch within the window, in the window's own 256 levels, as float32.
+
+    Lanczos keeps the sharpness that a bilinear shift would take away, and count as a loss. A shift is the same everywhere, so it is a
+    window of whole pixels and a separable filter: ten times as fast as cv2.warpAffine, and without its rounding to 32nds of a pixel.
+    """
+    (y, row), (x, column) = _taps(down), _taps(right)
+    side = window.shape[0] - 2 * reach
+    moved = window[reach + y - 3 : reach + y + side + 4, reach + x - 3 : reach + x + side + 4].astype(np.float32)
+    moved = cv2.sepFilter2D(moved, -1, column, row, anchor=(3, 3), borderType=cv2.BORDER_CONSTANT)
+    return np.rint(moved[3:-4, 3:-4]).clip(0, 255)
+
+
+def _taps(shift: float) -> tuple[int, np.ndarray]:
+    """Whole pixels of a shift, and the eight Lanczos taps of the rest, from three pixels before to four behind."""
+    whole = int(np.floor(shift))
+    at = np.arange(-3, 5) - (shift - whole)
+    taps = np.sinc(at) * np.sinc(at / 4)
+    return whole, taps / taps.sum()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ What the paper's tables call SSIM is MS-SSIM by ``ssim.py``. Per-pair statistics
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -68,39 +69,68 @@ def as_images(images) -> Tensor:
         form = "N x C x H x W tensor" if isinstance(images, Tensor) else "N x H x W x C array"
         raise DpedError(f"images must be an {form} with 1 or 3 channels, not {tuple(images.shape)}.")
     if tensor.dtype == torch.uint8:
-        return tensor.double() / 255
+        return tensor.to(torch.float64, memory_format=torch.contiguous_format) / 255
     if not tensor.is_floating_point():
         raise DpedError(f"images must be floats in [0, 1] or uint8, not {tensor.dtype}.")
-    return tensor.double()
+    return tensor.to(torch.float64, memory_format=torch.contiguous_format)
 
 
-def _window(size: int, like: Tensor) -> Tensor:
-    # On images smaller than 11 pixels window and deviation shrink together, as in ssim.py.
-    at = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
-    taps = torch.exp(-(at**2) / (2 * (_SIGMA * size / _WINDOW) ** 2))
-    return taps / taps.sum()
+@lru_cache(maxsize=64)
+def _band(size: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Column i holds the window from row i on. On images smaller than 11 pixels window and deviation shrink together, as in ssim.py.
+    at = np.arange(size) - (size - 1) / 2
+    taps = np.exp(-(at**2) / (2 * (_SIGMA * size / _WINDOW) ** 2))
+    matrix = np.zeros((outputs + size - 1, outputs))
+    for i in range(outputs):
+        matrix[i : i + size, i] = taps / taps.sum()
+    with torch.inference_mode(False):  # a matrix first needed in inference mode serves elsewhere, too
+        return torch.tensor(matrix, dtype=dtype, device=device)
+
+
+def _smooth(z: Tensor) -> Tensor:
+    """The Gaussian window over the first and the last axis, where it fits entirely.
+
+    The window is separable: two products with a banded matrix, cut into blocks along its band, where most of it is not zero.
+    """
+    size, step = min(_WINDOW, z.shape[0], z.shape[-1]), 45
+    height, width = z.shape[0] - size + 1, z.shape[-1] - size + 1
+
+    def band(outputs: int) -> Tensor:
+        return _band(size, outputs, z.dtype, z.device)
+
+    rows = z.reshape(-1, z.shape[-1])
+    across = z.new_empty(len(rows), width)
+    for at in range(0, width, step):
+        n = min(step, width - at)
+        torch.mm(rows[:, at : at + n + size - 1], band(n), out=across[:, at : at + n])
+    columns = across.view(z.shape[0], -1)
+    smooth = z.new_empty(height, columns.shape[1])
+    for at in range(0, height, step):
+        n = min(step, height - at)
+        torch.mm(band(n).T, columns[at : at + n + size - 1], out=smooth[at : at + n])
+    return smooth.view(height, *z.shape[1:-1], width)
 
 
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean SSIM and mean contrast-structure term of each image, for N x C x H x W tensors with data range 1."""
     n, c, h, w = x.shape
-    taps = _window(min(_WINDOW, h, w), x)
-
-    def smooth(z: Tensor) -> Tensor:
-        z = z.flatten(0, 1).unsqueeze(1)
-        return F.conv2d(F.conv2d(z, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)).unflatten(0, (n, c)).squeeze(2)
-
-    mx, my, xx, yy, xy = (smooth(z) for z in (x, y, x * x, y * y, x * y))
-    v1 = 2 * (xy - mx * my) + _C2
-    v2 = (xx - mx * mx) + (yy - my * my) + _C2
-    cs = v1 / v2
-    ssim = cs * (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
-    return ssim.mean((1, 2, 3)), cs.mean((1, 2, 3))
+    planes = x.new_empty(h, 4, n, c, w)
+    x, y = (z.permute(2, 0, 1, 3) for z in (x, y))
+    planes[:, 0], planes[:, 1] = x, y
+    torch.mul(planes[:, 0], planes[:, 1], out=planes[:, 2])
+    torch.mul(planes[:, 0], planes[:, 0], out=planes[:, 3]).addcmul_(planes[:, 1], planes[:, 1])
+    mx, my, product, squares = _smooth(planes).unbind(1)
+    means = mx * my
+    both = mx.square_().add_(my.square_())
+    cs = product.sub_(means).mul_(2).add_(_C2).div_(squares.sub_(both).add_(_C2))
+    ssim = means.mul_(2).add_(_C1).div_(both.add_(_C1)).mul_(cs)
+    return ssim.mean((0, 2, 3)), cs.mean((0, 2, 3))
 
 
 def _halve(x: Tensor) -> Tensor:
     # 2x2 means; an odd last row or column is reflected, as scipy's convolve(mode="reflect")[::2] does.
-    return F.avg_pool2d(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate"), 2)
+    odd = x.shape[-1] % 2, x.shape[-2] % 2
+    return F.avg_pool2d(F.pad(x, (0, odd[0], 0, odd[1]), mode="replicate") if any(odd) else x, 2)
 
 
 @dataclass(frozen=True)
@@ -141,12 +171,12 @@ def _scales(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
-def pair_statistics(images, targets, batch: int = 50) -> PairStatistics:
+def pair_statistics(images, targets, batch: int = 4) -> PairStatistics:
     """Statistics of each pair, in float64 on the device the tensors are on.
 
     Args:
         images, targets: see :func:`as_images`; same shape.
-        batch: pairs computed at a time (bounds the memory, changes no result).
+        batch: pairs computed at a time (bounds the memory, changes no result); few, and they stay in a core's cache.
 
     Raises:
         DpedError: shapes differ, or a value is not finite.
@@ -156,7 +186,8 @@ def pair_statistics(images, targets, batch: int = 50) -> PairStatistics:
     found: list[PairStatistics] = []
     for at in range(0, len(images), batch):
         x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
-        if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+        mse = (x - y).square().mean((1, 2, 3))
+        if not torch.isfinite(mse).all():
             raise DpedError(f"images {at} to {at + len(x) - 1} hold values that are not finite.")
         xc, yc = x.clamp(0, 1), y.clamp(0, 1)
         ssim, cs = _scales(x, y)
@@ -164,10 +195,15 @@ def pair_statistics(images, targets, batch: int = 50) -> PairStatistics:
             ssim_c, cs_c = _scales(xc, yc)
         else:
             ssim_c = cs_c = torch.full_like(ssim, math.nan)
+        # Of values that clipping leaves as they are, the finest scale is known.
+        clipped = ssim[:, 0].clone()
+        changed = ((x != xc) | (y != yc)).flatten(1).any(1)
+        if changed.any():
+            clipped[changed] = ssim_terms(xc[changed], yc[changed])[0]
         values = (
-            (x - y).square().mean((1, 2, 3)),
+            mse,
             (xc - yc).square().mean((1, 2, 3)),
-            ssim_terms(xc, yc)[0],
+            clipped,
             ssim,
             cs,
             ssim_c,

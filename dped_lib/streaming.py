@@ -12,6 +12,8 @@ approximated, no row is computed twice in a sweep. What is bounded is how much i
 Batch norm in evaluation and SRCNN need no statistics: one sweep, no buffer.
 """
 
+import math
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,58 +26,98 @@ from dped_lib import models
 from dped_lib.errors import DpedError
 
 #: Bytes of one band of features: large enough to feed the cores, small enough to stay in their caches. Measured (benchmarks/README.md).
-BAND_BYTES = 6 << 20
+BAND_BYTES = 4 << 20
+#: What bands of the photograph are scaled to: bfloat16 holds these 256 levels exactly, and multiples of 1/255 it does not.
+_WHITE = 255
 _MIB = 1 << 20
+#: Beside bands and buffers: what oneDNN compiles and unpacks, and what the allocator cannot use.
+_WORKING = 64 * _MIB
 
 
 # ---------------------------------------------------------------------------------------------- stages
 
 
-class _Conv:
-    """A convolution, fed bands of rows (1 x C x h x W), that returns the rows it can: zero padding only at the picture's own edges."""
+def _copy(x: Tensor, out: Tensor) -> None:
+    out.copy_(x)
 
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, relu: bool = False, bias: Tensor | None = None):
-        self.weight = conv.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
-        bias = conv.bias.detach() if bias is None else bias
-        self.bias = bias.to(dtype)
+
+def _relu(x: Tensor, out: Tensor) -> None:
+    torch.clamp_min(_bits(x), 0, out=_bits(out))
+
+
+def _bits(x: Tensor) -> Tensor:
+    # Where the sign bit is set, the integer of the same bits is negative, too: ReLU needs no arithmetic in bfloat16, which a CPU
+    # converts to float32 and back for it. Four times as fast there.
+    return x.view(torch.int16 if x.dtype.itemsize == 2 else torch.int32)
+
+
+class _Conv:
+    """A convolution, fed bands of rows (1 x C x h x W), that returns the rows it can: zero padding only at the picture's own edges.
+
+    ``before`` writes what is to be convolved, a norm of the band for instance, to where the convolution reads it.
+    """
+
+    #: Columns of padding beside the rows; 0: the convolution pads.
+    margin = 0
+
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None] = _copy, scale: float = 1):
+        self.weight = (conv.weight.detach() * scale).to(dtype).contiguous(memory_format=torch.channels_last)
+        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         self.radius = conv.kernel_size[0] // 2
-        self.relu = relu
-        self.kept: Tensor | None = None
+        self.outputs = conv.out_channels
+        self.before = before
+        self.window: Tensor | None = None
+        self.filled = self.radius  # rows of the window; at first those above the picture
 
     def __call__(self, x: Tensor, last: bool) -> Tensor:
-        r = self.radius
-        edge = x.new_zeros(1, x.shape[1], r, x.shape[3])
-        parts = [edge if self.kept is None else self.kept, x] + ([edge] if last else [])
-        window = torch.cat([p.contiguous(memory_format=torch.channels_last) for p in parts], 2)
-        if window.shape[2] <= 2 * r:
-            self.kept = window
-            return x.new_zeros(1, len(self.bias), 0, x.shape[3])
-        self.kept = window[:, :, -2 * r :].clone(memory_format=torch.channels_last) if r else x[:, :, :0]
-        y = self.convolve(window)
-        return F.relu_(y) if self.relu else y
+        r, new = self.radius, self.filled + x.shape[2]
+        end = new + (r if last else 0)
+        window = self._window(end, x)
+        self.before(x, _picture(window[self.filled : new, self.margin : self.margin + x.shape[3]]))
+        window[new:end] = 0
+        self.filled = end
+        if end <= 2 * r:
+            return window.new_zeros(1, self.outputs, 0, x.shape[3])
+        y = self.convolve(_picture(window[:end]))
+        # The next band needs the last rows; they may overlap with where they go.
+        window[: 2 * r] = window[end - 2 * r : end].clone()
+        self.filled = 2 * r
+        return y
+
+    def _window(self, rows: int, x: Tensor) -> Tensor:
+        if self.window is None or len(self.window) < rows:
+            shape = (rows, x.shape[3] + 2 * self.margin, self.weight.shape[1])
+            larger = torch.zeros(shape, dtype=self.weight.dtype, device=self.weight.device)
+            if self.window is not None:
+                larger[: self.filled] = self.window[: self.filled]
+            self.window = larger
+        return self.window
 
     def convolve(self, window: Tensor) -> Tensor:
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
 
 
 class _Tail(_Conv):
-    """A convolution to few channels: a column of taps to one channel for each (output, horizontal offset), summed shifted.
+    """A convolution to few channels, float32: a column of taps to a channel of its own for each (horizontal offset, output), summed shifted.
 
-    The same sums in another order. oneDNN is slow at three output channels, and at 27 it is not: 2.7 times as fast. In float32 whatever the
-    type of the rest: it is the last layer, and what bfloat16 would round here is seen.
+    The same sums in another order. oneDNN is slow at three output channels, and at 27 it is not: five times as fast.
     """
 
-    def __init__(self, conv: nn.Conv2d, bias: Tensor | None = None):
-        super().__init__(conv, torch.float32, bias=bias)
-        self.outputs, channels, taps, _ = self.weight.shape
-        columns = self.weight.permute(0, 3, 1, 2).reshape(self.outputs * taps, channels, taps, 1)
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None], bias: Tensor):
+        super().__init__(conv, dtype, before)
+        self.margin = self.radius
+        columns = self.weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
         self.weight = columns.contiguous(memory_format=torch.channels_last)
+        self.bias = bias.detach().view(1, -1, 1, 1)
 
     def convolve(self, window: Tensor) -> Tensor:
-        width, taps = window.shape[3], 2 * self.radius + 1
-        planes = F.conv2d(window, self.weight, padding=(0, self.radius)).contiguous()
-        parts = planes.view(1, self.outputs, taps, -1, width + 2 * self.radius)
-        return sum(parts[:, :, d, :, d : d + width] for d in range(taps)) + self.bias.view(1, -1, 1, 1)
+        planes = F.conv2d(window, self.weight)[0].permute(1, 2, 0).float().contiguous()
+        height, width, channels = planes.shape
+        taps = channels // self.outputs
+        # Offset d of output o lies d columns to the right, in channel d * outputs + o.
+        steps = (width * channels, channels, channels + self.outputs, 1)
+        shifted = planes.as_strided((height, width - taps + 1, taps, self.outputs), steps)
+        return _picture(shifted.sum(2)) + self.bias
 
 
 class Statistics:
@@ -121,11 +163,20 @@ class Norm:
         """Batch norm in evaluation: its running statistics."""
         return cls(norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised, then ReLU, in the type of ``x``; the arithmetic is float32."""
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Normalised, then ReLU, in the type of ``x``; the arithmetic is float32. ``out``: where to, if not into a new tensor."""
+        out = torch.empty_like(x) if out is None else out
         # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
-        y = F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, eps=models.NORM_EPSILON)
-        return F.relu_(y)
+        known = (self.scale, self.shift, self.mean, self.variance)
+        none = x.new_empty(0, dtype=torch.float32)
+        torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
+        _bits(out).clamp_min_(0)
+        return out
+
+
+def _relu_(x: Tensor) -> Tensor:
+    _bits(x).clamp_min_(0)
+    return x
 
 
 class _Delay:
@@ -199,23 +250,17 @@ def plan(model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: i
         channels, statistics, depth = model.conv1.out_channels, False, 3
     else:
         raise DpedError(f"a network of kind {type(model).__name__} cannot be streamed; Generator and SRCNN can.")
-    row = width * channels
-    full = height * row * each
+    row = width * channels * each
     for buffers in (2, 1, 0) if statistics else (0,):
-        # The rows that convolutions and delays keep, and the bands in flight: in, window, out, and float32 for statistics.
-        standing = row * each * (4 * depth + 16) + buffers * full
-        for rows in sorted(
-            {min(height, max(4, BAND_BYTES // (row * each))), min(height, 16), min(height, 4)}, reverse=True
-        ):
-            need = standing + rows * row * (4 * each + 8) + 64 * _MIB
+        # Windows that are open at a time (a residual block has two, the end three), and in one block at a time, bands in flight.
+        windows = {2: 3, 1: 5, 0: depth}[buffers]
+        best = min(height, max(4, BAND_BYTES // row))
+        for rows in sorted({best, min(best, 4)}, reverse=True):
+            # A window has the rows around a band, too, which at its widest (9x9) are eight; its last rows are copied as they move up.
+            need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + _WORKING
             if limit is None or need <= limit:
-                sweeps = (
-                    {2: len(_norms(model)) + 1, 1: len(_norms(model)) + 1, 0: len(_norms(model)) + 1}[buffers]
-                    if statistics
-                    else 1
-                )
                 work = _work(model, buffers) if statistics else 1.0
-                return Plan(buffers, rows, sweeps, work, need)
+                return Plan(buffers, rows, len(_norms(model)) + 1 if statistics else 1, work, need)
     raise DpedError(
         f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {limit / _MIB:.0f} MiB are "
         "left. Allow more with --max-memory."
@@ -241,12 +286,13 @@ class _Streamer:
         self.height, self.width = image.shape[:2]
 
     def photograph(self) -> Iterator[tuple[Tensor, bool]]:
-        """The photograph in bands, in [0, 1]."""
+        """The photograph in bands, 0 to ``_WHITE``."""
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
         for at in range(0, self.height, self.how.rows):
-            band = np.ascontiguousarray(self.image[at : at + self.how.rows]).astype(np.float32)
-            x = torch.from_numpy(band).to(self.device).div_(full).to(self.dtype)
-            yield x.permute(2, 0, 1).unsqueeze(0), at + self.how.rows >= self.height
+            band = np.ascontiguousarray(self.image[at : at + self.how.rows])
+            if full != _WHITE:
+                band = band.astype(np.float32) * np.float32(_WHITE / full)
+            yield _picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
             self.tick(len(band))
 
     def buffered(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -255,20 +301,33 @@ class _Streamer:
             self.tick(min(self.how.rows, self.height - at))
 
     def buffer(self) -> Tensor:
-        return torch.empty(self.height, self.width, self.model.head.out_channels, dtype=self.dtype, device=self.device)
+        shape = (self.height, self.width, self.model.head.out_channels)
+        if self.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
+        # Not from the allocator, which keeps what is freed: the next photograph has all the memory again. Large pages: fewer faults.
+        memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
-    def conv(self, conv: nn.Conv2d, relu: bool = False) -> _Conv:
-        return _Conv(conv, self.dtype, relu)
+    def conv(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = _copy) -> _Conv:
+        return _Conv(conv, self.dtype, before)
+
+    def first(self, conv: nn.Conv2d) -> _Conv:
+        return _Conv(conv, self.dtype, scale=1 / _WHITE)
+
+    def head(self) -> Callable[[Tensor, bool], Tensor]:
+        head = self.first(self.model.head)
+        return lambda x, last: _relu_(head(x, last))
 
     # ------------------------------------------------------------------------------------ parts of the generator
 
     def block(self, j: int, folded: list[Norm]) -> Callable[[Tensor, bool], Tensor]:
         """Residual block ``j`` with both its norms known."""
-        block, a, b, delay = self.model.blocks[j], self.conv(self.model.blocks[j].conv1), None, _Delay()
-        b = self.conv(block.conv2)
+        block, delay = self.model.blocks[j], _Delay()
+        a, b = self.conv(block.conv1), self.conv(block.conv2, folded[2 * j])
 
         def push(x: Tensor, last: bool) -> Tensor:
-            y = b(folded[2 * j](a(x, last)), last)
+            y = b(a(x, last), last)
             return folded[2 * j + 1](y).add_(delay(x, y.shape[2]))
 
         return push
@@ -279,17 +338,17 @@ class _Streamer:
         a = self.conv(block.conv1)
         if k % 2 == 0:
             return a
-        b = self.conv(block.conv2)
-        return lambda x, last: b(folded[k - 1](a(x, last)), last)
+        b = self.conv(block.conv2, folded[k - 1])
+        return lambda x, last: b(a(x, last), last)
 
     def ending(self) -> Callable[[Tensor, bool], Tensor]:
-        stages = [self.conv(self.model.conv1, True), self.conv(self.model.conv2, True)]
-        tail = _Tail(self.model.tail)
+        model = self.model
+        stages = [self.conv(model.conv1), self.conv(model.conv2, _relu), _Tail(model.tail, self.dtype, _relu, model.tail.bias)]
 
         def push(x: Tensor, last: bool) -> Tensor:
             for stage in stages:
                 x = stage(x, last)
-            return models.scaled_tanh(tail(x.float(), last))
+            return models.scaled_tanh(x)
 
         return push
 
@@ -298,7 +357,7 @@ class _Streamer:
     def without_buffers(self) -> Iterator[Tensor]:
         folded = [] if self.how.sweeps > 1 else [Norm.fixed(n) for n in _norms(self.model)]
         for k in range(len(folded), len(_norms(self.model))):
-            head = self.conv(self.model.head, True)
+            head = self.head()
             blocks = [self.block(j, folded) for j in range(k // 2)]
             rest, found = self.to_norm(k, folded), Statistics()
             for x, last in self.photograph():
@@ -307,7 +366,7 @@ class _Streamer:
                     x = block(x, last)
                 found.add(rest(x, last))
             folded.append(found.of(_norms(self.model)[k]))
-        head, end = self.conv(self.model.head, True), self.ending()
+        head, end = self.head(), self.ending()
         blocks = [self.block(j, folded) for j in range(len(self.model.blocks))]
         for x, last in self.photograph():
             x = head(x, last)
@@ -317,7 +376,7 @@ class _Streamer:
 
     def with_one_buffer(self) -> Iterator[Tensor]:
         norms, kept, folded = _norms(self.model), self.buffer(), []
-        head, first, found, at = self.conv(self.model.head, True), self.to_norm(0, folded), Statistics(), 0
+        head, first, found, at = self.head(), self.to_norm(0, folded), Statistics(), 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
@@ -343,7 +402,7 @@ class _Streamer:
     def with_two_buffers(self) -> Iterator[Tensor]:
         norms, kept, behind = _norms(self.model), self.buffer(), self.buffer()
         blocks = self.model.blocks
-        head, a, found, at, below = self.conv(self.model.head, True), self.conv(blocks[0].conv1), Statistics(), 0, 0
+        head, a, found, at, below = self.head(), self.conv(blocks[0].conv1), Statistics(), 0, 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
@@ -351,20 +410,17 @@ class _Streamer:
             below = _store(behind, below, y)
             found.add(y)
         for j, block in enumerate(blocks):
-            known = found.of(norms[2 * j])
-            b, found, below = self.conv(block.conv2), Statistics(), 0
+            b, found, below = self.conv(block.conv2, found.of(norms[2 * j])), Statistics(), 0
             for y, last in self.buffered(behind):
-                y = b(known(y), last)
+                y = b(y, last)
                 below = _store(behind, below, y)
                 found.add(y)
             known = found.of(norms[2 * j + 1])
             if j + 1 == len(blocks):
                 break
-            a, found, at, below = self.conv(blocks[j + 1].conv1), Statistics(), 0, 0
+            a, found, below = self.conv(blocks[j + 1].conv1), Statistics(), 0
             for x, y, last in self.buffered(kept, behind):
-                x = known(y).add_(x)
-                at = _store(kept, at, x)
-                y = a(x, last)
+                y = a(x.add_(known(y)), last)  # the next block's input takes the place of this one's
                 below = _store(behind, below, y)
                 found.add(y)
         end = self.ending()
@@ -373,19 +429,21 @@ class _Streamer:
 
     def srcnn(self) -> Iterator[Tensor]:
         model = self.model
-        stages = [
-            self.conv(model.conv1, True),
-            self.conv(model.conv2, True),
-        ]
-        tail = _Tail(model.conv3, bias=model.shared_bias.detach().expand(3))
+        first, second = self.first(model.conv1), self.conv(model.conv2, _relu)
+        tail = _Tail(model.conv3, self.dtype, _relu, model.shared_bias.expand(3))
         for x, last in self.photograph():
-            for stage in stages:
+            for stage in (first, second, tail):
                 x = stage(x, last)
-            yield models.scaled_tanh(tail(x.float(), last))
+            yield models.scaled_tanh(x)
+
+
+def _picture(rows: Tensor) -> Tensor:
+    """h x W x C as a channels-last 1 x C x h x W of the same memory."""
+    return rows.permute(2, 0, 1).unsqueeze(0)
 
 
 def _rows(buffer: Tensor, start: int, end: int) -> Tensor:
-    return buffer[start:end].permute(2, 0, 1).unsqueeze(0)
+    return _picture(buffer[start:end])
 
 
 def _store(buffer: Tensor, at: int, x: Tensor) -> int:

@@ -1,0 +1,153 @@
+"""The metrics over 400 pairs, and Figure 6 over all photographs, against loops over single images, in turns.
+
+    python benchmarks/metrics.py [rounds]
+
+Metrics  plain: an image at a time, as ssim.py of the released code does it (scipy's fftconvolve, five scales), scikit-image for the
+         standard SSIM; default: metrics.pair_statistics. The pairs are the PIRM ones, the phone's photograph taken for the result.
+Figure 6 plain: a patch and a shift at a time; scipy shifts the photograph's window and blurs both images with each kernel. The same
+         loop with OpenCV (warpAffine, filter2D with the 21x21 kernel) beside it. default: colorshift.measure.
+
+Photographs and pairs of DPED_MIRROR, or fetched; without either, "not run". Ratios are of medians.
+"""
+
+import statistics
+import sys
+import time
+
+import cv2
+import numpy as np
+from scipy import ndimage, signal
+from skimage.metrics import structural_similarity
+
+from dped_lib import colorshift, device, losses, metrics, patches, photographs
+from dped_lib.errors import DpedError
+
+PATCHES = 80  # of Figure 6, two or so a photograph
+
+
+def gaussian(size: int) -> np.ndarray:
+    at = np.arange(size) - (size - 1) / 2
+    taps = np.exp(-(at**2) / (2 * (1.5 * size / 11) ** 2))
+    return np.outer(taps, taps)[..., None] / taps.sum() ** 2
+
+
+def plain_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """PSNR, SSIM and MS-SSIM of one pair of float64 H x W x 3 in [0, 1]."""
+    found = {"psnr": -10 * np.log10(np.square(x - y).mean() or 1e-30)}
+    found["ssim"] = structural_similarity(
+        x, y, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    product, box = 1.0, np.full((2, 2, 1), 0.25)
+    for scale, weight in enumerate(metrics.SCALE_WEIGHTS):
+        window = gaussian(min(11, *x.shape[:2]))
+        mx, my, xx, yy, xy = (
+            signal.fftconvolve(z, window, mode="valid", axes=(0, 1)) for z in (x, y, x * x, y * y, x * y)
+        )
+        cs = (2 * (xy - mx * my) + 9e-4) / (xx - mx * mx + yy - my * my + 9e-4)
+        ssim = cs * (2 * mx * my + 1e-4) / (mx * mx + my * my + 1e-4)
+        last = scale + 1 == len(metrics.SCALE_WEIGHTS)
+        product *= max((ssim if last else cs).mean(), 0) ** weight
+        x, y = (ndimage.convolve(z, box, mode="reflect")[::2, ::2] for z in (x, y))
+    return found | {"ms_ssim": product}
+
+
+def plain_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    rows = [plain_pair(a / 255, b / 255) for a, b in zip(x, y, strict=True)]
+    found = {k: float(np.mean([r[k] for r in rows])) for k in ("ssim", "ms_ssim")}
+    return found | {"psnr": float(np.mean([r["psnr"] for r in rows if r["psnr"] < 200]))}
+
+
+def default_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    statistics_ = metrics.pair_statistics(x, y)
+    standard, pirm = metrics.score(statistics_, "standard"), metrics.score(statistics_, "pirm")
+    return {"ssim": standard["ssim"], "ms_ssim": pirm["ms_ssim"], "psnr": pirm["psnr"]}
+
+
+def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
+    """Figure 6's ratios at 3 to 5 px, by kernel."""
+    rng, reach, size = np.random.default_rng(0), max(colorshift.SHIFTS) + 6, 100
+    kernels = {k: losses.kernel_1d(k) for k in losses.KERNELS}
+    squares: dict[str, list[float]] = {k: [] for k in ("mse", *kernels)}
+    for at in range(PATCHES):
+        image = found[at % len(found)].image
+        y, x = (rng.integers(reach, n - size - reach + 1) for n in image.shape[:2])
+        window = image[y - reach : y + size + reach, x - reach : x + size + reach]
+        still = window[reach:-reach, reach:-reach].astype(np.float32) / 255
+        for shift in colorshift.SHIFTS:
+            angle = rng.uniform(0, 2 * np.pi)
+            right, down = shift * np.cos(angle), shift * np.sin(angle)
+            if opencv:
+                matrix = np.array([[1, 0, right + reach], [0, 1, down + reach]])
+                flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
+                moved = cv2.warpAffine(window, matrix, (size, size), flags=flags).astype(np.float32) / 255
+            else:
+                moved = ndimage.shift(window.astype(np.float32), (-down, -right, 0))[reach:-reach, reach:-reach] / 255
+            losses_ = {"mse": np.square(moved - still).mean()}
+            for name, taps in kernels.items():
+                if opencv:
+                    a, b = (cv2.filter2D(z, -1, np.outer(taps, taps), borderType=cv2.BORDER_CONSTANT) for z in (moved, still))
+                else:
+                    a, b = (
+                        ndimage.correlate1d(ndimage.correlate1d(z, taps, 0, mode="constant"), taps, 1, mode="constant")
+                        for z in (moved, still)
+                    )
+                losses_[name] = np.square(a - b).mean()
+            if shift in (3, 4, 5):
+                for name, value in losses_.items():
+                    squares[name].append(float(value))
+    return {k: np.mean(squares["mse"]) / np.mean(squares[k]) for k in kernels}
+
+
+def default_figure(found: list[photographs.Photograph]) -> dict[str, float]:
+    mean = colorshift.measure(found, PATCHES).mean()
+    chosen = [colorshift.SHIFTS.index(s) for s in (3, 4, 5)]
+    return {k: mean["mse"][chosen].mean() / mean[k][chosen].mean() for k in losses.KERNELS}
+
+
+def compare(title: str, forms: dict, rounds: int) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    results = {}
+    for _ in range(rounds):
+        for name, work in forms.items():
+            start = time.perf_counter()
+            results[name] = work()
+            seconds[name].append(time.perf_counter() - start)
+    print(title)
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    for name, found in medians.items():
+        said = ", ".join(f"{k} {v:.4f}" for k, v in results[name].items())
+        ratio = "" if name == "default" else f"; default is {found / medians['default']:.1f} times as fast"
+        print(f"  {name:12} {found:7.3f} s ({said}){ratio}")
+
+
+def main() -> None:
+    import torch
+
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    print(f"{device.describe(torch.device('cpu'))}, median of {rounds} rounds in turns")
+    try:
+        store = patches.open_or_make("pirm", "iphone")
+        found = list(photographs.of_tier("pirm"))
+    except DpedError as error:
+        print(f"not run: {error}")
+        return
+    phone, canon = np.array(store.phone), np.array(store.canon)
+    metrics.pair_statistics(phone[:4], canon[:4])
+    compare(
+        f"metrics of {len(phone)} pairs",
+        {"plain": lambda: plain_metrics(phone, canon), "default": lambda: default_metrics(phone, canon)},
+        rounds,
+    )
+    compare(
+        f"Figure 6, {PATCHES} patches of {len(found)} photographs, MSE over colour loss at 3 to 5 px",
+        {
+            "scipy": lambda: plain_figure(found, False),
+            "OpenCV": lambda: plain_figure(found, True),
+            "default": lambda: default_figure(found),
+        },
+        rounds,
+    )
+
+
+if __name__ == "__main__":
+    main()
