@@ -171,8 +171,11 @@ class Enhancer:
         self.work.wait()
         if self.enhanced is None:
             raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
-        versions = {"original": _screen(self.original), f"by {_short(self.weights.value)}": _screen(self.enhanced)}
-        return widgets.BeforeAfter({self.name: versions}).static()
+        fig = widgets.BeforeAfter(
+            {self.name: {"original": _screen(self.original), "enhanced": _screen(self.enhanced)}}
+        ).static()
+        fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
+        return fig
 
 
 def _short(spec: str) -> str:
