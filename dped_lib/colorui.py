@@ -67,7 +67,7 @@ class ColorLoss:
             control.observe(lambda _: self._draw(), "value")
         self.kernel.observe(lambda _: self._follow_kernel(), "value")
         self.sigma.observe(lambda _: self._follow_sigma(), "value")
-        controls = [row(self.photograph, self.kernel), row(self.shift, self.sigma)]
+        controls = [row(self.photograph, ipywidgets.Label("kernel"), self.kernel), row(self.shift, self.sigma)]
         self.widget = ipywidgets.VBox([*controls, self.image, self.numbers, self.plot])
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-color-loss")

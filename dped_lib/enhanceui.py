@@ -158,7 +158,8 @@ class Enhancer:
         self._shown.children = (widgets.BeforeAfter({name: versions}).widget,)
         address = base64.b64encode(data).decode()
         self.download.value = (
-            f'<a download="{html.escape(file, quote=True)}" href="data:application/octet-stream;base64,{address}">'
+            f'<a style="text-decoration: underline" download="{html.escape(file, quote=True)}" '
+            f'href="data:application/octet-stream;base64,{address}">'
             f"save {html.escape(file)}</a>"
         )
         seconds = time.monotonic() - began
@@ -170,8 +171,11 @@ class Enhancer:
         self.work.wait()
         if self.enhanced is None:
             raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
-        versions = {"original": _screen(self.original), f"by {_short(self.weights.value)}": _screen(self.enhanced)}
-        return widgets.BeforeAfter({self.name: versions}).static()
+        fig = widgets.BeforeAfter(
+            {self.name: {"original": _screen(self.original), "enhanced": _screen(self.enhanced)}}
+        ).static()
+        fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
+        return fig
 
 
 def _short(spec: str) -> str:
@@ -191,6 +195,6 @@ def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:
     if enhanced.pixels.dtype == np.uint16 and picture.FORMATS.get(suffix) not in ("PNG", "JPEG"):
         suffix = ".png"
     suffix = suffix if suffix in picture.FORMATS else ".jpg" if suffix in photofile.HEIC else ".png"
-    file = f"{Path(name).stem}-enhanced{suffix}"
+    file = f"{name.replace('/', '-').removesuffix(Path(name).suffix)}-enhanced{suffix}"
     with tempfile.TemporaryDirectory() as folder:
         return file, picture.write(enhanced, Path(folder) / file).read_bytes()

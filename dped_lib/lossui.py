@@ -216,7 +216,7 @@ class LossTerms:
         shown = self.look()
         columns = 4
         rows = -(-len(shown) // columns)
-        fig, axes = plt.subplots(rows, columns, figsize=(9, 2.5 * rows + 0.5), squeeze=False)
+        fig, axes = plt.subplots(rows, columns, figsize=(7.5, 2.1 * rows + 0.5), squeeze=False)
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, (image, caption) in zip(axes.flat, shown.values(), strict=False):

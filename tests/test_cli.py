@@ -60,7 +60,7 @@ def test_help_is_quick_and_names_the_commands():
     code = "import sys; sys.argv = ['dped', '--help']\nfrom dped_lib import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("fetch", "align", "doctor", "train", "evaluate", "run"):
+    for command in ("fetch", "align", "doctor", "train", "evaluate", "study", "run"):
         assert re.search(rf"\b{command}\b", done.stdout)
 
 

@@ -134,6 +134,7 @@ def test_make_reuses_a_finished_environment(checkout):
     assert "pip install" not in make(checkout, "test")
     assert "pip install" not in make(checkout, "figures")
     assert "pip install" not in make(checkout, "lab")
+    assert "pip install" not in make(checkout, "study")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
             os.utime(checkout / "requirements.lock", (2e9, 2e9))
         case "newer project":
             os.utime(checkout / "pyproject.toml", (2e9, 2e9))
-    for target in ("setup", "test", "figures", "lab"):
+    for target in ("setup", "test", "figures", "lab", "study"):
         assert "pip install" in make(checkout, target, *arguments)
 
 

@@ -589,6 +589,37 @@ def test_a_key_pressed_twice_answers_once(small, monkeypatch):
     assert len(store.answers("p01")) == 1
 
 
+def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
+    pictures, store = small
+    now = [0.0]
+    monkeypatch.setattr(studyui.time, "monotonic", lambda: now[0])
+    door = studyui.Entrance(pictures, store)
+    for wrong in ("", "Ada Lovelace", "../p01"):
+        door.name.value = wrong
+        door.begin.click()
+        assert door.study is None and "must be 1 to 32" in door.message.value
+    door.name.value = " p01 "
+    door.begin.click()
+    assert door.widget.children == (door.study.widget,) and "Question 1 of 36" in door.study.message.value
+    now[0] = 2.0
+    door.study.buttons[0].click()
+    again = studyui.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
+    again.name.value = "p01"
+    again.begin.click()
+    assert again.study is None and "p01 has answered 1 of 36" in again.message.value
+    again.begin.click()
+    assert "Question 2 of 36" in again.study.message.value
+    shown = studyui.entrance(pictures.folder, store.folder, 9, 0)
+    assert "36 pairs of pictures" in shown.children[0].value
+
+
+def test_a_headless_run_shows_the_first_question(small):
+    pictures, store = small
+    fig = studyui.Study(pictures, store, "p01").static()
+    assert sum(bool(ax.images) for ax in fig.axes) == 2
+    assert store.answers("p01") == ()
+
+
 def test_the_page_says_what_is_wrong(small):
     pictures, store = small
     page = studyui.Study(pictures, store, "p01")

@@ -397,4 +397,4 @@ def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_pa
 
 def test_the_still_figure_enhances_the_example(photo, srcnn):
     fig = enhanceui.Enhancer(("cat", photo), [str(srcnn)]).static()
-    assert len(fig.axes) == 3 and "small.safetensors" in fig.axes[0].get_title()
+    assert len(fig.axes) == 3 and "small.safetensors" in fig.get_suptitle()

@@ -46,7 +46,7 @@ def explore_alignment(lab: Lab) -> None:
     slide(lab, kind, "patch", 0.1)
     widget(lab, kind).get_by_role("button", name="blink").click()
     before = lab.source(kind)
-    widget(lab, kind).locator(".jupyter-widget-play button").first.click()
+    widget(lab, kind).locator(".widget-play button").first.click()
     browsing.changed(lab, kind, before)
 
 
