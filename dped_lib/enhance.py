@@ -105,10 +105,12 @@ def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limi
     """A network with its precision (``auto``: bfloat16 where it is native), device and memory.
 
     Raises:
-        DpedError: a network that does not enhance, an unknown precision, or no such device.
+        DpedError: a network that does not enhance or whose weights are not finite, an unknown precision, or no such device.
     """
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance released:iphone.")
+    if not all(w.isfinite().all() for w in model.parameters()):
+        raise DpedError("these weights have values that are not finite: the network would paint black. Train it again.")
     target = devices.pick(device)
     if limit is None:
         limit = default_limit() if target.type == "cpu" else int(torch.cuda.mem_get_info(target)[0] * _SHARE)

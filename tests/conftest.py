@@ -23,6 +23,7 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Side by side (`make test`), the tests of a file stay together, and so do those that share the stranger's clone; the
     clone's come first, since they take longest."""
