@@ -26,14 +26,15 @@ MAPS = {
 }
 _TILE = 196
 _START = "iteration 0, before training"
+#: What a finished run keeps of its discriminator (``training``).
+_OPPONENT = "discriminator.safetensors"
 
 
 class State:
     """The networks of a run at one moment.
 
     Attributes:
-        generator: in evaluation mode, as it is for validation; discriminator: None where the file keeps none (a finished network's
-            does not) or the loss has none.
+        generator: in evaluation mode, as it is for validation; discriminator: None where none was kept or the loss has none.
     """
 
     def __init__(self, params: config.TrainParams, file: Path | None):
@@ -53,6 +54,9 @@ class State:
             tensors, metadata = weights.load_tensors(file)
             if "model" in metadata:
                 tensors = {f"generator/{k}": v for k, v in tensors.items()}
+                opponent = file.with_name(_OPPONENT)
+                if file.name == "model.safetensors" and opponent.is_file():
+                    tensors |= {f"discriminator/{k}": v for k, v in weights.load_tensors(opponent)[0].items()}
             self._load(self.generator, "generator", tensors, file)
             if not any(k.startswith("discriminator/") for k in tensors):
                 self.discriminator = None
@@ -73,7 +77,7 @@ def states(folder: Path) -> dict[str, Path | None]:
     """The moments of a run that can be looked at, by name: its start, its checkpoint, the finished network, and copies of
     either that the user keeps in the folder."""
     found: dict[str, Path | None] = {_START: None}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(f for f in folder.glob("*.safetensors") if f.name != _OPPONENT):
         _, metadata = weights.load_tensors(file)
         when = f", iteration {metadata['iteration']}" if "iteration" in metadata else ""
         found[f"{'finished' if file.stem == 'model' else file.stem}{when}"] = file
@@ -191,7 +195,7 @@ class LossTerms:
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
         lacking = (
-            " without texture: this file keeps no discriminator (a running training's checkpoint does)"
+            " without texture: no discriminator was kept with this file"
             if missing
             else ""
         )

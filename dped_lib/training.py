@@ -7,6 +7,7 @@ of its own. A run is a folder:
     log.jsonl                 a line an iteration (every term, unweighted) and a line an evaluation
     checkpoint.safetensors    networks, optimisers and iteration; replaced atomically
     model.safetensors         the finished network
+    discriminator.safetensors its opponent, where the loss has a texture term: for looking at that term (``lossui``)
 
 Batches are a function of (seed, iteration), and nothing else in the loop is random: with the checkpoint, a run killed
 at any moment resumes to bit-identical weights (on the CPU, with the same number of threads).
@@ -289,7 +290,7 @@ def train(
         if (folder / "model.safetensors").is_file():
             return TrainResult(folder, params, weights.load_model(folder / "model.safetensors"), known["vgg_label"])
     trainer = Trainer(params, store, target, vgg_net)
-    for name in ("params.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors"):
+    for name in ("params.json", "log.jsonl", *(f"{n}.safetensors" for n in ("checkpoint", "discriminator", "model"))):
         for leftover in folder.glob(f".{name}.*"):  # what a killed run was writing: up to a whole checkpoint each
             shutil.rmtree(leftover)
     paths.write_text(
@@ -308,6 +309,8 @@ def train(
         log.close()
     trainer.check_weights(folder)
     finished = folder / "model.safetensors"
+    if trainer.discriminator is not None:  # first: where the model is, the run is over
+        weights.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
     weights.save_tensors(
         trainer.generator.state_dict(),
         finished,

@@ -24,6 +24,8 @@ from dped_lib.errors import DpedError
 from dped_lib.patches import PairStore, to_float, write_store
 from dped_lib.readers import Pair
 
+#: A finished run with a texture term.
+FINISHED = ["discriminator.safetensors", "log.jsonl", "model.safetensors", "params.json"]
 CPU = torch.device("cpu")
 
 
@@ -170,7 +172,7 @@ def test_twenty_kills_lose_nothing(store, tmp_path):
     assert_equal_bits(quiet / "model.safetensors", killed / "model.safetensors")
     assert (quiet / "log.jsonl").read_bytes() == (killed / "log.jsonl").read_bytes()
     # What the kills left half written is swept up.
-    assert sorted(f.name for f in killed.iterdir()) == ["log.jsonl", "model.safetensors", "params.json"]
+    assert sorted(f.name for f in killed.iterdir()) == FINISHED
 
 
 @pytest.mark.parametrize(("word", "precision"), [(signal.SIGTERM, "float32"), (signal.SIGINT, "bfloat16")])
@@ -434,7 +436,7 @@ def test_a_run_folder(store, tmp_path):
     """What the documentation says is in it, with a log that has every iteration and evaluation once."""
     params = settings("mse+texture", iterations=5, eval_every=2)
     result = training.train(params, store, tmp_path / "run", "cpu")
-    assert sorted(f.name for f in result.folder.iterdir()) == ["log.jsonl", "model.safetensors", "params.json"]
+    assert sorted(f.name for f in result.folder.iterdir()) == FINISHED
     described = json.loads((result.folder / "params.json").read_text())
     assert described["params"] == dataclasses.asdict(params) and described["digest"] == params.digest()
     log = result.log()

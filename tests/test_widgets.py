@@ -302,7 +302,10 @@ def test_another_patch_or_state_is_another_picture(run):
     trainer, store, folder = run
     explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)
     assert explorer.state.options == ("iteration 0, before training", "checkpoint, iteration 1", "finished")
-    assert "keeps no discriminator" in explorer.words() and "texture" not in explorer.terms
+    assert "no discriminator was kept" in explorer.words() and "texture" not in explorer.terms
+    weights.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
+    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)  # as training.train leaves a run
+    assert explorer.state.value == "finished" and "texture" in explorer.terms
     explorer.state.value = "iteration 0, before training"
     first = explorer.tiles["enhanced"].value, explorer.tiles["phone"].value, dict(explorer.terms)
     assert "texture" in explorer.terms
