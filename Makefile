@@ -32,7 +32,7 @@ figures: .venv/.ready
 	@.venv/bin/dped run all --tier '$(TIER)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
 
 test: .venv/.ready
-	@$(PY) -m pytest -n logical --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n logical --no-loadscope-reorder $(ARGS)
 
 # A photograph that is uploaded to a notebook comes in one message: more than the server's usual 10 MB.
 lab: .venv/.ready

@@ -23,16 +23,22 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+@pytest.hookimpl(optionalhook=True)  # one of pytest-xdist's
+def pytest_xdist_make_scheduler(config, log):
+    """Side by side (`make test`), the tests of a file stay together, and so do the files that share the stranger's clone."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "clone" if Path(file).name.startswith("test_zz_") else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Side by side (`make test`), the tests of a file stay together, and so do those that share the stranger's clone; the
-    clone's come first, since they take longest."""
-    if _WORKERS == 1:
-        return
-    for item in items:
-        group = "clone" if "clone" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "clone" not in getattr(item, "fixturenames", ()))
+    """The clone's tests take longest and come first where there is somebody else for the others; alone they come last."""
+    items.sort(key=lambda item: item.path.name.startswith("test_zz_"), reverse=_WORKERS > 1)
 
 
 @pytest.fixture(scope="session", autouse=True)
