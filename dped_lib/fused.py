@@ -14,7 +14,10 @@ _BACKWARD = torch.ops.aten.native_batch_norm_backward.out
 
 
 def fits(x: Tensor, scale: Tensor) -> bool:
-    """Whether :func:`norm` takes these: on the CPU, float32 or bfloat16, with float32 scale and shift."""
+    """Whether :func:`norm` takes these: on the CPU, float32 or bfloat16, with float32 scale and shift, and not for a graph
+    that is traced (``dped export``)."""
+    if torch.compiler.is_compiling():
+        return False
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and scale.dtype == torch.float32
 
 
