@@ -16,7 +16,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 #: Milliseconds that anything on a page may take on two busy cores.
-PATIENCE = 60_000
+PATIENCE = 120_000
 TOKEN = "newcomer"
 _FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 

@@ -25,13 +25,14 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(optionalhook=True)  # one of pytest-xdist's
 def pytest_xdist_make_scheduler(config, log):
-    """Side by side (`make test`), the tests of a file stay together, and so do the files that share the stranger's clone."""
+    """Side by side (`make test`), the tests of a file stay together, and so do the files that share the stranger's clone. The
+    browser's are with them: behind `make figures`, which would take the cores that a page needs to answer in time."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "clone" if Path(file).name.startswith("test_zz_") else file
+            return "clone" if Path(file).name.startswith(("test_zz_", "test_browser")) else file
 
     return ByFile(config, log)
 
