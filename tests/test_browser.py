@@ -255,9 +255,9 @@ def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
         expect(widget.get_by_text("gray: 300 x 200 pixels")).to_be_visible()
         widget.get_by_role("button", name="enhance", exact=True).click()
         expect(widget.get_by_text("300 x 200 pixels enhanced by")).to_be_visible(timeout=PATIENCE)
-        first = lab.source(".dped-before-after")
-        browsing.drag(page, widget.locator(".widget-slider", has_text="before | after"), 0.1)
-        browsing.changed(lab, ".dped-before-after", first)
+        browsing.drag_to_another(
+            lab, ".dped-before-after", widget.locator(".widget-slider", has_text="before | after"), 0.1
+        )
         with page.expect_file_chooser() as chooser:
             widget.get_by_role("button", name="upload a photograph").click()
         chooser.value.set_files(tmp_path / "mine.png")

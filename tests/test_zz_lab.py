@@ -27,9 +27,8 @@ def widget(lab: Lab, kind: str) -> Locator:
 def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) -> None:
     """Drags a slider of a widget; its picture and, where ``words``, its numbers become others."""
     found = widget(lab, kind)
-    picture, numbers = lab.source(kind), found.inner_text()
-    browsing.drag(lab.page, found.locator(".widget-slider", has_text=label).first, share)
-    browsing.changed(lab, kind, picture)
+    numbers = found.inner_text()
+    browsing.drag_to_another(lab, kind, found.locator(".widget-slider", has_text=label).first, share)
     if words:
         expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
 
