@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +108,8 @@ class Lab:
     def __init__(self, browser: Browser, address: str, notebook: str):
         self.page = browser.new_page(viewport={"width": 1366, "height": 900})
         self.page.set_default_timeout(PATIENCE)
-        self.address = f"{address}/lab/tree/{notebook}?token={TOKEN}"
+        # A workspace of its own: else JupyterLab opens what others had open, too, and hides this notebook behind it.
+        self.address = f"{address}/lab/workspaces/{uuid.uuid4().hex}/tree/{notebook}?token={TOKEN}"
         self.open()
 
     def open(self) -> None:
