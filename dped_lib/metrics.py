@@ -22,7 +22,6 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dped_lib import paper
@@ -69,7 +68,7 @@ def as_images(images) -> Tensor:
         form = "N x C x H x W tensor" if isinstance(images, Tensor) else "N x H x W x C array"
         raise DpedError(f"images must be an {form} with 1 or 3 channels, not {tuple(images.shape)}.")
     if tensor.dtype == torch.uint8:
-        return tensor.to(torch.float64, memory_format=torch.contiguous_format) / 255
+        return tensor.to(torch.float64, memory_format=torch.contiguous_format).div_(255)
     if not tensor.is_floating_point():
         raise DpedError(f"images must be floats in [0, 1] or uint8, not {tensor.dtype}.")
     return tensor.to(torch.float64, memory_format=torch.contiguous_format)
@@ -111,26 +110,51 @@ def _smooth(z: Tensor) -> Tensor:
     return smooth.view(height, *z.shape[1:-1], width)
 
 
-def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast-structure term of each image, for N x C x H x W tensors with data range 1."""
+def _planes(x: Tensor, y: Tensor) -> Tensor:
+    # Rows first, then [x, y and room for what _terms makes of them], images by channels, columns: both products of _smooth are large.
     n, c, h, w = x.shape
-    planes = x.new_empty(h, 4, n, c, w)
-    x, y = (z.permute(2, 0, 1, 3) for z in (x, y))
-    planes[:, 0], planes[:, 1] = x, y
-    torch.mul(planes[:, 0], planes[:, 1], out=planes[:, 2])
-    torch.mul(planes[:, 0], planes[:, 0], out=planes[:, 3]).addcmul_(planes[:, 1], planes[:, 1])
+    planes = x.new_empty(h, 4, n * c, w)
+    for k, z in enumerate((x, y)):
+        planes[:, k].view(h, n, c, w).copy_(z.permute(2, 0, 1, 3))
+    return planes
+
+
+def _terms(planes: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Mean SSIM and mean contrast-structure term of each image.
+
+    The window's weights add up to 1, so the constants enter before it: with P = 2xy + C1 + C2 and S = x^2 + y^2 + C1 + C2, smoothed,
+    and L = 2 mx my + C1 and B = mx^2 + my^2 + C1, cs = (P - L) / (S - B) and SSIM = cs L / B. S is P + (x - y)^2 and B likewise, so
+    that both terms of identical images are 1 exactly.
+    """
+    x, y = planes[:, 0], planes[:, 1]
+    c1, both = planes.new_tensor(_C1), planes.new_tensor(_C1 + _C2)
+    torch.addcmul(both, x, y, value=2, out=planes[:, 2])
+    off = x - y
+    torch.addcmul(planes[:, 2], off, off, out=planes[:, 3])
     mx, my, product, squares = _smooth(planes).unbind(1)
-    means = mx * my
-    both = mx.square_().add_(my.square_())
-    cs = product.sub_(means).mul_(2).add_(_C2).div_(squares.sub_(both).add_(_C2))
-    ssim = means.mul_(2).add_(_C1).div_(both.add_(_C1)).mul_(cs)
-    return ssim.mean((0, 2, 3)), cs.mean((0, 2, 3))
+    means = torch.addcmul(c1, mx, my, value=2)
+    off = mx.sub_(my)
+    powers = torch.addcmul(means, off, off)
+    cs = product.sub_(means).div_(squares.sub_(powers))
+    ssim = means.div_(powers).mul_(cs)
+    ssim, cs = (z.mean((0, 2)).view(images, -1).mean(1) for z in (ssim, cs))
+    return ssim, cs
 
 
-def _halve(x: Tensor) -> Tensor:
+def _halved(planes: Tensor) -> Tensor:
     # 2x2 means; an odd last row or column is reflected, as scipy's convolve(mode="reflect")[::2] does.
-    odd = x.shape[-1] % 2, x.shape[-2] % 2
-    return F.avg_pool2d(F.pad(x, (0, odd[0], 0, odd[1]), mode="replicate") if any(odd) else x, 2)
+    h, _, n, w = planes.shape
+    rows = planes.new_empty(h - h // 2, 2, n, w)
+    torch.add(planes[: h - h % 2 : 2, :2], planes[1::2, :2], out=rows[: h // 2])
+    if h % 2:
+        torch.mul(planes[-1, :2], 2, out=rows[-1])
+    smaller = planes.new_empty(len(rows), 4, n, w - w // 2)
+    found = smaller[:, :2]
+    torch.add(rows[..., : w - w % 2 : 2], rows[..., 1::2], out=found[..., : w // 2])
+    if w % 2:
+        torch.mul(rows[..., -1], 2, out=found[..., -1])
+    found.mul_(0.25)
+    return smaller
 
 
 @dataclass(frozen=True)
@@ -161,17 +185,15 @@ class PairStatistics:
 
 
 def _scales(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    ssim, cs = [], []
+    found, planes = [], _planes(x, y)
     for scale in range(len(SCALE_WEIGHTS)):
-        if scale:
-            x, y = _halve(x), _halve(y)
-        s, c = ssim_terms(x, y)
-        ssim.append(s)
-        cs.append(c)
+        planes = _halved(planes) if scale else planes
+        found.append(_terms(planes, len(x)))
+    ssim, cs = zip(*found, strict=True)
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
-def pair_statistics(images, targets, batch: int = 4) -> PairStatistics:
+def pair_statistics(images, targets, batch: int = 8) -> PairStatistics:
     """Statistics of each pair, in float64 on the device the tensors are on.
 
     Args:
@@ -186,29 +208,26 @@ def pair_statistics(images, targets, batch: int = 4) -> PairStatistics:
     found: list[PairStatistics] = []
     for at in range(0, len(images), batch):
         x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
-        mse = (x - y).square().mean((1, 2, 3))
+        mse = (x - y).square_().mean((1, 2, 3))
         if not torch.isfinite(mse).all():
             raise DpedError(f"images {at} to {at + len(x) - 1} hold values that are not finite.")
-        xc, yc = x.clamp(0, 1), y.clamp(0, 1)
         ssim, cs = _scales(x, y)
-        if min(x.shape[-2:]) > (_WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1):
-            ssim_c, cs_c = _scales(xc, yc)
-        else:
-            ssim_c = cs_c = torch.full_like(ssim, math.nan)
-        # Of values that clipping leaves as they are, the finest scale is known.
-        clipped = ssim[:, 0].clone()
-        changed = ((x != xc) | (y != yc)).flatten(1).any(1)
+        mse_c, finest_c, ssim_c, cs_c = mse.clone(), ssim[:, 0].clone(), ssim.clone(), cs.clone()
+        # Clipping changes nothing of most pairs, and nothing has to be computed anew of those.
+        extremes = [z.flatten(1).aminmax(dim=1) for z in (x, y)]
+        changed = torch.stack([(e.min < 0) | (e.max > 1) for e in extremes]).any(0)
+        large = min(x.shape[-2:]) > (_WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
         if changed.any():
-            clipped[changed] = ssim_terms(xc[changed], yc[changed])[0]
-        values = (
-            mse,
-            (xc - yc).square().mean((1, 2, 3)),
-            clipped,
-            ssim,
-            cs,
-            ssim_c,
-            cs_c,
-        )
+            xc, yc = x[changed].clamp_(0, 1), y[changed].clamp_(0, 1)
+            mse_c[changed] = (xc - yc).square_().mean((1, 2, 3))
+            if large:
+                ssim_c[changed], cs_c[changed] = _scales(xc, yc)
+                finest_c[changed] = ssim_c[changed, 0]
+            else:
+                finest_c[changed] = _terms(_planes(xc, yc), len(xc))[0]
+        if not large:
+            ssim_c[:] = cs_c[:] = math.nan
+        values = (mse, mse_c, finest_c, ssim, cs, ssim_c, cs_c)
         found.append(PairStatistics(*(v.cpu().numpy() for v in values)))
     return PairStatistics(*(np.concatenate([getattr(s, f.name) for s in found]) for f in fields(PairStatistics)))
 
