@@ -395,16 +395,13 @@ def study(
 ) -> None:
     """Serve the user study as a page without code, for any number of subjects at once."""
     from dped_lib import study as module
-    from dped_lib import studymake, studyphotos, studyserve, tables
+    from dped_lib import studymake, studyserve
 
     config.one_of("network", network, config.NETWORKS)
-    if folder:
-        pictures = studyphotos.open_folder(folder, scenes)
-    else:
+    if not folder:
         config.preset(preset)
         config.one_of("tier with photographs to align", tier, config.ALIGNED_TIERS)
-        networks = {p: tables.network(network, tier, preset, p, seed, vgg=vgg) for p in config.TIER_PHONES[tier]}
-        pictures = studymake.make(tier, preset, networks, manual, scenes)
+    pictures = studymake.open_or_make(tier, preset, network, seed, vgg, manual, scenes, folder or "")
     kept = answers or module.folder_of("own" if folder else tier, preset, pictures.digest)
     store = module.AnswerStore(kept, pictures.digest, pictures.questions, seed)
     where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address

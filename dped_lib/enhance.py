@@ -161,14 +161,7 @@ def targets(files: Iterable[Path], out: Path, suffix: str = "") -> dict[Path, Pa
     else:
         found = {}
         for file in files:
-            own = (
-                file.suffix
-                if file.suffix.lower() in picture.FORMATS
-                else ".jpg"
-                if file.suffix.lower() in photofile.HEIC
-                else ".png"
-            )
-            found[file] = out / f"{file.stem}{suffix or own}"
+            found[file] = out / f"{file.stem}{suffix or picture.written_suffix(file.suffix, deep=False)}"
     taken: dict[Path, Path] = {}
     for file, target in found.items():
         if target in taken:
@@ -199,8 +192,7 @@ def one_file(
     """
     photograph = picture.read(file)
     pixels = photograph.pixels
-    if pixels.dtype == np.uint16 and picture.FORMATS.get(target.suffix.lower()) not in ("PNG", "JPEG"):
-        target = target.with_suffix(".png")
+    target = target.with_suffix(picture.written_suffix(target.suffix, pixels.dtype == np.uint16))
     # What is held beside the features: the process with the photograph read, and the result.
     how = run.plan(*pixels.shape[:2], held=resident() + pixels.nbytes if run.device.type == "cpu" else 0)
     height, width = pixels.shape[:2]
@@ -217,7 +209,7 @@ def _write_comparison(before: np.ndarray, after: np.ndarray, target: Path, longe
     """Original and enhanced side by side, each named, at most ``longest`` pixels wide."""
     halves = []
     for pixels in (before, after):
-        half = Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels / 257 + 0.5).astype(np.uint8))
+        half = Image.fromarray(picture.in_8bit(pixels))
         half.thumbnail((longest // 2, longest))
         halves.append(half)
     width, height = halves[0].size

