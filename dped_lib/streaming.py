@@ -19,10 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import models
+from dped_lib import bands, models
 from dped_lib.errors import DpedError
 
 #: Bytes of one band of features: large enough to feed the cores, small enough to stay in their caches. Measured (benchmarks/README.md).
@@ -32,163 +31,6 @@ _WHITE = 255
 _MIB = 1 << 20
 #: Beside bands and buffers: what oneDNN compiles and unpacks, and what the allocator cannot use.
 _WORKING = 64 * _MIB
-
-
-# ---------------------------------------------------------------------------------------------- stages
-
-
-def _copy(x: Tensor, out: Tensor) -> None:
-    out.copy_(x)
-
-
-def _relu(x: Tensor, out: Tensor) -> None:
-    torch.clamp_min(_bits(x), 0, out=_bits(out))
-
-
-def _bits(x: Tensor) -> Tensor:
-    # Where the sign bit is set, the integer of the same bits is negative, too: ReLU needs no arithmetic in bfloat16, which a CPU
-    # converts to float32 and back for it. Four times as fast there.
-    return x.view(torch.int16 if x.dtype.itemsize == 2 else torch.int32)
-
-
-class _Conv:
-    """A convolution, fed bands of rows (1 x C x h x W), that returns the rows it can: zero padding only at the picture's own edges.
-
-    ``before`` writes what is to be convolved, a norm of the band for instance, to where the convolution reads it.
-    """
-
-    #: Columns of padding beside the rows; 0: the convolution pads.
-    margin = 0
-
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None] = _copy, scale: float = 1):
-        self.weight = (conv.weight.detach() * scale).to(dtype).contiguous(memory_format=torch.channels_last)
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.radius = conv.kernel_size[0] // 2
-        self.outputs = conv.out_channels
-        self.before = before
-        self.window: Tensor | None = None
-        self.filled = self.radius  # rows of the window; at first those above the picture
-
-    def __call__(self, x: Tensor, last: bool) -> Tensor:
-        r, new = self.radius, self.filled + x.shape[2]
-        end = new + (r if last else 0)
-        window = self._window(end, x)
-        self.before(x, _picture(window[self.filled : new, self.margin : self.margin + x.shape[3]]))
-        window[new:end] = 0
-        self.filled = end
-        if end <= 2 * r:
-            return window.new_zeros(1, self.outputs, 0, x.shape[3])
-        y = self.convolve(_picture(window[:end]))
-        # The next band needs the last rows; they may overlap with where they go.
-        window[: 2 * r] = window[end - 2 * r : end].clone()
-        self.filled = 2 * r
-        return y
-
-    def _window(self, rows: int, x: Tensor) -> Tensor:
-        if self.window is None or len(self.window) < rows:
-            shape = (rows, x.shape[3] + 2 * self.margin, self.weight.shape[1])
-            larger = torch.zeros(shape, dtype=self.weight.dtype, device=self.weight.device)
-            if self.window is not None:
-                larger[: self.filled] = self.window[: self.filled]
-            self.window = larger
-        return self.window
-
-    def convolve(self, window: Tensor) -> Tensor:
-        return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
-
-
-class _Tail(_Conv):
-    """A convolution to few channels, float32: a column of taps to a channel of its own for each (horizontal offset, output), summed shifted.
-
-    The same sums in another order. oneDNN is slow at three output channels, and at 27 it is not: five times as fast.
-    """
-
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None], bias: Tensor):
-        super().__init__(conv, dtype, before)
-        self.margin = self.radius
-        columns = self.weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
-        self.weight = columns.contiguous(memory_format=torch.channels_last)
-        self.bias = bias.detach().view(1, -1, 1, 1)
-
-    def convolve(self, window: Tensor) -> Tensor:
-        planes = F.conv2d(window, self.weight)[0].permute(1, 2, 0).float().contiguous()
-        height, width, channels = planes.shape
-        taps = channels // self.outputs
-        # Offset d of output o lies d columns to the right, in channel d * outputs + o.
-        steps = (width * channels, channels, channels + self.outputs, 1)
-        shifted = planes.as_strided((height, width - taps + 1, taps, self.outputs), steps)
-        return _picture(shifted.sum(2)) + self.bias
-
-
-class Statistics:
-    """Mean and variance of each channel over bands, merged in float64 (Chan, Golub and LeVeque)."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, None, None
-
-    def add(self, x: Tensor) -> None:
-        """Takes in 1 x C x h x W."""
-        n = x.shape[2] * x.shape[3]
-        if not n:
-            return
-        # The statistics of batch norm's training pass: in channels-last 20 times as fast as var_mean. It also wants two
-        # running averages to update; nobody looks at those.
-        mean, var = torch.batch_norm_update_stats(x, *x.new_zeros(2, x.shape[1], dtype=torch.float32), 1.0)
-        mean, var = mean.double(), var.double()
-        if self.mean is None:
-            self.count, self.mean, self.squares = n, mean, var * n
-            return
-        total = self.count + n
-        delta = mean - self.mean
-        self.squares += var * n + delta.square() * (self.count * n / total)
-        self.mean += delta * (n / total)
-        self.count = total
-
-    def of(self, norm: models.InstanceNorm) -> "Norm":
-        """The norm with these statistics."""
-        return Norm(self.mean.float(), (self.squares / self.count).float(), norm.scale, norm.shift)
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A normalisation whose statistics are known: float32 vectors of C."""
-
-    mean: Tensor
-    variance: Tensor
-    scale: Tensor
-    shift: Tensor
-
-    @classmethod
-    def fixed(cls, norm: nn.BatchNorm2d) -> "Norm":
-        """Batch norm in evaluation: its running statistics."""
-        return cls(norm.running_mean, norm.running_var, norm.weight, norm.bias)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Normalised, then ReLU, in the type of ``x``; the arithmetic is float32. ``out``: where to, if not into a new tensor."""
-        out = torch.empty_like(x) if out is None else out
-        # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
-        known = (self.scale, self.shift, self.mean, self.variance)
-        none = x.new_empty(0, dtype=torch.float32)
-        torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
-        _bits(out).clamp_min_(0)
-        return out
-
-
-def _relu_(x: Tensor) -> Tensor:
-    _bits(x).clamp_min_(0)
-    return x
-
-
-class _Delay:
-    """Holds rows back until as many come out of the path beside it."""
-
-    def __init__(self) -> None:
-        self.kept: Tensor | None = None
-
-    def __call__(self, x: Tensor, rows: int) -> Tensor:
-        both = x if self.kept is None else torch.cat([self.kept, x], 2)
-        self.kept = both[:, :, rows:].clone(memory_format=torch.channels_last)
-        return both[:, :, :rows]
 
 
 # ---------------------------------------------------------------------------------------------- plan
@@ -292,7 +134,7 @@ class _Streamer:
             band = np.ascontiguousarray(self.image[at : at + self.how.rows])
             if full != _WHITE:
                 band = band.astype(np.float32) * np.float32(_WHITE / full)
-            yield _picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
+            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
             self.tick(len(band))
 
     def buffered(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -309,21 +151,21 @@ class _Streamer:
         memory.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
-    def conv(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = _copy) -> _Conv:
-        return _Conv(conv, self.dtype, before)
+    def conv(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
+        return bands.Conv(conv, self.dtype, before)
 
-    def first(self, conv: nn.Conv2d) -> _Conv:
-        return _Conv(conv, self.dtype, scale=1 / _WHITE)
+    def first(self, conv: nn.Conv2d) -> bands.Conv:
+        return bands.Conv(conv, self.dtype, scale=1 / _WHITE)
 
     def head(self) -> Callable[[Tensor, bool], Tensor]:
         head = self.first(self.model.head)
-        return lambda x, last: _relu_(head(x, last))
+        return lambda x, last: bands.relu_(head(x, last))
 
     # ------------------------------------------------------------------------------------ parts of the generator
 
-    def block(self, j: int, folded: list[Norm]) -> Callable[[Tensor, bool], Tensor]:
+    def block(self, j: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
         """Residual block ``j`` with both its norms known."""
-        block, delay = self.model.blocks[j], _Delay()
+        block, delay = self.model.blocks[j], bands.Delay()
         a, b = self.conv(block.conv1), self.conv(block.conv2, folded[2 * j])
 
         def push(x: Tensor, last: bool) -> Tensor:
@@ -332,7 +174,7 @@ class _Streamer:
 
         return push
 
-    def to_norm(self, k: int, folded: list[Norm]) -> Callable[[Tensor, bool], Tensor]:
+    def to_norm(self, k: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
         """From a block's input to what its norm ``k`` (counted through the network) sees."""
         block = self.model.blocks[k // 2]
         a = self.conv(block.conv1)
@@ -343,7 +185,11 @@ class _Streamer:
 
     def ending(self) -> Callable[[Tensor, bool], Tensor]:
         model = self.model
-        stages = [self.conv(model.conv1), self.conv(model.conv2, _relu), _Tail(model.tail, self.dtype, _relu, model.tail.bias)]
+        stages = [
+            self.conv(model.conv1),
+            self.conv(model.conv2, bands.relu),
+            bands.Tail(model.tail, self.dtype, bands.relu, model.tail.bias),
+        ]
 
         def push(x: Tensor, last: bool) -> Tensor:
             for stage in stages:
@@ -355,11 +201,11 @@ class _Streamer:
     # ------------------------------------------------------------------------------------ the three ways
 
     def without_buffers(self) -> Iterator[Tensor]:
-        folded = [] if self.how.sweeps > 1 else [Norm.fixed(n) for n in _norms(self.model)]
+        folded = [] if self.how.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
         for k in range(len(folded), len(_norms(self.model))):
             head = self.head()
             blocks = [self.block(j, folded) for j in range(k // 2)]
-            rest, found = self.to_norm(k, folded), Statistics()
+            rest, found = self.to_norm(k, folded), bands.Statistics()
             for x, last in self.photograph():
                 x = head(x, last)
                 for block in blocks:
@@ -376,20 +222,20 @@ class _Streamer:
 
     def with_one_buffer(self) -> Iterator[Tensor]:
         norms, kept, folded = _norms(self.model), self.buffer(), []
-        head, first, found, at = self.head(), self.to_norm(0, folded), Statistics(), 0
+        head, first, found, at = self.head(), self.to_norm(0, folded), bands.Statistics(), 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
             found.add(first(x, last))
         folded.append(found.of(norms[0]))
         for j in range(len(self.model.blocks)):
-            rest, found = self.to_norm(2 * j + 1, folded), Statistics()
+            rest, found = self.to_norm(2 * j + 1, folded), bands.Statistics()
             for x, last in self.buffered(kept):
                 found.add(rest(x, last))
             folded.append(found.of(norms[2 * j + 1]))
             if j + 1 == len(self.model.blocks):
                 break
-            block, following, found, at = self.block(j, folded), self.to_norm(2 * j + 2, folded), Statistics(), 0
+            block, following, found, at = self.block(j, folded), self.to_norm(2 * j + 2, folded), bands.Statistics(), 0
             for x, last in self.buffered(kept):
                 x = block(x, last)
                 at = _store(kept, at, x)  # behind the rows still to be read
@@ -402,7 +248,7 @@ class _Streamer:
     def with_two_buffers(self) -> Iterator[Tensor]:
         norms, kept, behind = _norms(self.model), self.buffer(), self.buffer()
         blocks = self.model.blocks
-        head, a, found, at, below = self.head(), self.conv(blocks[0].conv1), Statistics(), 0, 0
+        head, a, found, at, below = self.head(), self.conv(blocks[0].conv1), bands.Statistics(), 0, 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
@@ -410,7 +256,7 @@ class _Streamer:
             below = _store(behind, below, y)
             found.add(y)
         for j, block in enumerate(blocks):
-            b, found, below = self.conv(block.conv2, found.of(norms[2 * j])), Statistics(), 0
+            b, found, below = self.conv(block.conv2, found.of(norms[2 * j])), bands.Statistics(), 0
             for y, last in self.buffered(behind):
                 y = b(y, last)
                 below = _store(behind, below, y)
@@ -418,7 +264,7 @@ class _Streamer:
             known = found.of(norms[2 * j + 1])
             if j + 1 == len(blocks):
                 break
-            a, found, below = self.conv(blocks[j + 1].conv1), Statistics(), 0
+            a, found, below = self.conv(blocks[j + 1].conv1), bands.Statistics(), 0
             for x, y, last in self.buffered(kept, behind):
                 y = a(x.add_(known(y)), last)  # the next block's input takes the place of this one's
                 below = _store(behind, below, y)
@@ -429,21 +275,16 @@ class _Streamer:
 
     def srcnn(self) -> Iterator[Tensor]:
         model = self.model
-        first, second = self.first(model.conv1), self.conv(model.conv2, _relu)
-        tail = _Tail(model.conv3, self.dtype, _relu, model.shared_bias.expand(3))
+        first, second = self.first(model.conv1), self.conv(model.conv2, bands.relu)
+        tail = bands.Tail(model.conv3, self.dtype, bands.relu, model.shared_bias.expand(3))
         for x, last in self.photograph():
             for stage in (first, second, tail):
                 x = stage(x, last)
             yield models.scaled_tanh(x)
 
 
-def _picture(rows: Tensor) -> Tensor:
-    """h x W x C as a channels-last 1 x C x h x W of the same memory."""
-    return rows.permute(2, 0, 1).unsqueeze(0)
-
-
 def _rows(buffer: Tensor, start: int, end: int) -> Tensor:
-    return _picture(buffer[start:end])
+    return bands.picture(buffer[start:end])
 
 
 def _store(buffer: Tensor, at: int, x: Tensor) -> int:
@@ -477,9 +318,9 @@ def stream(
     model = model.to(device)
     streamer = _Streamer(model, image, how, dtype, device, tick)
     if isinstance(model, models.SRCNN):
-        bands = streamer.srcnn()
+        sweep = streamer.srcnn()
     else:
-        bands = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}[how.buffers]()
-    for band in bands:
+        sweep = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}[how.buffers]()
+    for band in sweep:
         if band.shape[2]:
             yield band[0].permute(1, 2, 0).cpu().numpy()

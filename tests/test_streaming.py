@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dped_lib import models, streaming, weights
+from dped_lib import bands, models, streaming, weights
 from dped_lib.errors import DpedError
 
 
@@ -82,7 +82,7 @@ def test_the_authors_network_on_their_photograph(mirror, buffers):
 def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
     torch.manual_seed(0)
     x = torch.randn(1, 5, sum(heights), 7) * deviation + mean
-    found = streaming.Statistics()
+    found = bands.Statistics()
     for band in x.split(heights, 2):
         found.add(band.contiguous(memory_format=torch.channels_last))
     found.add(x[:, :, :0])
