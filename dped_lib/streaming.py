@@ -131,7 +131,9 @@ class _Streamer:
         """The photograph in bands, 0 to ``_WHITE``."""
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
         for at in range(0, self.height, self.how.rows):
-            band = np.ascontiguousarray(self.image[at : at + self.how.rows])
+            band = np.array(
+                self.image[at : at + self.how.rows]
+            )  # a copy: PyTorch warns of pictures that must not be written to
             if full != _WHITE:
                 band = band.astype(np.float32) * np.float32(_WHITE / full)
             yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
