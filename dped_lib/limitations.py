@@ -221,6 +221,6 @@ def plot_noise(flaws: Sequence[Flaw]) -> Figure:
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_yticks(range(len(found)), [f"{a.phone}, {a.network}" for a in found])
-    ax.invert_yaxis()
+    ax.set_ylim(len(found) - 0.5, -0.5)  # from the top, with room for half a row at either end
     ax.set_xlabel("noise in flat regions, enhanced over original (1: unchanged)")
     return fig
