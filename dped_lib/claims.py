@@ -154,10 +154,12 @@ def _telling(form: str) -> Callable[[Evidence], Iterator[Finding]]:
             # "Only 86 %" of the single channel is contradicted by more, at any time; 99 % of both by less, at their time.
             wrong = low > said if form == "single" else high < said
             verdict, why = ("does not hold" if wrong else "holds"), ""
-            if last < iterations and not (form == "single" and wrong):
-                verdict, why = "not testable", f"trained for {last} of {iterations} iterations"
+            less = last < iterations or c["batch_size"] < paper.BATCH_SIZE
+            if less and not (form == "single" and wrong):
+                trained = f"trained for {last} of {iterations} iterations"
+                verdict, why = "not testable", f"{trained} with batches of {c['batch_size']} instead of {paper.BATCH_SIZE}"
             if (form, verdict) == ("bichannel", "not testable") and low > said:
-                verdict, why = "holds", f"sooner than {iterations}"
+                verdict, why = "holds", f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
             yield ev.finding(form, name, c["phone"], text, verdict, why)
 
     return check

@@ -86,19 +86,20 @@ def test_lower_is_better_for_colour_deviation(shelf):
 
 
 @pytest.mark.parametrize(
-    ("form", "last", "interval", "expected"),
+    ("form", "last", "batch", "interval", "expected"),
     [
-        ("bichannel", 300, (0.98, 1.0), "holds"),
-        ("bichannel", 300, (0.80, 0.90), "does not hold"),
-        ("bichannel", 40, (0.80, 0.90), "not testable"),
-        ("bichannel", 40, (0.995, 1.0), "holds"),
-        ("single", 5000, (0.84, 0.87), "holds"),
-        ("single", 300, (0.90, 0.95), "does not hold"),
-        ("single", 300, (0.60, 0.70), "not testable"),
+        ("bichannel", 300, 50, (0.98, 1.0), "holds"),
+        ("bichannel", 300, 50, (0.80, 0.90), "does not hold"),
+        ("bichannel", 300, 16, (0.80, 0.90), "not testable"),
+        ("bichannel", 40, 50, (0.80, 0.90), "not testable"),
+        ("bichannel", 40, 16, (0.995, 1.0), "holds"),
+        ("single", 5000, 50, (0.84, 0.87), "holds"),
+        ("single", 300, 16, (0.90, 0.95), "does not hold"),
+        ("single", 300, 50, (0.60, 0.70), "not testable"),
     ],
 )
-def test_the_discriminators_claim(shelf, form, last, interval, expected):
-    curve = {"form": form, "phone": "iphone", "iterations": [5, last], "accuracy": [0.5, sum(interval) / 2], "interval": interval, "batch_size": 50}  # fmt: skip
+def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
+    curve = {"form": form, "phone": "iphone", "iterations": [5, last], "accuracy": [0.5, sum(interval) / 2], "interval": interval, "batch_size": batch}  # fmt: skip
     shelf("discriminator_accuracy", {"curves": [curve]})
     assert verdicts(form) == [expected]
 
