@@ -4,10 +4,13 @@
     python benchmarks/enhance.py --command        whole commands: a JPEG, from the start of the process to the finished file
     python benchmarks/enhance.py --memory         the default and the exact path under --max-memory, against no bound
     python benchmarks/enhance.py --large 20|100   one photograph of that many megapixels under 2 or 4 GiB
+    python benchmarks/enhance.py --tried          what the project does not use: torch.compile and ONNX Runtime
 
 plain    the whole image through the network as one would write it: float32, N x C x H x W, nn.InstanceNorm2d, the system's allocator
 default  what `dped enhance` does on this machine: bfloat16 where it is native
 exact    `dped enhance --precision float32`
+compiled torch.compile of the project's network, bfloat16, channels-last; its seconds hold no compiling, which is said beside them
+onnx     what `dped export` writes, by ONNX Runtime, float32; its seconds hold no loading
 
 Each run is a process of its own (the allocator's habits and the peak memory cannot be taken back), the forms in turns; ratios are of
 medians. A form is timed on its first photograph, after a thumbnail that loads the libraries. The floor is the larger of the
@@ -35,6 +38,7 @@ OPERATIONS = 2 * (2 * 81 * 3 * 64 + 10 * 9 * 64 * 64)
 #: written once and read once, each of four skips written and read once.
 MOVES = 2 * (8 + 4) * 64
 FORMS = ("plain", "default", "exact")
+TRIED = ("compiled", "onnx")
 #: What a user would write around the network, in one file.
 SCRIPT = '''
 import sys
@@ -149,7 +153,9 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     from dped_lib import device as devices
 
     target = devices.pick(device)
-    if form == "plain":
+    if form in TRIED:
+        dtype, said, run = tried(form, folder, pixels, target)
+    elif form == "plain":
         sys.path.insert(0, str(folder))
         import plain
 
@@ -180,6 +186,41 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     floor = max(OPERATIONS * area / operations, MOVES * dtype.itemsize * area / bandwidth)
     return {"seconds": seconds, "memory": memory, "plan": said, "dtype": str(dtype).removeprefix("torch."), "floor": floor,
             "operations": operations, "bandwidth": bandwidth}  # fmt: skip
+
+
+def tried(form: str, folder: Path, pixels: np.ndarray, device):
+    """(type, what is said, function) of a form that the project does not use, ready to run on ``pixels``."""
+    import torch
+
+    from dped_lib import onnxfile, weights
+
+    model = weights.resolve(WEIGHTS).eval().to(device)
+    if form == "onnx":
+        import onnxruntime
+
+        onnxfile.export(model, folder / "net.onnx", {})
+        session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
+
+        def through(x):
+            return torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
+
+        dtype = torch.float32
+    else:
+        dtype = torch.bfloat16
+        compiled = torch.compile(model.to(dtype, memory_format=torch.channels_last))
+
+        def through(x):
+            return compiled(x.to(dtype, memory_format=torch.channels_last)).float()
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(image).to(device).permute(2, 0, 1).unsqueeze(0).float() / 255
+        y = through(x.contiguous())[0].permute(1, 2, 0)
+        return (y.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+    start = time.perf_counter()
+    run(pixels)
+    return dtype, f"whole image; the first run, compiling included, took {time.perf_counter() - start:.1f} s", run
 
 
 def measure(form: str, folder: Path, device: str, limit: str = "") -> dict:
@@ -213,13 +254,13 @@ def tell(name: str, runs: list[dict], area: int) -> None:
     print(f"  {'':8} {first['plan']}")
 
 
-def compare(sizes: list[tuple[int, int]], rounds: int, device: str) -> None:
+def compare(sizes: list[tuple[int, int]], rounds: int, device: str, forms: tuple[str, ...] = FORMS) -> None:
     for width, height in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_plain(folder)
             np.save(folder / "photograph.npy", photograph(width, height))
-            found: dict[str, list[dict]] = {form: [] for form in FORMS}
+            found: dict[str, list[dict]] = {form: [] for form in forms}
             for _ in range(rounds):
                 for form, runs in found.items():
                     runs.append(measure(form, folder, device))
@@ -229,7 +270,7 @@ def compare(sizes: list[tuple[int, int]], rounds: int, device: str) -> None:
             tell(form, runs, width * height)
         seconds = {f: statistics.median(r["seconds"] for r in found[f]) for f in results}
         memory = {f: statistics.median(r["memory"] for r in found[f]) for f in results}
-        for form in ("default", "exact"):
+        for form in forms[1:]:
             if "plain" in seconds and form in seconds:
                 print(
                     f"  {form} is {seconds['plain'] / seconds[form]:.2f} times as fast as plain, in {memory[form] / memory['plain']:.2f} of its "
@@ -307,7 +348,8 @@ def main() -> None:
     parser.add_argument("--command", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--large", type=int, choices=(20, 100))
-    parser.add_argument("--one", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--tried", action="store_true")
+    parser.add_argument("--one", choices=FORMS + TRIED, help=argparse.SUPPRESS)
     parser.add_argument("--form", choices=FORMS[1:], default="default", help="of --large")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--limit", default="", help=argparse.SUPPRESS)
@@ -324,6 +366,8 @@ def main() -> None:
         memory(wanted.rounds, wanted.device)
     elif wanted.large:
         large(wanted.large, wanted.device, wanted.form)
+    elif wanted.tried:
+        compare(wanted.size or [(1920, 1080)], wanted.rounds, wanted.device, ("plain", "default", *TRIED))
     else:
         compare(wanted.size or [(1920, 1080), (4000, 3000)], wanted.rounds, wanted.device)
 
