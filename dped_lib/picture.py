@@ -47,11 +47,11 @@ def in_8bit(pixels: np.ndarray) -> np.ndarray:
 
 def written_suffix(suffix: str, deep: bool) -> str:
     """The suffix of a copy of a file of ``suffix``: its own where that format can be written and, with 16 bits a channel
-    (``deep``), keeps them or is JPEG; else .jpg for HEIC and .png."""
+    (``deep``), keeps them or is JPEG; else .jpg for HEIC of 8 bits, and .png."""
     kind = FORMATS.get(suffix.lower())
-    if kind and not (deep and kind not in ("PNG", "JPEG")):
+    if kind in ("PNG", "JPEG") or (kind and not deep):
         return suffix
-    return ".jpg" if suffix.lower() in photofile.HEIC else ".png"
+    return ".jpg" if suffix.lower() in photofile.HEIC and not deep else ".png"
 
 
 def read(file: Path) -> Picture:
