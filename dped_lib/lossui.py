@@ -194,11 +194,7 @@ class LossTerms:
         name = self.store.names[index[min(int(self.patch.value), len(index) - 1)]]
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
-        lacking = (
-            " without texture: no discriminator was kept with this file"
-            if missing
-            else ""
-        )
+        lacking = " without texture: no discriminator was kept with this file" if missing else ""
         return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. Maps: bright is much; each has its own scale."
 
     def _draw(self) -> None:

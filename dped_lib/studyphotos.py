@@ -41,6 +41,12 @@ class Pictures:
         return found
 
     @property
+    def count(self) -> int:
+        """Scenes in each set."""
+        of_classes = next(iter(self.scenes.values()))
+        return len(next(iter(of_classes.values())))
+
+    @property
     def questions(self) -> tuple[study.Question, ...]:
         return study.questions(self.scenes)
 

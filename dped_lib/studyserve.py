@@ -17,10 +17,12 @@ from dped_lib import study, studyphotos
 _IDLE = 900
 
 
-def write_page(folder: Path, pictures: studyphotos.Pictures, store: study.AnswerStore, scenes: int) -> Path:
+def write_page(folder: Path, pictures: studyphotos.Pictures, store: study.AnswerStore) -> Path:
     """Writes the notebook that Voila shows: one cell, the entrance to the study."""
     where = [str(Path(f).absolute()) for f in (pictures.folder, store.folder)]
-    code = f"from dped_lib import studyui\n\nstudyui.entrance({where[0]!r}, {where[1]!r}, {scenes}, {store.seed})"
+    code = (
+        f"from dped_lib import studyui\n\nstudyui.entrance({where[0]!r}, {where[1]!r}, {pictures.count}, {store.seed})"
+    )
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code, id="study")])
     page.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     page.metadata["title"] = "Which picture looks better?"
@@ -48,10 +50,10 @@ def command(page: Path, port: int, address: str) -> list[str]:
     ]
 
 
-def serve(pictures: studyphotos.Pictures, store: study.AnswerStore, scenes: int, port: int, address: str) -> int:
+def serve(pictures: studyphotos.Pictures, store: study.AnswerStore, port: int, address: str) -> int:
     """Serves the study until Ctrl-C (status 0) or until Voila ends by itself (its status)."""
     with tempfile.TemporaryDirectory(prefix="dped-study-") as folder:
-        page = write_page(Path(folder), pictures, store, scenes)
+        page = write_page(Path(folder), pictures, store)
         with subprocess.Popen(command(page, port, address)) as server:
             try:
                 return server.wait()

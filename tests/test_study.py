@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image
 from synthetic import FULL, SCENES, write_study
 
 from dped_lib import (
+    baselines,
+    config,
     enhance,
     models,
     observer,
@@ -670,33 +673,74 @@ def test_one_subject_gives_no_interval_over_subjects(small):
 
 
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(studymake, "held_out", lambda *_: ("chelsea-a",))
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": models.generator("srcnn").eval()}
-    pictures = studymake.make("rig", "smoke", networks, scenes=1)
+    monkeypatch.setattr(studymake, "held_out", lambda *_: ("chelsea-a",))
+    monkeypatch.setattr(studymake.tables, "network", lambda *_, **__: networks["iphone"])
+    monkeypatch.setattr(config, "TIER_PHONES", {"rig": ("iphone",)})
+
+    def make(manual=""):
+        return studymake.open_or_make("rig", "smoke", manual=manual)
+
+    pictures = make()
+    assert pictures.count == 1
     assert {(s, c) for s, c, _ in pictures.files} == {
         *(("iphone", c) for c in study.KINDS["phone"]),
         ("enhancers", "automatic"),
         ("enhancers", "enhanced"),
     }
-    images = {c: np.asarray(Image.open(f)) for (s, c, _), f in pictures.files.items() if s == "iphone"}
+    images = {(s, c): np.asarray(Image.open(f)) for (s, c, _), f in pictures.files.items()}
+    original = images["iphone", "original"]
     assert {i.shape for i in images.values()} == {(400, 540, 3)}
-    assert (images["enhanced"] == enhance.engine(networks["iphone"], "float32", "cpu")(images["original"])).all()
+    assert (images["iphone", "enhanced"] == enhance.engine(networks["iphone"], "float32", "cpu")(original)).all()
+    assert (images["enhancers", "automatic"] == baselines.auto_contrast(original)).all(), "the stand-in of Table 2"
     before = (pictures.folder / "made.json").stat().st_mtime_ns
-    assert studymake.make("rig", "smoke", networks, scenes=1).digest == pictures.digest
+    assert make().digest == pictures.digest
     assert (pictures.folder / "made.json").stat().st_mtime_ns == before
-    (tmp_path / "by-hand").mkdir()
+    by_hand = tmp_path / "by-hand"
+    by_hand.mkdir()
     with pytest.raises(DpedError, match="no photographs in it"):
-        studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
-    Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "chelsea-a.png")
-    full = studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+        make(by_hand)
+    Image.new("RGB", (540, 400)).save(by_hand / "chelsea-a.png")
+    full = make(by_hand)
     assert len(full.questions) == 6 and full.digest != pictures.digest
-    Image.new("RGB", (540, 400)).save(tmp_path / "by-hand" / "other.png")
-    (tmp_path / "by-hand" / "chelsea-a.png").unlink()
+    Image.new("RGB", (540, 400)).save(by_hand / "other.png")
+    (by_hand / "chelsea-a.png").unlink()
     with pytest.raises(DpedError, match="no retouched picture of chelsea-a"):
-        studymake.make("rig", "smoke", networks, tmp_path / "by-hand", 1)
+        make(by_hand)
 
 
-def test_tiers_without_aligned_photographs_are_refused():
-    with pytest.raises(DpedError, match="tier 'pirm' has no whole aligned photographs"):
-        studymake.held_out("pirm", "smoke", 9)
+@pytest.fixture
+def eight_held_out(monkeypatch):
+    """A tier whose store holds out eight scenes, one of them photographed twice: six to test, two to validate."""
+    names = [f"shot-{i}/0" for i in range(9)] + ["shot-8-again/0"]
+    store = SimpleNamespace(
+        names=names,
+        photographs=np.array([*(f"shot-{i}" for i in range(9)), "shot-8"]),
+        index=lambda split: {"test": range(1, 7), "val": range(7, 9)}[split],
+    )
+    monkeypatch.setattr(studymake.patches, "open_or_make", lambda *_: store)
+
+
+def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
+    held = tuple(f"shot-{i}" for i in range(1, 9))
+    assert studymake.held_out("city100", "smoke") == held
+    assert studymake.held_out("city100", "smoke", 3) == held[:3]
+    with pytest.raises(DpedError, match="holds out 8 scenes, the study needs 9; set scenes=8"):
+        studymake.held_out("city100", "smoke", 9)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tier": "pirm"}, "tier 'pirm' has no whole aligned photographs"),
+        ({"preset": "large"}, "unknown preset 'large'"),
+        ({"scenes": 9}, "set scenes=8"),
+        ({"scenes": -1}, "must not be negative"),
+        ({"manual": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_study_that_cannot_be_made_is_refused_before_anything_is_trained(eight_held_out, monkeypatch, asked, message):
+    monkeypatch.setattr(studymake.tables, "network", lambda *_, **__: pytest.fail("trained first"))
+    with pytest.raises(DpedError, match=message):
+        studymake.open_or_make(**{"tier": "city100", "preset": "smoke", **asked})

@@ -20,7 +20,9 @@ def folder(tmp_path_factory):
     """Three pairs of the rig as anyone's photographs: ``phone`` and ``dslr``."""
     root = tmp_path_factory.mktemp("mine")
     for scene in ("wall-1", "town-2", "market-1"):
-        for side, frame in zip(("phone", "dslr"), rig.shoot(scene, scale=0.2, cameras=("sony", "canon")).values(), strict=True):
+        for side, frame in zip(
+            ("phone", "dslr"), rig.shoot(scene, scale=0.2, cameras=("sony", "canon")).values(), strict=True
+        ):
             (root / side).mkdir(exist_ok=True)
             Image.fromarray(frame.image).save(root / side / f"{scene}.png", compress_level=1)
     return root
