@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from dped_lib import paths
 from dped_lib.errors import DpedError
@@ -166,7 +168,6 @@ def test_a_full_disk_is_explained_and_loses_nothing(small_disk):
 
 
 def test_a_native_writer_that_meets_a_full_disk_is_explained(small_disk):
-    torch, save_file = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
     file = small_disk / "checkpoint.safetensors"
     with pytest.raises(DpedError, match="disk is full"), paths.atomic_path(file) as part:
         save_file({"w": torch.zeros(1 << 20)}, part)

@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from dped_lib import photofile
@@ -79,7 +80,6 @@ def test_every_orientation_with_16_bits(tmp_path, deep, picture, orientation):
     stored = np.ascontiguousarray(STORED[orientation](deep))
     save_deep_png(tmp_path / "a.png", stored, orientation)
     assert differ(photofile.read_photograph(tmp_path / "a.png"), picture) == 0
-    tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
     assert differ(photofile.read_photograph(tmp_path / "a.tif"), picture) == 0
 
@@ -176,7 +176,6 @@ def test_what_is_refused_by_its_header(tmp_path, name):
 
 def test_16_bit_planes_are_refused(tmp_path, deep):
     """OpenCV and Pillow both read them, and show something else."""
-    tifffile = pytest.importorskip("tifffile")
     planes = np.ascontiguousarray(np.moveaxis(deep, 2, 0))
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
     with pytest.raises(DpedError, match="separate planes"):
