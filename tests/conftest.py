@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 import stranger
 import torch
+from filelock import FileLock
 from hypothesis import settings
+
+_CLONE = "test_zz_fresh_clone.py"
+_IN_A_BROWSER = ("test_zz_lab.py", "test_browser.py")
 
 # The same examples on every machine, however slow it is: a test that fails here fails everywhere.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -25,21 +29,26 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(optionalhook=True)  # one of pytest-xdist's
 def pytest_xdist_make_scheduler(config, log):
-    """Side by side (`make test`), the tests of a file stay together, and so do the files that share the stranger's clone. The
-    browser's are with them: behind `make figures`, which would take the cores that a page needs to answer in time."""
+    """Side by side (`make test`), the tests of a file stay together, and so do those that need a browser."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "clone" if Path(file).name.startswith(("test_zz_", "test_browser")) else file
+            return "browser" if Path(file).name in _IN_A_BROWSER else file
 
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items):
-    """The clone's tests take longest and come first where there is somebody else for the others; alone they come last."""
-    items.sort(key=lambda item: item.path.name.startswith("test_zz_"), reverse=_WORKERS > 1)
+    """The clone's `make figures` takes longest and comes first where there is somebody else for the other tests; alone it comes late.
+
+    Tests in a browser are last: behind `make figures`, which would take the cores that a page needs to answer in time. Those that open
+    the clone's notebooks wait for it.
+    """
+    order = (_CLONE, "") if _WORKERS > 1 else ("", _CLONE)
+    order = {name: place for place, name in enumerate((*order, *_IN_A_BROWSER))}
+    items.sort(key=lambda item: order.get(item.path.name, order[""]))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -123,8 +132,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
-    """The committed state as a stranger has it after `make figures`: every network trained. Made once; takes many minutes."""
-    return stranger.make_figures(tmp_path_factory.mktemp("stranger"))
+    """The committed state as a stranger has it after `make figures`: every network trained. Made once, whoever asks first; takes many minutes."""
+    everybody = tmp_path_factory.getbasetemp()
+    folder = (everybody.parent if _WORKERS > 1 else everybody) / "stranger"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            assert not folder.exists(), "`make figures` on a fresh clone has failed; whoever asked first says how"
+            stranger.make_figures(folder)
+            (folder / "made").touch()
+    return folder / stranger.CLONE
 
 
 # Of a module, not of the session: while it is open its event loop runs in this thread, where other tests run notebooks.
