@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dped_lib import device as devices
 from dped_lib import paper
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
@@ -205,6 +206,7 @@ def pair_statistics(images, targets, batch: int = 8) -> PairStatistics:
     """
     if tuple(images.shape) != tuple(targets.shape):
         raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
+    devices.keep_pages()  # else a third of the time goes into the pages of the same intermediate results, again and again
     found: list[PairStatistics] = []
     for at in range(0, len(images), batch):
         x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
