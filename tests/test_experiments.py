@@ -162,7 +162,7 @@ def test_scenes_are_held_out_ones_with_their_dslr():
     assert len(found) == 2 and all(s.phone == "sony" and s.dslr is not None for s in found)
     with pytest.raises(DpedError, match="no whole photographs of the sony"):
         gallery.scenes("rig", "sony", 2, {"photo:nothing"})
-    shown = gallery.pictures(found[0], {"stand-in": None, "ours": models.generator("resnet_8_32")})
+    shown = gallery.pictures(found[0], {"stand-in": None, "ours": models.generator("srcnn")})
     assert list(shown) == ["original", "stand-in", "ours", "DSLR"] and shown["ours"].shape == found[0].original.shape
     for fig in (
         gallery.mosaic(shown, 3),
