@@ -16,7 +16,7 @@ PY := .venv/bin/python
 
 help:
 	@echo 'make figures   run the whole reproduction: notebooks into runs/, pictures and tables into figures/'
-	@echo '               TIER=rig|pirm|dped (now $(TIER)), PRESET=smoke|paper (now $(PRESET)), CORES=n (default: all)'
+	@echo '               TIER=rig|pirm|city100|dped|own (now $(TIER)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
 	@echo 'make test      run every test (ARGS="-k metrics" picks some); DPED_MIRROR=folder adds the real photographs'
 	@echo 'make lab       open the notebooks in JupyterLab'

@@ -74,7 +74,7 @@ def test_a_second_call_repeats_nothing(clone):
     started = time.monotonic()
     output = run(["make", "figures"], clone, 300)
     assert "Nothing to be done" in output
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120  # ten seconds, but for the tests beside it
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
