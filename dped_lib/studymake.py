@@ -59,6 +59,8 @@ def held_out(tier: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
                 names.append(name)
     first = [names[0] for names in takes.values()]
     found = first + [name for names in takes.values() for name in names[1:]]
+    if not found:
+        raise DpedError(f"tier {tier!r} holds out no scene to ask about: every photograph is one to train on.")
     if len(found) < scenes:
         raise DpedError(
             f"tier {tier!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."

@@ -720,6 +720,7 @@ def eight_held_out(monkeypatch):
         index=lambda split: {"test": range(1, 7), "val": range(7, 9)}[split],
     )
     monkeypatch.setattr(studymake.patches, "open_or_make", lambda *_: store)
+    return store
 
 
 def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
@@ -728,6 +729,9 @@ def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out
     assert studymake.held_out("city100", "smoke", 3) == held[:3]
     with pytest.raises(DpedError, match="holds out 8 scenes, the study needs 9; set scenes=8"):
         studymake.held_out("city100", "smoke", 9)
+    eight_held_out.index = lambda split: []
+    with pytest.raises(DpedError, match="holds out no scene"):
+        studymake.held_out("city100", "smoke")
 
 
 @pytest.mark.parametrize(
