@@ -388,7 +388,7 @@ def study(
     scenes: Annotated[
         int,
         typer.Option(
-            min=0, help="Scenes in each set; 0: the paper's 9, or as many as the tier holds out.", show_default=False
+            help="Scenes in each set; 0: the paper's 9, or as many as the tier holds out.", show_default=False
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,

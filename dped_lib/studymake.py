@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -112,7 +111,7 @@ def make(
     preset: str,
     networks: Mapping[str, nn.Module],
     names: Sequence[str],
-    retouched: Mapping[str, Path] = MappingProxyType({}),
+    retouched: Mapping[str, Path],
 ) -> Pictures:
     """The study's pictures of a tier, made once: ``run_dir(TIER, PRESET)/study/pictures``.
 

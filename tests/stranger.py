@@ -47,9 +47,10 @@ def make_figures(folder: Path) -> None:
     target = folder / CLONE
     subprocess.run(["git", "clone", "--quiet", str(paths.project_root()), str(target)], check=True)
     started = time.monotonic()
-    output = run(["make", "figures"], target, 60 * 60)
+    output = run(["make", "figures"], target, 60 * 45)
     minutes = (time.monotonic() - started) / 60
     print(f"make figures on a fresh clone: {minutes:.1f} minutes")
     assert "steps (100%) done" in output
-    # Timing is not a test elsewhere; here it is the issue's own promise, with room for other tests on the same cores and a busy machine.
-    assert minutes < 3 * MINUTES
+    # Timing is not a test elsewhere; here it is the issue's own promise, with room for a busy machine. Where other tests share the cores
+    # it is the limit above that holds.
+    assert minutes < 2 * MINUTES or "PYTEST_XDIST_WORKER" in os.environ
