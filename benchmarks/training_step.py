@@ -1,7 +1,9 @@
 """One training iteration (full loss, both networks) as the project runs it, against a straightforward loop, in turns.
 
     python benchmarks/training_step.py [--batch 50] [--rounds 3] [--device cpu|cuda]
-    python benchmarks/training_step.py --agree [--tier pirm] [--iterations 100] [--rounds 3]
+    python benchmarks/training_step.py --agree [--tier pirm] [--iterations 100] [--rounds 3] [--device cpu|cuda]
+    python benchmarks/training_step.py --tried --device cuda
+    python benchmarks/training_step.py --profile --device cuda
 
 plain    the same networks and losses as one writes them: ``nn.InstanceNorm2d``, a 21x21 depthwise blur of both images, float32,
          contiguous layout, the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
@@ -9,7 +11,8 @@ default  what ``training.train`` does on this machine
 
 Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations that
 are not counted; ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
-used. ``--agree`` instead compares the two: every loss term and the gradient of one iteration, and a short training on the rig.
+used; on a GPU also the bytes of every feature map, each moved as often as it must be, over the measured bandwidth. ``--tried``: forms
+that leave one thing out. ``--profile``: the kernels an iteration spends its time in. ``--agree`` instead compares the two: every loss term and the gradient of one iteration, and a short training on the rig.
 """
 
 import argparse
@@ -26,13 +29,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dped_lib import config, device, losses, metrics, models, patches, released, training, vgg
+from dped_lib import config, device, gpu, losses, metrics, models, patches, released, training, vgg
 
 #: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
 #: discriminator's, VGG-19 to relu5_4 forward for the target, and forward and back to the image for the enhanced one;
 #: the discriminator's own share is under 2 %.
 _GENERATOR, _VGG = 8.0e9, 8.2e9
 OPERATIONS = 4 * _GENERATOR + 3 * _VGG
+#: Values of the feature maps of one pair (generator: 19 of 64 x 100 x 100, each norm's input and output; VGG-19), and how often each moves:
+#: written and read in every forward pass; where there is a gradient, read again, and the gradient written and read.
+VALUES = (5 + 2) * 19 * 64 * 100**2 + (5 + 2) * 3.0e6
 
 
 # ------------------------------------------------------------------------------------------ the straightforward loop
@@ -121,7 +127,16 @@ def peak(dtype: torch.dtype, target: torch.device, size: int = 4096) -> float:
     return 2 * size**3 / best
 
 
+def bandwidth(target: torch.device) -> float:
+    """Measured bytes a second of a copy on a GPU, each byte read and written counted."""
+    a = torch.randn(1 << 28, device=target)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / min(_timed(lambda: b.copy_(a), target) for _ in range(6))
+
+
 def _timed(work, target: torch.device) -> float:
+    if target.type == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
     if target.type == "cuda":
@@ -138,45 +153,114 @@ def random_store(folder: Path, count: int) -> patches.PairStore:
     return patches.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
 
 
+#: Forms of a GPU that the project does not take, by what they leave out or add.
+TRIED = ("default", "launched", "not compiled", "neither", "searching")
+
+
+def trainer_of(form: str, store: patches.PairStore, params: config.TrainParams, target: torch.device):
+    """The trainer of a form, ready to step."""
+    if form == "plain":
+        return Plain(store, params, target)
+    device.keep_pages()
+    pays = gpu.compiling_pays
+    try:
+        if form in ("not compiled", "neither"):
+            gpu.compiling_pays = lambda *_: False
+        trainer = training.Trainer(params, store, target)
+    finally:
+        gpu.compiling_pays = pays
+    if form in ("launched", "neither"):
+        trainer._update = trainer._descend_both
+    if target.type == "cuda":
+        torch.backends.cudnn.benchmark = form == "searching"
+    return trainer
+
+
 def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
     """Median seconds an iteration of one form, on random pairs."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), 64)
         params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
-        if form == "default":
-            device.keep_pages()
-            trainer = training.Trainer(params, store, target)
-            dtype = trainer.dtype
-        else:
-            trainer, dtype = Plain(store, params, target), torch.float32
-        for _ in range(2):
+        start = time.perf_counter()
+        trainer = trainer_of(form, store, params, target)
+        for _ in range(2 if target.type == "cpu" or form == "plain" else 10):
             trainer.step()
+        if target.type == "cuda":
+            torch.cuda.synchronize()
+        before = time.perf_counter() - start
         # A GPU runs ahead of Python: iterations are timed together there.
-        each = 1 if target.type == "cpu" else 20
+        each = 1 if target.type == "cpu" else 10 if form == "plain" else 50
         timings = [_timed(lambda: [trainer.step() for _ in range(each)], target) / each for _ in range(iterations)]
-    return {"seconds": statistics.median(timings), "peak": peak(dtype, target), "dtype": str(dtype)}
+        memory = torch.cuda.max_memory_allocated() / 2**30 if target.type == "cuda" else 0
+    dtype = getattr(trainer, "dtype", torch.float32)
+    # What cuDNN convolves float32 in by default, and the plain loop with it.
+    tf32 = target.type == "cuda" and form == "plain"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    return {
+        "seconds": statistics.median(timings),
+        "before": before,
+        "memory": memory,
+        "peak": peak(dtype, target, 4096 if target.type == "cpu" else 8192),
+        "bandwidth": bandwidth(target) if target.type == "cuda" else 0,
+        "dtype": "TF32" if tf32 else str(dtype).removeprefix("torch."),
+        "bytes": VALUES * batch * dtype.itemsize,
+    }
 
 
-def compare(batch: int, rounds: int, name: str, iterations: int) -> None:
-    found: dict[str, list[dict]] = {"plain": [], "default": []}
+def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iterations: int) -> None:
+    found: dict[str, list[dict]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form, runs in found.items():
             command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
             command += ["--iterations", str(iterations)]
-            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
             runs.append(json.loads(out.splitlines()[-1]))
-    print(f"{device.describe(torch.device(name))}, batch {batch}, full loss, median of {rounds} rounds in turns")
+            print(form, runs[-1], file=sys.stderr, flush=True)
+    print(
+        f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
+    )
     medians = {}
     for form, runs in found.items():
         medians[form] = statistics.median(r["seconds"] for r in runs)
-        best = max(r["peak"] for r in runs)
+        best, first = max(r["peak"] for r in runs), runs[0]
         floor = OPERATIONS * batch / best
         print(
-            f"{form:8} {medians[form]:7.3f} s an iteration; floor {floor:6.3f} s ({runs[0]['dtype']} peak {best / 1e12:.2f} TFLOP/s): "
+            f"{form:12} {medians[form] * 1000:9.2f} ms an iteration; floor {floor * 1000:7.2f} ms ({first['dtype']} peak {best / 1e12:.2f} TFLOP/s): "
             f"{medians[form] / floor:.1f} times the floor, {floor / medians[form]:.0%} of the peak"
         )
-    print(f"default is {medians['plain'] / medians['default']:.2f} times as fast as plain")
-    print(f"20 000 iterations at this rate: {20000 * medians['default'] / 3600:.2f} hours")
+        if first["bandwidth"]:
+            moved = max(r["bandwidth"] for r in runs)
+            print(
+                f"{'':12} feature maps alone {first['bytes'] / 1e9:.1f} GB, {first['bytes'] / moved * 1000:.2f} ms at {moved / 1e12:.2f} TB/s; "
+                f"peak memory {first['memory']:.1f} GiB; {first['before']:.0f} s before the first timed iteration, compiling included"
+            )
+    for form in forms[1:]:
+        print(f"{form} is {medians[forms[0]] / medians[form]:.2f} times as fast as {forms[0]}")
+    print(f"20 000 iterations of default: {20000 * medians['default'] / 60:.1f} minutes")
+
+
+def profile(form: str, batch: int, target: torch.device) -> None:
+    """The kernels of an iteration; on a GPU of one that is launched, not replayed, so that each keeps its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = random_store(Path(folder), 64)
+        params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
+        trainer = trainer_of(form, store, params, target)
+        for _ in range(2):
+            trainer.step()
+        kinds = [torch.profiler.ProfilerActivity.CPU]
+        if target.type == "cuda":
+            kinds = [torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=kinds) as seen:
+            for _ in range(3):
+                trainer.step()
+            if target.type == "cuda":
+                torch.cuda.synchronize()
+    by = "self_device_time_total" if target.type == "cuda" else "self_cpu_time_total"
+    rows = sorted(seen.key_averages(), key=lambda e: -getattr(e, by))
+    total = sum(getattr(e, by) for e in rows)
+    print(f"{device.describe(target)}, {form}, batch {batch}: {total / 3e3:.2f} ms an iteration in kernels")
+    for e in rows[:45]:
+        print(f"{getattr(e, by) / 3e3:8.3f} ms {getattr(e, by) / total:6.1%} {e.count // 3:5d} x  {e.key[:150]}")
 
 
 # ------------------------------------------------------------------------------------------ agreement
@@ -189,6 +273,8 @@ def _renamed(state: dict) -> dict:
 
 def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
     """Loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
+    device.pick(str(target))  # float32 is float32 in both
+    gpu.COMPILE_FROM = 0  # what long trainings do
     phone_name = config.first_phone(tier)
     store = patches.open_or_make(tier, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
@@ -205,9 +291,9 @@ def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
     trainer.generator.load_state_dict(released.load("iphone").state_dict())
     plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
     phone, canon = trainer._draw(0, 8, "generator")
-    with trainer._autocast():
-        ours = trainer.objective.generator_terms(trainer.generator(phone), canon)
-    trainer.objective.total(ours).backward()
+    trainer.discriminator.requires_grad_(False)
+    ours = trainer._generator_losses(phone, canon)
+    ours.pop("total").backward()
     theirs = plain.generator_terms(phone.contiguous(), canon.contiguous())
     plain.total(theirs).backward()
     print(f"one batch, the authors' iPhone network, {trainer.dtype} against float32:")
@@ -240,16 +326,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=3, help="timed in each process")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--agree", action="store_true", help="compare results; --iterations of training, --rounds seeds")
+    parser.add_argument(
+        "--agree", action="store_true", help="compare results; --iterations of training, --rounds seeds"
+    )
     parser.add_argument("--tier", default="rig", help="whose pairs --agree trains on")
-    parser.add_argument("--form", choices=("plain", "default"), help=argparse.SUPPRESS)
+    parser.add_argument("--tried", action="store_true", help="forms that the project does not take")
+    parser.add_argument("--profile", action="store_true", help="where an iteration goes")
+    parser.add_argument("--form", choices=("plain", *TRIED), help=argparse.SUPPRESS)
     a = parser.parse_args()
-    if a.form:
+    if a.form and not a.profile:
         print(json.dumps(one(a.form, a.batch, torch.device(a.device), a.iterations)))
     elif a.agree:
         agree(torch.device(a.device), a.tier, a.iterations, a.rounds)
+    elif a.profile:
+        profile(a.form or ("launched" if a.device != "cpu" else "default"), a.batch, torch.device(a.device))
     else:
-        compare(a.batch, a.rounds, a.device, a.iterations)
+        forms = TRIED if a.tried else ("plain", "default")
+        compare(forms, a.batch, a.rounds, a.device, a.iterations)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import models
+from dped_lib import gpu, models
 
 
 def picture(rows: Tensor) -> Tensor:
@@ -37,17 +37,23 @@ def _bits(x: Tensor) -> Tensor:
 class Conv:
     """A convolution, fed bands of rows (1 x C x h x W), that returns the rows it can: zero padding only at the picture's own edges.
 
-    ``before`` writes what is to be convolved, a norm of the band for instance, to where the convolution reads it.
+    ``before`` writes what is to be convolved, a norm of the band for instance, to where the convolution reads it. ``biased``: False leaves
+    the bias out.
     """
 
     #: Columns of padding beside the rows; 0: the convolution pads.
     margin = 0
 
     def __init__(
-        self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None] = copy, scale: float = 1
+        self,
+        conv: nn.Conv2d,
+        dtype: torch.dtype,
+        before: Callable[[Tensor, Tensor], None] = copy,
+        scale: float = 1,
+        biased: bool = True,
     ):
         self.weight = (conv.weight.detach() * scale).to(dtype).contiguous(memory_format=torch.channels_last)
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        self.bias = conv.bias.detach().to(dtype) if biased and conv.bias is not None else None
         self.radius = conv.kernel_size[0] // 2
         self.outputs = conv.out_channels
         self.before = before
@@ -79,6 +85,8 @@ class Conv:
         return self.window
 
     def convolve(self, window: Tensor) -> Tensor:
+        if window.is_cuda and window.shape[1] < 8:
+            return gpu.from_few(window, self.weight, self.bias, rows=0)
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
 
 
@@ -151,10 +159,17 @@ class Norm:
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Normalised, then ReLU, in the type of ``x``; the arithmetic is float32. ``out``: where to, if not into a new tensor."""
         out = torch.empty_like(x) if out is None else out
-        # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
-        known = (self.scale, self.shift, self.mean, self.variance)
-        none = x.new_empty(0, dtype=torch.float32)
-        torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
+        if (
+            x.is_cuda
+        ):  # where native_batch_norm does not write to every ``out``, and one launch converts types as it goes
+            scale = self.scale * torch.rsqrt(self.variance + models.NORM_EPSILON)
+            shift = self.shift - self.mean * scale
+            torch.addcmul(shift.view(-1, 1, 1), x, scale.view(-1, 1, 1), out=out)
+        else:
+            # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
+            known = (self.scale, self.shift, self.mean, self.variance)
+            none = x.new_empty(0, dtype=torch.float32)
+            torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
         _bits(out).clamp_min_(0)
         return out
 

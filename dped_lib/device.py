@@ -14,6 +14,8 @@ from dped_lib.errors import DpedError
 def pick(name: str = "auto") -> torch.device:
     """The device to compute on: ``cpu``, ``cuda``, ``cuda:1``; ``auto`` is the first GPU where there is one, else the CPU.
 
+    On a GPU float32 then means float32: by default cuDNN rounds what it convolves to the 10 bits of TF32.
+
     Raises:
         DpedError: no such device here.
     """
@@ -26,6 +28,8 @@ def pick(name: str = "auto") -> torch.device:
         raise DpedError(
             f"device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here. Take another, or cpu; dped doctor says more."
         )
+    if kind == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 

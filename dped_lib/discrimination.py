@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dped_lib import device as devices
-from dped_lib import losses, models, paper, patches, paths
+from dped_lib import gpu, losses, models, paper, patches, paths
 from dped_lib.config import Preset, one_of
 from dped_lib.errors import DpedError
 from dped_lib.progress import bar
@@ -106,7 +106,7 @@ def _train(store: patches.PairStore, form: str, preset: Preset, seed: int) -> Cu
     for i in bar(range(last), label=f"telling {form}", unit="it", brief=True):
         network.train()
         phone, canon = batches.draw(i, preset.telling_batch, "telling")
-        swaps = torch.from_numpy(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch)).to(device)
+        swaps = gpu.put(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat):
             loss = objective.discriminator_terms(phone, canon, swaps)["discriminator"]
         optimizer.zero_grad(set_to_none=True)

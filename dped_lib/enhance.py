@@ -81,8 +81,9 @@ class Engine:
     limit: int
 
     def plan(self, height: int, width: int, held: int = 0) -> streaming.Plan:
-        """How a photograph of that size goes through, with ``held`` bytes of the limit taken already."""
-        return streaming.plan(self.model, height, width, self.dtype, self.limit - held)
+        """How a photograph of that size goes through; ``held``: bytes of main memory taken already, which count on a CPU."""
+        on_gpu = self.device.type != "cpu"
+        return streaming.plan(self.model, height, width, self.dtype, self.limit - (0 if on_gpu else held), on_gpu)
 
     def __call__(
         self, image: np.ndarray, tick: Callable[[int], None] = lambda rows: None, how: streaming.Plan | None = None
@@ -90,13 +91,13 @@ class Engine:
         """Enhances H x W x 3, RGB: uint8 and uint16 return the same type, clipped and rounded; float32 in [0, 1] returns float32, unclipped."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16, np.float32):
             raise DpedError(f"takes H x W x 3 of uint8, uint16 or float32, not {image.shape} of {image.dtype}.")
-        how = how or self.plan(*image.shape[:2], held=resident() + image.nbytes if self.device.type == "cpu" else 0)
+        how = how or self.plan(*image.shape[:2], held=resident() + image.nbytes)
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
         for band in streaming.stream(self.model, image, how, self.dtype, self.device, tick):
-            if full:
-                band = np.rint(band.clip(0, 1) * np.float32(full))
-            out[at : at + len(band)] = band
+            if full:  # where the band is: a GPU then sends a quarter of the bytes
+                band = band.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
+            out[at : at + len(band)] = band.cpu().numpy()
             at += len(band)
         return out
 
@@ -194,7 +195,7 @@ def one_file(
     pixels = photograph.pixels
     target = target.with_suffix(picture.written_suffix(target.suffix, pixels.dtype == np.uint16))
     # What is held beside the features: the process with the photograph read, and the result.
-    how = run.plan(*pixels.shape[:2], held=resident() + pixels.nbytes if run.device.type == "cpu" else 0)
+    how = run.plan(*pixels.shape[:2], held=resident() + pixels.nbytes)
     height, width = pixels.shape[:2]
     tell(f"{file}: {width} x {height} pixels: {how.describe()}")
     with bar(label=file.name, unit="row", total=height * how.sweeps) as shown:

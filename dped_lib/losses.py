@@ -93,8 +93,13 @@ def kernel_1d(kernel: str) -> np.ndarray:
             return taps / taps.sum()
 
 
-@lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result
 def _band(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _cached_band(kernel, size, device, dtype)
+
+
+@lru_cache(maxsize=32)
+def _cached_band(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     # Row i holds the taps centred on i; what falls outside meets the zero padding.
     taps = kernel_1d(kernel)
     matrix = sum(
@@ -122,8 +127,8 @@ def blur(image: Tensor, kernel: str = "released") -> Tensor:
 
 def gray(image: Tensor) -> Tensor:
     """N x 3 x H x W to N x 1 x H x W by TensorFlow's weights (``rgb_to_grayscale``)."""
-    weights = torch.tensor((0.2989, 0.5870, 0.1140), device=image.device, dtype=image.dtype)
-    return torch.einsum("nchw,c->nhw", image, weights).unsqueeze(1)
+    red, green, blue = image.split(1, 1)
+    return 0.2989 * red + 0.5870 * green + 0.1140 * blue
 
 
 def _squares(difference: Tensor, variant: str) -> Tensor:

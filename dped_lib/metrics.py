@@ -194,12 +194,13 @@ def _scales(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
-def pair_statistics(images, targets, batch: int = 8) -> PairStatistics:
+def pair_statistics(images, targets, batch: int = 0) -> PairStatistics:
     """Statistics of each pair, in float64 on the device the tensors are on.
 
     Args:
         images, targets: see :func:`as_images`; same shape.
-        batch: pairs computed at a time (bounds the memory, changes no result); few, and they stay in a core's cache.
+        batch: pairs computed at a time (bounds the memory, changes no result). 0: on a CPU so few that they stay in a core's cache, on
+            a GPU so many that it has something to do.
 
     Raises:
         DpedError: shapes differ, or a value is not finite.
@@ -208,6 +209,7 @@ def pair_statistics(images, targets, batch: int = 8) -> PairStatistics:
         raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
     devices.keep_pages()  # else a third of the time goes into the pages of the same intermediate results, again and again
     found: list[PairStatistics] = []
+    batch = batch or (100 if isinstance(images, Tensor) and images.is_cuda else 8)
     for at in range(0, len(images), batch):
         x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
         mse = (x - y).square_().mean((1, 2, 3))

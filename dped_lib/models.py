@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import fused
+from dped_lib import fused, gpu
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 
@@ -105,12 +105,12 @@ class Generator(nn.Module):
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.head(image))
+        x = F.relu(gpu.convolve(self.head, image))
         for block in self.blocks:
             x = block(x)
         x = F.relu(self.conv1(x))
         x = F.relu(self.conv2(x))
-        return scaled_tanh(_wide(self.tail(x)))
+        return scaled_tanh(_wide(gpu.convolve(self.tail, x)))
 
 
 class SRCNN(nn.Module):
@@ -132,9 +132,9 @@ class SRCNN(nn.Module):
                 nn.init.constant_(conv.bias, 0.01)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.conv1(image))
+        x = F.relu(gpu.convolve(self.conv1, image))
         x = F.relu(self.conv2(x))
-        return scaled_tanh(_wide(self.conv3(x)) + self.shared_bias)
+        return scaled_tanh(_wide(gpu.convolve(self.conv3, x)) + self.shared_bias)
 
 
 class _SameConv(nn.Conv2d):

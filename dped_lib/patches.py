@@ -1,6 +1,7 @@
 """Aligned patch pairs: a memory-mapped store, splits by photograph, batches on the device. ``readers`` reads them."""
 
 import copy
+import functools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dped_lib import paths
+from dped_lib import gpu, paths
 from dped_lib.config import FOLDS, check_phone, one_of
 from dped_lib.errors import DpedError
 from dped_lib.pairing import Pair
@@ -294,17 +295,22 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float().div_(255).contiguous()
 
 
+@functools.cache
+def _turned(size: int, device: torch.device) -> Tensor:
+    # Of each code, for each pixel of the result the pixel it comes from.
+    place = torch.arange(size * size).view(size, size)
+    turned = [torch.rot90(place.flip(1) if code >= 4 else place, code % 4) for code in range(8)]
+    return torch.stack(turned).flatten(1).to(device)
+
+
 def dihedral(images: Tensor, codes: Tensor) -> Tensor:
     """One of the eight flips and quarter turns for each image of N x C x S x S; ``codes`` are integers 0..7.
 
     Code = quarter turns + 4 * (flipped left-right first). Code 0 changes nothing.
     """
-    out = images.clone()
-    for code in range(1, 8):
-        chosen = codes == code
-        part = images[chosen]
-        out[chosen] = torch.rot90(part.flip(-1) if code >= 4 else part, code % 4, (-2, -1))
-    return out
+    # As places to gather from: to pick the images of each code, a GPU would have to tell the host how many there are.
+    places = _turned(images.shape[-1], images.device)[codes].unsqueeze(1).expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, places).view(images.shape)
 
 
 class Batches:
@@ -342,9 +348,9 @@ class Batches:
     def draw(self, iteration: int, size: int, stream: str = "generator") -> tuple[Tensor, Tensor]:
         """A batch of (phone, canon), float32 N x 3 x 100 x 100 in [0, 1], drawn with replacement as in the released code."""
         rng = self.rng(iteration, stream)
-        index = torch.from_numpy(rng.integers(0, len(self), size)).to(self.device)
+        index = gpu.put(rng.integers(0, len(self), size), self.device)
         pair = [to_float(images[index]) for images in (self._phone, self._canon)]
         if self.augment:
-            codes = torch.from_numpy(rng.integers(0, 8, size)).to(self.device)
+            codes = gpu.put(rng.integers(0, 8, size), self.device)
             pair = [dihedral(images, codes) for images in pair]
         return tuple(pair)

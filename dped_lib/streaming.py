@@ -26,11 +26,15 @@ from dped_lib.errors import DpedError
 
 #: Bytes of one band of features: large enough to feed the cores, small enough to stay in their caches. Measured (benchmarks/README.md).
 BAND_BYTES = 4 << 20
+#: The same on a GPU, which has no such caches, and a launch to pay for each operation of each band.
+GPU_BAND_BYTES = 256 << 20
 #: What bands of the photograph are scaled to: bfloat16 holds these 256 levels exactly, and multiples of 1/255 it does not.
 _WHITE = 255
 _MIB = 1 << 20
 #: Beside bands and buffers: what oneDNN compiles and unpacks, and what the allocator cannot use.
 _WORKING = 64 * _MIB
+#: The same on a GPU: what cuDNN works in.
+_GPU_WORKING = 1024 * _MIB
 
 
 # ---------------------------------------------------------------------------------------------- plan
@@ -77,8 +81,12 @@ def _work(model: models.Generator, buffers: int) -> float:
     return (sum(cost["head"] + k * inner for k in range(1, 2 * blocks + 1)) + once) / once
 
 
-def plan(model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: int | None = None) -> Plan:
+def plan(
+    model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: int | None = None, on_gpu: bool = False
+) -> Plan:
     """The quickest way that needs at most ``limit`` bytes beside the photograph (None: no limit).
+
+    ``on_gpu``: in bands for a GPU, and of its memory.
 
     Raises:
         DpedError: not even single rows fit; the message names the least that would do.
@@ -93,13 +101,14 @@ def plan(model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: i
     else:
         raise DpedError(f"a network of kind {type(model).__name__} cannot be streamed; Generator and SRCNN can.")
     row = width * channels * each
+    band, working = (GPU_BAND_BYTES, _GPU_WORKING) if on_gpu else (BAND_BYTES, _WORKING)
     for buffers in (2, 1, 0) if statistics else (0,):
         # Windows that are open at a time (a residual block has two, the end three), and in one block at a time, bands in flight.
         windows = {2: 3, 1: 5, 0: depth}[buffers]
-        best = min(height, max(4, BAND_BYTES // row))
-        for rows in sorted({best, min(best, 4)}, reverse=True):
+        best = min(height, max(4, band // row))
+        for rows in sorted({best, max(4, best // 8), min(best, 4)}, reverse=True):
             # A window has the rows around a band, too, which at its widest (9x9) are eight; its last rows are copied as they move up.
-            need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + _WORKING
+            need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + working
             if limit is None or need <= limit:
                 work = _work(model, buffers) if statistics else 1.0
                 return Plan(buffers, rows, len(_norms(model)) + 1 if statistics else 1, work, need)
@@ -156,6 +165,11 @@ class _Streamer:
     def conv(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
         return bands.Conv(conv, self.dtype, before)
 
+    def normed(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
+        """A convolution in front of a norm. An instance norm takes its bias away again, which on a GPU is a pass of its own to add."""
+        biased = self.device.type == "cpu" or self.how.sweeps == 1
+        return bands.Conv(conv, self.dtype, before, biased=biased)
+
     def first(self, conv: nn.Conv2d) -> bands.Conv:
         return bands.Conv(conv, self.dtype, scale=1 / _WHITE)
 
@@ -168,7 +182,7 @@ class _Streamer:
     def block(self, j: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
         """Residual block ``j`` with both its norms known."""
         block, delay = self.model.blocks[j], bands.Delay()
-        a, b = self.conv(block.conv1), self.conv(block.conv2, folded[2 * j])
+        a, b = self.normed(block.conv1), self.normed(block.conv2, folded[2 * j])
 
         def push(x: Tensor, last: bool) -> Tensor:
             y = b(a(x, last), last)
@@ -179,10 +193,10 @@ class _Streamer:
     def to_norm(self, k: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
         """From a block's input to what its norm ``k`` (counted through the network) sees."""
         block = self.model.blocks[k // 2]
-        a = self.conv(block.conv1)
+        a = self.normed(block.conv1)
         if k % 2 == 0:
             return a
-        b = self.conv(block.conv2, folded[k - 1])
+        b = self.normed(block.conv2, folded[k - 1])
         return lambda x, last: b(a(x, last), last)
 
     def ending(self) -> Callable[[Tensor, bool], Tensor]:
@@ -250,7 +264,7 @@ class _Streamer:
     def with_two_buffers(self) -> Iterator[Tensor]:
         norms, kept, behind = _norms(self.model), self.buffer(), self.buffer()
         blocks = self.model.blocks
-        head, a, found, at, below = self.head(), self.conv(blocks[0].conv1), bands.Statistics(), 0, 0
+        head, a, found, at, below = self.head(), self.normed(blocks[0].conv1), bands.Statistics(), 0, 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
@@ -258,7 +272,7 @@ class _Streamer:
             below = _store(behind, below, y)
             found.add(y)
         for j, block in enumerate(blocks):
-            b, found, below = self.conv(block.conv2, found.of(norms[2 * j])), bands.Statistics(), 0
+            b, found, below = self.normed(block.conv2, found.of(norms[2 * j])), bands.Statistics(), 0
             for y, last in self.buffered(behind):
                 y = b(y, last)
                 below = _store(behind, below, y)
@@ -266,7 +280,7 @@ class _Streamer:
             known = found.of(norms[2 * j + 1])
             if j + 1 == len(blocks):
                 break
-            a, found, below = self.conv(blocks[j + 1].conv1), bands.Statistics(), 0
+            a, found, below = self.normed(blocks[j + 1].conv1), bands.Statistics(), 0
             for x, y, last in self.buffered(kept, behind):
                 y = a(x.add_(known(y)), last)  # the next block's input takes the place of this one's
                 below = _store(behind, below, y)
@@ -303,7 +317,7 @@ def stream(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     tick: Callable[[int], None] = lambda rows: None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[Tensor]:
     """Yields the enhanced photograph from its top to its bottom.
 
     Args:
@@ -314,7 +328,7 @@ def stream(
         tick: told the rows that went through a sweep; ``how.sweeps`` times the height in all.
 
     Yields:
-        Float32 h x W x 3, in (-0.08, 1.08), unclipped.
+        Float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
     """
     device = device or torch.device("cpu")
     model = model.to(device)
@@ -325,4 +339,4 @@ def stream(
         sweep = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}[how.buffers]()
     for band in sweep:
         if band.shape[2]:
-            yield band[0].permute(1, 2, 0).cpu().numpy()
+            yield band[0].permute(1, 2, 0)

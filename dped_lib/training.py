@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from dped_lib import device as devices
-from dped_lib import losses, metrics, models, paths, vgg, weights
+from dped_lib import gpu, losses, metrics, models, paths, vgg, weights
 from dped_lib.config import TrainParams, one_of
 from dped_lib.errors import DpedError
 from dped_lib.patches import Batches, PairStore, to_float
@@ -64,7 +64,8 @@ def run_folder(params: TrainParams, preset: str) -> Path:
 def enhance_pairs(
     model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 50
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields (enhanced, DSLR) batches, float32 in full precision, unclipped, for the pairs at ``index``."""
+    """Yields (enhanced, DSLR) batches, float32 in full precision, unclipped, for the pairs at ``index``; ``model`` moves to ``device``."""
+    model = model.to(device)
     for at in range(0, len(index), batch):
         chosen = index[at : at + batch]
         phone, canon = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.canon))
@@ -81,7 +82,7 @@ def evaluate(
     """
     device = device or devices.pick()
     devices.keep_pages()
-    model = model.to(device).eval()
+    model.eval()
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs to evaluate in that split. Choose another, or --split all.")
     parts = [metrics.pair_statistics(enhanced, canon) for enhanced, canon in enhance_pairs(model, store, index, device)]
@@ -143,10 +144,15 @@ class Trainer:
             kernel=params.kernel,
             content_layer=params.content_layer,
         )
+        recorded = device.type == "cuda"
         self.optimizers = {
-            name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=True)
+            name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=True, capturable=recorded)
             for name, net in self._networks().items()
         }
+        if gpu.compiling_pays(device, params.iterations):
+            self._generator_losses = gpu.Compiled(self._generator_losses)
+            self._discriminator_losses = gpu.Compiled(self._discriminator_losses)
+        self._start()
         self._validation = store.some("val", params.eval_pairs)
         if not len(self._validation):
             raise DpedError(
@@ -154,6 +160,10 @@ class Trainer:
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
         self.iteration = 0
+
+    def _start(self) -> None:
+        # A recording knows weights and moments by their place in memory: where these are replaced, it is made again.
+        self._update = gpu.Recorded(self._descend_both) if self.device.type == "cuda" else self._descend_both
 
     def _networks(self) -> dict[str, nn.Module]:
         nets = {"generator": self.generator, "discriminator": self.discriminator}
@@ -165,27 +175,37 @@ class Trainer:
     def step(self) -> dict[str, Tensor]:
         """One generator step and, with a texture term, one discriminator step. Returns every term, on the device."""
         i, size = self.iteration, self.params.batch_size
+        drawn = self._draw(i, size, "generator")
+        if self.discriminator is not None:
+            drawn += self._draw(i, size, "discriminator")
+            drawn.append(gpu.put(self.batches.rng(i, "swaps").integers(0, 2, size), self.device))
+        terms = self._update(*drawn)
+        self.iteration += 1
+        return terms
+
+    def _descend_both(self, phone: Tensor, canon: Tensor, *opponents: Tensor) -> dict[str, Tensor]:
         self.generator.train()
-        phone, canon = self._draw(i, size, "generator")
         if self.discriminator is not None:
             self.discriminator.train().requires_grad_(False)
-        with self._autocast():
-            terms = self.objective.generator_terms(self.generator(phone), canon)
-        total = self.objective.total(terms)
-        self._descend("generator", total)
-        terms = {"total": total, **terms}
+        terms = self._generator_losses(phone, canon)
+        self._descend("generator", terms["total"])
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
-            phone, canon = self._draw(i, size, "discriminator")
-            swaps = torch.from_numpy(self.batches.rng(i, "swaps").integers(0, 2, size)).to(self.device)
-            with self._autocast():
-                with torch.no_grad():
-                    enhanced = self.generator(phone)
-                found = self.objective.discriminator_terms(enhanced, canon, swaps)
+            found = self._discriminator_losses(*opponents)
             self._descend("discriminator", found["discriminator"])
             terms |= found
-        self.iteration += 1
         return {k: v.detach() for k, v in terms.items()}
+
+    def _generator_losses(self, phone: Tensor, canon: Tensor) -> dict[str, Tensor]:
+        with self._autocast():
+            terms = self.objective.generator_terms(self.generator(phone), canon)
+        return {"total": self.objective.total(terms), **terms}
+
+    def _discriminator_losses(self, phone: Tensor, canon: Tensor, swaps: Tensor) -> dict[str, Tensor]:
+        with self._autocast():
+            with torch.no_grad():
+                enhanced = self.generator(phone)
+            return self.objective.discriminator_terms(enhanced, canon, swaps)
 
     def _draw(self, iteration: int, size: int, stream: str) -> list[Tensor]:
         return [t.contiguous(memory_format=torch.channels_last) for t in self.batches.draw(iteration, size, stream)]
@@ -254,6 +274,7 @@ class Trainer:
                 }
             groups = self.optimizers[name].state_dict()["param_groups"]
             self.optimizers[name].load_state_dict({"state": state, "param_groups": groups})
+        self._start()
         self.iteration = int(metadata["iteration"])
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import sources
+from dped_lib import gpu, sources
 from dped_lib.config import one_of
 from dped_lib.errors import DpedError
 
@@ -93,7 +93,7 @@ class VGG19(nn.Module):
         for i, (name, conv) in enumerate(self.convs.items()):
             if i and name.endswith("_1"):
                 x = F.max_pool2d(x, 2, ceil_mode=True)
-            x = F.relu(conv(x))
+            x = F.relu(gpu.convolve(conv, x))
             if f"relu{name}" in layers:
                 found[f"relu{name}"] = x
             if i == last:

@@ -1,0 +1,251 @@
+"""On a GPU: the same losses, gradients and photographs as on a CPU. What can be shown without one is shown without one."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from test_streaming import NETWORKS, noise
+from test_training import changed, make_store, settings, state, tiny_vgg
+
+from dped_lib import bands, enhance, gpu, losses, metrics, models, patches, photofile, streaming, training, weights
+from dped_lib import device as devices
+
+CPU = torch.device("cpu")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def features():
+    return tiny_vgg()
+
+
+# ---------------------------------------------------------------------------------------------- compiled losses, without a compiler
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize(
+    "loss", ["color+content+texture", "mse", "johnson", "dong"]
+)  # every term and every network is in these
+def test_every_loss_is_one_graph_with_the_same_gradient(store, features, loss, variant):
+    """The whole of each loss can be traced (nothing falls back to Python), and what is traced computes the same."""
+    params = settings(loss, variant=variant, model="", batch_size=2, precision="float32")
+    plain, traced = (training.Trainer(params, store, CPU, features) for _ in range(2))
+    for name in ("_generator_losses", "_discriminator_losses"):
+        setattr(traced, name, gpu.Compiled(getattr(traced, name), backend="aot_eager"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # that it went on without
+        found, expected = traced.step(), plain.step()
+    assert list(found) == list(expected)
+    for term, value in expected.items():
+        assert found[term].item() == pytest.approx(value.item(), rel=1e-4), term
+    for name, net in plain._networks().items():
+        wanted = {k: p.grad for k, p in net.named_parameters()}
+        got = {k: p.grad for k, p in getattr(traced, name).named_parameters()}
+        both = [torch.cat([g[k].flatten() for k in wanted]) for g in (got, wanted)]
+        assert (both[0] - both[1]).norm() < 1e-3 * both[1].norm(), name
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "k"), [(3, 64, 9), (3, 64, 3), (64, 3, 9), (32, 3, 5), (1, 5, 5)])
+def test_convolutions_of_few_channels_in_their_other_order(inputs, outputs, k):
+    """Value and every gradient are those of the layer as it stands; in float64, so that only the order of sums can differ."""
+    conv = torch.nn.Conv2d(inputs, outputs, k, padding=k // 2).double()
+    x = torch.rand(2, inputs, 21, 17, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(2, outputs, 21, 17, dtype=torch.float64)
+    forms = [conv(x)]
+    if inputs < 8:
+        forms.append(gpu.from_few(x, conv.weight, conv.bias, k // 2))
+        inside = gpu.from_few(x, conv.weight, conv.bias, 0)
+        assert torch.allclose(inside, conv(x)[:, :, k // 2 : -(k // 2)], rtol=1e-12, atol=1e-12)
+    if outputs < 8:
+        forms.append(gpu.to_few(x, conv.weight, conv.bias))
+    expected, *others = ((y, *torch.autograd.grad((y * weight).sum(), (x, *conv.parameters()))) for y in forms)
+    assert others
+    for other in others:
+        for a, b in zip(expected, other, strict=True):
+            assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_where_the_compiler_fails_the_function_runs_as_it_is():
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    twice = gpu.Compiled(lambda x: 2 * x, backend=broken)
+    with pytest.warns(UserWarning, match="goes on without torch.compile, which failed: .*no compiler here"):
+        assert twice(torch.tensor(3)) == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert twice(torch.tensor(4)) == 8
+
+
+def test_a_cpu_and_a_short_run_are_not_compiled():
+    assert not gpu.compiling_pays(CPU, 10**6)
+    assert not gpu.compiling_pays(torch.device("cuda"), gpu.COMPILE_FROM - 1)
+
+
+def test_bands_for_a_gpu_are_large_and_fit_its_memory():
+    for limit in (None, 8 << 30, 4 << 30, 2 << 30):
+        how = streaming.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
+        assert limit is None or how.bytes <= limit
+    assert streaming.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
+
+
+# ---------------------------------------------------------------------------------------------- on a GPU
+
+
+@on_a_gpu
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_band_is_normalised_as_on_a_cpu(dtype, aside):
+    """Statistics over bands of a mean far from zero, and the norm with them, into a tensor of its own or between other rows."""
+    values = (torch.randn(3, 1, 64, 7, 50, generator=torch.Generator().manual_seed(0)) + 3).to(dtype)
+    norm = models.InstanceNorm(64)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        norm.scale.uniform_(0.5, 2)
+        norm.shift.normal_()
+    found = []
+    for target in (CPU, torch.device("cuda")):
+        xs = [x.to(target, memory_format=torch.channels_last) for x in values]
+        gathered = bands.Statistics()
+        for x in xs:
+            gathered.add(x)
+        known = gathered.of(copy.deepcopy(norm).to(target))
+        window = torch.zeros(20, 54, 64, dtype=dtype, device=target)
+        out = bands.picture(window[5:12, 2:52]) if aside else None
+        result = known(xs[0], out)
+        assert out is None or result.data_ptr() == out.data_ptr()
+        assert not aside or not window[:5].any() and not window[12:].any() and not window[:, :2].any()
+        found.append([t.detach().cpu().float() for t in (known.mean, known.variance, result)])
+    for a, b, tolerance in zip(*found, (1e-5, 1e-5, 1e-5 if dtype == torch.float32 else 0.02), strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@on_a_gpu
+@pytest.mark.parametrize(
+    ("name", "buffers"),
+    [(n, b) for n in ("dped", "resnet_8_32") for b in (2, 1, 0)] + [("srcnn", 0), ("batch norm", 0)],
+)
+def test_a_photograph_in_bands_is_the_whole_one_of_a_cpu(name, buffers):
+    image, target = noise(97, 61), devices.pick("cuda")
+    with torch.inference_mode():
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        whole = NETWORKS[name].cpu()(x)[0].permute(1, 2, 0)
+    sweeps = streaming.plan(NETWORKS[name], *image.shape[:2], torch.float32).sweeps
+    how = streaming.Plan(buffers, 40, sweeps, 1.0, 0)
+    found = list(streaming.stream(NETWORKS[name], image, how, torch.float32, target))
+    NETWORKS[name].cpu()
+    assert (torch.cat(found).cpu() - whole).abs().max() < 1e-4
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
+    """Float32, every type of picture: within 1e-4, or where that crosses a rounding, one step."""
+    full = np.iinfo(dtype).max if dtype != np.float32 else 1
+    image = (np.random.default_rng(0).random((12, 16, 3)).repeat(20, 0).repeat(20, 1) * full).astype(dtype)
+    found, expected = (enhance.engine(NETWORKS["dped"], "float32", where)(image) for where in ("cuda", "cpu"))
+    off = np.abs(found.astype(np.float64) - expected.astype(np.float64)) / full
+    assert found.dtype == dtype and off.max() <= max(1e-4, 1 / full if dtype == np.uint8 else 0)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("phone", ["iphone", "blackberry", "sony"])
+def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
+    """The authors' weights on one of their photographs: at least 55 dB from exact, no 8-bit value off by more than two steps."""
+    file = mirror / "aiff22/ai-challenge/dped/HD_res/0.png"
+    image, model = photofile.read_photograph(file), weights.resolve(f"released:{phone}")
+    fast, exact = (enhance.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
+    off = np.abs(fast.astype(np.int16) - exact)
+    assert 0 < off.max() <= 2
+    assert 10 * np.log10(255**2 / np.square(off.astype(np.float64)).mean()) >= 55
+
+
+@on_a_gpu
+@pytest.mark.parametrize(
+    ("loss", "variant", "compiled"),
+    [(loss, variant, False) for loss in losses.LOSSES for variant in ("released", "paper")]
+    + [("color+content+texture", "released", True), ("mse", "paper", True)],
+)
+def test_a_recorded_step_does_what_the_steps_of_a_cpu_do(store, loss, variant, compiled):
+    """Ten iterations, seven of them replayed, in float32: the terms of each are the CPU's while rounding has not yet told."""
+    target = devices.pick("cuda")
+    iterations = gpu.COMPILE_FROM if compiled else 10
+    params = settings(loss, variant=variant, model="", batch_size=2, precision="float32", iterations=iterations)
+    there, here = (training.Trainer(params, store, d, tiny_vgg()) for d in (target, CPU))
+    assert isinstance(there._generator_losses, gpu.Compiled) == compiled
+    logged = [(there.step(), here.step()) for _ in range(10)]
+    for step, (found, expected) in enumerate(logged):
+        for term, value in expected.items():
+            assert torch.isfinite(found[term])
+            if step < 1 or (step < 5 and loss in ("mse", "dong")):
+                assert found[term].item() == pytest.approx(value.item(), rel=2e-3, abs=1e-5), (step, term)
+    for name in there._networks():
+        before, after = state(training.Trainer(params, store, CPU, tiny_vgg()), name), state(there, name)
+        # A bias before an instance norm has no gradient but rounding's.
+        assert len(changed(before, {k: v.cpu() for k, v in after.items()})) > 0.7 * len(before)
+    scores = there.validate()
+    assert np.isfinite(scores["psnr"])
+
+
+@on_a_gpu
+def test_replays_go_on_with_the_batches_and_the_weights_of_their_turn(store):
+    """Recorded against launched, the same device: the same losses, iteration for iteration, while rounding allows."""
+    params = settings("mse", model="", batch_size=4, precision="float32", iterations=30)
+    target = devices.pick("cuda")
+    recorded, launched = (training.Trainer(params, store, target, tiny_vgg()) for _ in range(2))
+    launched._update = launched._descend_both
+    curves = [[t.step()["total"].item() for _ in range(30)] for t in (recorded, launched)]
+    assert recorded._update._graph is not None
+    np.testing.assert_allclose(*curves, rtol=2e-2)
+    assert len(set(curves[0])) == 30
+
+
+@on_a_gpu
+def test_a_run_stopped_and_resumed_on_a_gpu(store, tmp_path):
+    """The checkpoint holds all of it: resumed, the next steps are those of the run that was not stopped."""
+    params = settings(batch_size=2, iterations=12, precision="float32")
+    target = devices.pick("cuda")
+    one = training.Trainer(params, store, target, tiny_vgg())
+    for _ in range(6):
+        one.step()
+    one.save(tmp_path / "checkpoint.safetensors")
+    other = training.Trainer(params, store, target, tiny_vgg())
+    for _ in range(5):
+        other.step()  # recorded with weights and moments that are about to be replaced
+    other.restore(tmp_path / "checkpoint.safetensors")
+    assert other.iteration == 6
+    for _ in range(2):
+        a, b = one.step(), other.step()
+        assert a["total"].item() == pytest.approx(b["total"].item(), rel=2e-2)
+
+
+@on_a_gpu
+def test_nothing_in_an_iteration_waits_for_the_gpu(store):
+    params = settings(batch_size=2, augment=True, iterations=12)
+    trainer = training.Trainer(params, store, devices.pick("cuda"), tiny_vgg())
+    for _ in range(5):
+        trainer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@on_a_gpu
+def test_batches_and_metrics_are_those_of_the_cpu(store):
+    drawn = [patches.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
+    for a, b in zip(*drawn, strict=True):
+        assert torch.equal(a, b.cpu())
+    found, expected = (metrics.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))
+    for name in ("mse", "scale_ssim", "scale_cs", "ssim_clipped"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
