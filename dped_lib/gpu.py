@@ -137,7 +137,8 @@ class Recorded:
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         self._inputs = [i.clone() for i in inputs]
         torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             found = self._work(*self._inputs)
             self._names, self._values = tuple(found), torch.stack([v.float() for v in found.values()])
+        self._graph = graph
