@@ -193,6 +193,8 @@ def plot(found: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
             ylim=(len(columns) - 0.4, -0.6),
         )
         axes.set_yticklabels(columns if axes is panels[0] else [])
-    panels[0].legend(loc="best", fontsize=8)
-    fig.suptitle(f"{title}: filled this run with 95 % interval, hollow the paper", fontsize=10)
+    # Above, not among the marks, where a colour's sample reads as one of them; its title is the figure's.
+    samples = panels[0].get_legend_handles_labels()
+    words = f"{title}: filled this run with 95 % interval, hollow the paper"
+    fig.legend(*samples, loc="outside upper center", ncols=len(phones), fontsize=8, title=words, title_fontsize=10)
     return fig
