@@ -170,8 +170,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
         precision = "auto" if form == "default" else "float32"
         engine = enhance.engine(weights.resolve(WEIGHTS), precision, device, bound)
         dtype = engine.dtype
-        held = enhance.resident() + pixels.nbytes if target.type == "cpu" else 0
-        said = engine.plan(*pixels.shape[:2], held=held).describe()
+        said = engine.plan(*pixels.shape[:2], held=enhance.resident() + pixels.nbytes).describe()
         print(said, file=sys.stderr, flush=True)
         run = engine
     run(small)

@@ -9,7 +9,7 @@ plain    the same networks and losses as one writes them: ``nn.InstanceNorm2d``,
          contiguous layout, the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
 default  what ``training.train`` does on this machine
 
-Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations that
+Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations (default on a GPU: ten) that
 are not counted; ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
 used; on a GPU also the bytes of every feature map, each moved as often as it must be, over the measured bandwidth. ``--tried``: forms
 that leave one thing out. ``--profile``: the kernels an iteration spends its time in. ``--agree`` instead compares the two: every loss term and the gradient of one iteration, and a short training on the rig.
@@ -153,13 +153,14 @@ def random_store(folder: Path, count: int) -> patches.PairStore:
     return patches.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
 
 
-#: Forms of a GPU that the project does not take, by what they leave out or add.
+#: What the project does on a GPU, and forms that it does not take, by what they leave out or add.
 TRIED = ("default", "launched", "not compiled", "neither", "searching")
 
 
 def trainer_of(form: str, store: patches.PairStore, params: config.TrainParams, target: torch.device):
     """The trainer of a form, ready to step."""
     if form == "plain":
+        gpu.convolve = lambda conv, x: conv(x)  # layers as they stand
         return Plain(store, params, target)
     device.keep_pages()
     pays = gpu.compiling_pays
@@ -170,7 +171,7 @@ def trainer_of(form: str, store: patches.PairStore, params: config.TrainParams, 
     finally:
         gpu.compiling_pays = pays
     if form in ("launched", "neither"):
-        trainer._update = trainer._descend_both
+        trainer._recorded = None
     if target.type == "cuda":
         torch.backends.cudnn.benchmark = form == "searching"
     return trainer

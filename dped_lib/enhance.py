@@ -95,7 +95,7 @@ class Engine:
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
         for band in streaming.stream(self.model, image, how, self.dtype, self.device, tick):
-            if full:  # where the band is: a GPU then sends a quarter of the bytes
+            if full:  # where the band is: of 8 bits a GPU then sends a quarter of the bytes
                 band = band.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
             out[at : at + len(band)] = band.cpu().numpy()
             at += len(band)

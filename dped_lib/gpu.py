@@ -2,7 +2,7 @@
 
 The thousand kernels of an iteration run for microseconds each; launched one by one from Python they take longer to launch
 than to run, and composed norms and activations move every feature map several times. So the losses are compiled
-(``torch.compile``), and the whole step is recorded once as a CUDA graph and replayed. None of this is used on a CPU.
+(``torch.compile``), and the whole step is recorded once as a CUDA graph and replayed. On a CPU nothing here changes anything.
 """
 
 import shutil
@@ -15,15 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Channels that are few: the matrix units take them by so many.
+FEW = 8
 #: Iterations that a run must still have before it waits for a compiler: that takes 20 to 60 s, and saves milliseconds each.
 COMPILE_FROM = 2000
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)`` for a layer of stride 1 whose padding keeps the size: on a GPU in a quicker order where channels are few."""
-    if x.is_cuda and conv.in_channels < 8:
+    if x.is_cuda and conv.in_channels < FEW:
         return from_few(x, conv.weight, conv.bias, conv.padding[0])
-    return to_few(x, conv.weight, conv.bias) if x.is_cuda and conv.out_channels < 8 else conv(x)
+    return to_few(x, conv.weight, conv.bias) if x.is_cuda and conv.out_channels < FEW else conv(x)
 
 
 def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tensor:
@@ -36,7 +38,7 @@ def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tenso
     wide = F.pad(x, (k // 2, k // 2))
     shifted = torch.cat([wide[..., d : d + width] for d in range(k)], 1)
     weight = weight.permute(0, 3, 1, 2).flatten(1, 2).unsqueeze(3)  # channel c at offset d is channel d * C + c
-    more = -shifted.shape[1] % 8
+    more = -shifted.shape[1] % FEW
     shifted, weight = (F.pad(t, (0, 0, 0, 0, 0, more)) for t in (shifted, weight))
     shifted, weight = (t.contiguous(memory_format=torch.channels_last) for t in (shifted, weight))
     return F.conv2d(shifted, weight, bias, padding=(rows, 0))
@@ -49,7 +51,7 @@ def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     out, _, k, _ = weight.shape
     weight = weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
-    weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -k * out % 8)).contiguous(memory_format=torch.channels_last)
+    weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -k * out % FEW)).contiguous(memory_format=torch.channels_last)
     planes = F.pad(F.conv2d(x, weight, padding=(k // 2, 0)), (k // 2, k // 2))
     planes = planes.float() if planes.dtype in (torch.bfloat16, torch.float16) else planes
     found = sum(planes[:, d * out : (d + 1) * out, :, d : d + x.shape[3]] for d in range(k))
@@ -73,7 +75,10 @@ def compiling_pays(device: torch.device, iterations: int) -> bool:
 
 
 class Compiled:
-    """A function compiled for the shapes it is called with; where the compiler fails, the function as it is, with a warning."""
+    """A function compiled for the shapes it is called with; where the compiler fails on it, the function as it is, with a warning.
+
+    Its gradient is compiled in the first backward pass; a failure there is not caught (``TORCH_COMPILE_DISABLE=1`` helps).
+    """
 
     def __init__(self, function: Callable, **options):
         self._function, self._ran = function, False
@@ -99,9 +104,8 @@ class Compiled:
 class Recorded:
     """A step as a CUDA graph: run as it is at first, then recorded, then replayed.
 
-    Args:
-        work: takes tensors, always of the same shapes and types, and returns scalars by name. What else it reads and writes (weights,
-            gradients, moments) stays where it is in memory.
+    It is called with the step's work, always the same, and tensors for it, always of the same shapes and types. The work returns
+    scalars by name; what else it reads and writes (weights, gradients, moments) stays where it is in memory.
 
     Every call does the step once; the returned scalars are the caller's to keep.
     """
@@ -109,36 +113,41 @@ class Recorded:
     #: Calls before recording: libraries choose their kernels in them, optimisers make their state.
     WARM = 3
 
-    def __init__(self, work: Callable[..., dict[str, Tensor]]):
-        self._work, self._calls = work, 0
+    def __init__(self):
+        self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+    # The work comes with each call: kept, a method of the object that keeps this one would keep both, and all their memory.
+    def __call__(self, work: Callable[..., dict[str, Tensor]], *inputs: Tensor) -> dict[str, Tensor]:
+        with torch.cuda.device(inputs[0].device):  # streams and recordings are the current device's
+            return self._step(work, inputs)
+
+    def _step(self, work: Callable[..., dict[str, Tensor]], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         if self._graph is None and self._calls < self.WARM:
             self._calls += 1
-            return self._apart(inputs)
+            return self._apart(work, inputs)
         if self._graph is None:
-            self._record(inputs)
+            self._record(work, inputs)
         for held, given in zip(self._inputs, inputs, strict=True):
             held.copy_(given)
         self._graph.replay()
         # The next replay writes over the graph's own memory.
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
 
-    def _apart(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def _apart(self, work: Callable[..., dict[str, Tensor]], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         # Not on the default stream, where autograd would leave work that a recording may not contain.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            found = self._work(*inputs)
+            found = work(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
         return found
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, work: Callable[..., dict[str, Tensor]], inputs: tuple[Tensor, ...]) -> None:
         self._inputs = [i.clone() for i in inputs]
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            found = self._work(*self._inputs)
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+            found = work(*self._inputs)
             self._names, self._values = tuple(found), torch.stack([v.float() for v in found.values()])
         self._graph = graph

@@ -93,13 +93,16 @@ def kernel_1d(kernel: str) -> np.ndarray:
             return taps / taps.sum()
 
 
-@torch.compiler.assume_constant_result
-def _band(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return _cached_band(kernel, size, device, dtype)
+def blur_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The banded matrix size x size whose product with a vector is its convolution with a kernel's taps, zero padding.
+
+    A compiler takes its value for a constant (``training``): SciPy, which makes it, cannot be traced.
+    """
+    return _cached_matrix(kernel, size, device, dtype)
 
 
 @lru_cache(maxsize=32)
-def _cached_band(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _cached_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     # Row i holds the taps centred on i; what falls outside meets the zero padding.
     taps = kernel_1d(kernel)
     matrix = sum(
@@ -117,8 +120,8 @@ def blur(image: Tensor, kernel: str = "released") -> Tensor:
     The kernels are separable, so the convolution is two products with banded matrices: 42 times as fast as the
     21x21 depthwise convolution on two cores, forward and backward.
     """
-    rows = _band(kernel, image.shape[-2], image.device, image.dtype)
-    columns = _band(kernel, image.shape[-1], image.device, image.dtype)
+    rows = blur_matrix(kernel, image.shape[-2], image.device, image.dtype)
+    columns = blur_matrix(kernel, image.shape[-1], image.device, image.dtype)
     # Autocast would compute the products, and the squares after them, with the 8 bits of bfloat16.
     with torch.autocast(image.device.type, enabled=False):
         # Both with the matrix on the right: one large product each, where a left one would be N x C small ones.

@@ -106,7 +106,7 @@ def plan(
         # Windows that are open at a time (a residual block has two, the end three), and in one block at a time, bands in flight.
         windows = {2: 3, 1: 5, 0: depth}[buffers]
         best = min(height, max(4, band // row))
-        for rows in sorted({best, max(4, best // 8), min(best, 4)}, reverse=True):
+        for rows in sorted({best, min(best, max(4, best // 8)), min(best, 4)}, reverse=True):
             # A window has the rows around a band, too, which at its widest (9x9) are eight; its last rows are copied as they move up.
             need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + working
             if limit is None or need <= limit:
@@ -331,7 +331,8 @@ def stream(
         Float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
     """
     device = device or torch.device("cpu")
-    model = model.to(device)
+    with torch.inference_mode(False):  # weights moved in inference mode could never be trained again
+        model = model.to(device)
     streamer = _Streamer(model, image, how, dtype, device, tick)
     if isinstance(model, models.SRCNN):
         sweep = streamer.srcnn()

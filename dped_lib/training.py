@@ -65,7 +65,8 @@ def enhance_pairs(
     model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 50
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (enhanced, DSLR) batches, float32 in full precision, unclipped, for the pairs at ``index``; ``model`` moves to ``device``."""
-    model = model.to(device)
+    with torch.inference_mode(False):  # weights moved in inference mode could never be trained again
+        model = model.to(device)
     for at in range(0, len(index), batch):
         chosen = index[at : at + batch]
         phone, canon = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.canon))
@@ -149,10 +150,6 @@ class Trainer:
             name: torch.optim.Adam(net.parameters(), lr=params.learning_rate, fused=True, capturable=recorded)
             for name, net in self._networks().items()
         }
-        if gpu.compiling_pays(device, params.iterations):
-            self._generator_losses = gpu.Compiled(self._generator_losses)
-            self._discriminator_losses = gpu.Compiled(self._discriminator_losses)
-        self._start()
         self._validation = store.some("val", params.eval_pairs)
         if not len(self._validation):
             raise DpedError(
@@ -160,10 +157,26 @@ class Trainer:
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
         self.iteration = 0
+        self._start()
 
     def _start(self) -> None:
         # A recording knows weights and moments by their place in memory: where these are replaced, it is made again.
-        self._update = gpu.Recorded(self._descend_both) if self.device.type == "cuda" else self._descend_both
+        self.close()
+        if gpu.compiling_pays(self.device, self.params.iterations - self.iteration):
+            self.compile()
+        self._recorded = gpu.Recorded() if self.device.type == "cuda" else None
+
+    def compile(self, **options) -> None:
+        """Compiles the losses from the next step on (options of ``torch.compile``)."""
+        torch.compiler.assume_constant_result(losses.blur_matrix)  # not where it is defined: that imports the compiler
+        for name in ("_generator_losses", "_discriminator_losses"):
+            setattr(self, name, gpu.Compiled(getattr(self, name), **options))
+
+    def close(self) -> None:
+        """Lets go of compiled losses and of the recording, which would keep this trainer and its memory."""
+        for name in ("_generator_losses", "_discriminator_losses"):
+            vars(self).pop(name, None)
+        self._recorded = None
 
     def _networks(self) -> dict[str, nn.Module]:
         nets = {"generator": self.generator, "discriminator": self.discriminator}
@@ -179,7 +192,8 @@ class Trainer:
         if self.discriminator is not None:
             drawn += self._draw(i, size, "discriminator")
             drawn.append(gpu.put(self.batches.rng(i, "swaps").integers(0, 2, size), self.device))
-        terms = self._update(*drawn)
+        work = self._descend_both
+        terms = self._recorded(work, *drawn) if self._recorded else work(*drawn)
         self.iteration += 1
         return terms
 
@@ -274,8 +288,8 @@ class Trainer:
                 }
             groups = self.optimizers[name].state_dict()["param_groups"]
             self.optimizers[name].load_state_dict({"state": state, "param_groups": groups})
-        self._start()
         self.iteration = int(metadata["iteration"])
+        self._start()
 
 
 def train(
@@ -328,6 +342,7 @@ def train(
         _loop(trainer, log, checkpoint)
     finally:
         log.close()
+        trainer.close()
     trainer.check_weights(folder)
     finished = folder / "model.safetensors"
     if trainer.discriminator is not None:  # first: where the model is, the run is over
