@@ -9,10 +9,11 @@ plain    the same networks and losses as one writes them: ``nn.InstanceNorm2d``,
          contiguous layout, the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
 default  what ``training.train`` does on this machine
 
-Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations (default on a GPU: ten) that
-are not counted; ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
+Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations that are not
+counted (default on a GPU: ten); ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
 used; on a GPU also the bytes of every feature map, each moved as often as it must be, over the measured bandwidth. ``--tried``: forms
-that leave one thing out. ``--profile``: the kernels an iteration spends its time in. ``--agree`` instead compares the two: every loss term and the gradient of one iteration, and a short training on the rig.
+that leave one thing out. ``--profile``: the kernels an iteration spends its time in. ``--agree`` instead compares the two: every loss term
+and the gradient of one iteration, and a short training on the rig.
 """
 
 import argparse

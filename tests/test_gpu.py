@@ -24,10 +24,9 @@ def store(tmp_path_factory):
 # ---------------------------------------------------------------------------------------------- compiled losses, without a compiler
 
 
+# Every term and every network is in these.
 @pytest.mark.parametrize("variant", ["released", "paper"])
-@pytest.mark.parametrize(
-    "loss", ["color+content+texture", "mse", "johnson", "dong"]
-)  # every term and every network is in these
+@pytest.mark.parametrize("loss", ["color+content+texture", "mse", "johnson", "dong"])
 def test_every_loss_is_one_graph_with_the_same_gradient(store, loss, variant):
     """The whole of each loss can be traced (nothing falls back to Python), and what is traced computes the same."""
     params = settings(loss, variant=variant, model="", batch_size=2, precision="float32")
@@ -65,11 +64,11 @@ def test_convolutions_of_few_channels_in_their_other_order(inputs, outputs, k):
     x = torch.rand(2, inputs, 21, 17, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(2, outputs, 21, 17, dtype=torch.float64)
     forms = [conv(x)]
-    if inputs < 8:
+    if inputs < gpu.FEW:
         forms.append(gpu.from_few(x, conv.weight, conv.bias, k // 2))
         inside = gpu.from_few(x, conv.weight, conv.bias, 0)
         assert torch.allclose(inside, conv(x)[:, :, k // 2 : -(k // 2)], rtol=1e-12, atol=1e-12)
-    if outputs < 8:
+    if outputs < gpu.FEW:
         forms.append(gpu.to_few(x, conv.weight, conv.bias))
     expected, *others = ((y, *torch.autograd.grad((y * weight).sum(), (x, *conv.parameters()))) for y in forms)
     assert others
