@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ipywidgets
-from IPython.display import Javascript, display
 
 from dped_lib import study, studyphotos
 from dped_lib.errors import DpedError
@@ -55,10 +54,10 @@ _KEYS = """
 
 
 def _keys() -> ipywidgets.Output:
-    listener = ipywidgets.Output()
-    with listener:
-        display(Javascript(_KEYS))
-    return listener
+    # Given whole. Filled with a `with` block it would send a message while the cell runs, and now and then Voila (and whatever else runs
+    # notebooks by nbclient) waits for that cell's end forever: one page in twenty never opened. github.com/jupyter/nbclient/issues/312
+    script = {"output_type": "display_data", "data": {"application/javascript": _KEYS}, "metadata": {}}
+    return ipywidgets.Output(outputs=(script,))
 
 
 class Study:

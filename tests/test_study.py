@@ -14,6 +14,8 @@ import time
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,7 @@ from dped_lib import (
     studymake,
     studyphotos,
     studyresult,
+    studyserve,
     studytell,
     studyui,
     studyview,
@@ -614,6 +617,17 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     assert "Question 2 of 36" in again.study.message.value
     shown = studyui.entrance(pictures.folder, store.folder, 9, 0)
     assert "36 pairs of pictures" in shown.children[0].value
+
+
+def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch):
+    """A message to the kernel then can hide the reply that the server waits for, and the page never opens (nbclient issue 312)."""
+    sent = []
+    monkeypatch.setattr(nbclient.output_widget.OutputWidget, "send", lambda self, data: sent.append(data))
+    page = nbformat.read(studyserve.write_page(tmp_path, *small), as_version=4)
+    nbclient.execute(page, timeout=120)
+    (cell,) = page.cells
+    (shown,) = cell.outputs
+    assert "application/vnd.jupyter.widget-view+json" in shown.data and not sent
 
 
 def test_a_headless_run_shows_the_first_question(small):
