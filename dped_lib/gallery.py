@@ -35,12 +35,13 @@ def scenes(tier: str, phone: str, count: int, held_out: set[str] | None = None) 
         DpedError: the tier has no whole photographs of that phone.
     """
     found = [p for p in photographs.of_tier(tier) if p.camera in (phone, "canon")]
-    dslr = {p.scene: p.image for p in found if p.camera == "canon"}
+    dslr = {p.scene: p for p in found if p.camera == "canon"}
     mine = [p for p in found if p.camera == phone and (held_out is None or p.scene in held_out)]
     if not mine:
         raise DpedError(f"tier {tier!r} has no whole photographs of the {phone} to show.")
     chosen = np.unique(np.linspace(0, len(mine) - 1, min(count, len(mine))).round().astype(int))
-    return [Scene(mine[i].name, phone, mine[i].image, dslr.get(mine[i].scene)) for i in chosen]
+    shown = [(mine[i], dslr.get(mine[i].scene)) for i in chosen]
+    return [Scene(p.name, phone, p.image, None if other is None else other.image) for p, other in shown]
 
 
 def pictures(scene: Scene, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:

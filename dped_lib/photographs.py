@@ -1,7 +1,8 @@
 """Whole photographs of a tier: what can be shown, shifted and enhanced beyond 100x100 patches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +14,41 @@ from dped_lib.errors import DpedError
 
 @dataclass(frozen=True)
 class Photograph:
-    """``image``: uint8 H x W x 3, RGB. ``camera``: who took it; ``name`` is unique within the tier.
+    """``camera``: who took it; ``name`` is unique within the tier.
 
-    ``scene``: photographs of one scene are not independent of each other.
+    ``scene``: photographs of one scene are not independent of each other. ``read`` gives the pixels, which ``image`` keeps; whoever
+    shows two of a tier's photographs reads, or on the rig simulates, only these.
     """
 
     name: str
     camera: str
-    image: np.ndarray
+    read: Callable[[], np.ndarray]
     scene: str
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 H x W x 3, RGB. Raises DpedError where the file cannot be read."""
+        return self.read()
+
+
+def _frame(scene: str, camera: str) -> np.ndarray:
+    return rig.shoot(scene, cameras=(camera,))[camera].image
 
 
 def _rig() -> Iterator[Photograph]:
     for scene in rig.scenes():
-        for camera, frame in rig.shoot(scene.name).items():
-            yield Photograph(f"{scene.name}/{camera}", camera, frame.image, f"{scene.kind}:{scene.photograph}")
+        for camera in rig.CAMERAS:
+            read = partial(_frame, scene.name, camera)
+            yield Photograph(f"{scene.name}/{camera}", camera, read, f"{scene.kind}:{scene.photograph}")
 
 
 def _pirm() -> Iterator[Photograph]:
     for file in sources.fetch_all(sources.keys("hd"), "HD photographs"):
-        yield Photograph(f"HD_res/{file.stem}", "iphone", readers.read_image(file), f"HD_res/{file.stem}")
+        yield Photograph(f"HD_res/{file.stem}", "iphone", partial(readers.read_image, file), f"HD_res/{file.stem}")
     originals = [k for k in sources.keys("demo") if k.endswith("_0.jpg")]
     for file in sources.fetch_all(originals, "demo photographs"):
         camera = file.parent.name
-        yield Photograph(f"demo/{camera}/{file.stem}", camera, readers.read_image(file), f"demo/{file.stem}")
+        yield Photograph(f"demo/{camera}/{file.stem}", camera, partial(readers.read_image, file), f"demo/{file.stem}")
 
 
 def _dped() -> Iterator[Photograph]:
@@ -46,13 +58,13 @@ def _dped() -> Iterator[Photograph]:
         raise DpedError(f"{root}: no PHONE/test_data/full_size_test_images in it; whole photographs come from there.")
     for file in files:
         camera = file.parents[2].name
-        yield Photograph(f"{camera}/{file.stem}", camera, readers.read_image(file), f"{camera}/{file.stem}")
+        yield Photograph(f"{camera}/{file.stem}", camera, partial(readers.read_image, file), f"{camera}/{file.stem}")
 
 
 def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
     for camera, files in folders.items():
         for name, file in files.items():
-            yield Photograph(f"{name}/{camera}", camera, photofile.read_photograph(file), name)
+            yield Photograph(f"{name}/{camera}", camera, partial(photofile.read_photograph, file), name)
 
 
 def _city100_files() -> dict[str, dict[str, Path]]:
@@ -69,7 +81,7 @@ def _own_files() -> dict[str, dict[str, Path]]:
 
 
 def of_tier(tier: str) -> Iterator[Photograph]:
-    """Every whole photograph that a tier has, one at a time.
+    """Every whole photograph that a tier has, none read yet.
 
     ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
     photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
@@ -106,4 +118,4 @@ def patches_of(store: patches.PairStore) -> Iterator[Photograph]:
     """The patches of a store, of both cameras, each as a small photograph of its own."""
     for camera, images in (("canon", store.canon), (store.meta["phone"], store.phone)):
         for name, scene, image in zip(store.names, store.photographs, images, strict=True):
-            yield Photograph(f"{name}/{camera}", camera, image, str(scene))
+            yield Photograph(f"{name}/{camera}", camera, partial(np.asarray, image), str(scene))

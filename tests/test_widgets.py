@@ -153,7 +153,7 @@ def test_another_photograph_offers_its_own_versions(photo):
 
 @pytest.fixture(scope="module")
 def color(photo):
-    one = photographs.Photograph("cat", "iphone", photo, "cat")
+    one = photographs.Photograph("cat", "iphone", lambda: photo, "cat")
     return colorui.ColorLoss({"cat": photo, "turned": photo[:, ::-1]}, colorshift.measure([one], 8))
 
 
