@@ -25,7 +25,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import norm
+from scipy.special import ndtr
 from torch import Tensor, nn
 
 from dped_lib import paper
@@ -89,7 +89,7 @@ def kernel_1d(kernel: str) -> np.ndarray:
         case "released":
             # 21 equal bins over +-(3 + 1/6) deviations, each with its normal probability; the code then takes the
             # square root of their outer product, which widens the kernel by sqrt(2).
-            taps = np.sqrt(np.diff(norm.cdf(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
+            taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
             return taps / taps.sum()
 
 
