@@ -57,14 +57,15 @@ def _peak_mib() -> float:
 
 def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     """One pair by one form: seconds of each stage, error where the geometry is known, peak memory."""
-    from dped_lib import alignment, geometry, photofile, rig
+    from dped_lib.alignment import aligner, geometry
+    from dped_lib.data import photofile, rig
 
     cv2.setNumThreads(1)
     started = time.perf_counter()
     phone, canon = (photofile.read_photograph(Path(f)) for f in files)
     seconds = {"decode": time.perf_counter() - started}
     # What is judged is the same for both: the corners of our aligned image.
-    aligned = alignment.align(phone, canon, size)
+    aligned = aligner.align(phone, canon, size)
     corners = geometry.corners(*aligned.report.size)
     if form == "plain":
         h, stages = plain(phone, canon, size)
@@ -90,7 +91,7 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
 
 def make_photographs(folder: Path) -> list[list[str]]:
     """Full-size rig photographs as JPEG files, and the name of the scene beside each."""
-    from dped_lib import rig
+    from dped_lib.data import rig
 
     pairs = []
     for name in SCENES:
@@ -137,14 +138,16 @@ def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: i
 def accuracy() -> None:
     """Errors against the known geometry, and what becomes of pairs of different scenes (two takes of one photograph share
     content and are no such pairs)."""
-    from dped_lib import alignment, paper, rig
+    from dped_lib import paper
+    from dped_lib.alignment import aligner
+    from dped_lib.data import rig
 
     scenes, found = rig.scenes(), {}
     errors: dict[str, list[float]] = {phone: [] for phone in paper.PHONES}
     for scene in scenes:
         frames = rig.shoot(scene.name)
         for phone in paper.PHONES:
-            aligned = alignment.align(frames[phone].image, frames["canon"].image, (400, 540))
+            aligned = aligner.align(frames[phone].image, frames["canon"].image, (400, 540))
             errors[phone] += rig.map_error(aligned, frames[phone], frames["canon"]).tolist()
         for camera, frame in frames.items():
             found[scene.name, camera] = frame.image
@@ -161,7 +164,7 @@ def accuracy() -> None:
             if (a.kind, a.photograph) == (b.kind, b.photograph) or (i + 2 * j) % 3:
                 continue
             phone = paper.PHONES[(i + j) // 3 % 3]
-            verdicts[alignment.align(found[a.name, phone], found[b.name, "canon"], (400, 540)).report.verdict] += 1
+            verdicts[aligner.align(found[a.name, phone], found[b.name, "canon"], (400, 540)).report.verdict] += 1
     print(f"{sum(verdicts.values())} pairs of different scenes: {dict(verdicts)}")
 
 

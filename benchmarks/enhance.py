@@ -102,9 +102,9 @@ def write_plain(folder: Path) -> None:
     """The user's script and weights, as they would lie on a disk."""
     import torch
 
-    from dped_lib import weights
+    from dped_lib.data import network_files
 
-    state = weights.resolve(WEIGHTS).state_dict()
+    state = network_files.resolve(WEIGHTS).state_dict()
     named = {re.sub(r"\.scale$", ".weight", re.sub(r"\.shift$", ".bias", k)): v for k, v in state.items()}
     torch.save(named, folder / "plain.pt")
     (folder / "plain.py").write_text(SCRIPT)
@@ -114,9 +114,9 @@ def photograph(width: int, height: int) -> np.ndarray:
     """One of the authors' photographs at that size, uint8."""
     import cv2
 
-    from dped_lib import photofile, sources
+    from dped_lib.data import downloads, photofile
 
-    (file,) = sources.fetch_all([k for k in sources.keys("hd") if k.endswith("/0.png")], "a photograph")
+    (file,) = downloads.fetch_all([k for k in downloads.keys("hd") if k.endswith("/0.png")], "a photograph")
     return cv2.resize(photofile.read_photograph(file), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -150,7 +150,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     small = np.ascontiguousarray(pixels[:64, :96])
     import torch
 
-    from dped_lib import device as devices
+    from dped_lib.base import device as devices
 
     target = devices.pick(device)
     if form in TRIED:
@@ -164,13 +164,14 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
         dtype, said = torch.float32, "whole image"
         run = lambda image: plain.enhance(model, image, target)  # noqa: E731
     else:
-        from dped_lib import enhance, weights
+        from dped_lib.data import network_files
+        from dped_lib.enhance import photographs as enhancement
 
-        bound = {"": None, "none": 1 << 50}.get(limit) if limit in ("", "none") else enhance.parse_size(limit)
+        bound = {"": None, "none": 1 << 50}.get(limit) if limit in ("", "none") else enhancement.parse_size(limit)
         precision = "auto" if form == "default" else "float32"
-        engine = enhance.engine(weights.resolve(WEIGHTS), precision, device, bound)
+        engine = enhancement.engine(network_files.resolve(WEIGHTS), precision, device, bound)
         dtype = engine.dtype
-        said = engine.plan(*pixels.shape[:2], held=enhance.resident() + pixels.nbytes).describe()
+        said = engine.plan(*pixels.shape[:2], held=enhancement.resident() + pixels.nbytes).describe()
         print(said, file=sys.stderr, flush=True)
         run = engine
     run(small)
@@ -199,13 +200,14 @@ def tried(form: str, folder: Path, pixels: np.ndarray, device):
     """(type, what is said, function) of a form that the project does not use, ready to run on ``pixels``."""
     import torch
 
-    from dped_lib import onnxfile, weights
+    from dped_lib.data import network_files
+    from dped_lib.enhance import onnx_export
 
-    model = weights.resolve(WEIGHTS).eval().to(device)
+    model = network_files.resolve(WEIGHTS).eval().to(device)
     if form == "onnx":
         import onnxruntime
 
-        onnxfile.export(model, folder / "net.onnx", {})
+        onnx_export.export(model, folder / "net.onnx", {})
         session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
 
         def through(x):
@@ -365,7 +367,7 @@ def main() -> None:
     if wanted.one:
         print(json.dumps(one(wanted.one, wanted.folder, wanted.device, wanted.limit)))
         return
-    from dped_lib import device as devices
+    from dped_lib.base import device as devices
 
     print(devices.describe(devices.pick(wanted.device)))
     if wanted.command:

@@ -19,8 +19,11 @@ import numpy as np
 from scipy import ndimage, signal
 from skimage.metrics import structural_similarity
 
-from dped_lib import colorshift, device, losses, metrics, patches, photographs
-from dped_lib.errors import DpedError
+from dped_lib import losses, metrics
+from dped_lib.base import device
+from dped_lib.data import pair_store, photographs
+from dped_lib.experiments import shift_study
+from dped_lib.base.errors import DpedError
 
 PATCHES = 80  # of Figure 6, two or so a photograph
 
@@ -65,7 +68,7 @@ def default_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
     """Figure 6's ratios at 3 to 5 px, by kernel."""
-    rng, reach, size = np.random.default_rng(0), max(colorshift.SHIFTS) + 6, 100
+    rng, reach, size = np.random.default_rng(0), max(shift_study.SHIFTS) + 6, 100
     kernels = {k: losses.kernel_1d(k) for k in losses.KERNELS}
     squares: dict[str, list[float]] = {k: [] for k in ("mse", *kernels)}
     for at in range(PATCHES):
@@ -73,7 +76,7 @@ def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str,
         y, x = (rng.integers(reach, n - size - reach + 1) for n in image.shape[:2])
         window = image[y - reach : y + size + reach, x - reach : x + size + reach]
         still = window[reach:-reach, reach:-reach].astype(np.float32) / 255
-        for shift in colorshift.SHIFTS:
+        for shift in shift_study.SHIFTS:
             angle = rng.uniform(0, 2 * np.pi)
             right, down = shift * np.cos(angle), shift * np.sin(angle)
             if opencv:
@@ -99,8 +102,8 @@ def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str,
 
 
 def default_figure(found: list[photographs.Photograph]) -> dict[str, float]:
-    mean = colorshift.measure(found, PATCHES).mean()
-    chosen = [colorshift.SHIFTS.index(s) for s in (3, 4, 5)]
+    mean = shift_study.measure(found, PATCHES).mean()
+    chosen = [shift_study.SHIFTS.index(s) for s in (3, 4, 5)]
     return {k: mean["mse"][chosen].mean() / mean[k][chosen].mean() for k in losses.KERNELS}
 
 
@@ -126,7 +129,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{device.describe(torch.device('cpu'))}, median of {rounds} rounds in turns")
     try:
-        store = patches.open_or_make("pirm", "iphone")
+        store = pair_store.open_or_make("pirm", "iphone")
         found = list(photographs.of_tier("pirm"))
     except DpedError as error:
         print(f"not run: {error}")

@@ -30,7 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dped_lib import config, device, gpu, losses, metrics, models, patches, released, training, vgg
+from dped_lib import losses, metrics, models, training, vgg
+from dped_lib.base import config, device
+from dped_lib.data import authors_checkpoints, pair_store
+from dped_lib.speed import gpu
 
 #: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
 #: discriminator's, VGG-19 to relu5_4 forward for the target, and forward and back to the image for the enhanced one;
@@ -65,7 +68,7 @@ def _plain_norms(module: nn.Module) -> None:
 class Plain:
     """Generator and discriminator of the released form, trained as in ``train_model.py``, without anything clever."""
 
-    def __init__(self, store: patches.PairStore, params: config.TrainParams, target: torch.device):
+    def __init__(self, store: pair_store.PairStore, params: config.TrainParams, target: torch.device):
         torch.manual_seed(params.seed)
         self.generator = models.generator("dped").to(target)
         self.discriminator = models.discriminator().to(target)
@@ -76,7 +79,7 @@ class Plain:
         self.kernel = torch.outer(taps, taps).expand(3, 1, -1, -1).contiguous()
         networks = (self.generator, self.discriminator)
         self.adams = [torch.optim.Adam(n.parameters(), lr=params.learning_rate) for n in networks]
-        self.batches = patches.Batches(store, "train", target, params.seed, params.augment)
+        self.batches = pair_store.Batches(store, "train", target, params.seed, params.augment)
         self.size, self.iteration, self.target = params.batch_size, 0, target
 
     def generator_terms(self, phone, canon) -> dict[str, torch.Tensor]:
@@ -145,20 +148,20 @@ def _timed(work, target: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def random_store(folder: Path, count: int) -> patches.PairStore:
+def random_store(folder: Path, count: int) -> pair_store.PairStore:
     rng = np.random.default_rng(0)
     pairs = (
-        patches.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
+        pair_store.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
         for i in range(count)
     )
-    return patches.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
+    return pair_store.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
 
 
 #: What the project does on a GPU, and forms that it does not take, by what they leave out or add.
 TRIED = ("default", "launched", "not compiled", "neither", "searching")
 
 
-def trainer_of(form: str, store: patches.PairStore, params: config.TrainParams, target: torch.device):
+def trainer_of(form: str, store: pair_store.PairStore, params: config.TrainParams, target: torch.device):
     """The trainer of a form, ready to step."""
     if form == "plain":
         gpu.convolve = lambda conv, x: conv(x)  # layers as they stand
@@ -278,7 +281,7 @@ def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
     device.pick(str(target))  # float32 is float32 in both
     gpu.COMPILE_FROM = 0  # what long trainings do
     phone_name = config.first_phone(tier)
-    store = patches.open_or_make(tier, phone_name)
+    store = pair_store.open_or_make(tier, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
     def both(seed: int) -> tuple[training.Trainer, Plain]:
@@ -290,7 +293,7 @@ def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
 
     trainer, plain = both(0)
     # Away from the start, where every pixel is alike: the authors' network.
-    trainer.generator.load_state_dict(released.load("iphone").state_dict())
+    trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
     plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
     phone, canon = trainer._draw(0, 8, "generator")
     trainer.discriminator.requires_grad_(False)

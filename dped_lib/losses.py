@@ -29,8 +29,8 @@ from scipy.special import ndtr
 from torch import Tensor, nn
 
 from dped_lib import paper
-from dped_lib.config import VARIANTS, one_of
-from dped_lib.errors import DpedError
+from dped_lib.base.config import VARIANTS, one_of
+from dped_lib.base.errors import DpedError
 from dped_lib.vgg import VGG19
 
 #: Half-width of every colour kernel; the released code's is 21x21 and the paper gives no size.

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dped_lib import device as devices
+from dped_lib.base import device as devices
 from dped_lib import paper
-from dped_lib.config import one_of
-from dped_lib.errors import DpedError
+from dped_lib.base.config import one_of
+from dped_lib.base.errors import DpedError
 
 #: Weights of the five scales, from the finest (Wang et al. 2003; ``ssim.py``).
 SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import fused, gpu
-from dped_lib.config import one_of
-from dped_lib.errors import DpedError
+from dped_lib.speed import gpu, norm as fused_norm
+from dped_lib.base.config import one_of
+from dped_lib.base.errors import DpedError
 
 #: Inside the square root of every normalisation, as in the released code (PyTorch's default is 1e-5).
 NORM_EPSILON = 1e-3
@@ -41,7 +41,7 @@ class InstanceNorm(nn.Module):
     """Normalises each channel of each image by its own mean and biased variance, then scales and shifts.
 
     Written as statistics, then one scale and shift: ``nn.InstanceNorm2d`` leaves the channels-last layout and is
-    slower there. On a CPU ``fused.norm`` does it in fewer passes. Statistics are float32 whatever the precision of the input.
+    slower there. On a CPU ``fused_norm.norm`` does it in fewer passes. Statistics are float32 whatever the precision of the input.
     """
 
     def __init__(self, channels: int):
@@ -51,8 +51,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         """``relu``: whether ReLU follows, which is then part of the same pass."""
-        if fused.fits(x, self.scale):
-            return fused.norm(x, self.scale, self.shift, NORM_EPSILON, relu)
+        if fused_norm.fits(x, self.scale):
+            return fused_norm.norm(x, self.scale, self.shift, NORM_EPSILON, relu)
         var, mean = torch.var_mean(_wide(x), dim=(2, 3), keepdim=True, correction=0)
         scale = self.scale[:, None, None] * torch.rsqrt(var + NORM_EPSILON)
         shift = self.shift[:, None, None] - mean * scale

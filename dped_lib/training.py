@@ -27,13 +27,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dped_lib import device as devices
-from dped_lib import gpu, losses, metrics, models, paths, vgg, weights
-from dped_lib.config import TrainParams, one_of
-from dped_lib.errors import DpedError
-from dped_lib.patches import Batches, PairStore, to_float
-from dped_lib.progress import bar
-from dped_lib.trainlog import Log, TrainingDiverged, diverged, read_log  # noqa: F401 (TrainingDiverged: for callers)
+from dped_lib.base import device as devices
+from dped_lib import losses, metrics, models, vgg
+from dped_lib.base import paths
+from dped_lib.data import network_files
+from dped_lib.speed import gpu
+from dped_lib.base.config import TrainParams, one_of
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pair_store import Batches, PairStore, to_float
+from dped_lib.base.progress import bar
+from dped_lib.data.training_log import Log, TrainingDiverged, diverged, read_log  # noqa: F401 (TrainingDiverged: for callers)
 
 _FLUSH_EVERY = 20  # iterations whose numbers may wait on a GPU before they are read; a CPU has nothing to wait for
 
@@ -256,7 +259,7 @@ class Trainer:
             tensors |= {f"{name}/{k}": v for k, v in net.state_dict().items()}
             for j, state in self.optimizers[name].state_dict()["state"].items():
                 tensors |= {f"{name}.adam/{j}/{k}": v for k, v in state.items()}
-        weights.save_tensors(tensors, file, {"iteration": str(self.iteration), "digest": self.params.digest()})
+        network_files.save_tensors(tensors, file, {"iteration": str(self.iteration), "digest": self.params.digest()})
 
     def restore(self, file: Path) -> None:
         """Takes up the state that :meth:`save` wrote.
@@ -264,7 +267,7 @@ class Trainer:
         Raises:
             DpedError: the file is damaged, or of a run with other parameters.
         """
-        tensors, metadata = weights.load_tensors(file)
+        tensors, metadata = network_files.load_tensors(file)
         if metadata.get("digest") != self.params.digest():
             raise DpedError(
                 f"{file}: checkpoint of a run with other parameters. Delete {file.parent} or choose another seed."
@@ -323,7 +326,7 @@ def train(
                 "Delete that folder, or ask for those parameters."
             )
         if (folder / "model.safetensors").is_file():
-            return TrainResult(folder, params, weights.load_model(folder / "model.safetensors"), known["vgg_label"])
+            return TrainResult(folder, params, network_files.load_model(folder / "model.safetensors"), known["vgg_label"])
     trainer = Trainer(params, store, target, vgg_net)
     for name in ("params.json", "log.jsonl", *(f"{n}.safetensors" for n in ("checkpoint", "discriminator", "model"))):
         for leftover in folder.glob(f".{name}.*"):  # what a killed run was writing: up to a whole checkpoint each
@@ -346,8 +349,8 @@ def train(
     trainer.check_weights(folder)
     finished = folder / "model.safetensors"
     if trainer.discriminator is not None:  # first: where the model is, the run is over
-        weights.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
-    weights.save_tensors(
+        network_files.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
+    network_files.save_tensors(
         trainer.generator.state_dict(),
         finished,
         {
@@ -359,7 +362,7 @@ def train(
         },
     )
     checkpoint.unlink(missing_ok=True)
-    return TrainResult(folder, params, weights.load_model(finished), trainer.vgg_label)
+    return TrainResult(folder, params, network_files.load_model(finished), trainer.vgg_label)
 
 
 def _loop(trainer: Trainer, log: Log, checkpoint: Path) -> None:

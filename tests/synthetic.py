@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dped_lib import models, study
+from dped_lib import models
+from dped_lib.user_study import study
 
 Array = np.ndarray
 

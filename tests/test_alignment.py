@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from dped_lib import alignment, geometry, paper, rig, workers
-from dped_lib.errors import DpedError
+from dped_lib import paper
+from dped_lib.alignment import aligner, geometry
+from dped_lib.base import workers
+from dped_lib.data import rig
+from dped_lib.base.errors import DpedError
 
 SIZE = (400, 540)  # of the aligned images of tier rig
 
@@ -21,9 +24,9 @@ def frames(scene: str, phone: str):
 
 
 @lru_cache(maxsize=16)
-def aligned(scene: str, phone: str) -> alignment.Alignment:
+def aligned(scene: str, phone: str) -> aligner.Alignment:
     a, b = frames(scene, phone)
-    return alignment.align(a.image, b.image, SIZE)
+    return aligner.align(a.image, b.image, SIZE)
 
 
 def corner_errors(of: tuple[str, str]) -> np.ndarray:
@@ -79,7 +82,7 @@ def test_lenses_are_fitted_where_there_is_distortion_and_help():
 
 def test_the_same_photographs_give_the_same_bytes():
     a, b = frames("coffee-a", "sony")
-    again, first = alignment.align(a.image, b.image, SIZE), aligned("coffee-a", "sony")
+    again, first = aligner.align(a.image, b.image, SIZE), aligned("coffee-a", "sony")
     assert np.array_equal(again.phone, first.phone) and again.report == first.report
 
 
@@ -92,7 +95,7 @@ def test_other_scenes_are_rejected(phone):
     painted = {s.photograph: s.name for s in rig.scenes() if s.kind != "photo"}
     names = [*list(photographs.values())[:4], *list(painted.values())[:8:2]]
     for one, other in zip(names, names[1:] + names[:1], strict=True):
-        report = alignment.align(frames(one, phone)[0].image, frames(other, phone)[1].image, SIZE).report
+        report = aligner.align(frames(one, phone)[0].image, frames(other, phone)[1].image, SIZE).report
         assert report.verdict == "different scene", (one, other, report)
         assert report.size is None and str(report.matches) in report.reason
 
@@ -102,28 +105,28 @@ def test_the_wrong_scene_among_the_authors_photographs(mirror):
     demo = mirror / "aiff22" / "aiff22.github.io" / "demo"
     images = {p: cv2.imread(str(demo / p / "10_0.jpg"))[..., ::-1].copy() for p in paper.PHONES}
     for partner in ("iphone", "sony"):
-        report = alignment.align(images["blackberry"], images[partner]).report
+        report = aligner.align(images["blackberry"], images[partner]).report
         assert report.verdict == "different scene", report
-    assert alignment.align(images["iphone"], images["sony"]).report.verdict == "aligned"
+    assert aligner.align(images["iphone"], images["sony"]).report.verdict == "aligned"
 
 
 def test_nothing_to_match():
     gray, rng = np.full((300, 400, 3), 128, np.uint8), np.random.default_rng(0)
     noise = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     picture = frames("chelsea-a", "iphone")[1].image
-    assert alignment.align(gray, picture).report.verdict == "too few matches"
-    assert alignment.align(picture, gray).report.verdict == "too few matches"
-    assert alignment.align(noise, picture).report.verdict == "different scene"
-    assert alignment.align(picture[:40, :40], picture).report.verdict != "aligned"
+    assert aligner.align(gray, picture).report.verdict == "too few matches"
+    assert aligner.align(picture, gray).report.verdict == "too few matches"
+    assert aligner.align(noise, picture).report.verdict == "different scene"
+    assert aligner.align(picture[:40, :40], picture).report.verdict != "aligned"
     # SIFT does not see mirrored copies as alike.
-    assert alignment.align(picture[:, ::-1].copy(), picture).report.verdict != "aligned"
+    assert aligner.align(picture[:, ::-1].copy(), picture).report.verdict != "aligned"
 
 
 def test_too_little_in_common():
     wide = frames("wall-2", "sony")[1].image
     third = wide.shape[1] * 45 // 100
     left, right = wide[:, : wide.shape[1] // 2].copy(), wide[:, third:].copy()
-    report = alignment.align(left, right).report
+    report = aligner.align(left, right).report
     assert report.verdict == "too little overlap", report
     assert report.overlap == pytest.approx(0.1, abs=0.02) or "less than a patch" in report.reason
 
@@ -131,7 +134,7 @@ def test_too_little_in_common():
 @pytest.mark.parametrize("bad", [np.zeros((50, 50), np.uint8), np.zeros((50, 50, 4), np.uint8), np.zeros((50, 50, 3))])
 def test_only_rgb_bytes(bad):
     with pytest.raises(DpedError, match="uint8 H x W x 3"):
-        alignment.align(bad, bad)
+        aligner.align(bad, bad)
 
 
 # ---------------------------------------------------------------------------------------------- other poses and sizes
@@ -141,7 +144,7 @@ def test_only_rgb_bytes(bad):
 def test_a_turned_phone_gives_the_same_pair(quarters):
     """Portrait against landscape, and upside down as three scenes of City100 are."""
     a, b = frames("town-1", "sony")
-    found = alignment.align(np.rot90(a.image, quarters).copy(), b.image, SIZE)
+    found = aligner.align(np.rot90(a.image, quarters).copy(), b.image, SIZE)
     straight = aligned("town-1", "sony")
     assert found.report.verdict == "aligned" and found.report.size == SIZE
     # rot90 turns against the clock: it must be turned back by as much.
@@ -153,14 +156,14 @@ def test_a_turned_phone_gives_the_same_pair(quarters):
 
 def test_an_upright_dslr_gives_upright_images():
     a, b = frames("town-1", "sony")
-    found = alignment.align(a.image, np.rot90(b.image).copy(), SIZE)
+    found = aligner.align(a.image, np.rot90(b.image).copy(), SIZE)
     assert found.report.verdict == "aligned" and found.report.size == SIZE[::-1]
 
 
 def test_nothing_is_enlarged():
     """A smaller phone photograph gives a smaller pair of the same aspect."""
     a, b = frames("market-1", "iphone")
-    found = alignment.align(a.image, b.image, paper.ALIGNED_SIZE)
+    found = aligner.align(a.image, b.image, paper.ALIGNED_SIZE)
     height, width = found.report.size
     assert 400 < height <= a.image.shape[0] and width / height == pytest.approx(1080 / 800, rel=0.01)
 
@@ -205,7 +208,7 @@ PUBLISHED += [("Eiffel", 1, True), ("Eiffel", 0.75, False)]
 def test_published_homographies(reference, name, scale, swapped):
     """At or below the error of plain full-size SIFT and RANSAC."""
     a, b, at, true = published(reference, name, scale, swapped)
-    found = alignment.align(a, b)
+    found = aligner.align(a, b)
     assert found.report.verdict == "aligned"
     ours = np.linalg.norm(found.map.to_canon(at) - true, axis=1).mean()
     plain = np.linalg.norm(geometry.apply(plain_sift(a, b), at) - true, axis=1).mean()
@@ -213,10 +216,10 @@ def test_published_homographies(reference, name, scale, swapped):
     assert ours <= plain
 
 
-def city100_report(of: tuple[list[str], bool]) -> alignment.Report:
+def city100_report(of: tuple[list[str], bool]) -> aligner.Report:
     """Of the phone's and the DSLR's file, and whether the phone is turned upside down."""
     (a, b), upside_down = (cv2.imread(f)[..., ::-1].copy() for f in of[0]), of[1]
-    return alignment.align(a[::-1, ::-1].copy() if upside_down else a, b, (560, 756)).report
+    return aligner.align(a[::-1, ::-1].copy() if upside_down else a, b, (560, 756)).report
 
 
 def test_city100(mirror):

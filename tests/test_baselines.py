@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib import baselines, patches
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Pair
+from dped_lib.data import pair_store
+from dped_lib.experiments import baselines
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Pair
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def store(tmp_path):
     pairs = [
         Pair(f"p{i}", f"photo{i // 3}", *rng.integers(60, 180, (2, 100, 100, 3)).astype(np.uint8)) for i in range(7)
     ]
-    return patches.write_store(tmp_path / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
+    return pair_store.write_store(tmp_path / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_picture_of_another_size_is_named(store, root):
 def test_pictures_of_other_patches_are_refused(store, root, tmp_path):
     enhance(root)
     pair = Pair("p0", "photo0", *np.zeros((2, 100, 100, 3), np.uint8))
-    other = patches.write_store(tmp_path / "other", [pair], {"tier": "rig", "phone": "iphone", "report": {}})
+    other = pair_store.write_store(tmp_path / "other", [pair], {"tier": "rig", "phone": "iphone", "report": {}})
     with pytest.raises(DpedError, match="sheets of other patches"):
         baselines.brought("ape", other)
     with pytest.raises(DpedError, match="holds the sheets of other patches"):

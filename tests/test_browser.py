@@ -20,16 +20,19 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from synthetic import write_study
 
-from dped_lib import models, paths, study, studyphotos, studyresult, weights
+from dped_lib import models
+from dped_lib.base import paths
+from dped_lib.data import network_files
+from dped_lib.user_study import analysis as study_analysis, pictures as study_pictures, study
 
 #: Milliseconds; the page takes no answer sooner after a question has appeared.
 _LOOK = 230
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> studyphotos.Pictures:
+def pictures(tmp_path_factory) -> study_pictures.Pictures:
     """The whole study of the paper, manual enhancement included: 108 questions on drawn pictures."""
-    return studyphotos.open_folder(write_study(tmp_path_factory.mktemp("study") / "pictures"))
+    return study_pictures.open_folder(write_study(tmp_path_factory.mktemp("study") / "pictures"))
 
 
 def side_of(subject: str, number: int) -> int:
@@ -37,7 +40,7 @@ def side_of(subject: str, number: int) -> int:
     return (number * number + len(subject) + ord(subject[0])) // 3 % 2
 
 
-def expected(pictures: studyphotos.Pictures, subject: str, seed: int) -> dict[str, tuple[str, str, str]]:
+def expected(pictures: study_pictures.Pictures, subject: str, seed: int) -> dict[str, tuple[str, str, str]]:
     """Question -> left, right, chosen, as the subject's keys say."""
     return {
         a.question.key: (a.left, a.right, (a.left, a.right)[side_of(subject, a.number)])
@@ -117,7 +120,7 @@ def site(pictures, tmp_path_factory):
     """The page of `dped study` on a port of its own: its address, and the store. When the command ends, nothing is left of it."""
     folder = tmp_path_factory.mktemp("site")
     port = browsing.free_port()
-    command = [sys.executable, "-m", "dped_lib.cli", "study", "--folder", str(pictures.folder), f"--port={port}"]
+    command = [sys.executable, "-m", "dped_lib.app.cli", "study", "--folder", str(pictures.folder), f"--port={port}"]
     command += ["--answers", str(folder / "answers"), "--seed", "3"]
     address = f"http://127.0.0.1:{port}/"
     with browsing.served(command, f"{address}voila/static/voila.js", folder / "voila.log"):
@@ -159,7 +162,7 @@ def test_two_subjects_at_once(browser, pictures, site):
         page.context.close()
     both = [expected(pictures, name, 3) for name in pages]
     assert sum(both[0][q] != both[1][q] for q in both[0]) > 20, "the two differ, so that a swap would be seen"
-    assert studyresult.collect(store, "person").subjects == ("ada", "bo")
+    assert study_analysis.collect(store, "person").subjects == ("ada", "bo")
 
 
 def kernels() -> set[int]:
@@ -234,11 +237,11 @@ def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
     folder.mkdir()
     torch.manual_seed(0)
     file = tmp_path / "small.safetensors"
-    weights.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
+    network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
     slow = tmp_path / "slow.safetensors"
-    weights.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "released"})
+    network_files.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "released"})
     code = (
-        "import numpy as np\nfrom dped_lib import enhanceui, widgets\n\n"
+        "import numpy as np\nfrom dped_lib.explorers import enhancer, widgets\n\n"
         f"widgets.show(enhanceui.Enhancer(('gray', np.full((200, 300, 3), 99, np.uint8)), [{str(file)!r}, {str(slow)!r}]))"
     )
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])

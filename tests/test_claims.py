@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from dped_lib import claims, config, paper
-from dped_lib.errors import DpedError
+from dped_lib import paper
+from dped_lib.base import config
+from dped_lib.experiments import claims
+from dped_lib.base.errors import DpedError
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_written_with_sources(shelf, tmp_path):
 
 def test_what_is_committed_agrees_with_itself():
     """The README's and figures' table of claims is what the JSON files beside it give."""
-    from dped_lib import paths
+    from dped_lib.base import paths
 
     folder = paths.project_root() / "figures"
     there = [

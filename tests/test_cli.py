@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dped_lib import cli, config, losses, reproduce, weights
+from dped_lib import losses
+from dped_lib.app import cli, notebook_runner
+from dped_lib.base import config
+from dped_lib.data import network_files
 
 
 def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProcess:
     """Runs the command; a variable of the environment that is None is left out."""
     environment = {k: v for k, v in {**os.environ, **variables}.items() if v is not None}
     return subprocess.run(
-        [sys.executable, "-m", "dped_lib.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "dped_lib.app.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -57,7 +60,7 @@ def trained(place) -> subprocess.CompletedProcess:
 
 def test_help_is_quick_and_names_the_commands():
     """Without torch, which takes seconds to import: 0.2 s where torch alone is 1.3 s."""
-    code = "import sys; sys.argv = ['dped', '--help']\nfrom dped_lib import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; sys.argv = ['dped', '--help']\nfrom dped_lib.app import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for command in ("fetch", "align", "doctor", "train", "evaluate", "study", "run"):
@@ -72,7 +75,7 @@ def test_train(trained, place):
     )
     params = json.loads((folder / "params.json").read_text())["params"]
     assert (params["iterations"], params["augment"], params["learning_rate"], params["seed"]) == (2, False, 1e-4, 3)
-    assert weights.load_model(folder / "model.safetensors")
+    assert network_files.load_model(folder / "model.safetensors")
     # Again: nothing is done twice. With other settings: refused.
     again = dped("train", *SMALL, "--set", "augment=false", "--set", "learning_rate=1e-4", "--seed", "3", **place)
     assert (again.returncode, again.stdout) == (0, trained.stdout)
@@ -117,8 +120,8 @@ def test_fetch_weights(mirror, tmp_path):
         == f"released:srcnn: SRCNN of PIRM 2018 (iPhone), verified\n  written to {tmp_path}/nets/srcnn.safetensors\n"
     )
     assert [f.name for f in (tmp_path / "nets").iterdir()] == ["srcnn.safetensors"]
-    assert weights.fingerprint(weights.load_model(tmp_path / "nets" / "srcnn.safetensors")) == weights.fingerprint(
-        weights.resolve("released:srcnn")
+    assert network_files.fingerprint(network_files.load_model(tmp_path / "nets" / "srcnn.safetensors")) == network_files.fingerprint(
+        network_files.resolve("released:srcnn")
     )
 
 
@@ -175,7 +178,7 @@ def test_an_interrupted_training_says_where_it_stopped(place, word):
     command = [
         sys.executable,
         "-m",
-        "dped_lib.cli",
+        "dped_lib.app.cli",
         "train",
         "--tier",
         "dped",

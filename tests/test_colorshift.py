@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import j0
 
-from dped_lib import colorshift, losses, photographs, readers, rig
-from dped_lib.colorshift import Ratio, Sentence, ShiftCurves
-from dped_lib.errors import DpedError
-from dped_lib.photographs import Photograph
+from dped_lib import losses
+from dped_lib.data import photographs, readers, rig
+from dped_lib.experiments import shift_study
+from dped_lib.experiments.shift_study import Ratio, Sentence, ShiftCurves
+from dped_lib.base.errors import DpedError
+from dped_lib.data.photographs import Photograph
 
 VARIANCE = {"paper": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
 
@@ -54,7 +56,7 @@ def test_a_shifted_ramp():
     y, x = np.mgrid[:250, :250]
     ramp = photograph(np.stack([x, y, np.full_like(x, 90)], -1).astype(float))
     shifts = (10, 20)
-    curves = colorshift.measure([ramp], 40, shifts=shifts).mean()
+    curves = shift_study.measure([ramp], 40, shifts=shifts).mean()
     mse = np.square(np.array(shifts) / 255) / 3
     assert np.allclose(curves["mse"], mse, rtol=0.02)
     for kernel in losses.KERNELS:
@@ -68,7 +70,7 @@ def test_a_shifted_ramp():
 def test_shifted_waves(wavelength):
     w, amplitude = 2 * np.pi / wavelength, 100 / 255
     shifts = (1, 2, 4)
-    curves = colorshift.measure([waves(wavelength)], 40, size=256, shifts=shifts).mean()
+    curves = shift_study.measure([waves(wavelength)], 40, size=256, shifts=shifts).mean()
     # The mean over all directions of 2 A^2 sin^2(w s cos(a) / 2) is A^2 (1 - J0(w s)); two of three channels have a wave.
     expected = 2 / 3 * amplitude**2 * (1 - j0(w * np.array(shifts)))
     assert np.allclose(curves["mse"], expected, rtol=0.05)
@@ -81,7 +83,7 @@ def test_shifted_waves(wavelength):
 
 
 def test_the_order_of_the_kernels_is_that_of_their_widths():
-    curves = colorshift.measure([waves(13)], 10, size=200).mean()
+    curves = shift_study.measure([waves(13)], 10, size=200).mean()
     assert (curves["mse"] > curves["paper"]).all()
     assert (curves["paper"] > curves["sigma3"]).all() and (curves["sigma3"] > curves["released"]).all()
 
@@ -92,13 +94,13 @@ def test_the_color_loss_never_exceeds_mse(seed, coarseness):
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (200 // 2**coarseness + 1,) * 2 + (3,))
     noisy = np.kron(small, np.ones((2**coarseness,) * 2 + (1,)))[:200, :200]
-    curves = colorshift.measure([photograph(noisy)], 2, seed, shifts=(1, 5, 20))
+    curves = shift_study.measure([photograph(noisy)], 2, seed, shifts=(1, 5, 20))
     for kernel in losses.KERNELS:
         assert (curves.loss[kernel] <= curves.loss["mse"]).all() and (curves.loss[kernel] >= 0).all()
 
 
 def test_an_unshifted_patch_differs_from_itself_by_nothing():
-    curves = colorshift.measure([waves(13)], 3, shifts=(0,))
+    curves = shift_study.measure([waves(13)], 3, shifts=(0,))
     assert all((v == 0).all() for v in curves.loss.values())
 
 
@@ -106,29 +108,29 @@ def test_an_unshifted_patch_differs_from_itself_by_nothing():
 
 
 def test_what_is_measured_is_a_function_of_the_seed():
-    one, same, other = (colorshift.measure([waves(24)], 4, seed).loss["mse"] for seed in (1, 1, 2))
+    one, same, other = (shift_study.measure([waves(24)], 4, seed).loss["mse"] for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_patches_are_spread_evenly_over_the_photographs():
     many = [Photograph(str(i), "canon", waves(24, 180, 180).read, f"scene {i // 2}") for i in range(10)]
-    curves = colorshift.measure(many, 23, shifts=(1,))
+    curves = shift_study.measure(many, 23, shifts=(1,))
     _, counts = np.unique(curves.photographs, return_counts=True)
     assert counts.sum() == 23 and sorted(set(counts)) == [2, 3]
     assert all(int(s.split()[1]) == int(p) // 2 for p, s in zip(curves.photographs, curves.scenes, strict=True))
     # With fewer patches than photographs, the photographs are from the first to the last.
-    few = [int(p) for p in colorshift.measure(many, 4, shifts=(1,)).photographs]
+    few = [int(p) for p in shift_study.measure(many, 4, shifts=(1,)).photographs]
     assert few == sorted(set(few)) and few[0] == 0 and few[-1] == 9 and max(np.diff(few)) == 3
 
 
 def test_photographs_that_are_too_small_are_left_out():
     reach = 5 + 6
     fits, small = waves(24, 60 + 2 * reach, 200), waves(24, 60 + 2 * reach - 1, 200)
-    assert len(colorshift.measure([small, fits], 3, size=60, shifts=(1, 5)).photographs) == 3
+    assert len(shift_study.measure([small, fits], 3, size=60, shifts=(1, 5)).photographs) == 3
     with pytest.raises(DpedError, match="no photograph is as large as 82 pixels, which shifts up to 5 px need"):
-        colorshift.measure([small], 3, size=60, shifts=(1, 5))
+        shift_study.measure([small], 3, size=60, shifts=(1, 5))
     with pytest.raises(DpedError, match="no photograph"):
-        colorshift.measure(iter(()), 3)
+        shift_study.measure(iter(()), 3)
 
 
 # the bootstrap
@@ -144,7 +146,7 @@ def curves_of(mse, color, scenes):
 
 
 def test_ratios_are_those_of_the_sums():
-    found = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["paper"]
+    found = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["paper"]
     assert found.keys() == {"3-5 px", "3", "4", "5"}  # no sentence about shifts that were not measured
     assert all(r.value == pytest.approx(4.0) for r in found.values())
     assert all(2 <= r.low <= r.value <= r.high <= 6 for r in found.values())
@@ -152,10 +154,10 @@ def test_ratios_are_those_of_the_sums():
 
 def test_patches_of_one_scene_are_resampled_together():
     # Many patches of one scene know no more about other scenes than one does.
-    few = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 200)["paper"]["3"]
-    many = colorshift.ratios(curves_of([6] * 50 + [2] * 50, [1] * 100, ["a"] * 50 + ["b"] * 50), 200)["paper"]["3"]
+    few = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 200)["paper"]["3"]
+    many = shift_study.ratios(curves_of([6] * 50 + [2] * 50, [1] * 100, ["a"] * 50 + ["b"] * 50), 200)["paper"]["3"]
     assert (few.low, few.value, few.high) == pytest.approx((many.low, many.value, many.high))
-    alone = colorshift.ratios(curves_of([6, 2], [1, 1], ["a", "a"]), 50)["paper"]["3"]
+    alone = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "a"]), 50)["paper"]["3"]
     assert alone.low == alone.value == alone.high
 
 
@@ -185,9 +187,9 @@ def test_a_verdict_needs_the_whole_interval(low, high, verdict):
     assert Ratio((low + high) / 2, low, high).verdict(BETWEEN) == verdict
 
 
-@given(st.floats(0.01, 1e4), st.floats(0, 1e4), st.sampled_from(sorted(colorshift.SENTENCES)))
+@given(st.floats(0.01, 1e4), st.floats(0, 1e4), st.sampled_from(sorted(shift_study.SENTENCES)))
 def test_a_verdict_is_that_of_every_point_of_the_interval(low, width, name):
-    sentence = colorshift.SENTENCES[name]
+    sentence = shift_study.SENTENCES[name]
     inside = [sentence.low <= r <= sentence.high for r in np.linspace(low, low + width, 201)]
     verdict = Ratio(low, low, low + width).verdict(sentence)
     if verdict == "holds":
@@ -197,10 +199,10 @@ def test_a_verdict_is_that_of_every_point_of_the_interval(low, width, name):
 
 
 def test_the_sentences_are_about_shifts_that_are_measured():
-    for sentence in colorshift.SENTENCES.values():
-        assert set(sentence.shifts) <= set(colorshift.SHIFTS)
-    assert {1, 2} == set(colorshift.SENTENCES["1-2 px"].shifts) and {3, 4, 5} == set(
-        colorshift.SENTENCES["3-5 px"].shifts
+    for sentence in shift_study.SENTENCES.values():
+        assert set(sentence.shifts) <= set(shift_study.SHIFTS)
+    assert {1, 2} == set(shift_study.SENTENCES["1-2 px"].shifts) and {3, 4, 5} == set(
+        shift_study.SENTENCES["3-5 px"].shifts
     )
 
 
@@ -247,13 +249,13 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
 
 
 def test_patches_of_a_store_keep_their_scene(tmp_path):
-    from dped_lib import patches
+    from dped_lib.data import pair_store
 
     pairs = [
-        patches.Pair(f"{i}", f"scene {i % 2}", *torch.full((2, 100, 100, 3), i, dtype=torch.uint8).numpy())
+        pair_store.Pair(f"{i}", f"scene {i % 2}", *torch.full((2, 100, 100, 3), i, dtype=torch.uint8).numpy())
         for i in range(4)
     ]
-    store = patches.write_store(tmp_path / "s", pairs, {"phone": "sony"})
+    store = pair_store.write_store(tmp_path / "s", pairs, {"phone": "sony"})
     found = list(photographs.patches_of(store))
     assert [(p.name, p.camera, p.scene) for p in found] == [
         (f"{i}/{c}", c, f"scene {i % 2}") for c in ("canon", "sony") for i in range(4)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dped_lib import config, losses, paper, vgg
-from dped_lib.config import TrainParams
-from dped_lib.errors import DpedError
+from dped_lib import losses, paper, vgg
+from dped_lib.base import config
+from dped_lib.base.config import TrainParams
+from dped_lib.base.errors import DpedError
 
 FIELDS = {f.name: f for f in dataclasses.fields(TrainParams)}
 RUN = {"tier": "rig", "phone": "sony", "loss": "mse"}

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from dped_lib import dataset, pairing, patches, photofile, readers, rig
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Settings
+from dped_lib.data import builder, pair_store, pairing, photofile, readers, rig
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
 SMALL = Settings(size=(200, 270))
@@ -47,7 +47,7 @@ def photographs(tmp_path_factory) -> Path:
 def built(photographs, tmp_path_factory) -> Path:
     """Their dataset, made undisturbed by two processes."""
     out = tmp_path_factory.mktemp("built") / "out"
-    dataset.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=2)
+    builder.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=2)
     return out
 
 
@@ -63,7 +63,7 @@ def made(folder: Path) -> dict[str, int]:
 
 def command(photographs: Path, out: Path, *more: str) -> subprocess.Popen:
     """``dped align``, in a process group of its own."""
-    line = [sys.executable, "-m", "dped_lib.cli", "align", photographs / "phone", photographs / "dslr", out, *LINE]
+    line = [sys.executable, "-m", "dped_lib.app.cli", "align", photographs / "phone", photographs / "dslr", out, *LINE]
     return subprocess.Popen(
         [*map(str, line), *more],
         stdout=subprocess.PIPE,
@@ -84,7 +84,7 @@ def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
 
 def _is_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return "dped_lib.workers" in " ".join(process.cmdline())
+        return "dped_lib.base.workers" in " ".join(process.cmdline())
     return False
 
 
@@ -101,7 +101,7 @@ def first_worker_of(parent: subprocess.Popen) -> psutil.Process:
 
 
 def test_what_is_in_the_folder(built):
-    store = patches.PairStore(dataset.store_of(built))
+    store = pair_store.PairStore(builder.store_of(built))
     summary = json.loads((built / "summary.json").read_text())
     assert summary["alignment"] == store.alignment
     assert store.alignment["photographs aligned"] == 5 and store.alignment["photographs different scene"] == 1
@@ -118,7 +118,7 @@ def test_what_is_in_the_folder(built):
 
 
 def test_patches_are_those_of_the_pair_in_memory(built, photographs):
-    store = patches.PairStore(dataset.store_of(built))
+    store = pair_store.PairStore(builder.store_of(built))
     images = [photofile.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]
     extracted, _ = pairing.make(*images, SMALL)
     index = np.flatnonzero(store.photographs == "coffee-a")
@@ -129,12 +129,12 @@ def test_patches_are_those_of_the_pair_in_memory(built, photographs):
 
 def test_a_second_run_by_one_process_changes_nothing(built, photographs):
     before = tree(built), {f: f.stat().st_mtime_ns for f in built.rglob("*.npy")}
-    dataset.build(photographs / "phone", photographs / "dslr", built, SMALL, workers=1)
+    builder.build(photographs / "phone", photographs / "dslr", built, SMALL, workers=1)
     assert before == (tree(built), {f: f.stat().st_mtime_ns for f in built.rglob("*.npy")})
 
 
 def test_one_process_makes_the_same_bytes(built, photographs, tmp_path):
-    dataset.build(photographs / "phone", photographs / "dslr", tmp_path / "out", SMALL, workers=1)
+    builder.build(photographs / "phone", photographs / "dslr", tmp_path / "out", SMALL, workers=1)
     assert tree(tmp_path / "out") == tree(built)
 
 
@@ -146,12 +146,12 @@ def test_only_what_changed_is_made_again(built, photographs, tmp_path):
     shoot(root, "coffee-a", ("coffee-a", "coffee-a"), seed=1)
     for folder in ("phone", "dslr"):
         next((root / folder).glob("rocket-a.*")).unlink()
-    store = dataset.build(root / "phone", root / "dslr", out, SMALL)
+    store = builder.build(root / "phone", root / "dslr", out, SMALL)
     assert {k for k, v in made(out).items() if v != before[k]} == {"coffee-a"}
     assert "rocket-a" not in {*made(out), *store.photographs} and not (out / "pairs" / "rocket-a.npy").exists()
 
     before = made(out)
-    store = dataset.build(root / "phone", root / "dslr", out, Settings(SMALL.size, threshold=0.97))
+    store = builder.build(root / "phone", root / "dslr", out, Settings(SMALL.size, threshold=0.97))
     assert all(v != before[k] for k, v in made(out).items())
     assert store.meta["settings"]["threshold"] == 0.97
 
@@ -225,11 +225,11 @@ def test_two_at_once_wait_for_each_other(tmp_path, capfd):
     entered = threading.Event()
 
     def second():
-        with dataset._alone(tmp_path):
+        with builder._alone(tmp_path):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with dataset._alone(tmp_path):
+    with builder._alone(tmp_path):
         thread.start()
         assert not entered.wait(0.3)
     assert entered.wait(10)
@@ -271,9 +271,9 @@ SPOILT = {
 def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
     spoil, message = SPOILT[what]
     spoil(two)
-    monkeypatch.setattr(dataset, "_work", lambda *_: pytest.fail("photographs were worked on"))
+    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("photographs were worked on"))
     with pytest.raises(DpedError, match=message):
-        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL)
 
 
 def test_a_truncated_photograph_stops_or_is_counted(two):
@@ -281,12 +281,12 @@ def test_a_truncated_photograph_stops_or_is_counted(two):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     (two / "dslr/alone.png").touch()
     with pytest.raises(DpedError, match="no photograph 'alone'"):
-        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").unlink()
     with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*on_bad='skip'"):
-        dataset.build(two / "phone", two / "dslr", two / "out", SMALL)
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").touch()
-    store = dataset.build(two / "phone", two / "dslr", two / "out", SMALL, on_bad="skip")
+    store = builder.build(two / "phone", two / "dslr", two / "out", SMALL, on_bad="skip")
     assert set(store.photographs) == {"chelsea-a"} and store.skipped == {"bad": 2}
     bad = json.loads((two / "out/summary.json").read_text())["bad"]
     assert list(bad) == ["alone", "coffee-a"] and str(file) in bad["coffee-a"]
@@ -299,8 +299,8 @@ def test_nothing_left_says_why(photographs, tmp_path):
     with pytest.raises(
         DpedError, match="not one patch came out of 1 pairs .*1 photographs different scene.*The first: "
     ):
-        dataset.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
-    assert not dataset.store_of(tmp_path / "out").exists()
+        builder.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
+    assert not builder.store_of(tmp_path / "out").exists()
 
 
 def test_portrait_against_landscape(photographs, tmp_path):
@@ -313,7 +313,7 @@ def test_portrait_against_landscape(photographs, tmp_path):
         turned = Image.open(photographs / "phone/coffee-a.jpeg").transpose(Image.Transpose.ROTATE_270)
         turned.save(tmp_path / f"phone/{name}.jpg", exif=tag, quality=95)
         shutil.copy(photographs / "dslr/coffee-a.JPG", tmp_path / f"dslr/{name}.jpg")
-    dataset.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
+    builder.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
     turns = [json.loads((tmp_path / f"out/pairs/{n}.json").read_text())["report"]["turn"] for n in ("says", "silent")]
     assert abs(turns[0]) < 5 and abs(abs(turns[1]) - 90) < 5
 
@@ -322,8 +322,8 @@ def test_portrait_against_landscape(photographs, tmp_path):
 
 
 def test_the_official_layout_is_read_back(built, tmp_path):
-    store = patches.PairStore(dataset.store_of(built))
-    assert dataset.write_official(store, tmp_path, "iphone") == tmp_path / "iphone"
+    store = pair_store.PairStore(builder.store_of(built))
+    assert builder.write_official(store, tmp_path, "iphone") == tmp_path / "iphone"
     pairs = list(readers.read_official(tmp_path, "iphone"))
     order = [*store.index("train"), *store.index("val"), *store.index("test")]
     assert len(pairs) == len(store)
@@ -335,15 +335,15 @@ def test_the_official_layout_is_read_back(built, tmp_path):
     assert {i for pair, i in zip(pairs, order, strict=True) if pair.split == "test"} == set(store.index("test"))
 
     before = tree(tmp_path)
-    dataset.write_official(store, tmp_path, "iphone")
+    builder.write_official(store, tmp_path, "iphone")
     assert tree(tmp_path) == before
 
 
 def test_a_real_dataset_is_never_replaced(built, tmp_path):
     (tmp_path / "iphone/training_data").mkdir(parents=True)
-    store = patches.PairStore(dataset.store_of(built))
+    store = pair_store.PairStore(builder.store_of(built))
     with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
-        dataset.write_official(store, tmp_path, "iphone")
+        builder.write_official(store, tmp_path, "iphone")
     for name in ("canon", "", "..", "a/b"):
         with pytest.raises(DpedError, match="must be a name for a folder"):
-            dataset.write_official(store, tmp_path, name)
+            builder.write_official(store, tmp_path, name)

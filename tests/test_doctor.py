@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dped_lib import doctor, paths, sources
+from dped_lib.app import doctor
+from dped_lib.base import paths
+from dped_lib.data import downloads
 
 
 def by_topic() -> dict[str, doctor.Finding]:
@@ -102,12 +104,12 @@ def test_the_full_dataset(tmp_path, monkeypatch):
 
 def test_fetched_weights_are_seen(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_CACHE", str(tmp_path))
-    total = len(sources.keys("weights"))
+    total = len(downloads.keys("weights"))
     assert by_topic()["released weights"].detail == f"0 of {total} files in the cache"
-    sources.fetch(sources.keys("weights")[0])
+    downloads.fetch(downloads.keys("weights")[0])
     assert by_topic()["released weights"].detail == f"1 of {total} files in the cache"
-    for key in sources.keys("weights"):
-        sources.fetch(key)
+    for key in downloads.keys("weights"):
+        downloads.fetch(key)
     assert by_topic()["released weights"].state == "ok"
 
 
@@ -133,7 +135,7 @@ def test_command(tmp_path, broken):
     environment |= {"DPED_MIRROR": str(tmp_path / "gone")} if broken else {}
 
     def call(*arguments):
-        command = [sys.executable, "-m", "dped_lib.cli", "doctor", *arguments]
+        command = [sys.executable, "-m", "dped_lib.app.cli", "doctor", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
     done = call("--json")

@@ -13,8 +13,11 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 from typer.testing import CliRunner
 
-from dped_lib import cli, enhance, models, picture, weights
-from dped_lib.errors import DpedError
+from dped_lib import models
+from dped_lib.app import cli
+from dped_lib.data import network_files, picture
+from dped_lib.enhance import photographs as enhancement
+from dped_lib.base.errors import DpedError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -28,13 +31,13 @@ def net(tmp_path_factory) -> Path:
         model = models.generator("resnet_8_32")
     for p in model.parameters():
         p.data *= 3
-    weights.save_tensors(model.state_dict(), file, {"model": "resnet_8_32", "variant": "released"})
+    network_files.save_tensors(model.state_dict(), file, {"model": "resnet_8_32", "variant": "released"})
     return file
 
 
 @pytest.fixture(scope="module")
-def run(net) -> enhance.Engine:
-    return enhance.engine(weights.resolve(str(net)), "float32", "cpu")
+def run(net) -> enhancement.Engine:
+    return enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
 
 
 def pixels(height: int = 90, width: int = 120, dtype=np.uint8) -> np.ndarray:
@@ -52,7 +55,7 @@ def exif(**more) -> Image.Exif:
     return found
 
 
-def exact(run: enhance.Engine, image: np.ndarray) -> np.ndarray:
+def exact(run: enhancement.Engine, image: np.ndarray) -> np.ndarray:
     """What the result must be: the whole-image pass."""
     full = np.iinfo(image.dtype).max
     with torch.inference_mode():
@@ -90,20 +93,20 @@ def test_other_arrays_are_refused(run, bad):
 
 def test_what_does_not_enhance_is_refused():
     with pytest.raises(DpedError, match="these weights do not enhance"):
-        enhance.engine(weights.resolve("identity"))
+        enhancement.engine(network_files.resolve("identity"))
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("4GiB", 4 << 30), ("1.5g", 3 << 29), ("800 MiB", 800 << 20), ("2048", 2048), ("3kb", 3072)]
 )
 def test_sizes_with_units(text, size):
-    assert enhance.parse_size(text) == size
+    assert enhancement.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "inf", "many", "4 apples"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(DpedError, match="write a number and a unit"):
-        enhance.parse_size(text)
+        enhancement.parse_size(text)
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -118,7 +121,7 @@ def test_exif_and_profile_stay_and_orientation_is_applied(run, tmp_path, suffix)
     Image.fromarray(stored).save(source, exif=exif(Orientation=6).tobytes(), icc_profile=ICC, **more)
     found = picture.read(source)
     assert found.pixels.shape == image.shape and np.abs(found.pixels.astype(int) - image).max() <= 6
-    target = enhance.one_file(run, source, tmp_path / "out" / source.name)
+    target = enhancement.one_file(run, source, tmp_path / "out" / source.name)
     with Image.open(target) as out:
         said = out.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1
@@ -139,10 +142,10 @@ def test_heic_becomes_jpeg_upright_with_exif_and_profile(run, tmp_path):
     pillow_heif.register_heif_opener()
     image, source = pixels(), tmp_path / "a.HEIC"
     Image.fromarray(image).save(source, quality=95, exif=exif(Orientation=6).tobytes(), icc_profile=ICC)
-    assert enhance.targets([source], tmp_path / "out") == {source: tmp_path / "out" / "a.jpg"}
+    assert enhancement.targets([source], tmp_path / "out") == {source: tmp_path / "out" / "a.jpg"}
     found = picture.read(source)
     assert np.abs(found.pixels.astype(int) - np.rot90(image, 3)).mean() < 4
-    with Image.open(enhance.one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:
+    with Image.open(enhancement.one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:
         said = out.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1 and said[ExifTags.Base.Make] == "Maker"
         assert said.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2017:04:08 12:00:00"
@@ -155,9 +158,9 @@ def test_the_next_photograph_has_all_the_memory_again(run):
     image = np.tile(pixels(250, 300), (4, 3, 1))
     buffers = 2 * image.shape[0] * image.shape[1] * 32 * 4
     run(image[:100])
-    before = enhance.resident()
+    before = enhancement.resident()
     run(image)
-    assert enhance.resident() - before < buffers / 4
+    assert enhancement.resident() - before < buffers / 4
 
 
 def test_sides_that_the_camera_wrote_down_are_those_of_the_turned_photograph(tmp_path):
@@ -173,9 +176,9 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
     alpha = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (90, 1))
     source = tmp_path / "a.png"
     Image.fromarray(np.dstack([pixels(), alpha])).save(source)
-    out = Image.open(enhance.one_file(run, source, tmp_path / "b.png"))
+    out = Image.open(enhancement.one_file(run, source, tmp_path / "b.png"))
     assert out.mode == "RGBA" and np.array_equal(np.array(out)[..., 3], alpha)
-    flat = np.array(Image.open(enhance.one_file(run, source, tmp_path / "b.jpg")))
+    flat = np.array(Image.open(enhancement.one_file(run, source, tmp_path / "b.jpg")))
     assert flat.shape == (90, 120, 3) and flat[:, 0].min() > 250, "transparent pixels are laid over white"
 
 
@@ -183,7 +186,7 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
 def test_other_modes_become_rgb(run, tmp_path, mode):
     source = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.fromarray(pixels()).convert(mode).save(source, icc_profile=ICC)
-    out = Image.open(enhance.one_file(run, source, tmp_path / "out" / source.name))
+    out = Image.open(enhancement.one_file(run, source, tmp_path / "out" / source.name))
     assert out.mode == ("RGBA" if mode == "LA" else "RGB") and out.size == (120, 90)
     assert (out.info.get("icc_profile") == ICC) == (mode != "CMYK"), "CMYK's profile does not describe RGB"
 
@@ -195,7 +198,7 @@ def test_sixteen_bits_stay_sixteen_bits(run, tmp_path, suffix, channels):
     deep = {1: image[..., 0], 3: image[..., ::-1], 4: np.dstack([image[..., ::-1], image[..., 0]])}[channels]
     source = tmp_path / f"a{suffix}"
     cv2.imwrite(str(source), deep)
-    target = enhance.one_file(run, source, tmp_path / "out" / source.name)
+    target = enhancement.one_file(run, source, tmp_path / "out" / source.name)
     assert target.suffix == ".png"
     out = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
     assert out.dtype == np.uint16 and out.shape[2] == max(3, channels)
@@ -219,7 +222,7 @@ def test_small_photographs_are_photographs(run, tmp_path, size):
     source = tmp_path / "a.png"
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(image).save(source)
-    out = np.array(Image.open(enhance.one_file(run, source, tmp_path / "b.png")))
+    out = np.array(Image.open(enhancement.one_file(run, source, tmp_path / "b.png")))
     assert np.abs(out.astype(int) - exact(run, image)).max() <= 1
 
 
@@ -229,7 +232,7 @@ def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
     target.write_bytes(b"old")
     monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     with pytest.raises(OSError):
-        enhance.one_file(run, source, target)
+        enhancement.one_file(run, source, target)
     assert target.read_bytes() == b"old" and sorted(f.name for f in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
@@ -322,7 +325,7 @@ def test_peak_memory_stays_under_the_bound(net, tmp_path):
     big = np.tile(pixels(500, 600), (2, 5, 1))
     Image.fromarray(big).save(tmp_path / "a.jpg")
     script = (
-        "import sys; from pathlib import Path; from dped_lib import cli\n"
+        "import sys; from pathlib import Path; from dped_lib.app import cli\n"
         "try: cli.app(sys.argv[1:], standalone_mode=False)\n"
         "finally: print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

@@ -8,22 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import (
-    appearance,
-    config,
-    discrimination,
-    gallery,
-    losses,
-    models,
-    patches,
-    paths,
-    training,
-    variants,
-    vgg,
-)
-from dped_lib.config import replace
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Pair
+from dped_lib import losses, models, training, vgg
+from dped_lib.base import config, paths
+from dped_lib.data import pair_store
+from dped_lib.experiments import ablation, appearance, discriminators, gallery
+from dped_lib.base.config import replace
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Pair
 
 TINY = replace(
     config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
@@ -39,22 +30,22 @@ def store(tmp_path_factory):
         canon = rng.integers(60, 190, (100, 100, 3)).astype(np.uint8)
         phone = ((canon.astype(int) + np.roll(canon, 1, 0) + np.roll(canon, 1, 1)) // 3).astype(np.uint8)
         pairs.append(Pair(f"p{i}", f"photo{i}", phone, canon))
-    return patches.write_store(
+    return pair_store.write_store(
         tmp_path_factory.mktemp("s") / "rig", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
     )
 
 
-@pytest.mark.parametrize("form", discrimination.FORMS)
+@pytest.mark.parametrize("form", discriminators.FORMS)
 def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
-    found = discrimination.curve(store, form, TINY)
+    found = discriminators.curve(store, form, TINY)
     assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
     assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
     low, high = found.interval()
     assert 0 <= low <= found.accuracy[-1] <= high <= 1
-    monkeypatch.setattr(discrimination, "_train", lambda *_: pytest.fail("was trained again"))
-    assert discrimination.curve(store, form, TINY) == found
+    monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("was trained again"))
+    assert discriminators.curve(store, form, TINY) == found
     with pytest.raises(BaseException, match="was trained again"):
-        discrimination.curve(store, form, replace(TINY, telling_iterations=11))
+        discriminators.curve(store, form, replace(TINY, telling_iterations=11))
 
 
 def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
@@ -63,21 +54,21 @@ def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
         Pair(n, p, np.array(c), np.array(c))
         for n, p, c in zip(store.names, store.photographs, store.canon, strict=True)
     ]
-    twin = patches.write_store(tmp_path / "twin", same, store.meta)
-    for form in discrimination.FORMS:
-        assert set(discrimination.curve(twin, form, TINY).correct) == {1}
+    twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
+    for form in discriminators.FORMS:
+        assert set(discriminators.curve(twin, form, TINY).correct) == {1}
 
 
 def test_a_damaged_result_is_made_again(store, runs):
-    found = discrimination.curve(store, "single", TINY)
+    found = discriminators.curve(store, "single", TINY)
     file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-single-s0.json"
     file.write_text(file.read_text()[:40])
-    assert discrimination.curve(store, "single", TINY) == found
+    assert discriminators.curve(store, "single", TINY) == found
     with pytest.raises(DpedError, match="unknown form 'double'"):
-        discrimination.curve(store, "double", TINY)
+        discriminators.curve(store, "double", TINY)
 
 
-@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in variants.ROWS.items() if c])
+@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
     params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
@@ -107,16 +98,16 @@ def test_unknown_choices_are_named(store):
 
 
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
-    monkeypatch.setattr(patches, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(config, "preset", lambda name: TINY)
     rows = {"released": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3", ("mse",))
-    outcomes, differences = variants.compare("rig", "smoke", "iphone", rows=rows)
+    outcomes, differences = ablation.compare("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["released", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
-    frame = variants.as_frame(outcomes, differences)
+    frame = ablation.as_frame(outcomes, differences)
     assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
-    assert json.dumps(variants.numbers(outcomes))
+    assert json.dumps(ablation.numbers(outcomes))
     model = training.weights.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
     )

@@ -10,9 +10,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib import alignment, extraction, paper, rig
-from dped_lib.errors import DpedError
-from dped_lib.extraction import BELOW, DIFFERS, EDGE, FLAT, KEPT, VERDICTS, extract, ncc
+from dped_lib import paper
+from dped_lib.alignment import aligner, extraction
+from dped_lib.data import rig
+from dped_lib.base.errors import DpedError
+from dped_lib.alignment.extraction import BELOW, DIFFERS, EDGE, FLAT, KEPT, VERDICTS, extract, ncc
 
 MARGIN = 30
 
@@ -75,7 +77,7 @@ def rig_pairs():
     pairs = {}
     for phone, scene in (("iphone", "coffee-a"), ("blackberry", "pebbles-1"), ("sony", "town-2")):
         frames = rig.shoot(scene, cameras=(phone, "canon"))
-        pairs[phone] = alignment.align(frames[phone].image, frames["canon"].image, size=(400, 540)), frames
+        pairs[phone] = aligner.align(frames[phone].image, frames["canon"].image, size=(400, 540)), frames
         assert pairs[phone][0].report.verdict == "aligned"
     return pairs
 
@@ -341,7 +343,7 @@ def test_real_photographs_of_two_cameras(mirror):
             np.asarray(Image.open(folder / f"City100_{camera}" / name).convert("RGB"))
             for camera in ("iPhoneX", "NikonD5500")
         )
-        aligned = alignment.align(phone, canon)
+        aligned = aligner.align(phone, canon)
         assert aligned.report.verdict == "aligned"
         result = extract(aligned)
         assert len(result.patches) > 0.6 * len(result.windows)
@@ -367,7 +369,7 @@ def test_wrong_parameters_are_refused(canvas, wrong, words):
 
 def test_a_rejected_pair_has_no_patches():
     with pytest.raises(DpedError, match="not aligned"):
-        extract(alignment.Alignment(alignment.Report(verdict="different scene")))
+        extract(aligner.Alignment(aligner.Report(verdict="different scene")))
 
 
 def test_images_smaller_than_a_window_give_none(canvas):

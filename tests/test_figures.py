@@ -10,8 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import config, diagrams, figures, losses, metrics, models, paper, patches, paths, scores, tables
-from dped_lib.scores import Cell
+from dped_lib import losses, metrics, models, paper
+from dped_lib.base import config, paths
+from dped_lib.data import pair_store
+from dped_lib.experiments import scores, tables
+from dped_lib.report import figures, network_diagrams
+from dped_lib.experiments.scores import Cell
 
 MADE = {"tier": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 
@@ -70,10 +74,10 @@ def test_drawn_layers_add_up_to_the_network(form):
         (models.generator(), torch.zeros(1, 3, 100, 100)),
         (d := models.discriminator(form), torch.zeros(1, d.inputs, 100, 100)),
     ):
-        found = diagrams.layers(network, image)
+        found = network_diagrams.layers(network, image)
         assert sum(layer.parameters for layer in found) == models.count_parameters(network)
     assert [layer.kind for layer in found].count("conv") == (5 if form == "released" else 6)
-    generator = diagrams.layers(models.generator(), torch.zeros(1, 3, 64, 48))
+    generator = network_diagrams.layers(models.generator(), torch.zeros(1, 3, 64, 48))
     assert [layer.kind for layer in generator].count("conv") == 12
     assert generator[-1].shape == (3, 64, 48) and generator[0].label == "9x9"
     assert not any(m._forward_hooks for m in network.modules()), "hooks are taken off again"
@@ -87,9 +91,9 @@ def store(tmp_path_factory):
     def pairs():
         for i in range(12):
             canon = rng.integers(80, 256, (100, 100, 3), dtype=np.uint8)
-            yield patches.Pair(str(i), f"p{i // 2}", (canon * 0.8).astype(np.uint8), canon)
+            yield pair_store.Pair(str(i), f"p{i // 2}", (canon * 0.8).astype(np.uint8), canon)
 
-    return patches.write_store(
+    return pair_store.write_store(
         tmp_path_factory.mktemp("store") / "iphone", pairs(), {"tier": "rig", "phone": "iphone", "report": {}}
     )
 

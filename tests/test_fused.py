@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dped_lib import fused, models
+from dped_lib import models
+from dped_lib.speed import norm as fused_norm
 
 
 def exact(x, scale, shift, relu):
@@ -36,7 +37,7 @@ def test_values_and_gradients_are_those_of_the_composed_form(seed, n, c, h, w, r
     wanted = exact(*leaves, relu)
     # Where ReLU bends, float32 and float64 may stand on either side of it.
     toward = toward.double() * (exact(*leaves, False).abs() > 1e-4) if relu else toward.double()
-    found = fused.norm(*leaves, models.NORM_EPSILON, relu)
+    found = fused_norm.norm(*leaves, models.NORM_EPSILON, relu)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), wanted, atol=2e-5, rtol=1e-5)
     by_hand = torch.autograd.grad((wanted * toward).sum(), leaves)
@@ -49,7 +50,7 @@ def test_bfloat16_is_rounded_once(relu):
     """Statistics and arithmetic are float32: the result is the exact one of the rounded input, rounded."""
     x, scale, shift, _ = case(1, 2, 64, 50, 50, 2.0)
     x = x.bfloat16()
-    found = fused.norm(x, scale, shift, models.NORM_EPSILON, relu)
+    found = fused_norm.norm(x, scale, shift, models.NORM_EPSILON, relu)
     assert found.dtype == torch.bfloat16
     wanted = exact(x, scale, shift, relu)
     assert ((found.double() - wanted).abs() <= wanted.abs() * 2**-8 + 1e-4).all()
@@ -58,19 +59,19 @@ def test_bfloat16_is_rounded_once(relu):
 def test_float32_statistics_do_not_drift_with_size():
     """A large image far from zero, where sums in float32 lose digits."""
     x, scale, shift, _ = case(2, 1, 4, 300, 400, 30.0)
-    found = fused.norm(x, scale, shift, models.NORM_EPSILON, False)
+    found = fused_norm.norm(x, scale, shift, models.NORM_EPSILON, False)
     assert (found.double() - exact(x, scale, shift, False)).abs().max() < 2e-5
 
 
 def test_images_of_a_batch_do_not_meet():
     x, scale, shift, _ = case(3, 3, 8, 20, 20, 1.0)
-    together = fused.norm(x, scale, shift, models.NORM_EPSILON, True)
-    alone = torch.cat([fused.norm(x[i : i + 1], scale, shift, models.NORM_EPSILON, True) for i in range(3)])
+    together = fused_norm.norm(x, scale, shift, models.NORM_EPSILON, True)
+    alone = torch.cat([fused_norm.norm(x[i : i + 1], scale, shift, models.NORM_EPSILON, True) for i in range(3)])
     assert torch.equal(together, alone)
 
 
 def test_other_types_take_the_composed_form():
     norm = models.InstanceNorm(3).double()
     x = torch.rand(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
-    assert not fused.fits(x, norm.scale)
+    assert not fused_norm.fits(x, norm.scale)
     assert torch.autograd.gradcheck(lambda t: norm(t, relu=False), (x,))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dped_lib import geometry
-from dped_lib.errors import DpedError
+from dped_lib.alignment import geometry
+from dped_lib.base.errors import DpedError
 
 distortion = st.floats(-0.03, 0.03)
 

@@ -9,8 +9,11 @@ import torch
 from test_streaming import NETWORKS, noise
 from test_training import changed, make_store, settings, state, tiny_vgg
 
-from dped_lib import bands, enhance, gpu, losses, metrics, models, patches, photofile, streaming, training, weights
-from dped_lib import device as devices
+from dped_lib import losses, metrics, models, training
+from dped_lib.data import network_files, pair_store, photofile
+from dped_lib.enhance import bands, bounded_memory, photographs as enhancement
+from dped_lib.speed import gpu
+from dped_lib.base import device as devices
 
 CPU = torch.device("cpu")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -94,18 +97,18 @@ def test_a_cpu_and_a_short_run_are_not_compiled():
     assert not gpu.compiling_pays(torch.device("cuda"), gpu.COMPILE_FROM - 1)
 
 
-def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> streaming.Plan:
+def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> bounded_memory.Plan:
     """The most generous plan of that many buffers."""
     limits = range(4 << 30, 1 << 30, -(4 << 20))
-    plans = (streaming.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
+    plans = (bounded_memory.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
     return next(how for how in plans if how.buffers == buffers)
 
 
 def test_bands_for_a_gpu_are_large_and_fit_its_memory():
     for limit in (None, 8 << 30, 4 << 30, 2 << 30):
-        how = streaming.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
+        how = bounded_memory.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
         assert limit is None or how.bytes <= limit
-    assert streaming.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
+    assert bounded_memory.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
     plans = [plan_with(buffers, 600, 900, torch.float32) for buffers in (2, 1, 0)]
     assert sorted(plans, key=lambda how: -how.bytes) == plans
 
@@ -152,9 +155,9 @@ def test_a_photograph_in_bands_is_the_whole_one_of_a_cpu(name, buffers):
     with torch.inference_mode():
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         whole = NETWORKS[name](x)[0].permute(1, 2, 0)
-    sweeps = streaming.plan(NETWORKS[name], *image.shape[:2], torch.float32).sweeps
-    how = streaming.Plan(buffers, 40, sweeps, 1.0, 0)
-    found = list(streaming.stream(copy.deepcopy(NETWORKS[name]), image, how, torch.float32, target))
+    sweeps = bounded_memory.plan(NETWORKS[name], *image.shape[:2], torch.float32).sweeps
+    how = bounded_memory.Plan(buffers, 40, sweeps, 1.0, 0)
+    found = list(bounded_memory.stream(copy.deepcopy(NETWORKS[name]), image, how, torch.float32, target))
     assert (torch.cat(found).cpu() - whole).abs().max() < 1e-4
 
 
@@ -166,7 +169,7 @@ def test_the_memory_announced_is_not_passed(buffers, dtype):
     how = plan_with(buffers, *image.shape[:2], dtype)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    for band in streaming.stream(model, image, how, dtype, torch.device("cuda")):
+    for band in bounded_memory.stream(model, image, how, dtype, torch.device("cuda")):
         del band
     assert torch.cuda.max_memory_allocated() - before <= how.bytes
 
@@ -178,7 +181,7 @@ def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
     full = np.iinfo(dtype).max if dtype != np.float32 else 1
     image = (np.random.default_rng(0).random((12, 16, 3)).repeat(20, 0).repeat(20, 1) * full).astype(dtype)
     found, expected = (
-        enhance.engine(copy.deepcopy(NETWORKS["dped"]), "float32", where)(image) for where in ("cuda", "cpu")
+        enhancement.engine(copy.deepcopy(NETWORKS["dped"]), "float32", where)(image) for where in ("cuda", "cpu")
     )
     off = np.abs(found.astype(np.float64) - expected.astype(np.float64)) / full
     assert found.dtype == dtype and off.max() <= max(1e-4, 1 / full if dtype == np.uint8 else 0)
@@ -189,8 +192,8 @@ def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
 def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
     """The authors' weights on one of their photographs: at least 55 dB from exact, no 8-bit value off by more than two steps."""
     file = mirror / "aiff22/ai-challenge/dped/HD_res/0.png"
-    image, model = photofile.read_photograph(file), weights.resolve(f"released:{phone}")
-    fast, exact = (enhance.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
+    image, model = photofile.read_photograph(file), network_files.resolve(f"released:{phone}")
+    fast, exact = (enhancement.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
     off = np.abs(fast.astype(np.int16) - exact)
     assert 0 < off.max() <= 2
     assert 10 * np.log10(255**2 / np.square(off.astype(np.float64)).mean()) >= 55
@@ -276,7 +279,7 @@ def test_nothing_in_an_iteration_waits_for_the_gpu(store):
 
 @on_a_gpu
 def test_batches_and_metrics_are_those_of_the_cpu(store):
-    drawn = [patches.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
+    drawn = [pair_store.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
     for a, b in zip(*drawn, strict=True):
         assert torch.equal(a, b.cpu())
     found, expected = (metrics.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))

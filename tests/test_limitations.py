@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dped_lib import gallery, limitations
-from dped_lib.limitations import Amplification
+from dped_lib.experiments import gallery, limitations
+from dped_lib.experiments.limitations import Amplification
 
 
 def scene(height: int = 320, width: int = 400, seed: int = 0) -> np.ndarray:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import discriminator, vgg_kernels
 
-from dped_lib import losses, models, paper, released, vgg
-from dped_lib.errors import DpedError
+from dped_lib import losses, models, paper, vgg
+from dped_lib.data import authors_checkpoints
+from dped_lib.base.errors import DpedError
 
 RELATIVE = 1e-5
 
@@ -98,7 +99,7 @@ def test_gradients_equal_the_authors(objective, images, wanted):
 
     Biases b2..b9 are dead (a norm follows): their gradients are rounding noise.
     """
-    network = released.load("iphone")
+    network = authors_checkpoints.load("iphone")
     by_name = dict(network.named_parameters())
     order = ["head.weight", "head.bias"]
     for b in range(4):

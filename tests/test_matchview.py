@@ -5,28 +5,31 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from dped_lib import alignment, extraction, matchview, paper, rig
+from dped_lib import paper
+from dped_lib.alignment import aligner, extraction
+from dped_lib.data import rig
+from dped_lib.report import alignment_drawings
 
 
 @pytest.fixture(scope="module")
 def pair():
     frames = rig.shoot("motorcycle-a", cameras=("sony", "canon"))
     a, b = frames["sony"].image, frames["canon"].image
-    return a, b, alignment.align(a, b, (400, 540))
+    return a, b, aligner.align(a, b, (400, 540))
 
 
 def test_every_camera_is_named_and_drawn(pair):
-    fig = matchview.quadruplets([{"sony": pair[0], "canon": pair[1]}] * 2, {"sony": "Sony", "canon": "Canon"})
+    fig = alignment_drawings.quadruplets([{"sony": pair[0], "canon": pair[1]}] * 2, {"sony": "Sony", "canon": "Canon"})
     assert [ax.get_title() for ax in fig.axes] == ["Sony", "Canon", "", ""]
     plt.close(fig)
-    fig = matchview.rig_drawing()
+    fig = alignment_drawings.rig_drawing()
     words = {t.get_text() for t in fig.axes[0].texts} | {t.get_text() for t in fig.axes[1].get_legend().get_texts()}
     assert {c.name for c in paper.CAMERAS.values()} <= words
     plt.close(fig)
 
 
 def test_the_steps_carry_the_numbers_of_the_report(pair):
-    fig = matchview.steps(*pair, ("Sony", "Canon"))
+    fig = alignment_drawings.steps(*pair, ("Sony", "Canon"))
     words = " ".join(ax.xaxis.label.get_text() + ax.get_title() for ax in fig.axes)
     report = pair[2].report
     assert f"{report.matches} matches" in words and str(report.inliers) in words and "540 x 400" in words
@@ -34,7 +37,7 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
 
 
 def test_alignment_halves_the_difference(pair):
-    fig = matchview.proof(*pair)
+    fig = alignment_drawings.proof(*pair)
     scaled, aligned = (float(ax.get_title().split(": ")[1]) for ax in fig.axes[1:3])
     assert aligned < scaled / 2
     plt.close(fig)
@@ -48,13 +51,13 @@ def test_the_shift_left_is_measured(pair, shift):
     )
     cuts = [(moved[y : y + 100, x : x + 100], image[y : y + 100, x : x + 100]) for y, x in extraction.windows(400, 540)]
     before = [a.copy() for a, _ in cuts]
-    assert np.median(matchview.residual_shifts(cuts)) == pytest.approx(np.hypot(*shift), abs=0.25)
+    assert np.median(alignment_drawings.residual_shifts(cuts)) == pytest.approx(np.hypot(*shift), abs=0.25)
     assert all(np.array_equal(a, b) for (a, _), b in zip(cuts, before, strict=True))
 
 
 def test_the_distribution_counts_every_window(pair):
     windows = extraction.extract(pair[2]).windows
-    fig = matchview.ncc_distribution({"sony": windows})
+    fig = alignment_drawings.ncc_distribution({"sony": windows})
     heights = sum(p.get_height() for p in fig.axes[0].patches if hasattr(p, "get_height"))
     assert heights == pytest.approx(100, abs=0.01) and "20 windows" in fig.axes[0].get_title()
     plt.close(fig)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dped_lib import metrics
-from dped_lib.errors import DpedError
+from dped_lib.base.errors import DpedError
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbval.plugin import find_comment_markers
 
-from dped_lib import paths
+from dped_lib.base import paths
 
 FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
 

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from dped_lib import cli, models, onnxfile, weights
-from dped_lib.errors import DpedError
+from dped_lib import models
+from dped_lib.app import cli
+from dped_lib.data import network_files
+from dped_lib.enhance import onnx_export
+from dped_lib.base.errors import DpedError
 
 
 @pytest.mark.parametrize("name", ["iphone", "srcnn", "resnet_8_32"])
@@ -20,7 +23,7 @@ def test_the_authors_networks(mirror, tmp_path, name):
     done = CliRunner().invoke(cli.app, ["export", f"released:{name}", str(file)])
     assert done.exit_code == 0, done.output
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    model = weights.resolve(f"released:{name}")
+    model = network_files.resolve(f"released:{name}")
     # Sizes that the export has not seen; bands of one and of the other would have other statistics.
     x = torch.rand(1, 3, 150, 211)
     x[:, :, 75:] *= 0.2
@@ -32,25 +35,25 @@ def test_the_authors_networks(mirror, tmp_path, name):
         half = session.run(["enhanced"], {"image": x.numpy()[:, :, :75]})[0]
         assert np.abs(half[:, :, :50] - wanted[:, :, :50]).max() > 0.01
     said = {p.key: p.value for p in onnx.load(file).metadata_props}
-    assert said["network"] == f"released:{name}" and said["fingerprint"] == weights.fingerprint(model)
+    assert said["network"] == f"released:{name}" and said["fingerprint"] == network_files.fingerprint(model)
 
 
 def test_batch_norm_exports_too(tmp_path):
     model = models.generator("dped", "paper")
-    assert onnxfile.export(model, tmp_path / "a.onnx", {"params": {"seed": 1}}) < 1e-4
+    assert onnx_export.export(model, tmp_path / "a.onnx", {"params": {"seed": 1}}) < 1e-4
     (said,) = onnx.load(tmp_path / "a.onnx").metadata_props
     assert json.loads(said.value) == {"seed": 1}
 
 
 def test_what_it_refuses(tmp_path):
     with pytest.raises(DpedError, match="ends in .onnx"):
-        onnxfile.export(models.generator(), tmp_path / "a.pt", {})
+        onnx_export.export(models.generator(), tmp_path / "a.pt", {})
     with pytest.raises(DpedError, match="do not enhance"):
-        onnxfile.export(nn.Identity(), tmp_path / "a.onnx", {})
+        onnx_export.export(nn.Identity(), tmp_path / "a.onnx", {})
 
 
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnxfile, "_difference", lambda *_: 0.01)
+    monkeypatch.setattr(onnx_export, "_difference", lambda *_: 0.01)
     with pytest.raises(DpedError, match="not written: ONNX Runtime differs from PyTorch by 1.0e-02"):
-        onnxfile.export(models.generator("srcnn"), tmp_path / "a.onnx", {})
+        onnx_export.export(models.generator("srcnn"), tmp_path / "a.onnx", {})
     assert not list(tmp_path.iterdir())

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from dped_lib import geometry, pairmap
+from dped_lib.alignment import geometry, pair_map
 
 H = np.array([[0.62, 0.015, 21.0], [-0.012, 0.61, 14.0], [4e-6, -7e-6, 1.0]])
 PHONE, CANON = (1200, 1600), (2000, 2600)
 
 
-def truth(k_phone=0.0, k_canon=0.0) -> pairmap.PairMap:
-    return pairmap.PairMap(H, geometry.ideal_lens(*PHONE, k_phone), geometry.ideal_lens(*CANON, k_canon))
+def truth(k_phone=0.0, k_canon=0.0) -> pair_map.PairMap:
+    return pair_map.PairMap(H, geometry.ideal_lens(*PHONE, k_phone), geometry.ideal_lens(*CANON, k_canon))
 
 
-def matches(true: pairmap.PairMap, count: int, noise: float, wrong: float, seed: int = 0) -> np.ndarray:
+def matches(true: pair_map.PairMap, count: int, noise: float, wrong: float, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     canon = rng.uniform((100, 100), (2400, 1800), (count, 2))
     phone = true.to_phone(canon) + rng.normal(0, noise, (count, 2))
@@ -22,7 +22,7 @@ def matches(true: pairmap.PairMap, count: int, noise: float, wrong: float, seed:
     return np.hstack([phone, canon])
 
 
-def worst(found: pairmap.PairMap, true: pairmap.PairMap) -> float:
+def worst(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
     corners = geometry.corners(1800, 2300) + 150
     return float(np.linalg.norm(found.to_phone(corners) - true.to_phone(corners), axis=1).max())
 
@@ -40,7 +40,7 @@ def test_turn(degrees):
     """A phone photograph that shows things turned clockwise must be turned back, and the other way round."""
     a = np.radians(degrees)
     turned = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    m = pairmap.PairMap(turned, geometry.ideal_lens(*PHONE), geometry.ideal_lens(*CANON))
+    m = pair_map.PairMap(turned, geometry.ideal_lens(*PHONE), geometry.ideal_lens(*CANON))
     assert (m.turn_at((500, 500)) + degrees + 180) % 360 - 180 == pytest.approx(0, abs=1e-6) or abs(degrees) == 180
     assert abs(m.turn_at((500, 500))) == pytest.approx(abs(degrees), abs=1e-6)
 
@@ -48,15 +48,15 @@ def test_turn(degrees):
 @pytest.mark.parametrize(("k_phone", "k_canon"), [(0.0, 0.0), (0.012, 0.0), (-0.009, 0.002), (0.0, -0.02)])
 def test_the_fit_finds_the_truth_among_wrong_matches(k_phone, k_canon):
     true = truth(k_phone, k_canon)
-    guess = pairmap.PairMap(H + [[0.002, 0, 3], [0, -0.002, -2], [0, 0, 0]], *(truth().phone, truth().canon))
-    found = pairmap.fit(guess, matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.2, seed=1), step=1.6)
+    guess = pair_map.PairMap(H + [[0.002, 0, 3], [0, -0.002, -2], [0, 0, 0]], *(truth().phone, truth().canon))
+    found = pair_map.fit(guess, matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.2, seed=1), step=1.6)
     assert worst(found, true) < 0.4  # of the 30 pixels that 2 % of distortion are at a corner
     assert found.model == ("homography + lens" if k_phone or k_canon else "homography")
 
 
 def test_few_blocks_say_nothing_about_lenses():
     true = truth(0.012)
-    found = pairmap.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 20, 0.15, 0.0, seed=1), step=1.6)
+    found = pair_map.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 20, 0.15, 0.0, seed=1), step=1.6)
     assert found.model == "homography"
 
 
@@ -68,15 +68,15 @@ def receding(pairs: np.ndarray, share: float) -> np.ndarray:
     return pairs
 
 
-def worst_right(found: pairmap.PairMap, true: pairmap.PairMap) -> float:
+def worst_right(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
     corners = geometry.corners(1800, 1300) + (1150, 150)
     return float(np.linalg.norm(found.to_phone(corners) - true.to_phone(corners), axis=1).max())
 
 
 def test_a_scene_with_depth_gives_the_surface_that_most_of_it_lies_on():
     points = receding(matches(truth(), 400, 0.2, 0.05), 0.25)
-    guess = pairmap.fit(truth(), points, points[:0], step=1.6)
-    found = pairmap.fit_points(guess, points, step=1.6)
+    guess = pair_map.fit(truth(), points, points[:0], step=1.6)
+    found = pair_map.fit_points(guess, points, step=1.6)
     assert worst_right(found, truth()) < 0.3 < 1 < worst_right(guess, truth())
     assert found.model == "homography"
 
@@ -85,18 +85,18 @@ def test_keypoints_that_contradict_a_lens_overrule_it():
     """Depth that blocks took for distortion."""
     true = truth(0.012)
     points, blocks = (receding(m, 0.45) for m in (matches(true, 400, 0.2, 0.05), matches(true, 250, 0.15, 0.1, 1)))
-    guess = pairmap.fit(truth(), points, blocks, step=1.6)
-    found = pairmap.fit_points(guess, points, step=1.6)
+    guess = pair_map.fit(truth(), points, blocks, step=1.6)
+    found = pair_map.fit_points(guess, points, step=1.6)
     assert guess.model == "homography + lens" and found is not guess
     assert worst_right(found, true) < 0.6 * worst_right(guess, true)
 
 
 def test_before_one_surface_blocks_have_the_last_word():
     true = truth(0.012)
-    guess = pairmap.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.1, seed=1), step=1.6)
+    guess = pair_map.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.1, seed=1), step=1.6)
     assert guess.model == "homography + lens"
-    assert pairmap.fit_points(guess, matches(true, 300, 0.5, 0.05, seed=4), step=1.6) is guess
+    assert pair_map.fit_points(guess, matches(true, 300, 0.5, 0.05, seed=4), step=1.6) is guess
 
 
 def test_few_keypoints_change_nothing():
-    assert pairmap.fit_points(guess := truth(), matches(truth(), 19, 0.2, 0.0), step=1.6) is guess
+    assert pair_map.fit_points(guess := truth(), matches(truth(), 19, 0.2, 0.0), step=1.6) is guess

@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib import alignment, extraction, pairing, patches, readers, rig, sources
-from dped_lib.errors import DpedError
-from dped_lib.patches import SIZE, Batches, Pair, PairStore
+from dped_lib.alignment import aligner, extraction
+from dped_lib.data import downloads, pair_store, pairing, readers, rig
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pair_store import SIZE, Batches, Pair, PairStore
 
 CPU = torch.device("cpu")
 # Decoded pixels of the 400 pairs, uint8 in order of their numbers, as the authors' own code read them.
@@ -49,14 +50,14 @@ def save(file: Path, image=None, **how):
 def store(tmp_path_factory):
     """40 pairs of 10 photographs."""
     pairs = (pair(i, f"photo {i // 4}") for i in range(40))
-    return patches.write_store(
+    return pair_store.write_store(
         tmp_path_factory.mktemp("store") / "iphone", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
     )
 
 
 @pytest.fixture(scope="module")
 def pirm(mirror):
-    return patches.open_or_make("pirm", "iphone", "paper")
+    return pair_store.open_or_make("pirm", "iphone", "paper")
 
 
 # the store
@@ -66,7 +67,7 @@ def pirm(mirror):
 @given(st.lists(st.integers(0, 2**32), min_size=1, max_size=12))
 def test_what_is_read_from_the_memory_map_is_what_was_written(tmp_path_factory, seeds):
     pairs = [Pair(f"{i}", f"{i}", noise(s), noise(s + 1)) for i, s in enumerate(seeds)]
-    made = patches.write_store(tmp_path_factory.mktemp("trip") / "s", iter(pairs), {"report": {}})
+    made = pair_store.write_store(tmp_path_factory.mktemp("trip") / "s", iter(pairs), {"report": {}})
     for opened in (made, PairStore(made.folder)):
         assert isinstance(opened.phone, np.memmap) and not opened.phone.flags.writeable
         assert opened.names == [p.name for p in pairs]
@@ -85,7 +86,7 @@ def test_a_store_can_be_read_by_numpy_alone(store):
 
 def test_writing_takes_constant_memory(tmp_path):
     tracemalloc.start()
-    patches.write_store(tmp_path / "s", (pair(i) for i in range(150)), {})  # 9 MB
+    pair_store.write_store(tmp_path / "s", (pair(i) for i in range(150)), {})  # 9 MB
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3e6
@@ -96,13 +97,13 @@ def test_writing_takes_constant_memory(tmp_path):
 )
 def test_a_patch_of_another_kind_is_refused_by_name(tmp_path, image):
     with pytest.raises(DpedError, match="odd one: a patch must be 100 x 100 RGB uint8"):
-        patches.write_store(tmp_path / "s", [pair(0), Pair("odd one", "x", noise(0), image)], {})
+        pair_store.write_store(tmp_path / "s", [pair(0), Pair("odd one", "x", noise(0), image)], {})
     assert os.listdir(tmp_path) == []
 
 
 def test_no_pairs_are_no_store(tmp_path):
     with pytest.raises(DpedError, match="no pairs"):
-        patches.write_store(tmp_path / "s", [], {})
+        pair_store.write_store(tmp_path / "s", [], {})
     assert os.listdir(tmp_path) == []
 
 
@@ -110,25 +111,25 @@ def test_killed_while_writing_leaves_no_store(tmp_path):
     code = """if True:
         import os, signal, sys
         import numpy as np
-        from dped_lib import patches
+        from dped_lib.data import pair_store
         def pairs():
             for i in range(3):
-                yield patches.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
+                yield pair_store.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
             os.kill(os.getpid(), signal.SIGKILL)
-        patches.write_store(sys.argv[1], pairs(), {})
+        pair_store.write_store(sys.argv[1], pairs(), {})
     """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "iphone")], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "iphone").exists()
     with pytest.raises(DpedError, match="not a store"):
         PairStore(tmp_path / "iphone")
-    assert len(patches.write_store(tmp_path / "iphone", [pair(0)], {})) == 1
+    assert len(pair_store.write_store(tmp_path / "iphone", [pair(0)], {})) == 1
 
 
 def test_a_full_disk_is_explained_and_keeps_the_old_store(small_disk):
-    patches.write_store(small_disk / "s", [pair(0)], {})
+    pair_store.write_store(small_disk / "s", [pair(0)], {})
     with pytest.raises(DpedError, match="disk is full"):
-        patches.write_store(small_disk / "s", (pair(i) for i in range(40)), {})
+        pair_store.write_store(small_disk / "s", (pair(i) for i in range(40)), {})
     assert len(PairStore(small_disk / "s")) == 1 and os.listdir(small_disk) == ["s"]
 
 
@@ -138,7 +139,7 @@ def test_writers_of_the_same_store_do_not_disturb_each_other(tmp_path):
     def write():
         try:
             for _ in range(5):
-                patches.write_store(tmp_path / "s", [pair(i) for i in range(4)], {})
+                pair_store.write_store(tmp_path / "s", [pair(i) for i in range(4)], {})
         except Exception as error:
             errors.append(error)
 
@@ -165,12 +166,12 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, damage):
-    monkeypatch.setattr(patches, "read_rig", lambda *_: (pair(i) for i in range(3)))
-    folder = patches.open_or_make("rig", "sony").folder
+    monkeypatch.setattr(pair_store, "read_rig", lambda *_: (pair(i) for i in range(3)))
+    folder = pair_store.open_or_make("rig", "sony").folder
     damage(folder)
     with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
         PairStore(folder)
-    assert len(patches.open_or_make("rig", "sony")) == 3
+    assert len(pair_store.open_or_make("rig", "sony")) == 3
 
 
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
@@ -180,21 +181,21 @@ def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
         made[phone] += 1
         yield pair(0)
 
-    monkeypatch.setattr(patches, "read_rig", read)
+    monkeypatch.setattr(pair_store, "read_rig", read)
     for _ in range(3):
-        patches.open_or_make("rig", "sony")
+        pair_store.open_or_make("rig", "sony")
     assert made == {"sony": 1}
-    monkeypatch.setattr(patches, "_FORMAT", patches._FORMAT + 1)
-    patches.open_or_make("rig", "sony")
-    patches.open_or_make("rig", "iphone")
+    monkeypatch.setattr(pair_store, "_FORMAT", pair_store._FORMAT + 1)
+    pair_store.open_or_make("rig", "sony")
+    pair_store.open_or_make("rig", "iphone")
     assert made == {"sony": 2, "iphone": 1}
 
 
 def test_wrong_requests_are_refused(store, runs):
     with pytest.raises(DpedError, match="'pirm' has no sony photographs"):
-        patches.open_or_make("pirm", "sony")
+        pair_store.open_or_make("pirm", "sony")
     with pytest.raises(DpedError, match="unknown on_bad 'Skip'.*Did you mean 'skip'"):
-        patches.open_or_make("rig", "sony", on_bad="Skip")
+        pair_store.open_or_make("rig", "sony", on_bad="Skip")
     with pytest.raises(DpedError, match="unknown split 'tests'.*Did you mean 'test'"):
         store.index("tests")
 
@@ -207,41 +208,41 @@ names = st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=60, uniqu
 
 @given(names, st.randoms())
 def test_every_photograph_has_one_split_and_every_split_a_photograph(photographs, random):
-    table = patches.split_photographs(photographs)
+    table = pair_store.split_photographs(photographs)
     assert table.keys() == set(photographs)
     counts = Counter(table.values())
-    assert set(counts) == set(patches.SPLITS)
+    assert set(counts) == set(pair_store.SPLITS)
     for held in ("val", "test"):
         assert abs(counts[held] - 0.15 * len(photographs)) <= 1
     again = photographs * 2
     random.shuffle(again)
-    assert patches.split_photographs(again) == table
+    assert pair_store.split_photographs(again) == table
 
 
 @settings(max_examples=50)
 @given(names, st.text(min_size=9, max_size=12))
 def test_a_photograph_added_later_moves_at_most_three_others(photographs, new):
-    before, after = patches.split_photographs(photographs), patches.split_photographs([*photographs, new])
+    before, after = pair_store.split_photographs(photographs), pair_store.split_photographs([*photographs, new])
     assert sum(before[p] != after[p] for p in photographs) <= 3
 
 
 def test_every_split_has_photographs_of_every_kind(tmp_path):
     kinds = {f"{kind} {i}": kind for kind, count in (("photo", 3), ("leaves", 17), ("", 4)) for i in range(count)}
     pairs = [pair(i, photograph, kind=kind) for i, (photograph, kind) in enumerate(kinds.items())]
-    found = patches.write_store(tmp_path / "s", pairs, {})
-    for split in patches.SPLITS:
+    found = pair_store.write_store(tmp_path / "s", pairs, {})
+    for split in pair_store.SPLITS:
         assert {kinds[p] for p in found.photographs[found.index(split)]} == {"photo", "leaves", ""}
 
 
 def test_the_split_is_the_same_in_every_process():
     # Written down once: a store made on another machine, or last year, held out the same photographs.
-    found = patches.split_photographs(f"photo {i}" for i in range(12))
+    found = pair_store.split_photographs(f"photo {i}" for i in range(12))
     assert {k for k, v in found.items() if v == "test"} == {"photo 3", "photo 7"}
     assert {k for k, v in found.items() if v == "val"} == {"photo 10", "photo 11"}
 
 
 def test_indices_of_the_splits_are_a_partition_by_photograph(store):
-    parts = {s: store.index(s) for s in patches.SPLITS}
+    parts = {s: store.index(s) for s in pair_store.SPLITS}
     assert sorted(np.concatenate(list(parts.values()))) == list(store.index("all")) == list(range(40))
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not set(store.photographs[parts[a]]) & set(store.photographs[parts[b]])
@@ -272,7 +273,7 @@ def test_the_400_real_pairs_are_read_bit_for_bit(pirm):
 def test_identical_real_pairs_lie_in_one_split(pirm):
     white = [103, 177, 221, 308]
     assert (pirm.canon[white] == 255).all() and (pirm.phone[white] == 255).all()
-    assert sum(all(i in pirm.index(s) for i in white) for s in patches.SPLITS) == 1
+    assert sum(all(i in pirm.index(s) for i in white) for s in pair_store.SPLITS) == 1
     seen = {}
     for split, least in {"train": 200, "val": 20, "test": 120}.items():
         assert len(pirm.index(split)) >= least
@@ -283,10 +284,10 @@ def test_identical_real_pairs_lie_in_one_split(pirm):
 
 def test_other_files_in_the_cache_do_not_become_pairs(mirror, pirm, runs):
     # A fetch that was killed leaves a file of this kind.
-    stray = sources.fetch("aiff22/ai-challenge/dped/patches/iphone/7.jpg").parent / "tmpqx3"
+    stray = downloads.fetch("aiff22/ai-challenge/dped/patches/iphone/7.jpg").parent / "tmpqx3"
     stray.write_bytes(b"half")
     try:
-        assert len(patches.open_or_make("pirm", "iphone")) == 400
+        assert len(pair_store.open_or_make("pirm", "iphone")) == 400
     finally:
         stray.unlink()
 
@@ -309,13 +310,13 @@ def blank_rig(monkeypatch):
 
 
 def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
-    found = patches.open_or_make("rig", "blackberry")
+    found = pair_store.open_or_make("rig", "blackberry")
     assert len(found) == 20 * len(rig.scenes())
-    for split in patches.SPLITS:
+    for split in pair_store.SPLITS:
         assert {p.split(":")[0] for p in found.photographs[found.index(split)]} == {"photo", "leaves"}
     splits = {}
     for scene in rig.scenes():
-        own = {s for s in patches.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
+        own = {s for s in pair_store.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
         assert splits.setdefault(scene.photograph, own) == own and len(own) == 1
 
 
@@ -323,7 +324,7 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
     scene = rig.scenes()[0]
     monkeypatch.setattr(rig, "scenes", lambda: (scene,))
     frames = rig.shoot(scene.name, cameras=("sony", "canon"))
-    aligned = alignment.align(frames["sony"].image, frames["canon"].image, (400, 540))
+    aligned = aligner.align(frames["sony"].image, frames["canon"].image, (400, 540))
     report, counts = Counter(), Counter()
     record, *pairs = readers.read_rig("sony", report, counts)
     read = {p.name: p for p in pairs}
@@ -368,7 +369,7 @@ def folders(tmp_path):
 
 
 def test_pairs_are_read_in_natural_order(folders):
-    read = list(patches.read_folders(*folders))
+    read = list(pair_store.read_folders(*folders))
     assert [p.name for p in read] == [str(i) for i in range(12)]
     for p in read:
         for image, folder in zip((p.phone, p.canon), folders, strict=True):
@@ -379,7 +380,7 @@ def test_the_order_does_not_depend_on_the_process(tmp_path):
     for name, side in product(("1", "01", "001", "²", "a1", "a01"), ("phone", "canon")):
         save(tmp_path / side / f"{name}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
     code = (
-        "import sys; from pathlib import Path; from dped_lib import readers;"
+        "import sys; from pathlib import Path; from dped_lib.data import readers;"
         "print([p.name for p in readers.read_folders(Path(sys.argv[1], 'phone'), Path(sys.argv[1], 'canon'))])"
     )
     orders = set()
@@ -423,10 +424,10 @@ def test_a_bad_file_is_an_error_that_names_it_or_a_counted_skip(folders, kind, s
     bad = folders[side] / "10.jpg"
     BAD[kind](bad)
     with pytest.raises(DpedError) as error:
-        list(patches.read_folders(*folders))
+        list(pair_store.read_folders(*folders))
     assert str(error.value).startswith(f"{bad}: ") and "on_bad='skip'" in str(error.value)
     report = Counter()
-    read = list(patches.read_folders(*folders, on_bad="skip", report=report))
+    read = list(pair_store.read_folders(*folders, on_bad="skip", report=report))
     assert [p.name for p in read] == [str(i) for i in range(12) if i != 10]
     assert report == {"read": 11, REASON.get(kind, "unreadable"): 1}
 
@@ -441,7 +442,7 @@ def test_damaged_bytes_are_refused_or_read_but_never_crash(tmp_path_factory, dat
     file = tmp_path_factory.getbasetemp() / "damaged.jpg"
     file.write_bytes(content)
     try:
-        image = patches.read_image(file)
+        image = pair_store.read_image(file)
     except DpedError as error:
         assert str(error).startswith(str(file))
     else:
@@ -451,14 +452,14 @@ def test_damaged_bytes_are_refused_or_read_but_never_crash(tmp_path_factory, dat
 def test_hidden_files_and_folders_are_not_pairs(folders):
     (folders[0] / ".DS_Store").write_bytes(b"x")
     (folders[1] / "thumbnails").mkdir()
-    assert len(list(patches.read_folders(*folders))) == 12
+    assert len(list(pair_store.read_folders(*folders))) == 12
 
 
 def test_missing_folders_and_files_are_named(tmp_path, folders):
     with pytest.raises(DpedError, match=f"{tmp_path}/nowhere: no such folder"):
-        list(patches.read_folders(tmp_path / "nowhere", folders[1]))
+        list(pair_store.read_folders(tmp_path / "nowhere", folders[1]))
     with pytest.raises(DpedError, match=f"{tmp_path}/no.jpg: not found"):
-        patches.read_image(tmp_path / "no.jpg")
+        pair_store.read_image(tmp_path / "no.jpg")
 
 
 # tier dped
@@ -480,7 +481,7 @@ def official(tmp_path, monkeypatch):
 
 
 def test_the_official_layout(official, runs):
-    found = patches.open_or_make("dped", "sony")
+    found = pair_store.open_or_make("dped", "sony")
     assert found.meta["report"] == {"read": 113}
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
     # The last ones by number, not by letter.
@@ -494,7 +495,7 @@ def test_the_folder_itself_and_a_folder_called_phone_are_understood(official, ru
     monkeypatch.setenv("DPED_DATA", str(official))
     for part in ("training_data", "test_data/patches"):
         (official / "sony" / part / "sony").rename(official / "sony" / part / "phone")
-    assert len(patches.open_or_make("dped", "sony")) == 113
+    assert len(pair_store.open_or_make("dped", "sony")) == 113
 
 
 @pytest.mark.parametrize("count", [3, 10, 49])
@@ -502,40 +503,40 @@ def test_every_split_of_a_small_set_has_pairs(official, runs, count):
     for side in ("sony", "canon"):
         for i in range(count, 110):
             (official / "sony" / "training_data" / side / f"{i}.jpg").unlink()
-    assert all(v["pairs"] for v in patches.open_or_make("dped", "sony").counts().values())
+    assert all(v["pairs"] for v in pair_store.open_or_make("dped", "sony").counts().values())
 
 
 def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
     for i in range(20):
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="training_data/sony/0.jpg: cannot be read"):
-        patches.open_or_make("dped", "sony")
-    assert not patches.folder_of("dped", "smoke", "sony").exists()
-    found = patches.open_or_make("dped", "sony", on_bad="skip")
+        pair_store.open_or_make("dped", "sony")
+    assert not pair_store.folder_of("dped", "smoke", "sony").exists()
+    found = pair_store.open_or_make("dped", "sony", on_bad="skip")
     assert found.meta["report"] == {"read": 93, "unreadable": 20}
     assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
     # Whoever asks next, a notebook for instance, gets the same pairs and the same report.
-    assert patches.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
+    assert pair_store.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
 
 
 def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
-    assert len(patches.open_or_make("dped", "sony")) == 113
+    assert len(pair_store.open_or_make("dped", "sony")) == 113
     monkeypatch.delenv("DPED_DATA")
-    assert len(patches.open_or_make("dped", "sony")) == 113
+    assert len(pair_store.open_or_make("dped", "sony")) == 113
     other = tmp_path / "other"
     for part, side, i in product(("training_data", "test_data/patches"), ("sony", "canon"), range(2)):
         save(other / "sony" / part / side / f"{i}.jpg", noise(i))
     monkeypatch.setenv("DPED_DATA", str(other))
-    assert len(patches.open_or_make("dped", "sony")) == 4
+    assert len(pair_store.open_or_make("dped", "sony")) == 4
 
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
     monkeypatch.delenv("DPED_DATA", raising=False)
     with pytest.raises(DpedError, match="set DPED_DATA to the folder.*tiers 'rig' and 'pirm' need none"):
-        patches.open_or_make("dped", "sony")
+        pair_store.open_or_make("dped", "sony")
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
     with pytest.raises(DpedError, match=f"{tmp_path}/typo/sony/training_data/sony: no such folder"):
-        patches.open_or_make("dped", "sony")
+        pair_store.open_or_make("dped", "sony")
 
 
 # augmentation
@@ -545,7 +546,7 @@ SQUARE = torch.arange(27.0).reshape(3, 3, 3)
 
 
 def turned(image: torch.Tensor, code: int) -> torch.Tensor:
-    return patches.dihedral(image[None], torch.tensor([code]))[0]
+    return pair_store.dihedral(image[None], torch.tensor([code]))[0]
 
 
 def test_the_codes_are_the_eight_symmetries_of_the_square():
@@ -569,7 +570,7 @@ def test_the_codes_are_a_group():
 def test_each_image_of_a_batch_has_its_own_code(codes):
     images = torch.rand(len(codes), 3, 5, 5, generator=torch.Generator().manual_seed(0))
     before = images.clone()
-    found = patches.dihedral(images, torch.tensor(codes))
+    found = pair_store.dihedral(images, torch.tensor(codes))
     assert torch.equal(images, before)
     for image, code, out in zip(images, codes, found, strict=True):
         assert torch.equal(out, turned(image, code))
@@ -584,13 +585,13 @@ def batches(store, split="train", seed=0, augment=False):
 
 def test_to_float_is_exact():
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(2, 1, 1, 3)
-    found = patches.to_float(values)
+    found = pair_store.to_float(values)
     assert found.shape == (2, 3, 16, 16) and found.dtype == torch.float32 and found.is_contiguous()
     assert torch.equal(found[1, 2].flatten(), torch.arange(256) / 255)
     assert torch.equal((found * 255).round().byte()[0, 0], values[0, :, :, 0])
 
 
-@pytest.mark.parametrize("split", patches.SPLITS)
+@pytest.mark.parametrize("split", pair_store.SPLITS)
 def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
     drawn, own = set(), {store.phone[i].tobytes() for i in store.index(split)}
     for iteration in range(40):
@@ -635,7 +636,7 @@ def test_seed_stream_and_iteration_each_make_another_batch(store):
 
 
 def test_an_empty_split_is_an_error(tmp_path):
-    small = patches.write_store(tmp_path / "s", [pair(0, "a"), pair(1, "b")], {})
+    small = pair_store.write_store(tmp_path / "s", [pair(0, "a"), pair(1, "b")], {})
     with pytest.raises(DpedError, match="no pairs in split 'val'"):
         batches(small, "val")
 
@@ -643,10 +644,10 @@ def test_an_empty_split_is_an_error(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 def test_the_full_dataset_is_not_read_into_memory(tmp_path):
     count = 97_000
-    folder = patches.write_store(tmp_path / "s", [pair(0)], {}).folder
+    folder = pair_store.write_store(tmp_path / "s", [pair(0)], {}).folder
     for side in ("phone", "canon"):
         with open(folder / f"{side}.npy", "r+b") as file:
-            patches._write_header(file, count)
+            pair_store._write_header(file, count)
             file.truncate(128 + count * SIZE * SIZE * 3)  # a hole: takes no space
     splits = ["train"] * 95_000 + ["val"] * 1_000 + ["test"] * 1_000
     names = [f"train/{i}" for i in range(count)]

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from dped_lib import paths
-from dped_lib.errors import DpedError
+from dped_lib.base import paths
+from dped_lib.base.errors import DpedError
 
 
 def run(code, *arguments):
@@ -94,7 +94,7 @@ def test_killed_in_the_middle_the_old_file_stays(old):
     done = run(
         """
         import os, signal, sys
-        from dped_lib import paths
+        from dped_lib.base import paths
         with paths.atomic_path(sys.argv[1]) as part:
             part.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -139,8 +139,8 @@ def test_a_file_size_limit_is_explained(old):
     done = run(
         """
         import resource, sys
-        from dped_lib import paths
-        from dped_lib.errors import DpedError
+        from dped_lib.base import paths
+        from dped_lib.base.errors import DpedError
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
             with paths.atomic_path(sys.argv[1]) as part:

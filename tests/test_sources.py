@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from dped_lib import paths, released, sources
-from dped_lib.errors import DpedError
+from dped_lib.base import paths
+from dped_lib.data import authors_checkpoints, downloads
+from dped_lib.base.errors import DpedError
 
 KEY = "aiff22/DPED/models_orig/sony_orig.index"
 OTHER = "aiff22/ai-challenge/dped/patches/iphone/7.jpg"
@@ -28,9 +29,9 @@ def places(tmp_path, monkeypatch):
     """A cache of the test's own and no mirror; KEY has the checksum of CONTENT."""
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DPED_MIRROR", raising=False)
-    monkeypatch.setitem(sources._REGISTRY, KEY, hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setitem(downloads._REGISTRY, KEY, hashlib.sha256(CONTENT).hexdigest())
     # A test must never reach the internet: the public address is a local port where nobody listens.
-    monkeypatch.setattr(sources, "_public_url", lambda key: f"http://127.0.0.1:9/{key}")
+    monkeypatch.setattr(downloads, "_public_url", lambda key: f"http://127.0.0.1:9/{key}")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -100,10 +101,10 @@ def cached() -> list[str]:
 
 
 def test_every_file_has_a_checksum_and_a_commit():
-    for key, digest in sources._REGISTRY.items():
+    for key, digest in downloads._REGISTRY.items():
         assert re.fullmatch("[0-9a-f]{64}", digest), key
-    for key in (k for group in sources.GROUPS for k in sources.keys(group)):
-        assert re.fullmatch("[0-9a-f]{40}", sources.commit_of(key)), key
+    for key in (k for group in downloads.GROUPS for k in downloads.keys(group)):
+        assert re.fullmatch("[0-9a-f]{40}", downloads.commit_of(key)), key
 
 
 def test_the_registry_is_the_mirrors(mirror):
@@ -111,50 +112,50 @@ def test_the_registry_is_the_mirrors(mirror):
     for line in (mirror / "sha256sums.txt").read_text().splitlines():
         digest, name = line.split(maxsplit=1)
         published[name.removeprefix("./")] = digest
-    ours = {k: v for k, v in sources._REGISTRY.items() if k != sources._VGG_TORCHVISION and k != KEY}
+    ours = {k: v for k, v in downloads._REGISTRY.items() if k != downloads._VGG_TORCHVISION and k != KEY}
     assert ours.items() <= published.items()
-    left_out = {name for name in published if name not in sources._REGISTRY and not name.startswith("ngchc/")}
+    left_out = {name for name in published if name not in downloads._REGISTRY and not name.startswith("ngchc/")}
     assert not {n for n in left_out if "models" in n or "patches" in n or "HD_res" in n}
 
 
 def test_groups_hold_what_they_name():
-    sizes = {group: len(sources.keys(group)) for group in sources.GROUPS}
+    sizes = {group: len(downloads.keys(group)) for group in downloads.GROUPS}
     assert sizes["pirm"] == 800 and sizes["hd"] == 4
-    assert sizes["weights"] == 2 * len(released.RELEASED)
-    names = [k for group in sources.GROUPS for k in sources.keys(group)]
-    assert len(names) == len(set(names)) == len(sources._REGISTRY) - 1
+    assert sizes["weights"] == 2 * len(authors_checkpoints.RELEASED)
+    names = [k for group in downloads.GROUPS for k in downloads.keys(group)]
+    assert len(names) == len(set(names)) == len(downloads._REGISTRY) - 1
     with pytest.raises(DpedError, match="unknown group of sources 'pim'.*Did you mean 'pirm'"):
-        sources.keys("pim")
+        downloads.keys("pim")
 
 
 def test_public_addresses_name_the_commit(monkeypatch):
     monkeypatch.undo()
     for key in (KEY, OTHER):
         owner, repository, path = key.split("/", 2)
-        commit = sources.commit_of(key)
-        assert sources._public_url(key) == f"https://raw.githubusercontent.com/{owner}/{repository}/{commit}/{path}"
+        commit = downloads.commit_of(key)
+        assert downloads._public_url(key) == f"https://raw.githubusercontent.com/{owner}/{repository}/{commit}/{path}"
 
 
 def test_an_unknown_file_is_refused():
     with pytest.raises(DpedError, match="unknown source"):
-        sources.fetch("aiff22/DPED/models_orig/nokia_orig.index")
+        downloads.fetch("aiff22/DPED/models_orig/nokia_orig.index")
 
 
 # mirror folder
 
 
 def test_a_mirror_folder_fills_the_cache(folder):
-    assert sources.present("weights") == (0, 10)
-    file = sources.fetch(KEY)
+    assert downloads.present("weights") == (0, 10)
+    file = downloads.fetch(KEY)
     assert file.read_bytes() == CONTENT and cached() == [KEY]
-    assert sources.present("weights") == (1, 10)
+    assert downloads.present("weights") == (1, 10)
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:50], lambda c: b"", lambda c: b"X" + c[1:], lambda c: c + b"\n"])
 def test_a_damaged_file_of_the_mirror_never_enters_the_cache(folder, damage):
     (folder / KEY).write_bytes(damage(CONTENT))
     with pytest.raises(DpedError, match=f"{KEY}: the file's sha256 is not the published one.*mirror"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
     assert cached() == []
 
 
@@ -162,68 +163,68 @@ def test_a_file_that_the_mirror_lacks_is_named(folder):
     with pytest.raises(
         DpedError, match=f"{folder}/{OTHER}: the mirror lacks this file. Complete DPED_MIRROR, or unset"
     ):
-        sources.fetch(OTHER)
+        downloads.fetch(OTHER)
     assert cached() == []
 
 
 def test_a_mirror_that_does_not_exist_is_named(folder, monkeypatch):
     monkeypatch.setenv("DPED_MIRROR", str(folder / "typo"))
     with pytest.raises(DpedError, match=f"{folder}/typo: DPED_MIRROR names no folder. Correct it, or unset"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
 
 
 def test_a_corrupted_file_in_the_cache_is_replaced(folder):
-    file = sources.fetch(KEY)
+    file = downloads.fetch(KEY)
     file.write_bytes(CONTENT[:-1] + b"X")
-    assert sources.fetch(KEY) == file and file.read_bytes() == CONTENT
+    assert downloads.fetch(KEY) == file and file.read_bytes() == CONTENT
 
 
 def test_a_corrupted_file_in_the_cache_is_not_used_offline(folder, monkeypatch, impatient):
-    sources.fetch(KEY).write_bytes(b"damaged")
+    downloads.fetch(KEY).write_bytes(b"damaged")
     monkeypatch.delenv("DPED_MIRROR")
     with pytest.raises(DpedError, match="cannot be fetched"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
 
 
 def test_what_is_in_the_cache_needs_no_source(folder, monkeypatch):
-    file = sources.fetch(KEY)
+    file = downloads.fetch(KEY)
     monkeypatch.delenv("DPED_MIRROR")
-    assert sources.fetch(KEY) == file
+    assert downloads.fetch(KEY) == file
 
 
 def test_a_cache_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "file"))
     with pytest.raises(DpedError, match="cannot be fetched into the cache.*DPED_CACHE"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
 
 
 def test_a_full_disk_is_explained(folder, small_disk, monkeypatch):
     content = bytes(2 << 20)
     (folder / KEY).write_bytes(content)
-    monkeypatch.setitem(sources._REGISTRY, KEY, hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(downloads._REGISTRY, KEY, hashlib.sha256(content).hexdigest())
     monkeypatch.setenv("DPED_CACHE", str(small_disk))
     with pytest.raises(DpedError, match="disk is full.*DPED_CACHE"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
     assert cached() == []
 
 
 def test_killed_while_fetching_the_next_fetch_succeeds(folder):
     code = """if True:
         import os, signal, shutil, sys
-        from dped_lib import sources
+        from dped_lib.data import downloads
         def killed(source, target):
             open(target, "wb").write(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
         shutil.copyfile = killed
-        sources._REGISTRY[sys.argv[1]] = sys.argv[2]
-        sources.fetch(sys.argv[1])
+        downloads._REGISTRY[sys.argv[1]] = sys.argv[2]
+        downloads.fetch(sys.argv[1])
     """
     digest = hashlib.sha256(CONTENT).hexdigest()
     done = subprocess.run([sys.executable, "-c", code, KEY, digest], capture_output=True, text=True, env=os.environ)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert KEY not in cached()
-    assert sources.fetch(KEY).read_bytes() == CONTENT
+    assert downloads.fetch(KEY).read_bytes() == CONTENT
 
 
 def test_several_may_fetch_at_once(folder):
@@ -231,7 +232,7 @@ def test_several_may_fetch_at_once(folder):
 
     def fetch():
         try:
-            found.append(sources.fetch(KEY).read_bytes())
+            found.append(downloads.fetch(KEY).read_bytes())
         except Exception as error:
             errors.append(error)
 
@@ -248,15 +249,15 @@ def test_several_may_fetch_at_once(folder):
 
 def test_a_mirror_url_fills_the_cache_once(serve):
     server = serve()
-    assert sources.fetch(KEY).read_bytes() == CONTENT
-    assert sources.fetch(KEY).read_bytes() == CONTENT
+    assert downloads.fetch(KEY).read_bytes() == CONTENT
+    assert downloads.fetch(KEY).read_bytes() == CONTENT
     assert server.asked == 1 and cached() == [KEY]
 
 
 def test_a_mirror_url_that_lacks_the_file_says_what_the_server_said(serve, impatient):
     serve()
     with pytest.raises(DpedError, match=f"{OTHER}: the server answered 404.*DPED_MIRROR"):
-        sources.fetch(OTHER)
+        downloads.fetch(OTHER)
     assert cached() == []
 
 
@@ -266,7 +267,7 @@ def test_a_mirror_url_that_lacks_the_file_says_what_the_server_said(serve, impat
 def test_a_dropped_connection_leaves_nothing_behind(serve, impatient, fault, words):
     server = serve(fault)
     with pytest.raises(DpedError, match=words):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
     assert cached() == [] and server.asked == 2
 
 
@@ -274,7 +275,7 @@ def test_a_wrong_file_from_a_url_never_enters_the_cache(serve, folder, impatient
     (folder / KEY).write_bytes(CONTENT[::-1])
     serve()
     with pytest.raises(DpedError, match="sha256 is not the published one"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
     assert cached() == []
 
 
@@ -282,13 +283,13 @@ def test_a_wrong_file_from_a_url_never_enters_the_cache(serve, folder, impatient
 def test_an_address_of_another_kind_is_not_called_a_wrong_checksum(url, monkeypatch, impatient):
     monkeypatch.setenv("DPED_MIRROR", url)
     with pytest.raises(DpedError, match=r"cannot be fetched.*http\(s\) URL"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
 
 
 def test_offline_without_a_mirror_the_message_comes_soon():
     start = time.monotonic()
     with pytest.raises(DpedError, match="cannot be fetched.*DPED_MIRROR.*tier 'rig' works without"):
-        sources.fetch(KEY)
+        downloads.fetch(KEY)
     assert time.monotonic() - start < 10
     assert cached() == []
 
@@ -299,6 +300,6 @@ def test_offline_without_a_mirror_the_message_comes_soon():
 def test_the_real_files_of_the_mirror_are_the_published_ones(mirror, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("DPED_MIRROR", str(mirror))
-    wanted = [k for group in ("hd", "weights") for k in sources.keys(group)]
-    for key, file in zip(wanted, sources.fetch_all(wanted, "files"), strict=True):
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == sources.sha256_of(key)
+    wanted = [k for group in ("hd", "weights") for k in downloads.keys(group)]
+    for key, file in zip(wanted, downloads.fetch_all(wanted, "files"), strict=True):
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == downloads.sha256_of(key)

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dped_lib import bands, models, streaming, weights
-from dped_lib.errors import DpedError
+from dped_lib import models
+from dped_lib.data import network_files
+from dped_lib.enhance import bands, bounded_memory
+from dped_lib.base.errors import DpedError
 
 
 def network(name: str) -> nn.Module:
@@ -35,10 +37,10 @@ def whole(model: nn.Module, image: np.ndarray) -> np.ndarray:
 
 
 def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype=torch.float32) -> np.ndarray:
-    sweeps = streaming.plan(model, *image.shape[:2], dtype).sweeps
+    sweeps = bounded_memory.plan(model, *image.shape[:2], dtype).sweeps
     gone = []
-    how = streaming.Plan(buffers, rows, sweeps, 1.0, 0)
-    out = np.concatenate(list(streaming.stream(model, image, how, dtype, tick=gone.append)))
+    how = bounded_memory.Plan(buffers, rows, sweeps, 1.0, 0)
+    out = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
     assert sum(gone) == sweeps * len(image), "progress ends at its total"
     return out
 
@@ -65,11 +67,11 @@ def test_any_size_in_any_bands_is_the_whole_image_pass(name, size, rows, buffers
 @pytest.mark.parametrize("buffers", [2, 1, 0])
 def test_the_authors_network_on_their_photograph(mirror, buffers):
     """Exact in float32; in bfloat16 at least 55 dB and no 8-bit value off by more than two steps."""
-    from dped_lib import photofile, sources
+    from dped_lib.data import downloads, photofile
 
-    (file,) = sources.fetch_all([k for k in sources.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph")
+    (file,) = downloads.fetch_all([k for k in downloads.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph")
     image = np.ascontiguousarray(photofile.read_photograph(file)[200:460, 300:700])
-    model = weights.resolve("released:iphone")
+    model = network_files.resolve("released:iphone")
     wanted = whole(model, image)
     assert np.abs(streamed(model, image, buffers, 64) - wanted).max() < 1e-4
     rounded = streamed(model, image, buffers, 64, torch.bfloat16).clip(0, 1)
@@ -94,12 +96,12 @@ def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
 
 def test_plans_get_by_with_less_by_working_more():
     model = NETWORKS["dped"]
-    plans = [streaming.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
+    plans = [bounded_memory.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
     assert [p.buffers for p in plans] == [2, 1, 0]
     assert [round(p.work, 1) for p in plans] == [1.0, 2.1, 4.6]
     assert plans[0].bytes > plans[1].bytes > plans[2].bytes and plans[2].bytes <= 1 << 30
     assert "4.6 times the work" in plans[2].describe() and "once" in plans[0].describe()
-    assert streaming.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
+    assert bounded_memory.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
     # The work is counted: multiplications of each sweep's layers over those of one pass.
     head, conv = 3 * 64 * 81, 64 * 64 * 9
     once = 2 * head + 10 * conv
@@ -109,7 +111,7 @@ def test_plans_get_by_with_less_by_working_more():
 
 def test_without_statistics_one_sweep_is_enough():
     for name in ("srcnn", "batch norm"):
-        how = streaming.plan(NETWORKS[name], 3000, 4000, torch.float32)
+        how = bounded_memory.plan(NETWORKS[name], 3000, 4000, torch.float32)
         assert (how.buffers, how.sweeps, how.work) == (0, 1, 1.0)
 
 
@@ -117,6 +119,6 @@ def test_too_little_memory_is_said_with_what_would_do():
     with pytest.raises(
         DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"
     ):
-        streaming.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
+        bounded_memory.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
     with pytest.raises(DpedError, match="Identity cannot be streamed"):
-        streaming.plan(nn.Identity(), 100, 100, torch.float32)
+        bounded_memory.plan(nn.Identity(), 100, 100, torch.float32)

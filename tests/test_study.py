@@ -21,23 +21,12 @@ import pytest
 from PIL import Image
 from synthetic import FULL, SCENES, write_study
 
-from dped_lib import (
-    baselines,
-    config,
-    enhance,
-    models,
-    observer,
-    paper,
-    study,
-    studymake,
-    studyphotos,
-    studyresult,
-    studyserve,
-    studytell,
-    studyui,
-    studyview,
-)
-from dped_lib.errors import DpedError
+from dped_lib import models, paper
+from dped_lib.base import config
+from dped_lib.enhance import photographs as enhancement
+from dped_lib.experiments import baselines
+from dped_lib.user_study import analysis as study_analysis, figures as study_figures, make_pictures, observers, page as study_page, pictures as study_pictures, server as study_server, study, tell
+from dped_lib.base.errors import DpedError
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
 PICTURES = "0" * 64
@@ -128,14 +117,14 @@ def test_neighbours_do_not_tell_the_class():
 
 
 def test_a_folder_of_ones_own(tmp_path):
-    pictures = studyphotos.open_folder(write_study(tmp_path / "mine"))
+    pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
     assert pictures.questions == QUESTIONS
     assert list(pictures.scenes) == list(study.PAPER_SETS)
-    assert pictures.digest == studyphotos.open_folder(tmp_path / "mine").digest
+    assert pictures.digest == study_pictures.open_folder(tmp_path / "mine").digest
     (tmp_path / "mine").rename(tmp_path / "moved")
-    assert pictures.digest == studyphotos.open_folder(tmp_path / "moved").digest, "the place does not matter"
+    assert pictures.digest == study_pictures.open_folder(tmp_path / "moved").digest, "the place does not matter"
     Image.new("RGB", (160, 120)).save(tmp_path / "moved" / "sony" / "dslr" / "scene-3.png")
-    assert pictures.digest != studyphotos.open_folder(tmp_path / "moved").digest
+    assert pictures.digest != study_pictures.open_folder(tmp_path / "moved").digest
 
 
 @pytest.mark.parametrize(
@@ -154,7 +143,7 @@ def test_a_wrong_folder_is_refused_by_name(tmp_path, spoil, message):
     folder = write_study(tmp_path / "mine")
     spoil(folder)
     with pytest.raises(DpedError, match=message):
-        studyphotos.open_folder(folder)
+        study_pictures.open_folder(folder)
 
 
 def test_a_page_is_blind(tmp_path):
@@ -167,9 +156,9 @@ def test_a_page_is_blind(tmp_path):
         exif = large.getexif()
         exif[0x0110] = "Canon EOS 70D"
         large.save(folder / "sony" / "dslr" / f"{scene}.jpg", exif=exif)
-    pictures = studyphotos.open_folder(folder)
+    pictures = study_pictures.open_folder(folder)
     for asked in study.order(pictures.questions, "p01", 0)[:12]:
-        pages = studyphotos.page(pictures, asked)
+        pages = study_pictures.page(pictures, asked)
         opened = [Image.open(io.BytesIO(p)) for p in pages]
         assert {im.size for im in opened} == {(160, 120)} and {im.format for im in opened} == {"PNG"}
         assert all(not im.info and not im.getexif() for im in opened)
@@ -335,7 +324,7 @@ def test_two_pages_of_one_subject_lose_nothing_and_double_nothing(tmp_path):
 _ENDLESS = """
 import sys
 from pathlib import Path
-from dped_lib import study
+from dped_lib.user_study import study
 scenes = [f"scene-{i}" for i in range(1, 10)]
 asked = study.questions({n: {c: scenes for c in study.KINDS[k]} for n, k in study.PAPER_SETS.items()})
 store = study.AnswerStore(Path(sys.argv[1]), "0" * 64, asked)
@@ -370,13 +359,13 @@ def test_killed_at_any_moment_at_most_the_question_on_the_screen_is_lost(tmp_pat
 
 def test_simulated_answers_never_look_like_peoples(store):
     utility = {(s, c, scene): 0.0 for s, by in FULL.items() for c in by for scene in SCENES}
-    observer.answer(store, utility, 12, 0, observer.TASTE)
+    observers.answer(store, utility, 12, 0, observers.TASTE)
     fill(store, "p01", 4)
     assert len(store.everyone("model")) == 12 * 108 and len(store.everyone("person")) == 4
     assert {a.observer for a in store.everyone("model")} == {"model"}
     assert {a.seconds for a in store.everyone("model")} == {0.0}
-    assert studyresult.collect(store, "person").subjects == ("p01",)
-    assert len(studyresult.collect(store, "model").subjects) == 12
+    assert study_analysis.collect(store, "person").subjects == ("p01",)
+    assert len(study_analysis.collect(store, "model").subjects) == 12
     moved = store.file_of("model-001")
     store.file_of("model-001", "model").rename(moved)
     with pytest.raises(DpedError, match="an answer of model 'model-001' in the file of person 'model-001'"):
@@ -387,13 +376,13 @@ def test_the_model_observer_likes_edges_and_contrast():
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 255, (100, 100, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     flat = (sharp // 2 + 64).astype(np.uint8)
-    assert (observer.score(sharp) > observer.score(flat)).all()
+    assert (observers.score(sharp) > observers.score(flat)).all()
 
 
 def test_simulated_again_gives_fewer_not_more(store):
     utility = {(s, c, scene): 0.0 for s, by in FULL.items() for c in by for scene in SCENES}
-    observer.answer(store, utility, 5, 0, 0.0)
-    observer.answer(store, utility, 3, 0, 0.0)
+    observers.answer(store, utility, 5, 0, 0.0)
+    observers.answer(store, utility, 3, 0, 0.0)
     assert len(store.subjects("model")) == 3
 
 
@@ -407,7 +396,7 @@ def utility_of(**by_class):
 
 
 def simulated(subjects, seed=0, taste=0.0, asked=SONY, **by_class):
-    return studyresult.of_array(asked, observer.simulate(asked, utility_of(**by_class), subjects, seed, taste))
+    return study_analysis.of_array(asked, observers.simulate(asked, utility_of(**by_class), subjects, seed, taste))
 
 
 def probability(gap):
@@ -416,10 +405,10 @@ def probability(gap):
 
 def test_wilson_covers_the_truth_at_its_nominal_rate():
     """10 000 simulated subjects, each an experiment of its own, with known preferences."""
-    first = observer.simulate(QUESTIONS, utility_of(original=-1.0, enhanced=0.3), 10_000, 0)
+    first = observers.simulate(QUESTIONS, utility_of(original=-1.0, enhanced=0.3), 10_000, 0)
     for pair, gap in ((("original", "dslr"), -1.0), (("original", "enhanced"), -1.3), (("dslr", "enhanced"), -0.3)):
         at = [i for i, q in enumerate(QUESTIONS) if (q.first, q.second) == pair]
-        bounds = np.array([studyresult.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
+        bounds = np.array([study_analysis.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
         covered = np.mean((bounds[:, 0] <= probability(gap)) & (probability(gap) <= bounds[:, 1]))
         assert 0.93 < covered < 0.97, (pair, covered)
 
@@ -427,7 +416,7 @@ def test_wilson_covers_the_truth_at_its_nominal_rate():
 def test_bradley_terry_finds_the_strengths_of_10_000_subjects():
     truth = {"original": -0.9, "dslr": 0.5, "enhanced": 0.4}
     choices = simulated(10_000, **truth)
-    found = studyresult.ranking(choices, resamples=20)
+    found = study_analysis.ranking(choices, resamples=20)
     assert [s.cls for s in found] == ["dslr", "enhanced", "original"]
     assert {s.cls: s.logit for s in found} == pytest.approx(truth, abs=0.02)
     assert all(s.interval[0] <= s.logit <= s.interval[1] for s in found)
@@ -436,7 +425,7 @@ def test_bradley_terry_finds_the_strengths_of_10_000_subjects():
 
 def test_a_class_that_always_wins_has_a_finite_strength():
     choices = simulated(20, original=-50.0, enhanced=50.0)
-    found = studyresult.ranking(choices, resamples=20)
+    found = study_analysis.ranking(choices, resamples=20)
     assert [s.cls for s in found] == ["enhanced", "dslr", "original"]
     assert all(np.isfinite((s.logit, *s.interval)).all() for s in found)
     assert found[0].first == 1
@@ -445,10 +434,10 @@ def test_a_class_that_always_wins_has_a_finite_strength():
 def test_the_bootstrap_over_subjects_covers_where_wilson_does_not():
     """Subjects with tastes of their own, 42 as in the paper: their answers are not independent."""
     truth = simulated(100_000, seed=99, taste=1.0, enhanced=0.3)
-    value = studyresult.share(truth, "sony", "dslr", "enhanced", resamples=2).share
+    value = study_analysis.share(truth, "sony", "dslr", "enhanced", resamples=2).share
     covered = {"wilson": 0, "clustered": 0}
     for seed in range(200):
-        found = studyresult.share(simulated(42, seed, 1.0, enhanced=0.3), "sony", "dslr", "enhanced", 300)
+        found = study_analysis.share(simulated(42, seed, 1.0, enhanced=0.3), "sony", "dslr", "enhanced", 300)
         for name in covered:
             low, high = getattr(found, name)
             covered[name] += low <= value <= high
@@ -462,24 +451,24 @@ def test_figure_10_is_an_average_over_scenes_and_a_share_of_all_answers():
     sign = np.zeros((4, len(asked)), np.int8)
     sign[:, order[SCENES[0], "dslr", "enhanced"]] = (1, 1, 1, -1)
     sign[:2, order[SCENES[1], "dslr", "enhanced"]] = (-1, -1)
-    choices = studyresult.Choices("model", tuple("abcd"), asked, sign, np.zeros(sign.shape))
-    found = studyresult.share(choices, "sony", "dslr", "enhanced", 50)
+    choices = study_analysis.Choices("model", tuple("abcd"), asked, sign, np.zeros(sign.shape))
+    found = study_analysis.share(choices, "sony", "dslr", "enhanced", 50)
     assert found.by_scene == {SCENES[0]: 0.75, SCENES[1]: 0.0}
     assert found.share == 0.375, "not 3 of 6: scenes count alike"
-    assert found.answers == 6 and found.wilson == studyresult.wilson(3, 6)
-    last = {f.cls: f.share for f in studyresult.fractions(choices, 50)}
+    assert found.answers == 6 and found.wilson == study_analysis.wilson(3, 6)
+    last = {f.cls: f.share for f in study_analysis.fractions(choices, 50)}
     assert last == {"original": 0.0, "dslr": 0.5, "enhanced": 0.5}
-    assert studyresult.share(choices, "sony", "original", "dslr").share is None, "nobody was asked"
-    assert [s.share is None for s in studyresult.shares(choices, 20)] == [True, True, False]
+    assert study_analysis.share(choices, "sony", "original", "dslr").share is None, "nobody was asked"
+    assert [s.share is None for s in study_analysis.shares(choices, 20)] == [True, True, False]
 
 
 def test_agreement_has_its_chance_level():
     chance, same = (simulated(60, seed=1), simulated(60, dslr=50.0, original=0.0, enhanced=-50.0))
-    for a in studytell.agreement(chance, 50):
+    for a in tell.agreement(chance, 50):
         assert a.agreeing == pytest.approx(0.5, abs=0.03) and a.by_chance == pytest.approx(0.5, abs=0.01)
         assert abs(a.kappa) < 0.05 and a.interval[0] < 0 < a.interval[1]
         assert np.mean(list(a.by_question.values())) == pytest.approx(a.agreeing)
-    assert all(a.agreeing == 1 and a.by_chance == 1 and a.kappa == 0 for a in studytell.agreement(same, 50))
+    assert all(a.agreeing == 1 and a.by_chance == 1 and a.kappa == 0 for a in tell.agreement(same, 50))
 
 
 def test_kappa_is_fleiss():
@@ -490,25 +479,25 @@ def test_kappa_is_fleiss():
     agreeing = ((up * (up - 1) + (n - up) * (n - up - 1)) / (n * (n - 1))).mean()
     p = up.sum() / (n * len(up))
     expected = (agreeing - p**2 - (1 - p) ** 2) / (1 - p**2 - (1 - p) ** 2)
-    found = studytell.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
+    found = tell.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
     assert found.kappa == pytest.approx(expected)
 
 
 def test_the_equivalence_test_has_three_outcomes():
-    verdict = lambda *a, **k: studytell.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
+    verdict = lambda *a, **k: tell.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
     assert verdict(42, seed=1).word == "cannot tell"
     assert verdict(42, seed=1, enhanced=1.0).word == "can tell"
     assert verdict(3, seed=1).word == "not enough answers"
     asked = tuple(q for q in SONY if q.scene == SCENES[0])
-    few = studyresult.of_array(asked, observer.simulate(asked, utility_of(), 20, 5))
-    assert studytell.equivalence(few, "sony", "dslr", "enhanced").word == "not enough answers"
+    few = study_analysis.of_array(asked, observers.simulate(asked, utility_of(), 20, 5))
+    assert tell.equivalence(few, "sony", "dslr", "enhanced").word == "not enough answers"
 
 
 def test_a_wrong_cannot_tell_is_rare():
     """At the margin's edge (share 0.4) "cannot tell" may come out in 5 % of studies."""
     gap = float(np.log(0.6 / 0.4))
     wrong = sum(
-        studytell.equivalence(simulated(42, seed, enhanced=gap), "sony", "dslr", "enhanced", resamples=200).word
+        tell.equivalence(simulated(42, seed, enhanced=gap), "sony", "dslr", "enhanced", resamples=200).word
         == "cannot tell"
         for seed in range(200)
     )
@@ -520,27 +509,27 @@ def test_preferences_that_cancel_out_are_seen():
     utility = utility_of()
     for i, scene in enumerate(SCENES[:8]):
         utility["sony", "enhanced", scene] = 4.0 if i % 2 else -4.0
-    choices = studyresult.of_array(SONY, observer.simulate(SONY, utility, 42, 0))
-    found = studytell.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
+    choices = study_analysis.of_array(SONY, observers.simulate(SONY, utility, 42, 0))
+    found = tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
     assert found.word == "cannot tell" and set(found.split_scenes) == set(SCENES[:8])
-    kappa = studytell.agreement(choices, 100)[2]
+    kappa = tell.agreement(choices, 100)[2]
     assert kappa.kappa > 0.5 and kappa.interval[0] > 0
 
 
 @pytest.mark.parametrize("margin", [0, 0.5, -0.1, 1])
 def test_margins_that_mean_nothing(margin):
     with pytest.raises(DpedError, match="between 0 and 0.5"):
-        studytell.equivalence(simulated(20), "sony", "dslr", "enhanced", margin)
+        tell.equivalence(simulated(20), "sony", "dslr", "enhanced", margin)
 
 
 def test_fewest_answers_is_the_power_of_the_paper():
-    assert studytell.fewest_answers(0.1) == 66
-    assert paper.STUDY_SUBJECTS * paper.STUDY_SCENES > studytell.fewest_answers(0.05)
+    assert tell.fewest_answers(0.1) == 66
+    assert paper.STUDY_SUBJECTS * paper.STUDY_SCENES > tell.fewest_answers(0.05)
 
 
 def test_questions_that_do_not_exist_are_named():
     with pytest.raises(DpedError, match="dslr and manual in set 'sony'"):
-        studytell.equivalence(simulated(20), "sony", "dslr", "manual")
+        tell.equivalence(simulated(20), "sony", "dslr", "manual")
 
 
 # ---------------------------------------------------------------------------------------------- pages and figures
@@ -552,28 +541,28 @@ def small(tmp_path):
         "sony": {c: SCENES for c in study.KINDS["phone"]},
         "enhancers": {c: SCENES for c in ("automatic", "enhanced")},
     }
-    pictures = studyphotos.open_folder(write_study(tmp_path / "mine", scenes))
+    pictures = study_pictures.open_folder(write_study(tmp_path / "mine", scenes))
     return pictures, study.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
 
 
 def test_the_page_of_a_subject(small, monkeypatch, capsys):
     pictures, store = small
     clock = iter(float(i) for i in range(10_000))
-    monkeypatch.setattr(studyui.time, "monotonic", lambda: next(clock))
-    page = studyui.Study(pictures, store, "p01")
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: next(clock))
+    page = study_page.Study(pictures, store, "p01")
     assert page.images[0].value == b"" and page.buttons[0].disabled
     page.buttons[0].click()
     assert store.answers("p01") == (), "nothing is asked before Start"
     sequence = study.order(pictures.questions, "p01", 0)
     page.pause_button.click()
-    assert (page.images[0].value, page.images[1].value) == studyphotos.page(pictures, sequence[0])
+    assert (page.images[0].value, page.images[1].value) == study_pictures.page(pictures, sequence[0])
     page.buttons[1].click()
     page.buttons[0].click()
     assert [a.chosen for a in store.answers("p01")] == [sequence[0].right, sequence[1].left]
     assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
     page.pause_button.click()
     assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
-    again = studyui.Study(pictures, store, "p01")  # the kernel was restarted
+    again = study_page.Study(pictures, store, "p01")  # the kernel was restarted
     again.resume()
     assert again.asked == sequence[2] and "Question 3 of 36" in again.message.value
     said = again.message.value + str([w.description for w in (*again.buttons, again.pause_button)])
@@ -586,8 +575,8 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
 def test_a_key_pressed_twice_answers_once(small, monkeypatch):
     pictures, store = small
     now = [0.0]
-    monkeypatch.setattr(studyui.time, "monotonic", lambda: now[0])
-    page = studyui.Study(pictures, store, "p01")
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
+    page = study_page.Study(pictures, store, "p01")
     page.resume()
     now[0] = 2.0
     page.buttons[0].click()
@@ -598,8 +587,8 @@ def test_a_key_pressed_twice_answers_once(small, monkeypatch):
 def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     pictures, store = small
     now = [0.0]
-    monkeypatch.setattr(studyui.time, "monotonic", lambda: now[0])
-    door = studyui.Entrance(pictures, store)
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
+    door = study_page.Entrance(pictures, store)
     for wrong in ("", "Ada Lovelace", "../p01"):
         door.name.value = wrong
         door.begin.click()
@@ -609,13 +598,13 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     assert door.widget.children == (door.study.widget,) and "Question 1 of 36" in door.study.message.value
     now[0] = 2.0
     door.study.buttons[0].click()
-    again = studyui.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
+    again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
     again.name.value = "p01"
     again.begin.click()
     assert again.study is None and "p01 has answered 1 of 36" in again.message.value
     again.begin.click()
     assert "Question 2 of 36" in again.study.message.value
-    shown = studyui.entrance(pictures.folder, store.folder, 9, 0)
+    shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
     assert "36 pairs of pictures" in shown.children[0].value
 
 
@@ -623,7 +612,7 @@ def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch
     """A message to the kernel then can hide the reply that the server waits for, and the page never opens (nbclient issue 312)."""
     sent = []
     monkeypatch.setattr(nbclient.output_widget.OutputWidget, "send", lambda self, data: sent.append(data))
-    page = nbformat.read(studyserve.write_page(tmp_path, *small), as_version=4)
+    page = nbformat.read(study_server.write_page(tmp_path, *small), as_version=4)
     nbclient.execute(page, timeout=120)
     (cell,) = page.cells
     (shown,) = cell.outputs
@@ -632,14 +621,14 @@ def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch
 
 def test_a_headless_run_shows_the_first_question(small):
     pictures, store = small
-    fig = studyui.Study(pictures, store, "p01").static()
+    fig = study_page.Study(pictures, store, "p01").static()
     assert sum(bool(ax.images) for ax in fig.axes) == 2
     assert store.answers("p01") == ()
 
 
 def test_the_page_says_what_is_wrong(small):
     pictures, store = small
-    page = studyui.Study(pictures, store, "p01")
+    page = study_page.Study(pictures, store, "p01")
     page.resume()
     store.file_of("p01").parent.mkdir()
     store.file_of("p01").write_text("nonsense\n")
@@ -650,51 +639,51 @@ def test_the_page_says_what_is_wrong(small):
 
 def test_figures_and_tables(small):
     pictures, store = small
-    liked = observer.utilities(pictures)
-    observer.answer(store, liked, 12, 0, 0.2)
-    choices = studyresult.collect(store, "model")
-    shares, last = studyresult.shares(choices, 20), studyresult.fractions(choices, 20)
-    fig = studyview.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
+    liked = observers.utilities(pictures)
+    observers.answer(store, liked, 12, 0, 0.2)
+    choices = study_analysis.collect(store, "model")
+    shares, last = study_analysis.shares(choices, 20), study_analysis.fractions(choices, 20)
+    fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
     words = [t.get_text() for ax in fig.axes for t in ax.texts]
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
     assert [ax.get_title() for ax in fig.axes] == ["(a) Sony Xperia Z", "(b) enhancers"]
-    assert len(studyview.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
-    assert len(studyview.scene_classes(pictures, SCENES[0], "rig").axes) == 6
+    assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
+    assert len(study_figures.scene_classes(pictures, SCENES[0], "rig").axes) == 6
     asked = study.order(pictures.questions, "p01", 0)[0]
-    studyview.question(*studyphotos.shown(pictures, asked), asked)
-    assert len(studyview.share_table(shares, "rig")) == 4
-    assert len(studyview.ranking_table(studyresult.ranking(choices, 20), "rig")) == 5
-    assert len(studyview.agreement_table(studytell.agreement(choices, 20), "rig")) == 4
-    verdict = studytell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
-    assert studyview.verdict_table([verdict], "rig").shape == (1, 8)
-    assert studyview.progress_table(choices)["answers"].tolist() == [36] * 12
-    assert "no people" in studyview.of_observer("model", 12)
+    study_figures.question(*study_pictures.shown(pictures, asked), asked)
+    assert len(study_figures.share_table(shares, "rig")) == 4
+    assert len(study_figures.ranking_table(study_analysis.ranking(choices, 20), "rig")) == 5
+    assert len(study_figures.agreement_table(tell.agreement(choices, 20), "rig")) == 4
+    verdict = tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
+    assert study_figures.verdict_table([verdict], "rig").shape == (1, 8)
+    assert study_figures.progress_table(choices)["answers"].tolist() == [36] * 12
+    assert "no people" in study_figures.of_observer("model", 12)
     with pytest.raises(DpedError, match="no pictures of class 'manual'"):
-        studyview.figure11(pictures, "sony", "manual", "rig")
+        study_figures.figure11(pictures, "sony", "manual", "rig")
     plt.close("all")
 
 
 def test_one_subject_gives_no_interval_over_subjects(small):
     _, store = small
     fill(store, "p01", 36)
-    choices = studyresult.collect(store, "person")
-    assert all(s.clustered is None for s in studyresult.shares(choices, 20))
-    assert all(s.interval is None for s in studyresult.ranking(choices, 20))
-    assert studytell.agreement(choices, 20) == []
-    assert studytell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20).word == "not enough answers"
+    choices = study_analysis.collect(store, "person")
+    assert all(s.clustered is None for s in study_analysis.shares(choices, 20))
+    assert all(s.interval is None for s in study_analysis.ranking(choices, 20))
+    assert tell.agreement(choices, 20) == []
+    assert tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20).word == "not enough answers"
     with pytest.raises(DpedError, match="no answers of observer 'model'"):
-        studyresult.collect(store, "model")
+        study_analysis.collect(store, "model")
 
 
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": models.generator("srcnn").eval()}
-    monkeypatch.setattr(studymake, "held_out", lambda *_: ("chelsea-a",))
-    monkeypatch.setattr(studymake.tables, "network", lambda *_, **__: networks["iphone"])
+    monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
+    monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: networks["iphone"])
     monkeypatch.setattr(config, "TIER_PHONES", {"rig": ("iphone",)})
 
     def make(manual=""):
-        return studymake.open_or_make("rig", "smoke", manual=manual)
+        return make_pictures.open_or_make("rig", "smoke", manual=manual)
 
     pictures = make()
     assert pictures.count == 1
@@ -706,7 +695,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     images = {(s, c): np.asarray(Image.open(f)) for (s, c, _), f in pictures.files.items()}
     original = images["iphone", "original"]
     assert {i.shape for i in images.values()} == {(400, 540, 3)}
-    assert (images["iphone", "enhanced"] == enhance.engine(networks["iphone"], "float32", "cpu")(original)).all()
+    assert (images["iphone", "enhanced"] == enhancement.engine(networks["iphone"], "float32", "cpu")(original)).all()
     assert (images["enhancers", "automatic"] == baselines.auto_contrast(original)).all(), "the stand-in of Table 2"
     before = (pictures.folder / "made.json").stat().st_mtime_ns
     assert make().digest == pictures.digest
@@ -733,19 +722,19 @@ def eight_held_out(monkeypatch):
         photographs=np.array([*(f"shot-{i}" for i in range(9)), "shot-8"]),
         index=lambda split: {"test": range(1, 7), "val": range(7, 9)}[split],
     )
-    monkeypatch.setattr(studymake.patches, "open_or_make", lambda *_: store)
+    monkeypatch.setattr(make_pictures.patches, "open_or_make", lambda *_: store)
     return store
 
 
 def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
     held = tuple(f"shot-{i}" for i in range(1, 9))
-    assert studymake.held_out("city100", "smoke") == held
-    assert studymake.held_out("city100", "smoke", 3) == held[:3]
+    assert make_pictures.held_out("city100", "smoke") == held
+    assert make_pictures.held_out("city100", "smoke", 3) == held[:3]
     with pytest.raises(DpedError, match="holds out 8 scenes, the study needs 9; set scenes=8"):
-        studymake.held_out("city100", "smoke", 9)
+        make_pictures.held_out("city100", "smoke", 9)
     eight_held_out.index = lambda split: []
     with pytest.raises(DpedError, match="holds out no scene"):
-        studymake.held_out("city100", "smoke")
+        make_pictures.held_out("city100", "smoke")
 
 
 @pytest.mark.parametrize(
@@ -759,6 +748,6 @@ def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out
     ],
 )
 def test_a_study_that_cannot_be_made_is_refused_before_anything_is_trained(eight_held_out, monkeypatch, asked, message):
-    monkeypatch.setattr(studymake.tables, "network", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(DpedError, match=message):
-        studymake.open_or_make(**{"tier": "city100", "preset": "smoke", **asked})
+        make_pictures.open_or_make(**{"tier": "city100", "preset": "smoke", **asked})

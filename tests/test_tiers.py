@@ -10,9 +10,13 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from dped_lib import config, dataset, doctor, patches, photographs, readers, rig, scores, sources, tables, training
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Settings
+from dped_lib import training
+from dped_lib.app import doctor
+from dped_lib.base import config
+from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
+from dped_lib.experiments import scores, tables
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Settings
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def folder(tmp_path_factory):
 def aligned(folder, tmp_path_factory):
     """What ``dped align`` made of them."""
     out = tmp_path_factory.mktemp("aligned") / "out"
-    dataset.build(folder / "phone", folder / "dslr", out, Settings(size=(300, 405)))
+    builder.build(folder / "phone", folder / "dslr", out, Settings(size=(300, 405)))
     return out
 
 
@@ -41,13 +45,13 @@ def aligned(folder, tmp_path_factory):
 
 def test_own_photographs_become_patches(folder, runs, monkeypatch):
     monkeypatch.setenv("DPED_OWN", str(folder))
-    store = patches.open_or_make("own", "phone")
+    store = pair_store.open_or_make("own", "phone")
     assert store.meta["tier"] == "own" and store.meta["origin"].startswith(str(folder.resolve()))
     assert {r["name"] for r in store.records()} == set(store.photographs) == {"wall-1", "town-2", "market-1"}
     assert store.alignment["photographs aligned"] == 3 and not store.skipped
-    assert all(store.counts()[s]["photographs"] == 1 for s in patches.SPLITS)
+    assert all(store.counts()[s]["photographs"] == 1 for s in pair_store.SPLITS)
     stamp = (store.folder / "meta.json").stat().st_mtime_ns
-    assert (patches.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
+    assert (pair_store.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
     assert {p.camera for p in photographs.of_tier("own")} == {"phone", "canon"}
     assert set(photographs.scene("own", "town-2")) == {"phone", "canon"}
     with pytest.raises(DpedError, match="photograph of the phone 'town-9'.*town-2"):
@@ -56,20 +60,20 @@ def test_own_photographs_become_patches(folder, runs, monkeypatch):
 
 def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch):
     shutil.copytree(aligned, tmp_path / "out")
-    built = patches.PairStore(dataset.store_of(tmp_path / "out"))
+    built = pair_store.PairStore(builder.store_of(tmp_path / "out"))
     monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
-    store = patches.open_or_make("own", "phone")
+    store = pair_store.open_or_make("own", "phone")
     assert np.array_equal(store.phone, built.phone) and store.records() == built.records()
     assert store.meta["tier"] == "own" and "tier" not in json.loads((built.folder / "meta.json").read_text())
     with pytest.raises(DpedError, match="no photographs"):
         next(photographs.of_tier("own"))
     # The same folder made again with another threshold is another dataset, and so is another folder.
-    stricter = dataset.build(
+    stricter = builder.build(
         folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405), threshold=0.99)
     )
-    assert len(patches.open_or_make("own", "phone")) == len(stricter) < len(store)
+    assert len(pair_store.open_or_make("own", "phone")) == len(stricter) < len(store)
     monkeypatch.setenv("DPED_OWN", str(folder))
-    assert len(patches.open_or_make("own", "phone")) != len(store)
+    assert len(pair_store.open_or_make("own", "phone")) != len(store)
 
 
 @pytest.mark.parametrize("named", [None, "empty"])
@@ -79,7 +83,7 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
         (tmp_path / named).mkdir()
         monkeypatch.setenv("DPED_OWN", str(tmp_path / named))
     with pytest.raises(DpedError, match=r"DPED_OWN.*phone/ and dslr/"):
-        patches.open_or_make("own", "phone")
+        pair_store.open_or_make("own", "phone")
     finding = next(f for f in doctor.examine() if f.topic == "tier own")
     assert finding.state == ("broken" if named else "absent") and finding.remedy
 
@@ -89,9 +93,9 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
 
 def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     """Fetched, aligned, cut, split; scored. Ten scenes, for time."""
-    few = [k for k in sources.keys("city100") if "/00" in k or "/010" in k]
-    monkeypatch.setattr(sources, "keys", lambda group: few if group == "city100" else ())
-    store = patches.open_or_make("city100", "iphonex")
+    few = [k for k in downloads.keys("city100") if "/00" in k or "/010" in k]
+    monkeypatch.setattr(downloads, "keys", lambda group: few if group == "city100" else ())
+    store = pair_store.open_or_make("city100", "iphonex")
     assert store.alignment["photographs aligned"] == 10 and not store.skipped
     tried = store.alignment["windows tried"]
     assert tried == 10 * 35 and len(store) > 0.85 * tried
@@ -107,8 +111,8 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
 
 
 def test_city100_is_what_can_be_verified():
-    keys = sources.keys("city100")
-    assert len(keys) == 60 and all(len(sources.sha256_of(k)) == 64 for k in keys)
+    keys = downloads.keys("city100")
+    assert len(keys) == 60 and all(len(downloads.sha256_of(k)) == 64 for k in keys)
     assert {k.split("/")[3] for k in keys} == {"City100_iPhoneX", "City100_NikonD5500"}
 
 
@@ -140,10 +144,10 @@ def test_released_weights_for_other_phones(monkeypatch):
 def test_adopted_stores_survive_their_source(aligned, tmp_path):
     """Shared or copied, a store does not go when the folder it came from is deleted."""
     shutil.copytree(aligned, tmp_path / "out")
-    store = patches.adopt_store(dataset.store_of(tmp_path / "out"), tmp_path / "here", {"tier": "own"})
+    store = pair_store.adopt_store(builder.store_of(tmp_path / "out"), tmp_path / "here", {"tier": "own"})
     before = np.array(store.phone)
     shutil.rmtree(tmp_path / "out")
-    assert np.array_equal(patches.PairStore(tmp_path / "here").phone, before)
+    assert np.array_equal(pair_store.PairStore(tmp_path / "here").phone, before)
     assert sorted(os.listdir(tmp_path / "here")) == ["canon.npy", "meta.json", "phone.npy", "records.jsonl"]
 
 

@@ -17,12 +17,14 @@ import pytest
 import synthetic
 import torch
 
-from dped_lib import device as devices
-from dped_lib import losses, metrics, models, paths, released, training, trainlog, vgg, weights
-from dped_lib.config import TrainParams
-from dped_lib.errors import DpedError
-from dped_lib.patches import PairStore, to_float, write_store
-from dped_lib.readers import Pair
+from dped_lib.base import device as devices
+from dped_lib import losses, metrics, models, training, vgg
+from dped_lib.base import paths
+from dped_lib.data import authors_checkpoints, network_files, training_log
+from dped_lib.base.config import TrainParams
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pair_store import PairStore, to_float, write_store
+from dped_lib.data.readers import Pair
 
 #: A finished run with a texture term.
 FINISHED = ["discriminator.safetensors", "log.jsonl", "model.safetensors", "params.json"]
@@ -92,7 +94,7 @@ def changed(before: dict, after: dict) -> set[str]:
 
 def assert_equal_bits(one: Path, other: Path) -> None:
     """Two safetensors files hold the same tensors, bit by bit, and the same metadata."""
-    (a, about_a), (b, about_b) = (weights.load_tensors(file) for file in (one, other))
+    (a, about_a), (b, about_b) = (network_files.load_tensors(file) for file in (one, other))
     assert about_a == about_b
     assert list(a) == list(b)
     assert [k for k in a if not torch.equal(a[k], b[k])] == []
@@ -162,8 +164,8 @@ def test_twenty_kills_lose_nothing(store, tmp_path):
         torn += any(killed.glob(".checkpoint.safetensors.*"))
         # At any moment: none, or a whole one; and the log is not behind it.
         if checkpoint.exists():
-            reached.append(int(weights.load_tensors(checkpoint)[1]["iteration"]))
-            assert trainlog.read_log(killed / "log.jsonl")[-1]["iteration"] >= reached[-1]
+            reached.append(int(network_files.load_tensors(checkpoint)[1]["iteration"]))
+            assert training_log.read_log(killed / "log.jsonl")[-1]["iteration"] >= reached[-1]
     print(f"{iteration:.2f} s an iteration; {torn} of {kills} kills cut a checkpoint; reached {reached}")
     assert torn > 0
     assert reached == sorted(reached)
@@ -188,13 +190,13 @@ def test_a_polite_stop_saves_the_iteration_it_was_in(store, tmp_path, word, prec
     os.kill(process.pid, word)
     process.join(60)
     assert process.exitcode == 30
-    done = int(weights.load_tensors(stopped / "checkpoint.safetensors")[1]["iteration"])
+    done = int(network_files.load_tensors(stopped / "checkpoint.safetensors")[1]["iteration"])
     assert 1 <= done < 8
     assert (
         stopped.with_suffix(".said").read_text()
         == f"stopped at iteration {done}; run the same command again to go on from there"
     )
-    assert trainlog.read_log(log)[-1]["iteration"] == done
+    assert training_log.read_log(log)[-1]["iteration"] == done
     train_in_child(params, store, stopped)
     assert_equal_bits(quiet / "model.safetensors", stopped / "model.safetensors")
     assert (quiet / "log.jsonl").read_bytes() == log.read_bytes()
@@ -253,7 +255,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     )
     params = TrainParams("pirm", "iphone", "color+content+texture", batch_size=16, precision="float32")
     trainer = training.Trainer(params, store, CPU, network)
-    trainer.generator.load_state_dict(released.load("iphone").state_dict())
+    trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
     trainer.discriminator.load_state_dict(synthetic.discriminator().state_dict())
     trainer.discriminator.requires_grad_(False)  # only the generator moves
     phone, canon = (to_float(torch.from_numpy(np.array(a))) for a in (store.phone, store.canon))
@@ -265,12 +267,12 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
         (trainer.generator, trainer.discriminator, trainer.objective.vgg),
         list(trainer.generator.parameters()),
     )
-    found = torch.autograd.grad(total(), weights, materialize_grads=True)
+    found = torch.autograd.grad(total(), network_files, materialize_grads=True)
     images = phone, canon
     for net in networks:
         net.double()
     phone, canon = phone.double(), canon.double()
-    exact = torch.autograd.grad(total(), weights, materialize_grads=True)
+    exact = torch.autograd.grad(total(), network_files, materialize_grads=True)
     for net in networks:
         net.float()
     phone, canon = images
@@ -278,7 +280,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
         torch.cat([g.flatten() for g in gs]).norm() for gs in ([f - e for f, e in zip(found, exact)], exact)
     )
     assert off < 2e-4 * all_of_it
-    hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(weights, exact, strict=True)]
+    hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(network_files, exact, strict=True)]
     before = state(trainer, "generator")
 
     trajectory = []
@@ -476,7 +478,7 @@ def test_a_finished_run_returns_at_once_and_touches_nothing(store, tmp_path, mon
     monkeypatch.setattr(training, "Trainer", None)  # not even looked at
     again = training.train(first.params, store, first.folder, "cpu")
     assert {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in first.folder.iterdir()} == stamps
-    assert weights.fingerprint(again.model) == weights.fingerprint(first.model)
+    assert network_files.fingerprint(again.model) == network_files.fingerprint(first.model)
     assert again.vgg_label == first.vgg_label == "no VGG features"
 
 
@@ -560,12 +562,12 @@ def test_a_run_without_a_checkpoint_begins_its_log_anew(store, tmp_path):
 
 
 def test_numbers_held_on_a_device_reach_the_log_in_order(tmp_path):
-    log = trainlog.Log(tmp_path / "log.jsonl", 0, hold=3)
+    log = training_log.Log(tmp_path / "log.jsonl", 0, hold=3)
     for i in (1, 2, 3, 4):
         log.terms(i, {"total": torch.tensor(float(i))})
     log.validation(4, {"psnr": 20.0})
     log.sync()
-    found = trainlog.read_log(tmp_path / "log.jsonl")
+    found = training_log.read_log(tmp_path / "log.jsonl")
     assert found == [
         *({"iteration": i, "total": float(i)} for i in (1, 2, 3, 4)),
         {"iteration": 4, "validation": {"psnr": 20.0}},
@@ -593,7 +595,7 @@ def test_a_term_that_is_not_finite_stops_the_run(store, tmp_path, loss, term, at
         trainer = training.Trainer(params, store, CPU)
         trainer.restore(folder / "checkpoint.safetensors")
         assert trainer.iteration == at - 1
-    assert [line["iteration"] for line in trainlog.read_log(folder / "log.jsonl")] == list(range(at))
+    assert [line["iteration"] for line in training_log.read_log(folder / "log.jsonl")] == list(range(at))
 
 
 def test_a_network_that_breaks_before_an_evaluation_stops_the_run(store, tmp_path):
@@ -619,19 +621,19 @@ def test_a_broken_weight_is_neither_saved_nor_called_finished(store, tmp_path, m
     with pytest.raises(training.TrainingDiverged, match=f"at iteration {at}"):
         training.train(params, store, tmp_path / "run", "cpu")
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    tensors, about = weights.load_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    tensors, about = network_files.load_tensors(tmp_path / "run" / "checkpoint.safetensors")
     assert about["iteration"] == str(at - 1)
     assert all(t.isfinite().all() for t in tensors.values())
 
 
 def test_the_log_names_the_term_rather_than_the_sum(tmp_path):
-    log = trainlog.Log(tmp_path / "run" / "log.jsonl", 0, hold=2)
+    log = training_log.Log(tmp_path / "run" / "log.jsonl", 0, hold=2)
     log.terms(6, {"total": torch.tensor(1.0), "tv": torch.tensor(1.0)})
     with pytest.raises(training.TrainingDiverged, match=r"loss term 'tv' is nan at iteration 7"):
         log.terms(7, {"total": torch.tensor(torch.nan), "tv": torch.tensor(torch.nan)})
     log.close()
     # What came before is kept.
-    assert trainlog.read_log(tmp_path / "run" / "log.jsonl") == [{"iteration": 6, "total": 1.0, "tv": 1.0}]
+    assert training_log.read_log(tmp_path / "run" / "log.jsonl") == [{"iteration": 6, "total": 1.0, "tv": 1.0}]
 
 
 def _limited_child(params: TrainParams, store: Path, folder: Path, limit: int, said) -> None:

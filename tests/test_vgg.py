@@ -7,7 +7,7 @@ import torch
 from synthetic import vgg_kernels
 
 from dped_lib import vgg
-from dped_lib.errors import DpedError
+from dped_lib.base.errors import DpedError
 
 
 def nchw(array):

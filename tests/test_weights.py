@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import models, released, sources, weights
-from dped_lib.errors import DpedError
+from dped_lib import models
+from dped_lib.data import authors_checkpoints, downloads, network_files
+from dped_lib.base.errors import DpedError
 
 NETWORKS = [(name, variant) for name in models.GENERATORS for variant in ("released", "paper")]
 
@@ -24,16 +25,16 @@ def network(name: str, variant: str = "released", seed: int = 0) -> nn.Module:
 
 
 def save(net: nn.Module, file, **metadata: str) -> None:
-    weights.save_tensors(net.state_dict(), file, metadata)
+    network_files.save_tensors(net.state_dict(), file, metadata)
 
 
 @pytest.mark.parametrize(("name", "variant"), NETWORKS)
 def test_round_trip(tmp_path, name, variant):
     model = network(name, variant)
     save(model, tmp_path / "model.safetensors", model=name, variant=variant)
-    found = weights.load_model(tmp_path / "model.safetensors")
+    found = network_files.load_model(tmp_path / "model.safetensors")
     assert not found.training
-    assert weights.fingerprint(found) == weights.fingerprint(model)
+    assert network_files.fingerprint(found) == network_files.fingerprint(model)
     image = torch.rand(1, 3, 20, 24)
     with torch.inference_mode():
         assert torch.allclose(found(image), model.eval()(image), atol=1e-5)
@@ -48,8 +49,8 @@ def test_every_bit_survives(tmp_path):
         "half": torch.ones(2, dtype=torch.bfloat16),
     }
     tensors["last"] = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    weights.save_tensors(tensors, tmp_path / "x.safetensors", {"what": "ünïcode"})
-    found, metadata = weights.load_tensors(tmp_path / "x.safetensors")
+    network_files.save_tensors(tensors, tmp_path / "x.safetensors", {"what": "ünïcode"})
+    found, metadata = network_files.load_tensors(tmp_path / "x.safetensors")
     assert metadata == {"what": "ünïcode"}
     assert found["float"].view(torch.int32).tolist() == bits.tolist()
     assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items() if k != "float")
@@ -57,10 +58,10 @@ def test_every_bit_survives(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "x.safetensors"
-    weights.save_tensors({"a": torch.ones(3)}, file, {})
+    network_files.save_tensors({"a": torch.ones(3)}, file, {})
     with pytest.raises(TypeError):
-        weights.save_tensors({"a": torch.zeros(3)}, file, {"metadata is text": 1})
-    assert torch.equal(weights.load_tensors(file)[0]["a"], torch.ones(3))
+        network_files.save_tensors({"a": torch.zeros(3)}, file, {"metadata is text": 1})
+    assert torch.equal(network_files.load_tensors(file)[0]["a"], torch.ones(3))
     assert [f.name for f in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -71,12 +72,12 @@ def test_damaged_files_are_refused(tmp_path):
     for damaged in (b"", whole[:5], whole[:200], whole[:-1], whole + b"x", b"\xff" * 64, b"GIF89a" * 20):
         file.write_bytes(damaged)
         with pytest.raises(DpedError, match=rf"{re.escape(str(file))}: damaged, or not a safetensors file"):
-            weights.load_model(file)
+            network_files.load_model(file)
 
 
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(DpedError, match=r"none\.safetensors: not found"):
-        weights.load_model(tmp_path / "none.safetensors")
+        network_files.load_model(tmp_path / "none.safetensors")
 
 
 def test_files_of_others_are_refused(tmp_path):
@@ -91,75 +92,75 @@ def test_files_of_others_are_refused(tmp_path):
         ({"model": "srcnn", "variant": "v2"}, "theirs.safetensors: .* unknown variant 'v2'"),
         ({"model": "dped"}, r"theirs.safetensors: not the weights of network 'dped': .*Missing key"),
     ):
-        weights.save_tensors(state, file, metadata)
+        network_files.save_tensors(state, file, metadata)
         with pytest.raises(DpedError, match=f"(?s){message}"):
-            weights.load_model(file)
-    weights.save_tensors({**state, "extra": torch.ones(1)}, file, {"model": "srcnn"})
+            network_files.load_model(file)
+    network_files.save_tensors({**state, "extra": torch.ones(1)}, file, {"model": "srcnn"})
     with pytest.raises(DpedError, match="Unexpected key"):
-        weights.load_model(file)
+        network_files.load_model(file)
 
 
 def test_resolve(tmp_path, monkeypatch):
-    assert isinstance(weights.resolve("identity"), nn.Identity)
+    assert isinstance(network_files.resolve("identity"), nn.Identity)
     save(network("resnet_8_32"), tmp_path / "mine.safetensors", model="resnet_8_32", variant="released")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert isinstance(weights.resolve("~/mine.safetensors"), models.Generator)
+    assert isinstance(network_files.resolve("~/mine.safetensors"), models.Generator)
     for wrong in ("iphone", str(tmp_path), "released", "Identity"):
         with pytest.raises(
             DpedError,
             match=rf"weights '{re.escape(wrong)}': no such file, and not one of released:iphone, .*, identity",
         ):
-            weights.resolve(wrong)
+            network_files.resolve(wrong)
     with pytest.raises(DpedError, match="unknown released weights 'iphon'; allowed: .* Did you mean 'iphone'?"):
-        weights.resolve("released:iphon")
+        network_files.resolve("released:iphon")
 
 
 def test_a_result_can_say_which_network_it_used(tmp_path):
     model = network("srcnn")
     said = {"model": "srcnn", "variant": "released", "vgg": "Oxford", "params": '{"seed": 3}'}
-    weights.save_tensors(model.state_dict(), tmp_path / "net.safetensors", said)
-    found = weights.describe(str(tmp_path / "net.safetensors"), model)
+    network_files.save_tensors(model.state_dict(), tmp_path / "net.safetensors", said)
+    found = network_files.describe(str(tmp_path / "net.safetensors"), model)
     assert found["vgg"] == "Oxford" and found["params"] == {"seed": 3}
-    assert found["fingerprint"] == weights.fingerprint(model)
-    assert set(weights.describe("identity", weights.resolve("identity"))) == {"network", "fingerprint"}
+    assert found["fingerprint"] == network_files.fingerprint(model)
+    assert set(network_files.describe("identity", network_files.resolve("identity"))) == {"network", "fingerprint"}
 
 
 def test_fingerprint():
     """Equal for equal bits whatever the memory layout; another for another bit, name or network."""
-    one = weights.fingerprint(network("resnet_8_32"))
+    one = network_files.fingerprint(network("resnet_8_32"))
     assert re.fullmatch("[0-9a-f]{16}", one)
-    assert weights.fingerprint(network("resnet_8_32").to(memory_format=torch.contiguous_format)) == one
-    assert weights.fingerprint(network("resnet_8_32", seed=1)) != one
+    assert network_files.fingerprint(network("resnet_8_32").to(memory_format=torch.contiguous_format)) == one
+    assert network_files.fingerprint(network("resnet_8_32", seed=1)) != one
     for name, variant in NETWORKS:
         if name != "resnet_8_32":
-            assert weights.fingerprint(network(name, variant)) != one
+            assert network_files.fingerprint(network(name, variant)) != one
     moved = network("resnet_8_32")
     with torch.no_grad():
         first = moved.head.bias[0]
         first.copy_(torch.nextafter(first, torch.tensor(2.0)))
-    assert weights.fingerprint(moved) != one
+    assert network_files.fingerprint(moved) != one
     # Running statistics are part of a network.
     batch = network("dped", "paper")
-    before = weights.fingerprint(batch)
+    before = network_files.fingerprint(batch)
     batch.blocks[0].norm1.num_batches_tracked += 1
-    assert weights.fingerprint(batch) != before
+    assert network_files.fingerprint(batch) != before
 
 
-@pytest.mark.parametrize("name", released.RELEASED)
+@pytest.mark.parametrize("name", authors_checkpoints.RELEASED)
 def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     target = tmp_path / "deep" / f"{name}.safetensors"
-    weights.save_released(name, target)
-    found = weights.load_model(target)
+    network_files.save_released(name, target)
+    found = network_files.load_model(target)
     assert (
-        weights.fingerprint(found)
-        == weights.fingerprint(released.load(name))
-        == weights.fingerprint(weights.resolve(f"released:{name}"))
+        network_files.fingerprint(found)
+        == network_files.fingerprint(authors_checkpoints.load(name))
+        == network_files.fingerprint(network_files.resolve(f"released:{name}"))
     )
-    _, metadata = weights.load_tensors(target)
+    _, metadata = network_files.load_tensors(target)
     assert set(metadata) == {"model", "variant", "origin", "sha256"}
-    assert metadata["model"] == released.RELEASED[name].model
+    assert metadata["model"] == authors_checkpoints.RELEASED[name].model
     key, commit = metadata["origin"].split(" @ ")
     assert re.fullmatch("[0-9a-f]{40}", commit)
-    assert commit in sources.COMMITS.values()
+    assert commit in downloads.COMMITS.values()
     shard = mirror / f"{key}.data-00000-of-00001"
     assert hashlib.sha256(shard.read_bytes()).hexdigest() == metadata["sha256"]

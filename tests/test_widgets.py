@@ -14,26 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dped_lib import (
-    alignui,
-    colorshift,
-    colorui,
-    config,
-    enhanceui,
-    extraction,
-    losses,
-    lossui,
-    models,
-    patches,
-    photographs,
-    picture,
-    rig,
-    training,
-    weights,
-    widgets,
-)
-from dped_lib.errors import DpedError
-from dped_lib.pairing import Pair
+from dped_lib import losses, models, training
+from dped_lib.alignment import extraction
+from dped_lib.base import config
+from dped_lib.data import network_files, pair_store, photographs, picture, rig
+from dped_lib.experiments import shift_study
+from dped_lib.explorers import alignment as alignment_explorer, color_loss as color_loss_explorer, enhancer, loss_terms as loss_terms_explorer, widgets
+from dped_lib.base.errors import DpedError
+from dped_lib.data.pairing import Pair
 
 
 def opened(data: bytes) -> np.ndarray:
@@ -154,7 +142,7 @@ def test_another_photograph_offers_its_own_versions(photo):
 @pytest.fixture(scope="module")
 def color(photo):
     one = photographs.Photograph("cat", "iphone", lambda: photo, "cat")
-    return colorui.ColorLoss({"cat": photo, "turned": photo[:, ::-1]}, colorshift.measure([one], 8))
+    return color_loss_explorer.ColorLoss({"cat": photo, "turned": photo[:, ::-1]}, shift_study.measure([one], 8))
 
 
 def test_the_colour_explorer_computes_what_the_library_does(color):
@@ -201,7 +189,7 @@ def aligned():
     names = {"iphone": "iPhone 3GS", "canon": "Canon 70D"}
     frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "canon")).items()}
     flat = {c: np.full_like(f, 128) for c, f in frames.items()}
-    explorer = alignui.Alignment({"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540))
+    explorer = alignment_explorer.Alignment({"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540))
     explorer.work.wait(60)
     return explorer
 
@@ -262,7 +250,7 @@ def run(tmp_path_factory):
     base = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
-    store = patches.write_store(base / "store", made, {"tier": "rig", "phone": "iphone", "report": {}})
+    store = pair_store.write_store(base / "store", made, {"tier": "rig", "phone": "iphone", "report": {}})
     params = config.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
     folder = base / "run"
     trainer = training.Trainer(params, store, torch.device("cpu"))
@@ -271,17 +259,17 @@ def run(tmp_path_factory):
     known = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": "none"}
     (folder / "params.json").write_text(json.dumps(known))
     finished = trainer.generator.state_dict()
-    weights.save_tensors(finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""})
+    network_files.save_tensors(finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""})
     return trainer, store, folder
 
 
 def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     trainer, store, folder = run
-    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
     explorer.state.value = "checkpoint, iteration 1"
     explorer.patch.value = 1
     i = store.index(explorer.split.value)[1]
-    phone, canon = (patches.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.canon))
+    phone, canon = (pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.canon))
     trainer.generator.eval()
     trainer.discriminator.eval()
     with torch.no_grad():
@@ -290,7 +278,7 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     assert set(explorer.terms) == {"color", "content", "texture", "tv"}
     for name, value in terms.items():
         assert explorer.terms[name] == pytest.approx(float(value), rel=1e-3, abs=1e-6)
-    maps = lossui.maps(explorer.objective, enhanced, canon)
+    maps = loss_terms_explorer.maps(explorer.objective, enhanced, canon)
     assert float(maps["color"].sum()) == pytest.approx(2 * explorer.terms["color"], rel=1e-3)
     assert float(maps["content"].mean()) == pytest.approx(explorer.terms["content"], rel=1e-3)
     assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0
@@ -300,11 +288,11 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
 
 def test_another_patch_or_state_is_another_picture(run):
     trainer, store, folder = run
-    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
     assert explorer.state.options == ("iteration 0, before training", "checkpoint, iteration 1", "finished")
     assert "no discriminator was kept" in explorer.words() and "texture" not in explorer.terms
-    weights.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
-    explorer = lossui.LossTerms(folder, store, trainer.objective.vgg)  # as training.train leaves a run
+    network_files.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)  # as training.train leaves a run
     assert explorer.state.value == "finished" and "texture" in explorer.terms
     explorer.state.value = "iteration 0, before training"
     first = explorer.tiles["enhanced"].value, explorer.tiles["phone"].value, dict(explorer.terms)
@@ -319,7 +307,7 @@ def test_another_patch_or_state_is_another_picture(run):
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):
     with pytest.raises(DpedError, match="no training run"):
-        lossui.LossTerms(tmp_path, run[1])
+        loss_terms_explorer.LossTerms(tmp_path, run[1])
 
 
 # ---------------------------------------------------------------------------------------------- enhancing
@@ -330,7 +318,7 @@ def srcnn(tmp_path_factory):
     """A small network with random weights, in a file."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    weights.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
+    network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
     return file
 
 
@@ -344,7 +332,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     exif = Image.Exif()
     exif[0x010F] = "a maker"
     Image.fromarray(photo).save(tmp_path / "mine.jpg", exif=exif, quality=95)
-    explorer = enhanceui.Enhancer(("example", photo[:64, :64]), [str(srcnn)])
+    explorer = enhancer.Enhancer(("example", photo[:64, :64]), [str(srcnn)])
     content = (tmp_path / "mine.jpg").read_bytes()
     explorer.upload.value = (uploaded("mine.jpg", content),)
     assert f"mine.jpg: {photo.shape[1]} x {photo.shape[0]} pixels" in explorer.message.value
@@ -353,7 +341,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     assert "enhanced by" in explorer.message.value and explorer.progress.value == 1
     given = picture.read(tmp_path / "mine.jpg").pixels
     with torch.no_grad():
-        wanted = weights.resolve(str(srcnn))(patches.to_float(torch.from_numpy(given[None])))[0].permute(1, 2, 0)
+        wanted = network_files.resolve(str(srcnn))(pair_store.to_float(torch.from_numpy(given[None])))[0].permute(1, 2, 0)
     assert np.abs(explorer.enhanced - wanted.numpy().clip(0, 1) * 255).max() < 3
     (tmp_path / "back.jpg").write_bytes(explorer.result)
     with Image.open(tmp_path / "back.jpg") as back:
@@ -363,9 +351,9 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
 
 
 def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
-    explorer = enhanceui.Enhancer(("big", np.tile(photo, (3, 3, 1))), [str(srcnn)])
+    explorer = enhancer.Enhancer(("big", np.tile(photo, (3, 3, 1))), [str(srcnn)])
     ticked, go = threading.Event(), threading.Event()
-    real = enhanceui.enhance.Engine.__call__
+    real = enhancer.enhance.Engine.__call__
 
     def slow(self, image, tick, how):
         def waiting(rows):
@@ -375,7 +363,7 @@ def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
 
         return real(self, image, waiting, how)
 
-    monkeypatch.setattr(enhanceui.enhance.Engine, "__call__", slow)
+    monkeypatch.setattr(enhancer.enhance.Engine, "__call__", slow)
     explorer.start.click()
     assert ticked.wait(30) and explorer.start.disabled and not explorer.stop.disabled
     explorer.stop.click()
@@ -386,7 +374,7 @@ def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
 
 
 def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_path):
-    explorer = enhanceui.Enhancer(("example", photo), [str(srcnn)])
+    explorer = enhancer.Enhancer(("example", photo), [str(srcnn)])
     explorer.upload.value = (uploaded("../x/broken.jpg", b"abc"),)
     assert "broken.jpg: no image" in explorer.message.value and explorer.name == "example"
     explorer.path.value = str(tmp_path / "missing.png")
@@ -399,5 +387,5 @@ def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_pa
 
 
 def test_the_still_figure_enhances_the_example(photo, srcnn):
-    fig = enhanceui.Enhancer(("cat", photo), [str(srcnn)]).static()
+    fig = enhancer.Enhancer(("cat", photo), [str(srcnn)]).static()
     assert len(fig.axes) == 3 and "small.safetensors" in fig.get_suptitle()

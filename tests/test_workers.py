@@ -7,11 +7,11 @@ import signal
 import psutil
 import pytest
 
-from dped_lib import workers
+from dped_lib.base import workers
 
 
 def children() -> list[psutil.Process]:
-    return [c for c in psutil.Process().children() if "dped_lib.workers" in " ".join(c.cmdline())]
+    return [c for c in psutil.Process().children() if "dped_lib.base.workers" in " ".join(c.cmdline())]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

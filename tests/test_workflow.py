@@ -10,7 +10,8 @@ from itertools import product
 
 import pytest
 
-from dped_lib import config, losses, paths
+from dped_lib import losses
+from dped_lib.base import config, paths
 
 ROOT = paths.project_root()
 TRAINING = re.compile(r"03_training: (\w+), (\S+), seed (\d+) \((\d+) threads, gpu=(\d+), \d+ MB, (\d+) min\)")
@@ -77,7 +78,7 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
         )
     assert "run 05_tables --tier pirm --preset smoke --set vgg=mat >" in output
     assert "fetch --phone iphone --tier pirm --preset smoke >" in output
-    assert f"{sys.executable} -m dped_lib.cli" in output.replace("'", "")
+    assert f"{sys.executable} -m dped_lib.app.cli" in output.replace("'", "")
 
 
 def test_slurm_asks_for_a_gpu_for_each_phone_and_loss(snakemake):

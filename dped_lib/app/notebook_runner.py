@@ -1,0 +1,170 @@
+"""Runs notebooks headlessly: one with papermill, or all of them in the order the workflow defines."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from dped_lib import losses, vgg
+from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
+from dped_lib.base.progress import HEADLESS
+
+
+def notebooks() -> tuple[str, ...]:
+    """Names of the notebooks, in reading order."""
+    return tuple(sorted(f.stem for f in paths.notebooks_dir().glob("[0-9]*.ipynb")))
+
+
+def parameters_of(name: str) -> dict[str, object]:
+    """The parameters a notebook takes (its cell tagged ``parameters``), with their defaults.
+
+    Raises:
+        DpedError: no such notebook.
+    """
+    config.one_of("notebook", name, notebooks())
+    found = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
+    # papermill hands defaults over as source text.
+    return {key: ast.literal_eval(entry["default"]) for key, entry in found.items()}
+
+
+def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, object]:
+    """``values`` over the notebook's defaults, each known to it, of its type, and allowed.
+
+    papermill itself only warns of an unknown parameter; here it is an error that names the allowed ones.
+    """
+    defaults = parameters_of(name)
+    for key, value in values.items():
+        config.one_of(f"parameter of {name}", key, defaults)
+        config.check_type(key, value, type(defaults[key]))
+    merged = {**defaults, **values}
+    check_values(**merged)
+    return merged
+
+
+def check_values(**values) -> None:
+    """Stops at the first parameter of a notebook whose value is not allowed. Called by each notebook itself, too.
+
+    Raises:
+        DpedError: names the parameter, its value, and what is allowed.
+    """
+    config.preset(values["preset"])
+    config.one_of("tier", values["tier"], config.TIERS)
+    # Where a notebook takes several, an empty name means all of them.
+    if values.get("phone"):
+        config.check_phone(values["tier"], values["phone"])
+    if values.get("loss"):
+        config.one_of("loss", values["loss"], losses.LOSSES)
+    if "variant" in values:
+        config.one_of("variant", values["variant"], config.VARIANTS)
+    if "vgg" in values:
+        config.one_of("VGG source", values["vgg"], vgg.SOURCES)
+    if "network" in values:
+        config.one_of("network", values["network"], config.NETWORKS)
+    if "margin" in values and not 0 < values["margin"] < 0.5:
+        raise DpedError(f"parameter 'margin' must be between 0 and 0.5, not {values['margin']}.")
+    if "observers" in values and values["observers"] < 0:
+        raise DpedError(f"parameter 'observers' must not be negative, it is {values['observers']}.")
+
+
+def output_of(name: str, values: Mapping[str, object]) -> Path:
+    """Where the executed notebook goes: ``runs/TIER-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb``."""
+    parts = [name]
+    if "loss" in values:
+        parts += [str(values[key]) for key in ("phone", "loss") if values[key]]
+        if values.get("variant", "released") != "released":
+            parts.append(str(values["variant"]))
+        parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
+    return paths.run_dir(values["tier"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"
+
+
+def run_notebook(name: str, values: Mapping[str, object]) -> Path:
+    """Executes one notebook and returns the path of the executed copy.
+
+    Raises:
+        DpedError: unknown notebook or parameter; or a cell failed: the message says which and why, and the notebook
+            as far as it came lies beside the output, as ``NAME.failed.ipynb``.
+    """
+    merged = check_parameters(name, values)
+    target = output_of(name, merged)
+    failed = target.with_suffix(".failed.ipynb")
+    os.environ[HEADLESS] = "1"
+    with paths.atomic_path(target) as part:
+        try:
+            papermill.execute_notebook(
+                str(paths.notebooks_dir() / f"{name}.ipynb"),
+                str(part),
+                parameters=dict(values),
+                kernel_name="python3",
+                cwd=str(paths.notebooks_dir()),
+                log_output=True,
+                start_timeout=180,
+            )
+        except PapermillExecutionError as error:
+            os.replace(part, failed)
+            what = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
+            raise DpedError(
+                f"{name}, cell {error.exec_count}: {what}\n(the notebook as far as it came: {failed})"
+            ) from error
+        except (RuntimeError, nbformat.ValidationError) as error:
+            if part.exists():
+                os.replace(part, failed)
+            raise DpedError(f"{name}: the kernel stopped ({error}). Is there enough memory?") from error
+    failed.unlink(missing_ok=True)
+    return target
+
+
+def run_all(
+    tier: str,
+    preset: str,
+    cores: int | None = None,
+    profile: str = "local",
+    extra: tuple[str, ...] = (),
+    vgg: str = vgg.SOURCES[0],
+) -> None:
+    """The whole reproduction through ``workflow/Snakefile``; what is there and current is not repeated.
+
+    Args:
+        profile: folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
+        extra: further arguments for snakemake.
+        vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
+
+    Raises:
+        DpedError: unknown tier, preset or profile, or a job failed (snakemake has said which).
+    """
+    config.one_of("tier", tier, config.TIERS)
+    config.preset(preset)
+    workflow = paths.project_root() / "workflow"
+    if not (workflow / "Snakefile").is_file():
+        raise DpedError(f"{workflow / 'Snakefile'}: not found. Run this command inside a checkout of the project.")
+    config.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(workflow / "Snakefile"),
+        "--directory",
+        str(paths.project_root()),
+    ]
+    command += ["--profile", str(workflow / "profiles" / profile)]
+    if cores:
+        command += ["--cores", str(cores)]
+    command += [*extra, "--config", f"tier={tier}", f"preset={preset}", f"vgg={vgg}"]
+    with subprocess.Popen(command) as workflow:
+        try:
+            workflow.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reaches snakemake, too: it ends its jobs, then itself. (subprocess.run would kill it meanwhile.)
+            workflow.wait()
+            raise
+    if workflow.returncode:
+        raise DpedError(
+            "the workflow did not finish; the failed step and the end of its log are above. The same command goes on from there."
+        )

@@ -1,0 +1,108 @@
+"""Networks by name or file: the authors' released ones, ones trained here, and the identity (the untouched photograph)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dped_lib import models
+from dped_lib.base import paths
+from dped_lib.data import authors_checkpoints
+from dped_lib.base.errors import DpedError
+
+
+def save_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
+    """Writes tensors as safetensors, atomically. ``metadata`` says what they are."""
+    with paths.atomic_path(target) as part:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(metadata))
+
+
+def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        DpedError: missing, damaged, or another kind of file.
+    """
+    try:
+        with safe_open(file, "pt") as f:
+            names = list(f.keys())
+            return {k: f.get_tensor(k) for k in names}, f.metadata() or {}
+    except FileNotFoundError:
+        raise DpedError(f"{file}: not found.") from None
+    except (SafetensorError, OSError) as error:
+        raise DpedError(
+            f"{file}: damaged, or not a safetensors file ({error}). If this project wrote it: delete it and make it again."
+        ) from error
+
+
+def load_model(file: Path) -> nn.Module:
+    """A network written by ``training.train`` or ``dped fetch --safetensors``, in evaluation mode on the CPU.
+
+    Raises:
+        DpedError: missing, damaged, or not a network of this project.
+    """
+    state, metadata = load_tensors(file)
+    if "model" not in metadata:
+        raise DpedError(
+            f"{file}: does not say which network it holds (metadata 'model'); it was not written by this project."
+        )
+    try:
+        model = models.generator(metadata["model"], metadata.get("variant", "released"), metadata.get("norm", ""))
+        model.load_state_dict(state)
+    except (DpedError, RuntimeError) as error:
+        raise DpedError(f"{file}: not the weights of network {metadata['model']!r}: {error}") from error
+    return model.eval()
+
+
+def resolve(spec: str) -> nn.Module:
+    """The network a user means.
+
+    Args:
+        spec: ``released:NAME`` (``authors_checkpoints.RELEASED``), ``identity``, or the path of a safetensors file.
+
+    Raises:
+        DpedError: none of these, or its files cannot be had.
+    """
+    if spec == "identity":
+        return nn.Identity()
+    if spec.startswith("released:"):
+        return authors_checkpoints.load(spec.removeprefix("released:"))
+    file = Path(spec).expanduser()
+    if not file.is_file():
+        names = ", ".join(f"released:{n}" for n in authors_checkpoints.RELEASED)
+        raise DpedError(f"weights {spec!r}: no such file, and not one of {names}, identity.")
+    return load_model(file)
+
+
+def describe(spec: str, model: nn.Module) -> dict[str, object]:
+    """What a result must say of the network it used: how it was trained, with which VGG features, and its fingerprint.
+
+    ``spec`` and ``model`` as in :func:`resolve`.
+    """
+    said: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
+    if spec.startswith("released:"):
+        return said | authors_checkpoints.origin(spec.removeprefix("released:"))
+    if spec != "identity":
+        _, metadata = load_tensors(Path(spec).expanduser())
+        said |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
+        said |= {"params": json.loads(metadata["params"])} if "params" in metadata else {}
+    return said
+
+
+def save_released(name: str, target: Path) -> None:
+    """Writes one of the authors' networks as safetensors, with its origin in the metadata."""
+    save_tensors(authors_checkpoints.load(name).state_dict(), target, authors_checkpoints.origin(name))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Short hash of every weight, bit by bit: equal for equal networks."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,161 @@
+"""One pair of photographs on its way to patch pairs: alignment, extraction, and a record of both. Light enough for workers."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dped_lib import paper
+from dped_lib.alignment import aligner, extraction
+from dped_lib.base import paths
+from dped_lib.data import photofile
+from dped_lib.base.config import one_of
+from dped_lib.base.errors import DpedError
+
+SIZE = paper.PATCH_SIZE
+_FORMAT = 2  # raised when the same photographs would give another result
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One aligned pair. ``phone``, ``canon``: uint8 arrays 100 x 100 x 3, RGB.
+
+    ``photograph`` groups patches that must stay in one split; ``split`` is set where the source fixes it. Photographs
+    of each ``kind`` are split on their own, so that every split has some of each.
+    """
+
+    name: str
+    photograph: str
+    phone: np.ndarray
+    canon: np.ndarray
+    split: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a dataset is made with. ``size``: height x width of the aligned images; ``threshold``: NCC that patches must
+    exceed; ``flat``: ``drop`` or ``keep`` windows without detail (see ``extraction.extract``)."""
+
+    size: tuple[int, int] = paper.ALIGNED_SIZE
+    threshold: float = paper.NCC_THRESHOLD
+    flat: str = "drop"
+
+    def __post_init__(self):
+        if min(self.size) < SIZE:
+            raise DpedError(f"size {self.size[0]}x{self.size[1]}: an aligned image must hold a patch of {SIZE}x{SIZE}.")
+        if not 0 <= self.threshold < 1:
+            raise DpedError(f"NCC threshold {self.threshold}: must be at least 0 and below 1.")
+        one_of("flat", self.flat, ("drop", "keep"))
+
+
+def make(phone: np.ndarray, canon: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:
+    """Aligns two photographs (uint8 H x W x 3, RGB) and cuts their patches.
+
+    Returns the extraction (None where the photographs cannot be aligned) and a record for JSON: ``report``
+    (``aligner.Report``), ``counts`` and ``windows`` (``extraction.Window`` of each). The same input gives the same record.
+    """
+    found = aligner.align(phone, canon, settings.size)
+    if found.report.verdict != "aligned":
+        return None, {"report": asdict(found.report), "counts": {}, "windows": []}
+    extracted = extraction.extract(found, settings.threshold, flat=settings.flat)
+    windows = [{k: _short(v) for k, v in asdict(w).items()} for w in extracted.windows]
+    return extracted, {"report": asdict(found.report), "counts": extracted.counts(), "windows": windows}
+
+
+def _short(value):
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 4)
+    return value
+
+
+def count(record: dict, report: Counter, alignment: Counter) -> None:
+    """Adds one record: to ``report`` the patches read, to ``aligner`` pairs of photographs and windows by verdict."""
+    alignment[f"photographs {record['report']['verdict']}"] += 1
+    counts = dict(record["counts"])
+    report["read"] += counts.pop("patches", 0)
+    for name, number in counts.items():
+        alignment[f"windows {name}"] += number
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair of files, and the folder that its record and patches go to."""
+
+    name: str
+    phone: Path
+    canon: Path
+    folder: Path
+    settings: Settings
+
+    @property
+    def record_file(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def patches_file(self) -> Path:
+        """uint8 N x 2 x 100 x 100 x 3: phone, DSLR."""
+        return self.folder / f"{self.name}.npy"
+
+    def digest(self) -> str:
+        """Of the bytes of both files and of everything else that changes the result."""
+        names = self.phone.name, self.canon.name
+        made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings), names]).encode())
+        for file in (self.phone, self.canon):
+            with open(file, "rb") as f:
+                made.update(hashlib.file_digest(f, "sha256").digest())
+        return made.hexdigest()
+
+    def record(self, digest: str) -> dict | None:
+        """What was recorded, if it is whole, of this ``digest``, and its patches are there."""
+        try:
+            record = json.loads(self.record_file.read_text())
+            whole = record["digest"] == digest
+            if record["counts"]:
+                whole &= len(np.load(self.patches_file, mmap_mode="r")) == record["counts"]["patches"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if whole else None
+
+
+def work(job: Job) -> dict:
+    """Makes one pair's record and patches, unless current ones are there.
+
+    Returns the record without its windows (a hundred for each of thousands of pairs), or ``{"bad": message}``.
+    """
+    try:
+        digest = job.digest()
+        if known := job.record(digest):
+            return _brief(known)
+        images = [photofile.read_photograph(f) for f in (job.phone, job.canon)]
+    except (DpedError, OSError) as error:
+        return {"bad": str(error)}
+    try:
+        extracted, record = make(*images, job.settings)
+    except Exception as error:
+        error.add_note(f"while aligning {job.phone} and {job.canon}")
+        raise
+    record = {"digest": digest, "phone": job.phone.name, "dslr": job.canon.name, **record}
+    # First without a record, last with one: what has a record is whole, and its patches are those it tells of.
+    job.record_file.unlink(missing_ok=True)
+    if extracted is None:
+        job.patches_file.unlink(missing_ok=True)
+    else:
+        patches = [[phone, canon] for _, phone, canon in extracted.patches]
+        with paths.atomic_path(job.patches_file) as part, open(part, "wb") as f:
+            np.save(f, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
+    paths.write_text(job.record_file, json.dumps(record, indent=1))
+    return _brief(record)
+
+
+def _brief(record: dict) -> dict:
+    return {k: v for k, v in record.items() if k != "windows"}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,121 @@
+"""Whole photographs of a tier: what can be shown, shifted and enhanced beyond 100x100 patches."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from dped_lib.data import downloads, pair_store, photofile, readers, rig
+from dped_lib.base.config import ALIGNED_TIERS, TIERS, one_of
+from dped_lib.base.errors import DpedError
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """``camera``: who took it; ``name`` is unique within the tier.
+
+    ``scene``: photographs of one scene are not independent of each other. ``read`` gives the pixels, which ``image`` keeps; whoever
+    shows two of a tier's photographs reads, or on the rig simulates, only these.
+    """
+
+    name: str
+    camera: str
+    read: Callable[[], np.ndarray]
+    scene: str
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 H x W x 3, RGB. Raises DpedError where the file cannot be read."""
+        return self.read()
+
+
+def _frame(scene: str, camera: str) -> np.ndarray:
+    return rig.shoot(scene, cameras=(camera,))[camera].image
+
+
+def _rig() -> Iterator[Photograph]:
+    for scene in rig.scenes():
+        for camera in rig.CAMERAS:
+            read = partial(_frame, scene.name, camera)
+            yield Photograph(f"{scene.name}/{camera}", camera, read, f"{scene.kind}:{scene.photograph}")
+
+
+def _pirm() -> Iterator[Photograph]:
+    for file in downloads.fetch_all(downloads.keys("hd"), "HD photographs"):
+        yield Photograph(f"HD_res/{file.stem}", "iphone", partial(readers.read_image, file), f"HD_res/{file.stem}")
+    originals = [k for k in downloads.keys("demo") if k.endswith("_0.jpg")]
+    for file in downloads.fetch_all(originals, "demo photographs"):
+        camera = file.parent.name
+        yield Photograph(f"demo/{camera}/{file.stem}", camera, partial(readers.read_image, file), f"demo/{file.stem}")
+
+
+def _dped() -> Iterator[Photograph]:
+    root = readers.official_root()
+    files = sorted(root.glob("*/test_data/full_size_test_images/*"))
+    if not files:
+        raise DpedError(f"{root}: no PHONE/test_data/full_size_test_images in it; whole photographs come from there.")
+    for file in files:
+        camera = file.parents[2].name
+        yield Photograph(f"{camera}/{file.stem}", camera, partial(readers.read_image, file), f"{camera}/{file.stem}")
+
+
+def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
+    for camera, files in folders.items():
+        for name, file in files.items():
+            yield Photograph(f"{name}/{camera}", camera, partial(photofile.read_photograph, file), name)
+
+
+def _city100_files() -> dict[str, dict[str, Path]]:
+    *folders, names = readers.city100_folders()
+    cameras = zip(("iphonex", "canon"), folders, strict=True)
+    return {c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras}
+
+
+def _own_files() -> dict[str, dict[str, Path]]:
+    root = readers.own_root()
+    if not (root / "phone").is_dir():
+        raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
+    return {c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("canon", "dslr"))}
+
+
+def of_tier(tier: str) -> Iterator[Photograph]:
+    """Every whole photograph that a tier has, none read yet.
+
+    ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
+    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
+    cameras. ``dped``: the full-size test images.
+    """
+    match one_of("tier", tier, TIERS):
+        case "rig":
+            yield from _rig()
+        case "pirm":
+            yield from _pirm()
+        case "dped":
+            yield from _dped()
+        case "city100":
+            yield from _pairs(_city100_files())
+        case "own":
+            yield from _pairs(_own_files())
+
+
+def scene(tier: str, name: str) -> dict[str, np.ndarray]:
+    """One scene by every camera that a tier has of it, as it came out of the camera (uint8 H x W x 3, RGB).
+
+    ``name``: as in the records of the tier's store. Only tiers whose photographs are aligned here have scenes.
+    """
+    one_of("tier with photographs to align", tier, ALIGNED_TIERS)
+    if tier == "rig":
+        return {camera: frame.image for camera, frame in rig.shoot(name).items()}
+    files = _city100_files() if tier == "city100" else _own_files()
+    for camera, of_camera in files.items():
+        one_of(f"photograph of the {camera}", name, of_camera)
+    return {camera: photofile.read_photograph(of_camera[name]) for camera, of_camera in files.items()}
+
+
+def patches_of(store: pair_store.PairStore) -> Iterator[Photograph]:
+    """The patches of a store, of both cameras, each as a small photograph of its own."""
+    for camera, images in (("canon", store.canon), (store.meta["phone"], store.phone)):
+        for name, scene, image in zip(store.names, store.photographs, images, strict=True):
+            yield Photograph(f"{name}/{camera}", camera, partial(np.asarray, image), str(scene))

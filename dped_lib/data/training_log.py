@@ -1,0 +1,105 @@
+"""The log of a training run: a line of JSON an iteration (every term, unweighted) and a line an evaluation."""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dped_lib.base import paths
+from dped_lib.base.errors import DpedError
+
+
+class TrainingDiverged(DpedError):
+    """A loss term, a weight or an enhanced picture is not a finite number; the message names it and the iteration."""
+
+
+def diverged(folder: Path, what: str, iteration: int) -> TrainingDiverged:
+    """The error to raise when ``what`` (a thing and its value, in words) has come up at an iteration."""
+    return TrainingDiverged(
+        f"{folder}: {what} at iteration {iteration}. What was saved before is intact. Lower learning_rate, or try precision=float32."
+    )
+
+
+def read_log(file: Path) -> list[dict]:
+    """The complete lines of a log; a last line cut by a kill is left out.
+
+    Raises:
+        DpedError: a line before the last is damaged.
+    """
+    if not file.is_file():
+        return []
+    found = []
+    for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise DpedError(
+                f"{file}, line {number}: damaged ({error}). Delete {file.parent} and train again."
+            ) from error
+    return found
+
+
+class Log:
+    """Appends to a log; holds numbers that lie on a GPU back, so that no iteration waits for them.
+
+    Args:
+        after: iteration that is continued from; what came later will be done again, and is cut off.
+        hold: iterations whose numbers may wait before they are read.
+    """
+
+    def __init__(self, file: Path, after: int, hold: int):
+        # A run that starts anew logs its first evaluation (iteration 0) again, too.
+        kept = [line for line in read_log(file) if line["iteration"] <= after] if after else []
+        paths.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(file, "a", encoding="utf-8")
+        self._path, self._hold = file, hold
+        self.folder = file.parent
+        self._held: list[tuple[int, dict[str, Tensor]]] = []
+
+    def terms(self, iteration: int, terms: dict[str, Tensor]) -> None:
+        """Takes the terms of an iteration, on any device."""
+        self._held.append((iteration, terms))
+        if len(self._held) >= self._hold:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was held; raises TrainingDiverged at the first number that is not finite."""
+        held, self._held = self._held, []
+        if not held:
+            return
+        names = list(held[0][1])
+        values = torch.stack([torch.stack([t[n].float() for n in names]) for _, t in held]).cpu().tolist()
+        for (iteration, _), row in zip(held, values, strict=True):
+            found = dict(zip(names, row, strict=True))
+            # Terms before their sum: the sum is not finite because one of them is not.
+            for name in sorted(names, key=lambda n: n == "total"):
+                if not math.isfinite(found[name]):
+                    raise diverged(self.folder, f"loss term {name!r} is {found[name]}", iteration)
+            self._write({"iteration": iteration, **found})
+
+    def validation(self, iteration: int, found: dict[str, float]) -> None:
+        """Takes the scores of an evaluation."""
+        self.flush()
+        self._write({"iteration": iteration, "validation": found})
+
+    def _write(self, line: dict) -> None:
+        with paths.explain_full_disk(self._path):
+            self._file.write(json.dumps(line) + "\n")
+
+    def sync(self) -> None:
+        """Puts everything on the disk."""
+        self.flush()
+        with paths.explain_full_disk(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; to be called whatever happened."""
+        with contextlib.suppress(OSError):  # a full disk was reported by the write that met it
+            self._file.close()

@@ -1,0 +1,122 @@
+"""Figures 1, 8, 9, 13-18 and 19: photographs before and after, by several methods."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from dped_lib.data import photographs
+from dped_lib.enhance import photographs as enhancement
+from dped_lib.experiments import baselines
+from dped_lib.base.config import camera_name
+from dped_lib.base.errors import DpedError
+
+#: Which figures of the paper show which phone's photographs, original beside enhanced.
+PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One photograph of a phone and, where the tier has it, the DSLR's of the same scene (uint8 H x W x 3, unaligned)."""
+
+    name: str
+    phone: str
+    original: np.ndarray
+    dslr: np.ndarray | None
+
+
+def scenes(tier: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Scene]:
+    """``count`` photographs of a phone, evenly spread over those that a tier has.
+
+    ``held_out``: names of photographs (``PairStore.photographs``) that no network was trained on; only these are shown.
+
+    Raises:
+        DpedError: the tier has no whole photographs of that phone.
+    """
+    found = [p for p in photographs.of_tier(tier) if p.camera in (phone, "canon")]
+    dslr = {p.scene: p for p in found if p.camera == "canon"}
+    mine = [p for p in found if p.camera == phone and (held_out is None or p.scene in held_out)]
+    if not mine:
+        raise DpedError(f"tier {tier!r} has no whole photographs of the {phone} to show.")
+    chosen = np.unique(np.linspace(0, len(mine) - 1, min(count, len(mine))).round().astype(int))
+    shown = [(mine[i], dslr.get(mine[i].scene)) for i in chosen]
+    return [Scene(p.name, phone, p.image, None if other is None else other.image) for p, other in shown]
+
+
+def pictures(scene: Scene, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
+    """A scene by every method: ``None`` is the open stand-in of ``baselines``; the DSLR's comes last where there is one.
+
+    For looking at, in bfloat16 where that is native: 8-bit values differ, mostly by one step. Nothing is scored on it.
+    """
+    found = {"original": scene.original}
+    for name, model in methods.items():
+        found[name] = (
+            baselines.auto_contrast(scene.original) if model is None else enhancement.engine(model)(scene.original)
+        )
+    if scene.dslr is not None:
+        found["DSLR"] = scene.dslr
+    return found
+
+
+def grid(rows: Sequence[Mapping[str, np.ndarray]], labels: Sequence[str] = (), width: float = 9.0) -> Figure:
+    """Pictures of equal keys below each other: a row a scene, a column a method, named at the top; ``labels`` name the rows."""
+    names = list(rows[0])
+    heights = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
+    each = width / len(names)
+    fig, axes = plt.subplots(
+        len(rows),
+        len(names),
+        figsize=(width, each * sum(heights) + 0.25 * len(rows) + 0.35),
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
+    )
+    for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
+        for ax, name in zip(line, names, strict=True):
+            ax.imshow(row[name], interpolation="antialiased")
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            for spine in ax.spines.values():
+                spine.set_visible(False)
+            if i == 0:
+                ax.set_title(name, fontsize=9)
+        if labels:
+            line[0].set_ylabel(labels[i], fontsize=8)
+    return fig
+
+
+def mosaic(shown: Mapping[str, np.ndarray], columns: int, width: float = 9.0) -> Figure:
+    """Pictures by several methods in rows of ``columns``, each under its name."""
+    each = width / columns
+    rows = -(-len(shown) // columns)
+    tallest = max(p.shape[0] / p.shape[1] for p in shown.values())
+    fig, axes = plt.subplots(rows, columns, figsize=(width, rows * (each * tallest + 0.3) + 0.2), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (name, picture) in zip(axes.flat, shown.items(), strict=False):
+        ax.imshow(picture, interpolation="antialiased")
+        ax.set_title(name, fontsize=9)
+    return fig
+
+
+def page(tier: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """A page of Figures 13-18: photographs of one phone, original beside enhanced; the DSLR's is left out, as there."""
+    shown = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
+    return grid(shown, [camera_name(tier, phone)] * len(rows))
+
+
+def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.0) -> Figure:
+    """Figure 9: originals in the top row, enhanced ones below."""
+    each = width / len(pairs)
+    tallest = max(p.shape[0] / p.shape[1] for pair in pairs for p in pair)
+    fig, axes = plt.subplots(2, len(pairs), figsize=(width, 2 * each * tallest + 0.4), squeeze=False)
+    for column, pair in zip(axes.T, pairs, strict=True):
+        for ax, picture in zip(column, pair, strict=True):
+            ax.imshow(picture, interpolation="antialiased")
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+    for ax, label in zip(axes[:, 0], ("original", "enhanced"), strict=True):
+        ax.set_ylabel(label, fontsize=9)
+    return fig

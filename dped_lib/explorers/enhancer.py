@@ -1,0 +1,195 @@
+"""A photograph of one's own, enhanced in a notebook by any weights: progress shown, stopped at a press, looked at before and after."""
+
+import base64
+import html
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+from matplotlib.figure import Figure
+
+from dped_lib.base import paths
+from dped_lib.data import authors_checkpoints, network_files, photofile, picture
+from dped_lib.enhance import photographs as enhancement
+from dped_lib.explorers import widgets
+from dped_lib.base.errors import DpedError
+
+_BY_FILE = "a file, named below"
+
+
+def known_weights() -> tuple[str, ...]:
+    """What ``network_files.resolve`` can be asked for here: the authors' networks, and every network trained here (newest first)."""
+    authors = tuple(f"released:{name}" for name in authors_checkpoints.RELEASED)
+    mine = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
+    return authors + tuple(str(f) for f in mine)
+
+
+class Enhancer:
+    """Enhances an uploaded photograph, or a file of this machine, beside the kernel.
+
+    Attributes:
+        original, enhanced: uint8 or uint16 H x W x 3; None before there is one. ``result``: the enhanced file's bytes.
+
+    Args:
+        example: (name, uint8 H x W x 3): what is enhanced where nobody uploads, and the choice before anybody has.
+        choices: weights to offer (``network_files.resolve``); all that are known by default. The first is chosen.
+    """
+
+    def __init__(self, example: tuple[str, np.ndarray], choices: Sequence[str] = ()):
+        self.name, pixels = example
+        self._source = picture.Picture(np.ascontiguousarray(pixels))
+        self.enhanced: np.ndarray | None = None
+        self.result = b""
+        choices = tuple(dict.fromkeys(choices)) or known_weights()
+        self.upload = ipywidgets.FileUpload(
+            accept=",".join(sorted(photofile.SUFFIXES)), description="upload a photograph"
+        )
+        self.upload.layout.width = "auto"
+        self.path = ipywidgets.Text(placeholder="or the path of a photograph on this machine", continuous_update=False)
+        self.weights = widgets.dropdown("weights", [*((_short(c), c) for c in choices), (_BY_FILE, "")])
+        self.weights_file = ipywidgets.Text(placeholder="path of a .safetensors file", continuous_update=False)
+        self.start = ipywidgets.Button(description="enhance", button_style="primary")
+        self.stop = ipywidgets.Button(description="stop", disabled=True)
+        self.progress = ipywidgets.FloatProgress(0, min=0, max=1, layout=ipywidgets.Layout(width="240px"))
+        self.message, self.download = ipywidgets.HTML(), ipywidgets.HTML()
+        self._shown = ipywidgets.VBox()
+        self.work = widgets.Background(self._end)
+        self.upload.observe(lambda change: self._take_upload(change["new"]), "value")
+        self.path.observe(lambda change: self._take_path(change["new"]), "value")
+        self.start.on_click(lambda _: self.run())
+        self.stop.on_click(lambda _: self.work.stop())
+        for text in (self.path, self.weights_file):
+            text.layout = ipywidgets.Layout(flex="1 1 260px")
+        self.widget = ipywidgets.VBox(
+            [
+                widgets.row(self.upload, self.path),
+                widgets.row(self.weights, self.weights_file),
+                widgets.row(self.start, self.stop, self.progress, self.download),
+                self.message,
+                self._shown,
+            ]
+        )
+        self.widget.layout.max_width = f"{widgets.WIDE + 20}px"
+        self.widget.add_class("dped-enhancer")
+        self._say(f"{self._described()} Press 'enhance', or choose another.")
+
+    @property
+    def original(self) -> np.ndarray:
+        return self._source.pixels
+
+    def _described(self) -> str:
+        height, width = self.original.shape[:2]
+        return f"{self.name}: {width} x {height} pixels."
+
+    def _say(self, words: str) -> None:
+        self.message.value = widgets.note(words)
+
+    def _end(self, words: str) -> None:
+        """Whatever way the work has come to its end."""
+        self._say(words)
+        self.start.disabled, self.stop.disabled = False, True
+
+    # ------------------------------------------------------------------------------------------ which photograph
+
+    def _take_upload(self, files) -> None:
+        if files:
+            name = Path(files[0]["name"]).name  # a page can send any name
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / f"upload{Path(name).suffix}"
+                file.write_bytes(files[0]["content"])
+                self._take(file, name)
+
+    def _take_path(self, named: str) -> None:
+        if named.strip():
+            file = Path(named.strip()).expanduser()
+            self._take(file, file.name)
+
+    def _take(self, file: Path, name: str) -> None:
+        try:
+            self._source = picture.read(file)
+        except DpedError as error:
+            self._say(str(error).replace(str(file), name))
+            return
+        self.name, self.enhanced, self.result = name, None, b""
+        self.download.value, self._shown.children, self.progress.value = "", (), 0
+        self._say(f"{self._described()} Press 'enhance'.")
+
+    # ------------------------------------------------------------------------------------------ enhancing
+
+    def run(self) -> None:
+        """Begins to enhance; returns at once."""
+        spec = self.weights.value or self.weights_file.value.strip()
+        source, name = self._source, self.name
+        self.start.disabled, self.stop.disabled = True, False
+        self.progress.value, self.download.value, self._shown.children = 0, "", ()
+        self._say(f"{name}: {_short(spec)} is loaded ...")
+
+        def work(check: Callable[[], None]) -> None:
+            try:
+                self._enhance(source, name, spec, check)
+            except widgets.Stopped:
+                self._end(f"{name}: stopped. Nothing was kept.")
+                raise
+
+        self.work.start(work)
+
+    def _enhance(self, source: picture.Picture, name: str, spec: str, check: Callable[[], None]) -> None:
+        began = time.monotonic()
+        engine = enhancement.engine(network_files.resolve(spec))
+        pixels = source.pixels
+        height, width = pixels.shape[:2]
+        how = engine.plan(height, width, held=enhancement.resident() + 2 * pixels.nbytes)
+        rows, done = height * how.sweeps, 0
+        self._say(f"{name}: {how.describe()}")
+
+        def tick(more: int) -> None:
+            nonlocal done
+            check()
+            done += more
+            self.progress.value = min(1.0, done / rows)
+
+        enhanced = engine(pixels, tick, how)
+        check()
+        file, data = _as_file(replace(source, pixels=enhanced), name)
+        self.enhanced, self.result = enhanced, data
+        self.progress.value = 1
+        versions = {"original": picture.in_8bit(pixels), "enhanced": picture.in_8bit(enhanced)}
+        self._shown.children = (widgets.BeforeAfter({name: versions}).widget,)
+        address = base64.b64encode(data).decode()
+        self.download.value = (
+            f'<a style="text-decoration: underline" download="{html.escape(file, quote=True)}" '
+            f'href="data:application/octet-stream;base64,{address}">'
+            f"save {html.escape(file)}</a>"
+        )
+        seconds = time.monotonic() - began
+        self._end(f"{name}: {width} x {height} pixels enhanced by {_short(spec)} in {seconds:.1f} s.")
+
+    def static(self) -> Figure:
+        """The example before and after, by the first weights."""
+        self.run()
+        self.work.wait()
+        if self.enhanced is None:
+            raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
+        fig = widgets.BeforeAfter(
+            {self.name: {"original": picture.in_8bit(self.original), "enhanced": picture.in_8bit(self.enhanced)}}
+        ).static()
+        fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
+        return fig
+
+
+def _short(spec: str) -> str:
+    """How weights are called on the page: a network trained here by tier, preset and run."""
+    file = Path(spec)
+    return f"{file.parts[-4]}: {file.parent.name}" if file.name == "model.safetensors" and len(file.parts) > 3 else spec
+
+
+def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:
+    """The enhanced photograph in its own format where that can be written, with what else the file held; and its name."""
+    suffix = picture.written_suffix(Path(name).suffix.lower(), enhanced.pixels.dtype == np.uint16)
+    file = f"{name.replace('/', '-').removesuffix(Path(name).suffix)}-enhanced{suffix}"
+    with tempfile.TemporaryDirectory() as folder:
+        return file, picture.write(enhanced, Path(folder) / file).read_bytes()

@@ -1,0 +1,255 @@
+"""The loss-term explorer: what every term of section 3.1 says of one patch, as a value and as a map, at any state of a training."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dped_lib import losses, models, vgg
+from dped_lib.base import config
+from dped_lib.data import network_files, pair_store
+from dped_lib.base.errors import DpedError
+from dped_lib.explorers.widgets import WIDE, dropdown, fit, jpeg, note, picture, row, slider
+
+#: What a term's map shows, and how its mean or sum is the term.
+MAPS = {
+    "color": "squared difference of the blurred images",
+    "mse": "squared difference",
+    "content": "squared difference of VGG features, each as large as what one of them stands for",
+    "tv": "squared differences of neighbouring pixels",
+    "texture": "how strongly each pixel moves the discriminator (absolute gradient)",
+}
+_TILE = 196
+_START = "iteration 0, before training"
+#: What a finished run keeps of its discriminator (``training``).
+_OPPONENT = "discriminator.safetensors"
+
+
+class State:
+    """The networks of a run at one moment.
+
+    Attributes:
+        generator: in evaluation mode, as it is for validation; discriminator: None where none was kept or the loss has none.
+    """
+
+    def __init__(self, params: config.TrainParams, file: Path | None):
+        """``file``: a checkpoint or finished network of the run; None: as the training begins.
+
+        Raises:
+            DpedError: damaged, or of other networks.
+        """
+        form = params.discriminator or losses.DISCRIMINATOR[params.variant]
+        adversarial = "texture" in losses.LOSSES[params.loss].terms
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(params.seed)
+            name = params.model or losses.LOSSES[params.loss].model
+            self.generator = models.generator(name, params.variant, params.norm)
+            self.discriminator = models.discriminator(form) if adversarial else None
+        if file is not None:
+            tensors, metadata = network_files.load_tensors(file)
+            if "model" in metadata:
+                tensors = {f"generator/{k}": v for k, v in tensors.items()}
+                opponent = file.with_name(_OPPONENT)
+                if file.name == "model.safetensors" and opponent.is_file():
+                    tensors |= {f"discriminator/{k}": v for k, v in network_files.load_tensors(opponent)[0].items()}
+            self._load(self.generator, "generator", tensors, file)
+            if not any(k.startswith("discriminator/") for k in tensors):
+                self.discriminator = None
+            if self.discriminator is not None:
+                self._load(self.discriminator, "discriminator", tensors, file)
+        for net in (self.generator, self.discriminator):
+            if net is not None:
+                net.eval().requires_grad_(False)
+
+    def _load(self, net: nn.Module, name: str, tensors: Mapping[str, Tensor], file: Path) -> None:
+        try:
+            net.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")})
+        except RuntimeError as error:
+            raise DpedError(f"{file}: not the {name} of this run: {error}") from error
+
+
+def states(folder: Path) -> dict[str, Path | None]:
+    """The moments of a run that can be looked at, by name: its start, its checkpoint, the finished network, and copies of
+    either that the user keeps in the folder."""
+    found: dict[str, Path | None] = {_START: None}
+    for file in sorted(f for f in folder.glob("*.safetensors") if f.name != _OPPONENT):
+        _, metadata = network_files.load_tensors(file)
+        when = f", iteration {metadata['iteration']}" if "iteration" in metadata else ""
+        found[f"{'finished' if file.stem == 'model' else file.stem}{when}"] = file
+    return found
+
+
+def maps(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """A map of every term for one patch (1 x 3 x H x W): H x W, not negative, at whatever scale (``MAPS``).
+
+    In variant ``released`` the colour and MSE maps sum to twice their term, the content map has the term as its mean.
+    """
+    found = {}
+    size = enhanced.shape[-2:]
+    for name in objective.terms:
+        match name:
+            case "color":
+                found[name] = losses.blur(enhanced - target, objective.kernel).square().sum(1)[0]
+            case "mse":
+                found[name] = (enhanced - target).square().sum(1)[0]
+            case "tv":
+                square = torch.zeros(size)
+                square[1:] += (enhanced[0, :, 1:] - enhanced[0, :, :-1]).square().mean(0)
+                square[:, 1:] += (enhanced[0, :, :, 1:] - enhanced[0, :, :, :-1]).square().mean(0)
+                found[name] = square
+            case "content":
+                of = [objective.vgg(image, objective.layer).float() for image in (enhanced, target)]
+                found[name] = (of[0] - of[1]).square().mean(1)[0]
+            case "texture":
+                found[name] = _influence(objective, enhanced, target)
+    return {k: v.detach() for k, v in found.items()}
+
+
+def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> Tensor:
+    only = copy.copy(objective)
+    only.terms = ("texture",)
+    with torch.enable_grad():
+        image = enhanced.detach().clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(only.generator_terms(image, target)["texture"], image)
+    return gradient.abs().sum(1)[0]
+
+
+class LossTerms:
+    """Every term of a run's loss for any patch, at the run's start, at a checkpoint, or finished.
+
+    Attributes:
+        terms: term -> value before weighting, of what is shown; a term that cannot be computed is missing.
+
+    Args:
+        folder: a run (``training.run_folder``).
+        store: its pairs.
+        vgg_net: features to use instead of loading those that the run was trained with.
+
+    Raises:
+        DpedError: no run in the folder, or a damaged file.
+    """
+
+    def __init__(self, folder: Path, store: pair_store.PairStore, vgg_net: vgg.VGG19 | None = None):
+        self.folder, self.store = Path(folder), store
+        try:
+            known = json.loads((self.folder / "params.json").read_text(encoding="utf-8"))["params"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DpedError(f"{folder}: no training run ({error}). Train one: dped train.") from error
+        self.params = config.build(config.TrainParams, known)
+        spec = losses.LOSSES[self.params.loss]
+        self._vgg = (vgg_net or vgg.vgg19(self.params.vgg)) if "content" in spec.terms else None
+        self._files = states(self.folder)
+        self.terms: dict[str, float] = {}
+        self.state = dropdown("state of the training", list(self._files))
+        self.state.value = list(self._files)[-1]
+        self.split = dropdown("split", [s for s in pair_store.SPLITS if len(store.index(s))])
+        self.split.value = "test" if len(store.index("test")) else self.split.options[0]
+        self.patch = slider("patch", 0, 0, 1, 1, readout_format="d")
+        self.numbers, self._tiles = ipywidgets.HTML(), row()
+        self.tiles: dict[str, ipywidgets.Image] = {}
+        self._open()
+        self._bound()
+        self.state.observe(lambda _: (self._open(), self._draw()), "value")
+        self.split.observe(lambda _: (self._bound(), self._draw()), "value")
+        self.patch.observe(lambda _: self._draw(), "value")
+        self._draw()
+        self.widget = ipywidgets.VBox([row(self.state, self.split, self.patch), self._tiles, self.numbers])
+        self.widget.layout.max_width = f"{WIDE + 20}px"
+        self.widget.add_class("dped-loss-terms")
+
+    def _open(self) -> None:
+        self.networks = State(self.params, self._files[self.state.value])
+        self.objective = _objective(self.params, self._vgg, self.networks.discriminator)
+
+    def _bound(self) -> None:
+        self.patch.max = max(1, len(self.store.index(self.split.value)) - 1)
+
+    def look(self) -> dict[str, tuple[np.ndarray, str]]:
+        """What is on the screen: name -> (uint8 H x W x 3, its caption). Sets ``terms``."""
+        index = self.store.index(self.split.value)
+        i = index[min(int(self.patch.value), len(index) - 1)]
+        phone, canon = (
+            pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.canon)
+        )
+        with torch.no_grad():
+            enhanced = self.networks.generator(phone)
+            values = self.objective.generator_terms(enhanced, canon)
+            drawn = maps(self.objective, enhanced, canon)
+        self.terms = {name: float(v) for name, v in values.items()}
+        shown = {name: (_image(x), name) for name, x in (("phone", phone), ("enhanced", enhanced), ("DSLR", canon))}
+        for name in losses.LOSSES[self.params.loss].terms:
+            if name in drawn:
+                value, weight = self.terms[name], self.objective.weights[name]
+                shown[name] = (_heat(drawn[name]), f"{name}: {value:.4g} x {weight:g} = {value * weight:.4g}")
+        return shown
+
+    def words(self) -> str:
+        """The total, and what is missing from it, in words."""
+        index = self.store.index(self.split.value)
+        name = self.store.names[index[min(int(self.patch.value), len(index) - 1)]]
+        total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
+        missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
+        lacking = " without texture: no discriminator was kept with this file" if missing else ""
+        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. Maps: bright is much; each has its own scale."
+
+    def _draw(self) -> None:
+        shown = self.look()
+        if list(self.tiles) != list(shown):
+            narrow = ipywidgets.Layout(width=f"{_TILE}px", margin="0 6px 6px 0", align_items="flex-start")
+            self.tiles = {name: picture() for name in shown}
+            self._captions = {name: ipywidgets.HTML() for name in shown}
+            self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]
+        for name, (image, caption) in shown.items():
+            self.tiles[name].value = jpeg(fit(image, _TILE, _TILE))
+            self._captions[name].value = note(caption)
+        self.numbers.value = f"<b>{note(self.words())}</b>" + note(
+            "; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + "."
+        )
+
+    def static(self) -> Figure:
+        """The patch and every term's map and value."""
+        shown = self.look()
+        columns = 4
+        rows = -(-len(shown) // columns)
+        fig, axes = plt.subplots(rows, columns, figsize=(7.5, 2.1 * rows + 0.5), squeeze=False)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for ax, (image, caption) in zip(axes.flat, shown.values(), strict=False):
+            ax.imshow(image)
+            ax.set_title(caption, fontsize=9)
+        fig.suptitle(self.words(), fontsize=8, wrap=True)
+        return fig
+
+
+def _objective(params: config.TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None):
+    """The run's objective; without its texture term where there is no discriminator to ask."""
+    form = params.discriminator or losses.DISCRIMINATOR[params.variant]
+    found = losses.Objective(
+        params.loss,
+        params.variant,
+        vgg_net,
+        discriminator or models.discriminator(form),
+        kernel=params.kernel,
+        content_layer=params.content_layer,
+    )
+    if discriminator is None:
+        found.terms = tuple(t for t in found.terms if t != "texture")
+    return found
+
+
+def _image(tensor: Tensor) -> np.ndarray:
+    return (tensor[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 + 0.5).astype(np.uint8)
+
+
+def _heat(values: Tensor) -> np.ndarray:
+    """A map from black over red to light yellow, scaled to its own 99.5th percentile."""
+    array = values.numpy()
+    top = float(np.percentile(array, 99.5)) or 1.0
+    return (plt.get_cmap("magma")(np.clip(array / max(top, 1e-12), 0, 1))[..., :3] * 255).astype(np.uint8)
