@@ -1,6 +1,6 @@
 # `make` lists what there is. Everything runs in .venv, which the first call makes and the next ones reuse.
 
-TIER   ?= rig
+DATASET   ?= rig
 PRESET ?= smoke
 CORES  ?=
 # Of workflow/profiles: at the paper's settings the trainings share one GPU by turns.
@@ -16,7 +16,7 @@ PY := .venv/bin/python
 
 help:
 	@echo 'make figures   run the whole reproduction: notebooks into runs/, pictures and tables into figures/'
-	@echo '               TIER=rig|pirm|city100|dped|own (now $(TIER)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
+	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
 	@echo 'make test      run every test (ARGS="-k metrics" picks some); DPED_MIRROR=folder adds the real photographs'
 	@echo 'make lab       open the notebooks in JupyterLab'
@@ -29,7 +29,7 @@ setup: .venv/.ready
 	@echo "Ready: $$($(PY) --version) in .venv"
 
 figures: .venv/.ready
-	@.venv/bin/dped run all --tier '$(TIER)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
+	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
 
 test: .venv/.ready
 	@$(PY) -m pytest -n logical --no-loadscope-reorder $(ARGS)
@@ -39,7 +39,7 @@ lab: .venv/.ready
 	@$(PY) -m jupyterlab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' $(ARGS)
 
 study: .venv/.ready
-	@.venv/bin/dped study --tier '$(TIER)' --preset '$(PRESET)' $(ARGS)
+	@.venv/bin/dped study --dataset '$(DATASET)' --preset '$(PRESET)' $(ARGS)
 
 lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)

@@ -32,10 +32,10 @@ CITY100 = ("001", "005", "009", "013", "017")
 _ENLARGED = 1.5
 
 
-def plain(phone: np.ndarray, canon: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, dict[str, float]]:
+def plain(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, dict[str, float]]:
     """The DSLR-to-phone homography (3 x 3), and seconds of each stage."""
     clock = [time.perf_counter()]
-    gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (phone, canon)]
+    gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (phone, dslr)]
     sift = cv2.SIFT_create()
     (ka, da), (kb, db) = (sift.detectAndCompute(g, None) for g in gray)
     clock.append(time.perf_counter())
@@ -45,7 +45,7 @@ def plain(phone: np.ndarray, canon: np.ndarray, size: tuple[int, int]) -> tuple[
     b = np.array([kb[m.trainIdx].pt for m in good])
     h = cv2.findHomography(b, a, cv2.RANSAC, 3.0)[0]
     clock.append(time.perf_counter())
-    cv2.warpPerspective(phone, h, canon.shape[1::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    cv2.warpPerspective(phone, h, dslr.shape[1::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
     clock.append(time.perf_counter())
     return h, dict(zip(("keypoints", "match", "resample"), np.diff(clock), strict=True))
 
@@ -62,14 +62,14 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
 
     cv2.setNumThreads(1)
     started = time.perf_counter()
-    phone, canon = (photofile.read_photograph(Path(f)) for f in files)
+    phone, dslr = (photofile.read_photograph(Path(f)) for f in files)
     seconds = {"decode": time.perf_counter() - started}
     # What is judged is the same for both: the corners of our aligned image.
-    aligned = aligner.align(phone, canon, size)
+    aligned = aligner.align(phone, dslr, size)
     corners = geometry.corners(*aligned.report.size)
     if form == "plain":
-        h, stages = plain(phone, canon, size)
-        found = geometry.apply(h, aligned.to_canon(corners))
+        h, stages = plain(phone, dslr, size)
+        found = geometry.apply(h, aligned.to_dslr(corners))
     else:
         stages, found = aligned.seconds, aligned.to_phone(corners)
     seconds |= stages
@@ -81,10 +81,10 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     truth = Path(files[0]).with_suffix(".json")
     if truth.is_file():
         name = json.loads(truth.read_text())["scene"]
-        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "canon"))
-        at = (aligned.to_canon(corners) + 0.5) / _ENLARGED - 0.5
-        true = rig.map_points(frames["canon"], frames["blackberry"], at)
-        unit = aligned.step * aligned.map.scale_at(aligned.to_canon(corners).mean(0))
+        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "dslr"))
+        at = (aligned.to_dslr(corners) + 0.5) / _ENLARGED - 0.5
+        true = rig.map_points(frames["dslr"], frames["blackberry"], at)
+        unit = aligned.step * aligned.map.scale_at(aligned.to_dslr(corners).mean(0))
         result["errors"] = (np.linalg.norm(found - true, axis=1) / unit).tolist()
     return result
 
@@ -95,10 +95,10 @@ def make_photographs(folder: Path) -> list[list[str]]:
 
     pairs = []
     for name in SCENES:
-        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "canon"))
+        frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "dslr"))
         files = [folder / f"{name}-{camera}.jpg" for camera in frames]
         files[0].write_bytes(frames["blackberry"].jpeg)
-        large = cv2.resize(frames["canon"].image, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC)
+        large = cv2.resize(frames["dslr"].image, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(files[1]), large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         files[0].with_suffix(".json").write_text(json.dumps({"scene": name}))
         pairs.append([str(f) for f in files])
@@ -147,8 +147,8 @@ def accuracy() -> None:
     for scene in scenes:
         frames = rig.shoot(scene.name)
         for phone in paper.PHONES:
-            aligned = aligner.align(frames[phone].image, frames["canon"].image, (400, 540))
-            errors[phone] += rig.map_error(aligned, frames[phone], frames["canon"]).tolist()
+            aligned = aligner.align(frames[phone].image, frames["dslr"].image, (400, 540))
+            errors[phone] += rig.map_error(aligned, frames[phone], frames["dslr"]).tolist()
         for camera, frame in frames.items():
             found[scene.name, camera] = frame.image
     for phone, of in [*errors.items(), ("all", [e for one in errors.values() for e in one])]:
@@ -164,7 +164,7 @@ def accuracy() -> None:
             if (a.kind, a.photograph) == (b.kind, b.photograph) or (i + 2 * j) % 3:
                 continue
             phone = paper.PHONES[(i + j) // 3 % 3]
-            verdicts[aligner.align(found[a.name, phone], found[b.name, "canon"], (400, 540)).report.verdict] += 1
+            verdicts[aligner.align(found[a.name, phone], found[b.name, "dslr"], (400, 540)).report.verdict] += 1
     print(f"{sum(verdicts.values())} pairs of different scenes: {dict(verdicts)}")
 
 

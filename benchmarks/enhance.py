@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-WEIGHTS = "released:iphone"
+WEIGHTS = "authors:iphone"
 #: Multiply-adds of the network a pixel: two 9x9 layers between 3 and 64 channels, ten 3x3 layers of 64.
 OPERATIONS = 2 * (2 * 81 * 3 * 64 + 10 * 9 * 64 * 64)
 #: Features that have to move to and from memory at least when the norm needs the whole layer first: each of eight normed layers

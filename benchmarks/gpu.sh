@@ -21,7 +21,7 @@ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 part tests 300 "$python" -m pytest -q -n 0 tests/test_gpu.py
 part training 180 "$python" benchmarks/training_step.py --device cuda --rounds 2 --iterations 4
 part photographs 120 "$python" benchmarks/enhance.py --device cuda --rounds 1
-part agree 240 "$python" benchmarks/training_step.py --agree --tier pirm --iterations 300 --rounds 3 --device cuda
+part agree 240 "$python" benchmarks/training_step.py --agree --dataset pirm --iterations 300 --rounds 3 --device cuda
 part tried 300 "$python" benchmarks/training_step.py --tried --device cuda --rounds 1 --iterations 4
 part profile 120 "$python" benchmarks/training_step.py --profile --device cuda
 part profile-plain 60 "$python" benchmarks/training_step.py --profile --form plain --device cuda

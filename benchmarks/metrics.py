@@ -130,15 +130,15 @@ def main() -> None:
     print(f"{device.describe(torch.device('cpu'))}, median of {rounds} rounds in turns")
     try:
         store = pair_store.open_or_make("pirm", "iphone")
-        found = list(photographs.of_tier("pirm"))
+        found = list(photographs.of_dataset("pirm"))
     except DpedError as error:
         print(f"not run: {error}")
         return
-    phone, canon = np.array(store.phone), np.array(store.canon)
-    metrics.pair_statistics(phone[:4], canon[:4])
+    phone, dslr = np.array(store.phone), np.array(store.dslr)
+    metrics.pair_statistics(phone[:4], dslr[:4])
     compare(
         f"metrics of {len(phone)} pairs",
-        {"plain": lambda: plain_metrics(phone, canon), "default": lambda: default_metrics(phone, canon)},
+        {"plain": lambda: plain_metrics(phone, dslr), "default": lambda: default_metrics(phone, dslr)},
         rounds,
     )
     compare(

@@ -1,7 +1,7 @@
 """One training iteration (full loss, both networks) as the project runs it, against a straightforward loop, in turns.
 
     python benchmarks/training_step.py [--batch 50] [--rounds 3] [--device cpu|cuda]
-    python benchmarks/training_step.py --agree [--tier pirm] [--iterations 100] [--rounds 3] [--device cpu|cuda]
+    python benchmarks/training_step.py --agree [--dataset pirm] [--iterations 100] [--rounds 3] [--device cpu|cuda]
     python benchmarks/training_step.py --tried --device cuda
     python benchmarks/training_step.py --profile --device cuda
 
@@ -82,11 +82,11 @@ class Plain:
         self.batches = pair_store.Batches(store, "train", target, params.seed, params.augment)
         self.size, self.iteration, self.target = params.batch_size, 0, target
 
-    def generator_terms(self, phone, canon) -> dict[str, torch.Tensor]:
+    def generator_terms(self, phone, dslr) -> dict[str, torch.Tensor]:
         enhanced = self.generator(phone)
         with torch.no_grad():
-            wanted = self.vgg(canon)
-        blurred = [F.conv2d(x, self.kernel, padding=losses.KERNEL_RADIUS, groups=3) for x in (enhanced, canon)]
+            wanted = self.vgg(dslr)
+        blurred = [F.conv2d(x, self.kernel, padding=losses.KERNEL_RADIUS, groups=3) for x in (enhanced, dslr)]
         likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(enhanced)), 1).clamp(min=1e-10))
         dy = enhanced[:, :, 1:] - enhanced[:, :, :-1]
         dx = enhanced[:, :, :, 1:] - enhanced[:, :, :, :-1]
@@ -101,17 +101,17 @@ class Plain:
         return 0.5 * terms["color"] + 10 * terms["content"] + terms["texture"] + 2000 * terms["tv"]
 
     def step(self) -> dict[str, float]:
-        phone, canon = self.batches.draw(self.iteration, self.size, "generator")
-        terms = self.generator_terms(phone, canon)
+        phone, dslr = self.batches.draw(self.iteration, self.size, "generator")
+        terms = self.generator_terms(phone, dslr)
         total = self.total(terms)
         self.adams[0].zero_grad()
         total.backward()
         self.adams[0].step()
-        phone, canon = self.batches.draw(self.iteration, self.size, "discriminator")
+        phone, dslr = self.batches.draw(self.iteration, self.size, "discriminator")
         swaps = torch.from_numpy(self.batches.rng(self.iteration, "swaps").integers(0, 2, self.size)).to(self.target)
         with torch.no_grad():
             enhanced = self.generator(phone)
-        shown = torch.where(swaps.view(-1, 1, 1, 1).bool(), canon, enhanced)
+        shown = torch.where(swaps.view(-1, 1, 1, 1).bool(), dslr, enhanced)
         likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(shown)), 1).clamp(min=1e-10))
         loss = F.nll_loss(likelihood, 1 - swaps, reduction="sum")
         self.adams[1].zero_grad()
@@ -154,7 +154,7 @@ def random_store(folder: Path, count: int) -> pair_store.PairStore:
         pair_store.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
         for i in range(count)
     )
-    return pair_store.write_store(folder / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
+    return pair_store.write_store(folder / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})
 
 
 #: What the project does on a GPU, and forms that it does not take, by what they leave out or add.
@@ -276,16 +276,16 @@ def _renamed(state: dict) -> dict:
     return {k.replace(".scale", ".weight").replace(".shift", ".bias"): v for k, v in state.items()}
 
 
-def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
+def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> None:
     """Loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
     device.pick(str(target))  # float32 is float32 in both
     gpu.COMPILE_FROM = 0  # what long trainings do
-    phone_name = config.first_phone(tier)
-    store = pair_store.open_or_make(tier, phone_name)
+    phone_name = config.first_phone(dataset)
+    store = pair_store.open_or_make(dataset, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
     def both(seed: int) -> tuple[training.Trainer, Plain]:
-        params = config.train_params(tier, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
+        params = config.train_params(dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
         trainer, plain = training.Trainer(params, store, target), Plain(store, params, target)
         plain.discriminator.load_state_dict(_renamed(trainer.discriminator.state_dict()))
         plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
@@ -295,11 +295,11 @@ def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
     # Away from the start, where every pixel is alike: the authors' network.
     trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
     plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
-    phone, canon = trainer._draw(0, 8, "generator")
+    phone, dslr = trainer._draw(0, 8, "generator")
     trainer.discriminator.requires_grad_(False)
-    ours = trainer._generator_losses(phone, canon)
+    ours = trainer._generator_losses(phone, dslr)
     ours.pop("total").backward()
-    theirs = plain.generator_terms(phone.contiguous(), canon.contiguous())
+    theirs = plain.generator_terms(phone.contiguous(), dslr.contiguous())
     plain.total(theirs).backward()
     print(f"one batch, the authors' iPhone network, {trainer.dtype} against float32:")
     for name in ours:
@@ -319,7 +319,7 @@ def agree(target: torch.device, tier: str, iterations: int, seeds: int) -> None:
                 form.step()
             scores = metrics.score(training.evaluate(form.generator, store, store.index("val"), target), "released")
             found[name].append(scores["psnr"])
-    print(f"{iterations} iterations of batch 8 on {tier}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
+    print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
     for name, values in found.items():
         spread = f", deviation {statistics.stdev(values):.2f}" if seeds > 1 else ""
         print(f"  {name:8} {', '.join(f'{v:.2f}' for v in values)}: mean {statistics.mean(values):.2f}{spread}")
@@ -334,7 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--agree", action="store_true", help="compare results; --iterations of training, --rounds seeds"
     )
-    parser.add_argument("--tier", default="rig", help="whose pairs --agree trains on")
+    parser.add_argument("--dataset", default="rig", help="whose pairs --agree trains on")
     parser.add_argument("--tried", action="store_true", help="forms that the project does not take")
     parser.add_argument("--profile", action="store_true", help="where an iteration goes")
     parser.add_argument("--form", choices=("plain", *TRIED), help=argparse.SUPPRESS)
@@ -342,7 +342,7 @@ def main() -> None:
     if a.form and not a.profile:
         print(json.dumps(one(a.form, a.batch, torch.device(a.device), a.iterations)))
     elif a.agree:
-        agree(torch.device(a.device), a.tier, a.iterations, a.rounds)
+        agree(torch.device(a.device), a.dataset, a.iterations, a.rounds)
     elif a.profile:
         profile(a.form or ("launched" if a.device != "cpu" else "default"), a.batch, torch.device(a.device))
     else:

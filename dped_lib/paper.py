@@ -27,7 +27,7 @@ CAMERAS = MappingProxyType(
         "iphone": CameraSpec("iPhone 3GS", 3, 2048, 1536, "Poor"),
         "blackberry": CameraSpec("BlackBerry Passport", 13, 4160, 3120, "Mediocre"),
         "sony": CameraSpec("Sony Xperia Z", 13, 2592, 1944, "Average"),
-        "canon": CameraSpec("Canon 70D DSLR", 20, 3648, 2432, "Excellent"),
+        "dslr": CameraSpec("Canon 70D DSLR", 20, 3648, 2432, "Excellent"),
     }
 )
 

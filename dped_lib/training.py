@@ -57,7 +57,7 @@ class TrainResult:
 
 def run_folder(params: TrainParams, preset: str) -> Path:
     """Where the run of these parameters lives."""
-    return paths.run_dir(params.tier, preset) / "train" / params.run_name
+    return paths.run_dir(params.dataset, preset) / "train" / params.run_name
 
 
 # ---------------------------------------------------------------------------------------------- evaluation
@@ -72,8 +72,8 @@ def enhance_pairs(
         model = model.to(device)
     for at in range(0, len(index), batch):
         chosen = index[at : at + batch]
-        phone, canon = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.canon))
-        yield model(phone), canon
+        phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
+        yield model(phone), dslr
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
     model.eval()
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs to evaluate in that split. Choose another, or --split all.")
-    parts = [metrics.pair_statistics(enhanced, canon) for enhanced, canon in enhance_pairs(model, store, index, device)]
+    parts = [metrics.pair_statistics(enhanced, dslr) for enhanced, dslr in enhance_pairs(model, store, index, device)]
     return metrics.PairStatistics(
         *(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(parts[0]))
     )
@@ -156,7 +156,7 @@ class Trainer:
         self._validation = store.some("val", params.eval_pairs)
         if not len(self._validation):
             raise DpedError(
-                f"{store.folder}: no pairs in split 'val' to watch the training by; the tier has too few photographs."
+                f"{store.folder}: no pairs in split 'val' to watch the training by; the dataset has too few photographs."
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
         self.iteration = 0
@@ -200,11 +200,11 @@ class Trainer:
         self.iteration += 1
         return terms
 
-    def _descend_both(self, phone: Tensor, canon: Tensor, *opponents: Tensor) -> dict[str, Tensor]:
+    def _descend_both(self, phone: Tensor, dslr: Tensor, *opponents: Tensor) -> dict[str, Tensor]:
         self.generator.train()
         if self.discriminator is not None:
             self.discriminator.train().requires_grad_(False)
-        terms = self._generator_losses(phone, canon)
+        terms = self._generator_losses(phone, dslr)
         self._descend("generator", terms["total"])
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
@@ -213,16 +213,16 @@ class Trainer:
             terms |= found
         return {k: v.detach() for k, v in terms.items()}
 
-    def _generator_losses(self, phone: Tensor, canon: Tensor) -> dict[str, Tensor]:
+    def _generator_losses(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
         with self._autocast():
-            terms = self.objective.generator_terms(self.generator(phone), canon)
+            terms = self.objective.generator_terms(self.generator(phone), dslr)
         return {"total": self.objective.total(terms), **terms}
 
-    def _discriminator_losses(self, phone: Tensor, canon: Tensor, swaps: Tensor) -> dict[str, Tensor]:
+    def _discriminator_losses(self, phone: Tensor, dslr: Tensor, swaps: Tensor) -> dict[str, Tensor]:
         with self._autocast():
             with torch.no_grad():
                 enhanced = self.generator(phone)
-            return self.objective.discriminator_terms(enhanced, canon, swaps)
+            return self.objective.discriminator_terms(enhanced, dslr, swaps)
 
     def _draw(self, iteration: int, size: int, stream: str) -> list[Tensor]:
         return [t.contiguous(memory_format=torch.channels_last) for t in self.batches.draw(iteration, size, stream)]

@@ -14,13 +14,13 @@ from dped_lib.base import workers
 from dped_lib.data import rig
 from dped_lib.base.errors import DpedError
 
-SIZE = (400, 540)  # of the aligned images of tier rig
+SIZE = (400, 540)  # of the aligned images of dataset rig
 
 
 @lru_cache(maxsize=16)
 def frames(scene: str, phone: str):
-    shot = rig.shoot(scene, cameras=(phone, "canon"))
-    return shot[phone], shot["canon"]
+    shot = rig.shoot(scene, cameras=(phone, "dslr"))
+    return shot[phone], shot["dslr"]
 
 
 @lru_cache(maxsize=16)
@@ -52,15 +52,15 @@ def test_the_rig_is_aligned_to_half_a_pixel():
 def test_the_images_are_those_that_the_map_promises():
     found = aligned("wall-1", "iphone")
     b = frames("wall-1", "iphone")[1]
-    assert found.phone.shape == found.canon.shape == (*SIZE, 3) and found.phone.dtype == np.uint8
+    assert found.phone.shape == found.dslr.shape == (*SIZE, 3) and found.phone.dtype == np.uint8
     grid = geometry.pixel_grid(*SIZE, (0, 0), 1.0)
     assert np.abs(found.phone_at(grid).astype(int) - found.phone).max() <= 2  # the dense map is interpolated
     assert found.inside(grid).all()
     # One pixel of the aligned image is `step` pixels of the DSLR's photograph, on its axes.
-    x, y = found.to_canon([[0, 0]])[0]
+    x, y = found.to_dslr([[0, 0]])[0]
     step = found.step
     patch = b.image[round(y) : round(y + 50 * step), round(x) : round(x + 50 * step)].mean((0, 1))
-    assert np.abs(patch - found.canon[:50, :50].mean((0, 1))).max() < 2
+    assert np.abs(patch - found.dslr[:50, :50].mean((0, 1))).max() < 2
     r = found.report
     assert r.overlap > 0.9 and abs(r.turn) < 2 and r.ncc > 0.9 and r.reprojection_px < 0.2
     assert r.inliers <= r.matches <= min(r.keypoints) and len(found.matched) == r.matches == len(found.agreed)
@@ -73,8 +73,8 @@ def test_lenses_are_fitted_where_there_is_distortion_and_help():
     a, b = frames("foliage-1", "blackberry")
     found = aligned("foliage-1", "blackberry")
     corners = geometry.corners(*found.report.size)
-    at = found.to_canon(corners)
-    best = cv2.findHomography(at_grid := found.to_canon(geometry.outline(*SIZE)), rig.map_points(b, a, at_grid))[0]
+    at = found.to_dslr(corners)
+    best = cv2.findHomography(at_grid := found.to_dslr(geometry.outline(*SIZE)), rig.map_points(b, a, at_grid))[0]
     unit = found.step * found.map.scale_at(at.mean(0))
     straight = np.linalg.norm(geometry.apply(best, at) - rig.map_points(b, a, at), axis=1) / unit
     assert np.median(corner_errors(("foliage-1", "blackberry"))) < 0.5 * np.median(straight)
@@ -150,7 +150,7 @@ def test_a_turned_phone_gives_the_same_pair(quarters):
     # rot90 turns against the clock: it must be turned back by as much.
     assert (found.report.turn - straight.report.turn - 90 * quarters + 180) % 360 - 180 == pytest.approx(0, abs=0.3)
     corners = geometry.corners(*SIZE)
-    assert np.abs(found.to_canon(corners) - straight.to_canon(corners)).max() < 2
+    assert np.abs(found.to_dslr(corners) - straight.to_dslr(corners)).max() < 2
     assert np.abs(found.phone.astype(int) - straight.phone).mean() < 3
 
 
@@ -210,7 +210,7 @@ def test_published_homographies(reference, name, scale, swapped):
     a, b, at, true = published(reference, name, scale, swapped)
     found = aligner.align(a, b)
     assert found.report.verdict == "aligned"
-    ours = np.linalg.norm(found.map.to_canon(at) - true, axis=1).mean()
+    ours = np.linalg.norm(found.map.to_dslr(at) - true, axis=1).mean()
     plain = np.linalg.norm(geometry.apply(plain_sift(a, b), at) - true, axis=1).mean()
     print(f"{name}: {ours:.3f} px, plain SIFT and RANSAC {plain:.3f} px")
     assert ours <= plain

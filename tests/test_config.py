@@ -13,7 +13,7 @@ from dped_lib.base.config import TrainParams
 from dped_lib.base.errors import DpedError
 
 FIELDS = {f.name: f for f in dataclasses.fields(TrainParams)}
-RUN = {"tier": "rig", "phone": "sony", "loss": "mse"}
+RUN = {"dataset": "rig", "phone": "sony", "loss": "mse"}
 
 
 def params(**values):
@@ -36,7 +36,7 @@ def test_an_unknown_parameter_is_named_with_the_nearest_and_all_allowed(wrong, n
 
 def test_nothing_is_suggested_for_what_resembles_nothing():
     with pytest.raises(DpedError, match="allowed: rig, pirm, city100, dped, own") as error:
-        config.one_of("tier", "zzzzzz", config.TIERS)
+        config.one_of("dataset", "zzzzzz", config.DATASETS)
     assert "Did you mean" not in str(error.value)
 
 
@@ -89,7 +89,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
 def changed(name, value):
     """Another valid value of the field."""
     others = {
-        "tier": "dped", "phone": "iphone", "loss": "dong", "variant": "paper", "precision": "float32", "model": "srcnn",
+        "dataset": "dped", "phone": "iphone", "loss": "dong", "variant": "paper", "precision": "float32", "model": "srcnn",
         "vgg": "torchvision", "augment": not value, "kernel": "paper", "content_layer": "relu5_2", "norm": "batch",
         "discriminator": "paper",
     }  # fmt: skip
@@ -117,7 +117,7 @@ def test_siblings_have_folders_of_their_own():
     assert len({r.run_name for r in runs}) == len(runs)
 
 
-# presets, tiers
+# presets, datasets
 
 
 @pytest.mark.parametrize("preset", config.PRESETS)
@@ -143,13 +143,13 @@ def test_overrides_win_over_the_preset_and_are_checked():
         config.train_params("rig", "sony", "mse", "smok")
 
 
-def test_phones_of_a_tier():
-    for tier, phones in config.TIER_PHONES.items():
+def test_phones_of_a_dataset():
+    for dataset, phones in config.DATASET_PHONES.items():
         for phone in phones:
-            assert config.check_phone(tier, phone) == phone
-    with pytest.raises(DpedError, match="'pirm' has no sony photographs, only iphone; tiers that do: rig, dped"):
+            assert config.check_phone(dataset, phone) == phone
+    with pytest.raises(DpedError, match="'pirm' has no sony photographs, only iphone; datasets that do: rig, dped"):
         config.check_phone("pirm", "sony")
     with pytest.raises(DpedError, match="unknown phone 'iphon'.*Did you mean 'iphone'"):
         config.check_phone("rig", "iphon")
-    with pytest.raises(DpedError, match="unknown tier 'PIRM'.*Did you mean"):
+    with pytest.raises(DpedError, match="unknown dataset 'PIRM'.*Did you mean"):
         config.check_phone("PIRM", "iphone")

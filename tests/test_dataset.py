@@ -27,10 +27,10 @@ LINE = ("--size", "200x270")
 
 def shoot(root: Path, name: str, scenes: tuple[str, str], seed: int = 0) -> None:
     """One pair of photographs, each of a scene of its own."""
-    for folder, camera, scene in zip(("phone", "dslr"), ("iphone", "canon"), scenes, strict=True):
+    for folder, camera, scene in zip(("phone", "dslr"), ("iphone", "dslr"), scenes, strict=True):
         (root / folder).mkdir(parents=True, exist_ok=True)
         frame = rig.shoot(scene, seed, scale=0.15, cameras=(camera,))[camera]
-        (root / folder / f"{name}.{'JPG' if camera == 'canon' else 'jpeg'}").write_bytes(frame.jpeg)
+        (root / folder / f"{name}.{'JPG' if camera == 'dslr' else 'jpeg'}").write_bytes(frame.jpeg)
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +122,9 @@ def test_patches_are_those_of_the_pair_in_memory(built, photographs):
     images = [photofile.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]
     extracted, _ = pairing.make(*images, SMALL)
     index = np.flatnonzero(store.photographs == "coffee-a")
-    for i, (window, phone, canon) in zip(index, extracted.patches, strict=True):
+    for i, (window, phone, dslr) in zip(index, extracted.patches, strict=True):
         assert store.names[i] == f"coffee-a/{window.y}-{window.x}"
-        assert (store.phone[i] == phone).all() and (store.canon[i] == canon).all()
+        assert (store.phone[i] == phone).all() and (store.dslr[i] == dslr).all()
 
 
 def test_a_second_run_by_one_process_changes_nothing(built, photographs):
@@ -176,7 +176,7 @@ def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photo
     assert process.returncode == 0, errors
     assert tree(out) == tree(built)
     assert "photographs: 6 pairs, 5 aligned\n  1 rejected: different scene (mistaken)\n" in output
-    assert f"next: DPED_OWN={out} dped train --tier own" in output
+    assert f"next: DPED_OWN={out} dped train --dataset own" in output
 
 
 @pytest.mark.parametrize(("number", "wait"), [("SIGINT", 0), ("SIGTERM", 0.003), ("SIGINT", 0.8), ("SIGTERM", 0.1)])
@@ -328,7 +328,7 @@ def test_the_official_layout_is_read_back(built, tmp_path):
     order = [*store.index("train"), *store.index("val"), *store.index("test")]
     assert len(pairs) == len(store)
     for pair, i in zip(pairs, order, strict=True):
-        for read, stored in ((pair.phone, store.phone[i]), (pair.canon, store.canon[i])):
+        for read, stored in ((pair.phone, store.phone[i]), (pair.dslr, store.dslr[i])):
             assert np.abs(read.astype(int) - stored).max() <= 4
     held = {i for pair, i in zip(pairs, order, strict=True) if pair.split == "val"}
     assert held and held <= set(store.index("val"))

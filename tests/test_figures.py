@@ -17,20 +17,20 @@ from dped_lib.experiments import scores, tables
 from dped_lib.report import figures, network_diagrams
 from dped_lib.experiments.scores import Cell
 
-MADE = {"tier": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
+MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 
 
 def test_provenance_names_everything_a_reader_needs():
     made = figures.provenance("rig", "smoke", 3, vgg="Oxford")
-    assert {"tier", "preset", "seed", "commit", "versions", "device", "vgg"} <= set(made)
+    assert {"dataset", "preset", "seed", "commit", "versions", "device", "vgg"} <= set(made)
     assert made["versions"]["torch"] == torch.__version__
     for word in ("rig", "simulated", "smoke", "seed 3", made["commit"]):
         assert word in figures.stamp(made)
 
 
-def test_every_tier_is_described():
-    assert set(figures.TIER_WORDS) == set(config.TIERS)
-    assert "simulated" in figures.TIER_WORDS["rig"] and "real" in figures.TIER_WORDS["pirm"]
+def test_every_dataset_is_described():
+    assert set(figures.DATASET_WORDS) == set(config.DATASETS)
+    assert "simulated" in figures.DATASET_WORDS["rig"] and "real" in figures.DATASET_WORDS["pirm"]
 
 
 def test_json_is_strict():
@@ -63,7 +63,7 @@ def test_table_is_written_to_be_read_and_to_be_computed_with(tmp_path, monkeypat
 
 
 def test_phones_have_distinct_colours():
-    assert set(figures.PHONE_COLORS) == {*config.PHONES, "canon"}
+    assert set(figures.PHONE_COLORS) == {*config.PHONES, "dslr"}
     assert len(set(figures.PHONE_COLORS.values())) == len(config.PHONES) + 1
 
 
@@ -90,11 +90,11 @@ def store(tmp_path_factory):
 
     def pairs():
         for i in range(12):
-            canon = rng.integers(80, 256, (100, 100, 3), dtype=np.uint8)
-            yield pair_store.Pair(str(i), f"p{i // 2}", (canon * 0.8).astype(np.uint8), canon)
+            dslr = rng.integers(80, 256, (100, 100, 3), dtype=np.uint8)
+            yield pair_store.Pair(str(i), f"p{i // 2}", (dslr * 0.8).astype(np.uint8), dslr)
 
     return pair_store.write_store(
-        tmp_path_factory.mktemp("store") / "iphone", pairs(), {"tier": "rig", "phone": "iphone", "report": {}}
+        tmp_path_factory.mktemp("store") / "iphone", pairs(), {"dataset": "rig", "phone": "iphone", "report": {}}
     )
 
 

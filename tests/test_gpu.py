@@ -192,7 +192,7 @@ def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
 def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
     """The authors' weights on one of their photographs: at least 55 dB from exact, no 8-bit value off by more than two steps."""
     file = mirror / "aiff22/ai-challenge/dped/HD_res/0.png"
-    image, model = photofile.read_photograph(file), network_files.resolve(f"released:{phone}")
+    image, model = photofile.read_photograph(file), network_files.resolve(f"authors:{phone}")
     fast, exact = (enhancement.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
     off = np.abs(fast.astype(np.int16) - exact)
     assert 0 < off.max() <= 2

@@ -28,7 +28,7 @@ def wanted(load_reference):
 def images(load_reference):
     inputs = load_reference("inputs_u8")
     enhanced = nchw(load_reference("dped_generator_outputs")["iphone_patches"])
-    return {"phone": nchw(inputs["iphone_u8"], 255), "canon": nchw(inputs["canon_u8"], 255), "enhanced": enhanced}
+    return {"phone": nchw(inputs["iphone_u8"], 255), "dslr": nchw(inputs["canon_u8"], 255), "enhanced": enhanced}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def objective(networks):
 @pytest.mark.parametrize(("image", "prefix"), [("enhanced", "loss_"), ("phone", "phone_loss_")])
 @torch.inference_mode()
 def test_every_term_and_their_sum_equal_the_authors(objective, images, wanted, image, prefix):
-    terms = objective.generator_terms(images[image], images["canon"])
+    terms = objective.generator_terms(images[image], images["dslr"])
     for name, value in terms.items():
         assert value.item() == pytest.approx(wanted[f"{prefix}{name}"].item(), rel=RELATIVE), name
     assert objective.total(terms).item() == pytest.approx(wanted[f"{prefix}total"].item(), rel=RELATIVE)
@@ -56,21 +56,21 @@ def test_every_term_and_their_sum_equal_the_authors(objective, images, wanted, i
 
 @torch.inference_mode()
 def test_discriminator_equals_the_authors(objective, images, wanted):
-    for key in ("enhanced", "canon"):
+    for key in ("enhanced", "dslr"):
         probability = torch.softmax(objective.discriminator(losses.gray(images[key])), 1)
         np.testing.assert_allclose(probability.numpy(), wanted[f"disc_prob_{key}"], atol=1e-5)
     swaps = torch.tensor(wanted["swaps"][:, 0])
-    terms = objective.discriminator_terms(images["enhanced"], images["canon"], swaps)
+    terms = objective.discriminator_terms(images["enhanced"], images["dslr"], swaps)
     assert terms["discriminator"].item() == pytest.approx(wanted["loss_discrim_swaps"].item(), rel=RELATIVE)
-    nothing = objective.discriminator_terms(images["enhanced"], images["canon"], torch.zeros(16))
+    nothing = objective.discriminator_terms(images["enhanced"], images["dslr"], torch.zeros(16))
     assert nothing["discriminator"].item() == pytest.approx(wanted["loss_discrim"].item(), rel=RELATIVE)
 
 
 @torch.inference_mode()
 def test_each_pair_alone_equals_the_authors(images, wanted):
     for i in range(16):
-        phone, canon = images["phone"][i : i + 1], images["canon"][i : i + 1]
-        assert losses.color_loss(phone, canon).item() == pytest.approx(
+        phone, dslr = images["phone"][i : i + 1], images["dslr"][i : i + 1]
+        assert losses.color_loss(phone, dslr).item() == pytest.approx(
             wanted["phone_color_per_pair_b1"][i], rel=RELATIVE, abs=1e-6
         )
         assert losses.tv_loss(phone).item() == pytest.approx(wanted["phone_tv_per_pair_b1"][i], rel=RELATIVE, abs=1e-9)
@@ -80,18 +80,18 @@ def test_each_pair_alone_equals_the_authors(images, wanted):
 def test_oxford_content_loss_equals_the_authors(images, load_reference):
     wanted, network = load_reference("content_oxford_vgg19"), vgg.vgg19()
     for layer in ("relu5_2", "relu5_4"):
-        target = network(images["canon"], layer)
+        target = network(images["dslr"], layer)
         for image, key in (("phone", "phone"), ("enhanced", "enhanced_iphone")):
             found = losses.content_loss(network(images[image], layer), target)
-            assert found.item() == pytest.approx(wanted[f"content_{layer}_{key}_vs_canon"].item(), rel=RELATIVE)
+            assert found.item() == pytest.approx(wanted[f"content_{layer}_{key}_vs_dslr"].item(), rel=RELATIVE)
 
 
 @torch.inference_mode()
 def test_blur_and_gray_equal_the_authors(images, wanted):
-    for camera in ("phone", "canon"):
+    for camera in ("phone", "dslr"):
         found = losses.blur(images[camera][2:3])[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(found, wanted[f"{camera}_blur_patch42"], atol=1e-6)
-    np.testing.assert_allclose(losses.gray(images["canon"][2:3])[0, 0].numpy(), wanted["dslr_gray_patch42"], atol=1e-6)
+    np.testing.assert_allclose(losses.gray(images["dslr"][2:3])[0, 0].numpy(), wanted["dslr_gray_patch42"], atol=1e-6)
 
 
 def test_gradients_equal_the_authors(objective, images, wanted):
@@ -112,7 +112,7 @@ def test_gradients_equal_the_authors(objective, images, wanted):
             ]
     order += [f"{n}.{p}" for n in ("conv1", "conv2", "tail") for p in ("weight", "bias")]
     assert len(order) == len(wanted["gen_var_names"]) == len(by_name)
-    terms = objective.generator_terms(network(images["phone"]), images["canon"])
+    terms = objective.generator_terms(network(images["phone"]), images["dslr"])
     parameters = [by_name[n] for n in order]
     values = {**terms, "total": objective.total(terms)}
     for name, value in values.items():
@@ -236,10 +236,10 @@ def test_each_term_reaches_every_parameter_of_the_generator_and_no_other(variant
     with torch.no_grad():
         for p in network.parameters():
             p.mul_(4)
-    phone, canon = torch.rand(2, 3, 100, 100), torch.rand(2, 3, 100, 100)
+    phone, dslr = torch.rand(2, 3, 100, 100), torch.rand(2, 3, 100, 100)
     live = {n: p for n, p in network.named_parameters() if not ("blocks" in n and n.endswith("bias") and "conv" in n)}
     objective.discriminator.requires_grad_(False)
-    terms = objective.generator_terms(network(phone), canon) | {"mse": losses.mse_loss(network(phone), canon, variant)}
+    terms = objective.generator_terms(network(phone), dslr) | {"mse": losses.mse_loss(network(phone), dslr, variant)}
     assert set(terms) == {"color", "content", "texture", "tv", "mse"}
     for name, value in terms.items():
         network.zero_grad()
@@ -253,9 +253,9 @@ def test_each_term_reaches_every_parameter_of_the_generator_and_no_other(variant
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_discriminator_loss_moves_the_discriminator_only(variant):
     objective = small_objective("mse+texture", variant)
-    phone, canon = torch.rand(4, 3, 100, 100), torch.rand(4, 3, 100, 100)
+    phone, dslr = torch.rand(4, 3, 100, 100), torch.rand(4, 3, 100, 100)
     network = models.generator("dped", variant)
-    objective.discriminator_terms(network(phone), canon, torch.tensor([0, 1, 0, 1]))["discriminator"].backward()
+    objective.discriminator_terms(network(phone), dslr, torch.tensor([0, 1, 0, 1]))["discriminator"].backward()
     assert all(p.grad is None for p in network.parameters())
     # A bias before batch norm is dead, as in the generator; here the norm comes after the leaky ReLU, so none is.
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in objective.discriminator.parameters())

@@ -13,7 +13,7 @@ from dped_lib.data import rig
 
 @pytest.fixture(scope="module")
 def gray() -> np.ndarray:
-    return cv2.cvtColor(rig.shoot("astronaut-a", cameras=("canon",))["canon"].image, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(rig.shoot("astronaut-a", cameras=("dslr",))["dslr"].image, cv2.COLOR_RGB2GRAY)
 
 
 def moved(image: np.ndarray, dx: float, dy: float) -> np.ndarray:

@@ -13,13 +13,13 @@ from dped_lib.report import alignment_drawings
 
 @pytest.fixture(scope="module")
 def pair():
-    frames = rig.shoot("motorcycle-a", cameras=("sony", "canon"))
-    a, b = frames["sony"].image, frames["canon"].image
+    frames = rig.shoot("motorcycle-a", cameras=("sony", "dslr"))
+    a, b = frames["sony"].image, frames["dslr"].image
     return a, b, aligner.align(a, b, (400, 540))
 
 
 def test_every_camera_is_named_and_drawn(pair):
-    fig = alignment_drawings.quadruplets([{"sony": pair[0], "canon": pair[1]}] * 2, {"sony": "Sony", "canon": "Canon"})
+    fig = alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}] * 2, {"sony": "Sony", "dslr": "Canon"})
     assert [ax.get_title() for ax in fig.axes] == ["Sony", "Canon", "", ""]
     plt.close(fig)
     fig = alignment_drawings.rig_drawing()
@@ -45,7 +45,7 @@ def test_alignment_halves_the_difference(pair):
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (3.0, -2.0), (0.5, 0.25)])
 def test_the_shift_left_is_measured(pair, shift):
-    image = pair[2].canon
+    image = pair[2].dslr
     moved = cv2.warpAffine(
         image, np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), image.shape[1::-1], flags=cv2.INTER_CUBIC
     )

@@ -26,9 +26,9 @@ def sets(load_reference):
 
 @pytest.mark.parametrize("name", ["phone", "enhanced_iphone", "srcnn"])
 def test_every_scale_and_product_equal_the_authors(sets, load_reference, name):
-    outputs, canon = sets
+    outputs, dslr = sets
     wanted = load_reference("loss_reference")
-    s = metrics.pair_statistics(outputs[name], canon.astype(np.float32) / 255)
+    s = metrics.pair_statistics(outputs[name], dslr.astype(np.float32) / 255)
     np.testing.assert_allclose(s.scale_ssim, wanted[f"msssim_{name}_ssim_levels"], atol=1e-6)
     np.testing.assert_allclose(s.scale_cs, wanted[f"msssim_{name}_cs_levels"], atol=1e-6)
     np.testing.assert_allclose(metrics.ms_ssim(s.scale_ssim, s.scale_cs), wanted[f"msssim_{name}"], atol=1e-6)
@@ -41,10 +41,10 @@ def test_every_scale_and_product_equal_the_authors(sets, load_reference, name):
 
 
 def test_pooled_psnr_equals_the_training_codes(sets, load_reference):
-    outputs, canon = sets
+    outputs, dslr = sets
     wanted = load_reference("loss_reference")
     for name, key in (("enhanced_iphone", "loss_psnr"), ("phone", "phone_loss_psnr")):
-        found = metrics.score(metrics.pair_statistics(outputs[name], canon), "released")["psnr"]
+        found = metrics.score(metrics.pair_statistics(outputs[name], dslr), "released")["psnr"]
         assert found == pytest.approx(wanted[key].item(), abs=1e-4)
 
 

@@ -20,10 +20,10 @@ from dped_lib.base.errors import DpedError
 @pytest.mark.parametrize("name", ["iphone", "srcnn", "resnet_8_32"])
 def test_the_authors_networks(mirror, tmp_path, name):
     file = tmp_path / "net.onnx"
-    done = CliRunner().invoke(cli.app, ["export", f"released:{name}", str(file)])
+    done = CliRunner().invoke(cli.app, ["export", f"authors:{name}", str(file)])
     assert done.exit_code == 0, done.output
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    model = network_files.resolve(f"released:{name}")
+    model = network_files.resolve(f"authors:{name}")
     # Sizes that the export has not seen; bands of one and of the other would have other statistics.
     x = torch.rand(1, 3, 150, 211)
     x[:, :, 75:] *= 0.2
@@ -35,7 +35,7 @@ def test_the_authors_networks(mirror, tmp_path, name):
         half = session.run(["enhanced"], {"image": x.numpy()[:, :, :75]})[0]
         assert np.abs(half[:, :, :50] - wanted[:, :, :50]).max() > 0.01
     said = {p.key: p.value for p in onnx.load(file).metadata_props}
-    assert said["network"] == f"released:{name}" and said["fingerprint"] == network_files.fingerprint(model)
+    assert said["network"] == f"authors:{name}" and said["fingerprint"] == network_files.fingerprint(model)
 
 
 def test_batch_norm_exports_too(tmp_path):

@@ -9,17 +9,17 @@ H = np.array([[0.62, 0.015, 21.0], [-0.012, 0.61, 14.0], [4e-6, -7e-6, 1.0]])
 PHONE, CANON = (1200, 1600), (2000, 2600)
 
 
-def truth(k_phone=0.0, k_canon=0.0) -> pair_map.PairMap:
-    return pair_map.PairMap(H, geometry.ideal_lens(*PHONE, k_phone), geometry.ideal_lens(*CANON, k_canon))
+def truth(k_phone=0.0, k_dslr=0.0) -> pair_map.PairMap:
+    return pair_map.PairMap(H, geometry.ideal_lens(*PHONE, k_phone), geometry.ideal_lens(*CANON, k_dslr))
 
 
 def matches(true: pair_map.PairMap, count: int, noise: float, wrong: float, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    canon = rng.uniform((100, 100), (2400, 1800), (count, 2))
-    phone = true.to_phone(canon) + rng.normal(0, noise, (count, 2))
+    dslr = rng.uniform((100, 100), (2400, 1800), (count, 2))
+    phone = true.to_phone(dslr) + rng.normal(0, noise, (count, 2))
     bad = rng.random(count) < wrong
     phone[bad] += rng.uniform(-40, 40, (bad.sum(), 2))
-    return np.hstack([phone, canon])
+    return np.hstack([phone, dslr])
 
 
 def worst(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
@@ -30,7 +30,7 @@ def worst(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
 def test_a_map_and_its_inverse():
     m = truth(0.02, -0.01)
     xy = geometry.outline(*CANON)
-    assert np.allclose(m.to_canon(m.to_phone(xy)), xy, atol=1e-6)
+    assert np.allclose(m.to_dslr(m.to_phone(xy)), xy, atol=1e-6)
     assert m.model == "homography + lens" and truth().model == "homography"
     assert truth().scale_at((100, 100)) == pytest.approx(0.615, rel=0.01)
 
@@ -45,13 +45,13 @@ def test_turn(degrees):
     assert abs(m.turn_at((500, 500))) == pytest.approx(abs(degrees), abs=1e-6)
 
 
-@pytest.mark.parametrize(("k_phone", "k_canon"), [(0.0, 0.0), (0.012, 0.0), (-0.009, 0.002), (0.0, -0.02)])
-def test_the_fit_finds_the_truth_among_wrong_matches(k_phone, k_canon):
-    true = truth(k_phone, k_canon)
-    guess = pair_map.PairMap(H + [[0.002, 0, 3], [0, -0.002, -2], [0, 0, 0]], *(truth().phone, truth().canon))
+@pytest.mark.parametrize(("k_phone", "k_dslr"), [(0.0, 0.0), (0.012, 0.0), (-0.009, 0.002), (0.0, -0.02)])
+def test_the_fit_finds_the_truth_among_wrong_matches(k_phone, k_dslr):
+    true = truth(k_phone, k_dslr)
+    guess = pair_map.PairMap(H + [[0.002, 0, 3], [0, -0.002, -2], [0, 0, 0]], *(truth().phone, truth().dslr))
     found = pair_map.fit(guess, matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.2, seed=1), step=1.6)
     assert worst(found, true) < 0.4  # of the 30 pixels that 2 % of distortion are at a corner
-    assert found.model == ("homography + lens" if k_phone or k_canon else "homography")
+    assert found.model == ("homography + lens" if k_phone or k_dslr else "homography")
 
 
 def test_few_blocks_say_nothing_about_lenses():

@@ -36,7 +36,7 @@ def noise(seed, height=SIZE, width=SIZE):
 
 
 def pair(number, photograph=None, **more):
-    """A pair whose canon image is the negative of the phone's."""
+    """A pair whose dslr image is the negative of the phone's."""
     image = noise(number)
     return Pair(str(number), photograph or str(number), image, 255 - image, **more)
 
@@ -51,7 +51,7 @@ def store(tmp_path_factory):
     """40 pairs of 10 photographs."""
     pairs = (pair(i, f"photo {i // 4}") for i in range(40))
     return pair_store.write_store(
-        tmp_path_factory.mktemp("store") / "iphone", pairs, {"tier": "rig", "phone": "iphone", "report": {}}
+        tmp_path_factory.mktemp("store") / "iphone", pairs, {"dataset": "rig", "phone": "iphone", "report": {}}
     )
 
 
@@ -72,16 +72,16 @@ def test_what_is_read_from_the_memory_map_is_what_was_written(tmp_path_factory, 
         assert isinstance(opened.phone, np.memmap) and not opened.phone.flags.writeable
         assert opened.names == [p.name for p in pairs]
         assert np.array_equal(opened.phone, [p.phone for p in pairs]) and np.array_equal(
-            opened.canon, [p.canon for p in pairs]
+            opened.dslr, [p.dslr for p in pairs]
         )
 
 
 def test_a_store_can_be_read_by_numpy_alone(store):
-    for side in ("phone", "canon"):
+    for side in ("phone", "dslr"):
         array = np.load(store.folder / f"{side}.npy")
         assert array.dtype == np.uint8 and array.shape == (40, SIZE, SIZE, 3)
         assert (store.folder / f"{side}.npy").stat().st_size == array.nbytes + 128
-    assert sorted(os.listdir(store.folder)) == ["canon.npy", "meta.json", "phone.npy"]
+    assert sorted(os.listdir(store.folder)) == ["dslr.npy", "meta.json", "phone.npy"]
 
 
 def test_writing_takes_constant_memory(tmp_path):
@@ -157,10 +157,10 @@ DAMAGE = {
     "no meta": lambda f: (f / "meta.json").unlink(),
     "half meta": lambda f: (f / "meta.json").write_text((f / "meta.json").read_text()[:40]),
     "old meta": lambda f: (f / "meta.json").write_text('{"names": []}'),
-    "no array": lambda f: (f / "canon.npy").unlink(),
+    "no array": lambda f: (f / "dslr.npy").unlink(),
     "half array": lambda f: os.truncate(f / "phone.npy", 50_000),
     "no header": lambda f: (f / "phone.npy").write_bytes(b"?" * 128),
-    "fewer": lambda f: np.save(f / "canon.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
+    "fewer": lambda f: np.save(f / "dslr.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
 }
 
 
@@ -260,25 +260,25 @@ def test_some_indices_are_distinct_ordered_and_spread(store, most):
         assert some[0] == index[0] and some[-1] == index[-1]
 
 
-# tier pirm
+# dataset pirm
 
 
 def test_the_400_real_pairs_are_read_bit_for_bit(pirm):
     assert pirm.names == [str(i) for i in range(400)]
     assert hashlib.sha256(pirm.phone.tobytes()).hexdigest() == IPHONE
-    assert hashlib.sha256(pirm.canon.tobytes()).hexdigest() == CANON
+    assert hashlib.sha256(pirm.dslr.tobytes()).hexdigest() == CANON
     assert pirm.meta["report"] == {"read": 400}
 
 
 def test_identical_real_pairs_lie_in_one_split(pirm):
     white = [103, 177, 221, 308]
-    assert (pirm.canon[white] == 255).all() and (pirm.phone[white] == 255).all()
+    assert (pirm.dslr[white] == 255).all() and (pirm.phone[white] == 255).all()
     assert sum(all(i in pirm.index(s) for i in white) for s in pair_store.SPLITS) == 1
     seen = {}
     for split, least in {"train": 200, "val": 20, "test": 120}.items():
         assert len(pirm.index(split)) >= least
         for i in pirm.index(split):
-            for image in (pirm.phone[i], pirm.canon[i]):
+            for image in (pirm.phone[i], pirm.dslr[i]):
                 assert seen.setdefault(image.tobytes(), split) == split
 
 
@@ -292,7 +292,7 @@ def test_other_files_in_the_cache_do_not_become_pairs(mirror, pirm, runs):
         stray.unlink()
 
 
-# tier rig
+# dataset rig
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def blank_rig(monkeypatch):
     ]
     cut = extraction.Extraction(tuple(w for w, *_ in patch), tuple(patch))
     record = {"report": {"verdict": "aligned"}, "counts": cut.counts(), "windows": []}
-    monkeypatch.setattr(pairing, "make", lambda phone, canon, settings: (cut, record))
+    monkeypatch.setattr(pairing, "make", lambda phone, dslr, settings: (cut, record))
 
 
 def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
@@ -323,8 +323,8 @@ def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs)
 def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
     scene = rig.scenes()[0]
     monkeypatch.setattr(rig, "scenes", lambda: (scene,))
-    frames = rig.shoot(scene.name, cameras=("sony", "canon"))
-    aligned = aligner.align(frames["sony"].image, frames["canon"].image, (400, 540))
+    frames = rig.shoot(scene.name, cameras=("sony", "dslr"))
+    aligned = aligner.align(frames["sony"].image, frames["dslr"].image, (400, 540))
     report, counts = Counter(), Counter()
     record, *pairs = readers.read_rig("sony", report, counts)
     read = {p.name: p for p in pairs}
@@ -335,8 +335,8 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
         if window["verdict"] == "kept":
             y, x = window["y"], window["x"]
             found = read[f"{scene.name}/{y}-{x}"]
-            assert extraction.ncc(found.phone.mean(2), found.canon.mean(2)) > 0.89
-            assert np.array_equal(found.canon, aligned.canon[y : y + SIZE, x : x + SIZE])
+            assert extraction.ncc(found.phone.mean(2), found.dslr.mean(2)) > 0.89
+            assert np.array_equal(found.dslr, aligned.dslr[y : y + SIZE, x : x + SIZE])
             still = np.array_equal(found.phone, aligned.phone[y : y + SIZE, x : x + SIZE])
             assert still == (window["dx"] == window["dy"] == window["angle"] == 0)
 
@@ -362,26 +362,26 @@ def test_windows_tile_the_middle_of_the_image(height, width, size):
 @pytest.fixture
 def folders(tmp_path):
     """Twelve JPEG pairs, 0.jpg to 11.jpg."""
-    phone, canon = tmp_path / "set" / "phone", tmp_path / "set" / "canon"
-    for i, folder in product(range(12), (phone, canon)):
-        save(folder / f"{i}.jpg", noise(i + (folder == canon) * 100), quality=90)
-    return phone, canon
+    phone, dslr = tmp_path / "set" / "phone", tmp_path / "set" / "dslr"
+    for i, folder in product(range(12), (phone, dslr)):
+        save(folder / f"{i}.jpg", noise(i + (folder == dslr) * 100), quality=90)
+    return phone, dslr
 
 
 def test_pairs_are_read_in_natural_order(folders):
     read = list(pair_store.read_folders(*folders))
     assert [p.name for p in read] == [str(i) for i in range(12)]
     for p in read:
-        for image, folder in zip((p.phone, p.canon), folders, strict=True):
+        for image, folder in zip((p.phone, p.dslr), folders, strict=True):
             assert np.array_equal(image, np.asarray(Image.open(folder / f"{p.name}.jpg")))
 
 
 def test_the_order_does_not_depend_on_the_process(tmp_path):
-    for name, side in product(("1", "01", "001", "²", "a1", "a01"), ("phone", "canon")):
+    for name, side in product(("1", "01", "001", "²", "a1", "a01"), ("phone", "dslr")):
         save(tmp_path / side / f"{name}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
     code = (
         "import sys; from pathlib import Path; from dped_lib.data import readers;"
-        "print([p.name for p in readers.read_folders(Path(sys.argv[1], 'phone'), Path(sys.argv[1], 'canon'))])"
+        "print([p.name for p in readers.read_folders(Path(sys.argv[1], 'phone'), Path(sys.argv[1], 'dslr'))])"
     )
     orders = set()
     for seed in "123":
@@ -418,7 +418,7 @@ BAD = {
 REASON = {"missing partner": "missing partner", "small": "wrong size", "large": "wrong size"}
 
 
-@pytest.mark.parametrize("side", [0, 1], ids=["phone", "canon"])
+@pytest.mark.parametrize("side", [0, 1], ids=["phone", "dslr"])
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_file_is_an_error_that_names_it_or_a_counted_skip(folders, kind, side):
     bad = folders[side] / "10.jpg"
@@ -462,7 +462,7 @@ def test_missing_folders_and_files_are_named(tmp_path, folders):
         pair_store.read_image(tmp_path / "no.jpg")
 
 
-# tier dped
+# dataset dped
 
 
 @pytest.fixture
@@ -488,7 +488,7 @@ def test_the_official_layout(official, runs):
     assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
     for i, name in enumerate(found.names):
         number = int(name.split("/")[1])
-        assert (found.phone[i] == number).all() and (found.canon[i] == number + 1).all()
+        assert (found.phone[i] == number).all() and (found.dslr[i] == number + 1).all()
 
 
 def test_the_folder_itself_and_a_folder_called_phone_are_understood(official, runs, monkeypatch):
@@ -532,7 +532,7 @@ def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path)
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
     monkeypatch.delenv("DPED_DATA", raising=False)
-    with pytest.raises(DpedError, match="set DPED_DATA to the folder.*tiers 'rig' and 'pirm' need none"):
+    with pytest.raises(DpedError, match="set DPED_DATA to the folder.*datasets 'rig' and 'pirm' need none"):
         pair_store.open_or_make("dped", "sony")
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
     with pytest.raises(DpedError, match=f"{tmp_path}/typo/sony/training_data/sony: no such folder"):
@@ -595,10 +595,10 @@ def test_to_float_is_exact():
 def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
     drawn, own = set(), {store.phone[i].tobytes() for i in store.index(split)}
     for iteration in range(40):
-        phone, canon = batches(store, split).draw(iteration, 8)
-        assert phone.shape == canon.shape == (8, 3, SIZE, SIZE) and phone.dtype == torch.float32
+        phone, dslr = batches(store, split).draw(iteration, 8)
+        assert phone.shape == dslr.shape == (8, 3, SIZE, SIZE) and phone.dtype == torch.float32
         assert 0 <= phone.min() and phone.max() <= 1
-        assert torch.allclose(phone + canon, torch.ones(1))  # the negative of each, so its partner
+        assert torch.allclose(phone + dslr, torch.ones(1))  # the negative of each, so its partner
         drawn |= {i.tobytes() for i in (phone * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()}
     assert drawn == own
 
@@ -607,8 +607,8 @@ def test_augmentation_turns_both_images_of_a_pair_alike(store):
     plain, turning = batches(store), batches(store, augment=True)
     used = set()
     for iteration in range(6):
-        (phone, _), (turned_phone, turned_canon) = plain.draw(iteration, 8), turning.draw(iteration, 8)
-        assert torch.allclose(turned_phone + turned_canon, torch.ones(1))
+        (phone, _), (turned_phone, turned_dslr) = plain.draw(iteration, 8), turning.draw(iteration, 8)
+        assert torch.allclose(turned_phone + turned_dslr, torch.ones(1))
         for image, out in zip(phone, turned_phone, strict=True):
             codes = [c for c in range(8) if torch.equal(turned(image, c), out)]
             assert len(codes) == 1
@@ -645,7 +645,7 @@ def test_an_empty_split_is_an_error(tmp_path):
 def test_the_full_dataset_is_not_read_into_memory(tmp_path):
     count = 97_000
     folder = pair_store.write_store(tmp_path / "s", [pair(0)], {}).folder
-    for side in ("phone", "canon"):
+    for side in ("phone", "dslr"):
         with open(folder / f"{side}.npy", "r+b") as file:
             pair_store._write_header(file, count)
             file.truncate(128 + count * SIZE * SIZE * 3)  # a hole: takes no space

@@ -117,7 +117,7 @@ def test_writers_of_the_same_folder_do_not_disturb_each_other(tmp_path):
             for _ in range(30):
                 with paths.atomic_path(target) as part:
                     part.mkdir()
-                    for file in ("phone", "canon"):
+                    for file in ("phone", "dslr"):
                         (part / file).write_text(name)
         except Exception as error:
             errors.append(error)
@@ -128,7 +128,7 @@ def test_writers_of_the_same_folder_do_not_disturb_each_other(tmp_path):
     for thread in writers:
         thread.join()
     assert not errors
-    assert (target / "phone").read_text() == (target / "canon").read_text()
+    assert (target / "phone").read_text() == (target / "dslr").read_text()
     assert only(tmp_path) == ["store"]
 
 

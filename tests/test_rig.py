@@ -132,7 +132,7 @@ unit = st.floats(-0.02, 1.02)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=20), st.sampled_from([*PHONES, "canon"]))
+@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=20), st.sampled_from([*PHONES, "dslr"]))
 def test_frame_to_scene_and_back(points, camera):
     frame = shot("pebbles-1", scale=0.3)[camera]
     xy = np.array(points) * frame.image.shape[1::-1]
@@ -141,7 +141,7 @@ def test_frame_to_scene_and_back(points, camera):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.tuples(st.floats(-0.6, 0.6), st.floats(-0.45, 0.45)), st.sampled_from([*PHONES, "canon"]))
+@given(st.tuples(st.floats(-0.6, 0.6), st.floats(-0.45, 0.45)), st.sampled_from([*PHONES, "dslr"]))
 def test_scene_to_frame_and_back(point, camera):
     geometry = shot("pebbles-1", scale=0.3)[camera].geometry
     np.testing.assert_allclose(geometry.to_scene(geometry.to_frame([point])), [point], atol=1e-6)
@@ -152,8 +152,8 @@ def test_scene_to_frame_and_back(point, camera):
 def test_map_points_inverts_itself(point, phone):
     frames = shot("pebbles-1", scale=0.3)
     xy = np.array([point]) * frames[phone].image.shape[1::-1]
-    there = rig.map_points(frames[phone], frames["canon"], xy)
-    np.testing.assert_allclose(rig.map_points(frames["canon"], frames[phone], there), xy, atol=1e-3)
+    there = rig.map_points(frames[phone], frames["dslr"], xy)
+    np.testing.assert_allclose(rig.map_points(frames["dslr"], frames[phone], there), xy, atol=1e-3)
 
 
 def test_homography_is_map_points_without_lenses():
@@ -164,11 +164,11 @@ def test_homography_is_map_points_without_lenses():
     }
     xy = np.random.default_rng(0).uniform(50, 400, (50, 2))
     for phone in PHONES:
-        h = rig.homography(frames[phone], frames["canon"])
+        h = rig.homography(frames[phone], frames["dslr"])
         assert h[2, 2] == 1
         expected = cv2.perspectiveTransform(xy[None], h)[0]
-        np.testing.assert_allclose(rig.map_points(ideal[phone], ideal["canon"], xy), expected, atol=1e-6)
-        inverse = rig.homography(frames["canon"], frames[phone])
+        np.testing.assert_allclose(rig.map_points(ideal[phone], ideal["dslr"], xy), expected, atol=1e-6)
+        inverse = rig.homography(frames["dslr"], frames[phone])
         product = h @ inverse
         np.testing.assert_allclose(product / product[2, 2], np.eye(3), atol=1e-6)
 
@@ -176,15 +176,15 @@ def test_homography_is_map_points_without_lenses():
 def test_geometry_agrees_with_the_pictures():
     """Warping the phone by map_points onto the DSLR leaves less than a fifth of a pixel, at the corners too."""
     frames = shot("foliage-1")
-    canon = frames["canon"]
-    height, width = canon.image.shape[:2]
+    dslr = frames["dslr"]
+    height, width = dslr.image.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).reshape(-1, 2)
     for phone in PHONES:
-        there = rig.map_points(canon, frames[phone], grid).astype(np.float32).reshape(height, width, 2)
+        there = rig.map_points(dslr, frames[phone], grid).astype(np.float32).reshape(height, width, 2)
         warped = cv2.remap(gray(frames[phone].image), there, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         window = cv2.createHanningWindow((256, 256), cv2.CV_32F)
         for y, x in ((60, 60), (60, width - 316), (height - 316, 60), (height // 2 - 128, width // 2 - 128)):
-            a, b = (cv2.GaussianBlur(i[y : y + 256, x : x + 256], (0, 0), 2) for i in (warped, gray(canon.image)))
+            a, b = (cv2.GaussianBlur(i[y : y + 256, x : x + 256], (0, 0), 2) for i in (warped, gray(dslr.image)))
             shift, _ = cv2.phaseCorrelate(a, b, window)
             assert np.hypot(*shift) < 0.2, (phone, y, x, shift)
 
@@ -192,21 +192,21 @@ def test_geometry_agrees_with_the_pictures():
 # aligned pairs
 
 
-def true_pair(phone: rig.Frame, canon: rig.Frame) -> tuple[np.ndarray, np.ndarray]:
+def true_pair(phone: rig.Frame, dslr: rig.Frame) -> tuple[np.ndarray, np.ndarray]:
     """The middle of both frames on one grid of 400 x 540, by the known geometry."""
-    height, width = canon.image.shape[:2]
+    height, width = dslr.image.shape[:2]
     step = 0.8 * height / 400
     grid = geometry.pixel_grid(400, 540, ((width - 540 * step) / 2, (height - 400 * step) / 2), step)
-    there = rig.map_points(canon, phone, grid.reshape(-1, 2)).reshape(grid.shape)
+    there = rig.map_points(dslr, phone, grid.reshape(-1, 2)).reshape(grid.shape)
     shrink = step * phone.image.shape[0] / height
-    return geometry.Resampler(phone.image, shrink)(there), geometry.Resampler(canon.image, step)(grid)
+    return geometry.Resampler(phone.image, shrink)(there), geometry.Resampler(dslr.image, step)(grid)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_aligned_patches_correlate_and_shuffled_ones_do_not(name):
     frames = shot(name)
     for phone in PHONES:
-        a, b = true_pair(frames[phone], frames["canon"])
+        a, b = true_pair(frames[phone], frames["dslr"])
         assert a.shape == b.shape == (400, 540, 3) and a.dtype == b.dtype == np.uint8
         pairs = [p for p in zip(tiles(gray(a)), tiles(gray(b)), strict=True) if p[1].std() > 15]
         assert np.mean([ncc(p, q) for p, q in pairs]) > 0.9
@@ -217,7 +217,7 @@ def test_aligned_patches_correlate_and_shuffled_ones_do_not(name):
 # cameras
 
 
-@pytest.mark.parametrize("camera", [*PHONES, "canon"])
+@pytest.mark.parametrize("camera", [*PHONES, "dslr"])
 def test_noise_grows_with_light(camera):
     model = rig.CAMERAS[camera]
     rng = np.random.default_rng(5)
@@ -231,7 +231,7 @@ def test_noise_grows_with_light(camera):
 
 def test_cameras_rank_as_table_1():
     """Noise on a flat grey wall falls, and detail and colour rise, from the iPhone to the DSLR."""
-    order = ("iphone", "blackberry", "sony", "canon")
+    order = ("iphone", "blackberry", "sony", "dslr")
     noise = []
     for camera in order:
         spec = paper.CAMERAS[camera]
@@ -243,7 +243,7 @@ def test_cameras_rank_as_table_1():
     detail, chroma, error = [], [], []
     frames = [shot(name) for name in ("astronaut-a", "foliage-1", "motorcycle-b")]
     for camera in order:
-        aligned = [true_pair(f[camera], f["canon"]) for f in frames]
+        aligned = [true_pair(f[camera], f["dslr"]) for f in frames]
         smooth = [cv2.GaussianBlur(gray(a), (0, 0), 0.7) for a, _ in aligned]
         detail.append(np.mean([cv2.Laplacian(s / s.std(), cv2.CV_32F).std() for s in smooth]))
         chroma.append(np.mean([np.ptp(a.astype(float), axis=2).mean() for a, _ in aligned]))
@@ -256,7 +256,7 @@ def test_cameras_rank_as_table_1():
 def test_a_phone_differs_from_the_dslr_in_the_same_way_everywhere():
     """There is a mapping to learn: one affine colour transform, fitted on other scenes, brings the phone closer."""
     rows = {
-        name: [c.reshape(-1, 3)[::97] / 255.0 for c in true_pair(shot(name)["iphone"], shot(name)["canon"])]
+        name: [c.reshape(-1, 3)[::97] / 255.0 for c in true_pair(shot(name)["iphone"], shot(name)["dslr"])]
         for name in SAMPLE
     }
     for held_out in SAMPLE:
@@ -289,7 +289,7 @@ def test_seed_out_of_range(seed):
 
 
 def test_frames_of_different_scenes_do_not_mix():
-    a, b = shot("pebbles-1", scale=0.1)["iphone"], shot("foliage-1", scale=0.1)["canon"]
+    a, b = shot("pebbles-1", scale=0.1)["iphone"], shot("foliage-1", scale=0.1)["dslr"]
     for call in (lambda: rig.map_points(a, b, [[0, 0]]), lambda: rig.homography(a, b)):
         with pytest.raises(DpedError, match="different scenes: (pebbles-1 and foliage-1|foliage-1 and pebbles-1)"):
             call()

@@ -25,14 +25,14 @@ class Gain(nn.Module):
         return x * self.gain
 
 
-def make_store(folder, tier, count=24, photographs=12):
+def make_store(folder, dataset, count=24, photographs=12):
     rng = np.random.default_rng(0)
     pairs = []
     for i in range(count):
-        canon = rng.integers(40, 200, (100, 100, 3)).astype(np.uint8)
-        phone = np.clip(canon.astype(float) * 0.8 + rng.normal(0, 4, canon.shape), 0, 255).astype(np.uint8)
-        pairs.append(Pair(f"p{i}", f"photo{i % photographs}", phone, canon))
-    return pair_store.write_store(folder, pairs, {"tier": tier, "phone": "iphone", "report": {}})
+        dslr = rng.integers(40, 200, (100, 100, 3)).astype(np.uint8)
+        phone = np.clip(dslr.astype(float) * 0.8 + rng.normal(0, 4, dslr.shape), 0, 255).astype(np.uint8)
+        pairs.append(Pair(f"p{i}", f"photo{i % photographs}", phone, dslr))
+    return pair_store.write_store(folder, pairs, {"dataset": dataset, "phone": "iphone", "report": {}})
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_folds_hold_out_every_pair_once(folded, seed):
     assert np.array_equal(folded.fold(seed + 3).index("test"), store.index("test"))
 
 
-def test_other_tiers_have_no_folds(rig_store):
+def test_other_datasets_have_no_folds(rig_store):
     assert rig_store.fold(2) is rig_store
 
 
@@ -107,10 +107,10 @@ def test_each_fold_is_scored_by_the_network_that_has_not_seen_it(folded):
 
 
 def test_a_method_may_be_a_function_of_pixels(rig_store):
-    def canon(store, index):
-        return store.canon[index]
+    def dslr(store, index):
+        return store.dslr[index]
 
-    cell = scores.compare("2", rig_store, {"perfect": canon}, "test", PRESET, {})[0][0]
+    cell = scores.compare("2", rig_store, {"perfect": dslr}, "test", PRESET, {})[0][0]
     assert math.isinf(cell.psnr) and cell.ms_ssim == pytest.approx(1)
 
 

@@ -288,7 +288,7 @@ def test_an_address_of_another_kind_is_not_called_a_wrong_checksum(url, monkeypa
 
 def test_offline_without_a_mirror_the_message_comes_soon():
     start = time.monotonic()
-    with pytest.raises(DpedError, match="cannot be fetched.*DPED_MIRROR.*tier 'rig' works without"):
+    with pytest.raises(DpedError, match="cannot be fetched.*DPED_MIRROR.*dataset 'rig' works without"):
         downloads.fetch(KEY)
     assert time.monotonic() - start < 10
     assert cached() == []

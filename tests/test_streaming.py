@@ -71,7 +71,7 @@ def test_the_authors_network_on_their_photograph(mirror, buffers):
 
     (file,) = downloads.fetch_all([k for k in downloads.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph")
     image = np.ascontiguousarray(photofile.read_photograph(file)[200:460, 300:700])
-    model = network_files.resolve("released:iphone")
+    model = network_files.resolve("authors:iphone")
     wanted = whole(model, image)
     assert np.abs(streamed(model, image, buffers, 64) - wanted).max() < 1e-4
     rounded = streamed(model, image, buffers, 64, torch.bfloat16).clip(0, 1)

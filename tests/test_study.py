@@ -131,7 +131,7 @@ def test_a_folder_of_ones_own(tmp_path):
     ("spoil", "message"),
     [
         (lambda f: (f / "sony" / "dslr" / "scene-3.png").unlink(), "sony/dslr: scene 'scene-3' is missing"),
-        (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "canon"), "unknown class of pictures in .*'canon'"),
+        (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "dslr"), "unknown class of pictures in .*'dslr'"),
         (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "manual"), "a set holds at least two of"),
         (lambda f: (f / "sony" / "dslr" / "scene-3.png").write_bytes(b"no"), "scene-3.png: no image"),
         (lambda f: [g.unlink() for g in f.glob("sony/*/scene-9.png")], "8 scenes, the study has 9"),
@@ -680,7 +680,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     networks = {"iphone": models.generator("srcnn").eval()}
     monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
     monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: networks["iphone"])
-    monkeypatch.setattr(config, "TIER_PHONES", {"rig": ("iphone",)})
+    monkeypatch.setattr(config, "DATASET_PHONES", {"rig": ("iphone",)})
 
     def make(manual=""):
         return make_pictures.open_or_make("rig", "smoke", manual=manual)
@@ -715,7 +715,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
 
 @pytest.fixture
 def eight_held_out(monkeypatch):
-    """A tier whose store holds out eight scenes, one of them photographed twice: six to test, two to validate."""
+    """A dataset whose store holds out eight scenes, one of them photographed twice: six to test, two to validate."""
     names = [f"shot-{i}/0" for i in range(9)] + ["shot-8-again/0"]
     store = SimpleNamespace(
         names=names,
@@ -726,7 +726,7 @@ def eight_held_out(monkeypatch):
     return store
 
 
-def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
+def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
     held = tuple(f"shot-{i}" for i in range(1, 9))
     assert make_pictures.held_out("city100", "smoke") == held
     assert make_pictures.held_out("city100", "smoke", 3) == held[:3]
@@ -740,7 +740,7 @@ def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"tier": "pirm"}, "tier 'pirm' has no whole aligned photographs"),
+        ({"dataset": "pirm"}, "dataset 'pirm' has no whole aligned photographs"),
         ({"preset": "large"}, "unknown preset 'large'"),
         ({"scenes": 9}, "set scenes=8"),
         ({"scenes": -1}, "must not be negative"),
@@ -750,4 +750,4 @@ def test_a_tier_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out
 def test_a_study_that_cannot_be_made_is_refused_before_anything_is_trained(eight_held_out, monkeypatch, asked, message):
     monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(DpedError, match=message):
-        make_pictures.open_or_make(**{"tier": "city100", "preset": "smoke", **asked})
+        make_pictures.open_or_make(**{"dataset": "city100", "preset": "smoke", **asked})

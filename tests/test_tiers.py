@@ -1,4 +1,4 @@
-"""The tiers whose photographs are aligned here: where they come from, how they become stores, and what is said when they lack."""
+"""The datasets whose photographs are aligned here: where they come from, how they become stores, and what is said when they lack."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("mine")
     for scene in ("wall-1", "town-2", "market-1"):
         for side, frame in zip(
-            ("phone", "dslr"), rig.shoot(scene, scale=0.2, cameras=("sony", "canon")).values(), strict=True
+            ("phone", "dslr"), rig.shoot(scene, scale=0.2, cameras=("sony", "dslr")).values(), strict=True
         ):
             (root / side).mkdir(exist_ok=True)
             Image.fromarray(frame.image).save(root / side / f"{scene}.png", compress_level=1)
@@ -46,14 +46,14 @@ def aligned(folder, tmp_path_factory):
 def test_own_photographs_become_patches(folder, runs, monkeypatch):
     monkeypatch.setenv("DPED_OWN", str(folder))
     store = pair_store.open_or_make("own", "phone")
-    assert store.meta["tier"] == "own" and store.meta["origin"].startswith(str(folder.resolve()))
+    assert store.meta["dataset"] == "own" and store.meta["origin"].startswith(str(folder.resolve()))
     assert {r["name"] for r in store.records()} == set(store.photographs) == {"wall-1", "town-2", "market-1"}
     assert store.alignment["photographs aligned"] == 3 and not store.skipped
     assert all(store.counts()[s]["photographs"] == 1 for s in pair_store.SPLITS)
     stamp = (store.folder / "meta.json").stat().st_mtime_ns
     assert (pair_store.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
-    assert {p.camera for p in photographs.of_tier("own")} == {"phone", "canon"}
-    assert set(photographs.scene("own", "town-2")) == {"phone", "canon"}
+    assert {p.camera for p in photographs.of_dataset("own")} == {"phone", "dslr"}
+    assert set(photographs.scene("own", "town-2")) == {"phone", "dslr"}
     with pytest.raises(DpedError, match="photograph of the phone 'town-9'.*town-2"):
         photographs.scene("own", "town-9")
 
@@ -64,9 +64,9 @@ def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch)
     monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
     store = pair_store.open_or_make("own", "phone")
     assert np.array_equal(store.phone, built.phone) and store.records() == built.records()
-    assert store.meta["tier"] == "own" and "tier" not in json.loads((built.folder / "meta.json").read_text())
+    assert store.meta["dataset"] == "own" and "dataset" not in json.loads((built.folder / "meta.json").read_text())
     with pytest.raises(DpedError, match="no photographs"):
-        next(photographs.of_tier("own"))
+        next(photographs.of_dataset("own"))
     # The same folder made again with another threshold is another dataset, and so is another folder.
     stricter = builder.build(
         folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405), threshold=0.99)
@@ -84,7 +84,7 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
         monkeypatch.setenv("DPED_OWN", str(tmp_path / named))
     with pytest.raises(DpedError, match=r"DPED_OWN.*phone/ and dslr/"):
         pair_store.open_or_make("own", "phone")
-    finding = next(f for f in doctor.examine() if f.topic == "tier own")
+    finding = next(f for f in doctor.examine() if f.topic == "dataset own")
     assert finding.state == ("broken" if named else "absent") and finding.remedy
 
 
@@ -101,7 +101,7 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     assert tried == 10 * 35 and len(store) > 0.85 * tried
     assert [n["photographs"] for n in store.counts().values()] == [6, 2, 2]
     seen = photographs.scene("city100", "001H")
-    assert seen["iphonex"].shape == (600, 840, 3) and seen["canon"].shape == (870, 1218, 3)
+    assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
     found, _ = scores.compare("2", store, {"original": nn.Identity()}, "test", config.preset("smoke"), {})
     params = config.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
     trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
@@ -119,16 +119,16 @@ def test_city100_is_what_can_be_verified():
 # names
 
 
-def test_a_tier_has_its_own_cameras():
+def test_a_dataset_has_its_own_cameras():
     assert config.first_phone("city100") == "iphonex" and config.first_phone("pirm") == "iphone"
-    assert config.camera_name("city100", "canon") == "Nikon D5500"
-    assert config.camera_name("rig", "canon") == "Canon 70D DSLR" and config.camera_name("own", "canon") == "DSLR"
-    for tier, phones in config.TIER_PHONES.items():
+    assert config.camera_name("city100", "dslr") == "Nikon D5500"
+    assert config.camera_name("rig", "dslr") == "Canon 70D DSLR" and config.camera_name("own", "dslr") == "DSLR"
+    for dataset, phones in config.DATASET_PHONES.items():
         for phone in phones:
-            assert config.camera_name(tier, phone)
-    with pytest.raises(DpedError, match=r"tier 'city100' has no iphone photographs, only iphonex"):
+            assert config.camera_name(dataset, phone)
+    with pytest.raises(DpedError, match=r"dataset 'city100' has no iphone photographs, only iphonex"):
         config.check_phone("city100", "iphone")
-    with pytest.raises(DpedError, match="tier with photographs to align 'pirm'"):
+    with pytest.raises(DpedError, match="dataset with photographs to align 'pirm'"):
         photographs.scene("pirm", "1")
 
 
@@ -138,24 +138,24 @@ def test_released_weights_for_other_phones(monkeypatch):
     monkeypatch.setattr(tables.weights, "resolve", lambda name: asked.append(name))
     for phone in ("iphonex", "phone", "sony"):
         tables.released_for(phone)
-    assert asked == ["released:iphone", "released:iphone", "released:sony"]
+    assert asked == ["authors:iphone", "authors:iphone", "authors:sony"]
 
 
 def test_adopted_stores_survive_their_source(aligned, tmp_path):
     """Shared or copied, a store does not go when the folder it came from is deleted."""
     shutil.copytree(aligned, tmp_path / "out")
-    store = pair_store.adopt_store(builder.store_of(tmp_path / "out"), tmp_path / "here", {"tier": "own"})
+    store = pair_store.adopt_store(builder.store_of(tmp_path / "out"), tmp_path / "here", {"dataset": "own"})
     before = np.array(store.phone)
     shutil.rmtree(tmp_path / "out")
     assert np.array_equal(pair_store.PairStore(tmp_path / "here").phone, before)
-    assert sorted(os.listdir(tmp_path / "here")) == ["canon.npy", "meta.json", "phone.npy", "records.jsonl"]
+    assert sorted(os.listdir(tmp_path / "here")) == ["dslr.npy", "meta.json", "phone.npy", "records.jsonl"]
 
 
 def test_the_rig_is_aligned_not_told(monkeypatch):
     """Known geometry judges the rig's alignment; it must not make it."""
     scene = rig.scenes()[0]
     monkeypatch.setattr(rig, "scenes", lambda: (scene,))
-    frames = rig.shoot(scene.name, cameras=("iphone", "canon"))
+    frames = rig.shoot(scene.name, cameras=("iphone", "dslr"))
     blind = {c: rig.Frame(f.camera, f.scene, f.image, f.jpeg, None) for c, f in frames.items()}
     monkeypatch.setattr(rig, "shoot", lambda name, cameras: blind)
     assert len(list(readers.read_rig("iphone", Counter(), Counter()))) > 10

@@ -33,8 +33,8 @@ CPU = torch.device("cpu")
 
 def pair(name: str, split: str, rng: np.random.Generator) -> Pair:
     """A mosaic, and a darker, duller copy of it."""
-    canon = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1)
-    return Pair(name, name, (canon // 2 + 20).astype(np.uint8), canon.astype(np.uint8), split)
+    dslr = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1)
+    return Pair(name, name, (dslr // 2 + 20).astype(np.uint8), dslr.astype(np.uint8), split)
 
 
 def make_store(folder: Path, pairs: int = 12) -> PairStore:
@@ -258,24 +258,24 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
     trainer.discriminator.load_state_dict(synthetic.discriminator().state_dict())
     trainer.discriminator.requires_grad_(False)  # only the generator moves
-    phone, canon = (to_float(torch.from_numpy(np.array(a))) for a in (store.phone, store.canon))
+    phone, dslr = (to_float(torch.from_numpy(np.array(a))) for a in (store.phone, store.dslr))
 
     def total() -> torch.Tensor:
-        return trainer.objective.total(trainer.objective.generator_terms(trainer.generator(phone), canon))
+        return trainer.objective.total(trainer.objective.generator_terms(trainer.generator(phone), dslr))
 
     networks, weights = (
         (trainer.generator, trainer.discriminator, trainer.objective.vgg),
         list(trainer.generator.parameters()),
     )
     found = torch.autograd.grad(total(), network_files, materialize_grads=True)
-    images = phone, canon
+    images = phone, dslr
     for net in networks:
         net.double()
-    phone, canon = phone.double(), canon.double()
+    phone, dslr = phone.double(), dslr.double()
     exact = torch.autograd.grad(total(), network_files, materialize_grads=True)
     for net in networks:
         net.float()
-    phone, canon = images
+    phone, dslr = images
     off, all_of_it = (
         torch.cat([g.flatten() for g in gs]).norm() for gs in ([f - e for f, e in zip(found, exact)], exact)
     )
@@ -441,7 +441,7 @@ def test_evaluation_in_parts_is_the_whole(store):
     rng = np.random.default_rng(3)
     index = rng.integers(0, len(store), 120)
     found = training.evaluate(torch.nn.Identity(), store, index, CPU)
-    images = (to_float(torch.from_numpy(a[index])) for a in (store.phone, store.canon))
+    images = (to_float(torch.from_numpy(a[index])) for a in (store.phone, store.dslr))
     whole = metrics.pair_statistics(*images)
     np.testing.assert_allclose(found.mse_clipped, whole.mse_clipped, rtol=1e-12)
     assert len(found.mse_clipped) == 120

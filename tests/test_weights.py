@@ -108,11 +108,11 @@ def test_resolve(tmp_path, monkeypatch):
     for wrong in ("iphone", str(tmp_path), "released", "Identity"):
         with pytest.raises(
             DpedError,
-            match=rf"weights '{re.escape(wrong)}': no such file, and not one of released:iphone, .*, identity",
+            match=rf"weights '{re.escape(wrong)}': no such file, and not one of authors:iphone, .*, identity",
         ):
             network_files.resolve(wrong)
-    with pytest.raises(DpedError, match="unknown released weights 'iphon'; allowed: .* Did you mean 'iphone'?"):
-        network_files.resolve("released:iphon")
+    with pytest.raises(DpedError, match="unknown authors' weights 'iphon'; allowed: .* Did you mean 'iphone'?"):
+        network_files.resolve("authors:iphon")
 
 
 def test_a_result_can_say_which_network_it_used(tmp_path):
@@ -154,7 +154,7 @@ def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     assert (
         network_files.fingerprint(found)
         == network_files.fingerprint(authors_checkpoints.load(name))
-        == network_files.fingerprint(network_files.resolve(f"released:{name}"))
+        == network_files.fingerprint(network_files.resolve(f"authors:{name}"))
     )
     _, metadata = network_files.load_tensors(target)
     assert set(metadata) == {"model", "variant", "origin", "sha256"}

@@ -186,8 +186,8 @@ def test_dragging_sigma_leaves_the_named_kernels(color):
 
 @pytest.fixture(scope="module")
 def aligned():
-    names = {"iphone": "iPhone 3GS", "canon": "Canon 70D"}
-    frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "canon")).items()}
+    names = {"iphone": "iPhone 3GS", "dslr": "Canon 70D"}
+    frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "dslr")).items()}
     flat = {c: np.full_like(f, 128) for c, f in frames.items()}
     explorer = alignment_explorer.Alignment({"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540))
     explorer.work.wait(60)
@@ -212,7 +212,7 @@ def test_every_view_of_an_alignment(aligned):
 
 def test_blinking_shows_the_two_aligned_images_in_turns(aligned):
     aligned.view.value = "blink"
-    for turn, image in ((1, aligned.found.canon), (0, aligned.found.phone)):
+    for turn, image in ((1, aligned.found.dslr), (0, aligned.found.phone)):
         aligned.play.value = turn
         assert np.abs(opened(aligned.image.value) - widgets.fit(image, 700, 520)).mean() < 3
 
@@ -222,9 +222,9 @@ def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
     seen = set()
     for i, window in enumerate(aligned.cut.windows):
         aligned.window.value = i
-        chosen, phone, kept, canon = aligned.patch()
+        chosen, phone, kept, dslr = aligned.patch()
         assert chosen == window and f"{window.ncc_before:.4f}" in aligned.numbers.value
-        gray = [np.asarray(Image.fromarray(p).convert("L")) for p in (phone, canon)]
+        gray = [np.asarray(Image.fromarray(p).convert("L")) for p in (phone, dslr)]
         assert extraction.ncc(*gray) == pytest.approx(window.ncc_before, abs=5e-3)
         assert (kept is None) == (window.verdict != extraction.KEPT)
         seen.add(aligned.image.value)
@@ -250,7 +250,7 @@ def run(tmp_path_factory):
     base = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
-    store = pair_store.write_store(base / "store", made, {"tier": "rig", "phone": "iphone", "report": {}})
+    store = pair_store.write_store(base / "store", made, {"dataset": "rig", "phone": "iphone", "report": {}})
     params = config.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
     folder = base / "run"
     trainer = training.Trainer(params, store, torch.device("cpu"))
@@ -269,16 +269,16 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     explorer.state.value = "checkpoint, iteration 1"
     explorer.patch.value = 1
     i = store.index(explorer.split.value)[1]
-    phone, canon = (pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.canon))
+    phone, dslr = (pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.dslr))
     trainer.generator.eval()
     trainer.discriminator.eval()
     with torch.no_grad():
         enhanced = trainer.generator(phone)
-        terms = trainer.objective.generator_terms(enhanced, canon)
+        terms = trainer.objective.generator_terms(enhanced, dslr)
     assert set(explorer.terms) == {"color", "content", "texture", "tv"}
     for name, value in terms.items():
         assert explorer.terms[name] == pytest.approx(float(value), rel=1e-3, abs=1e-6)
-    maps = loss_terms_explorer.maps(explorer.objective, enhanced, canon)
+    maps = loss_terms_explorer.maps(explorer.objective, enhanced, dslr)
     assert float(maps["color"].sum()) == pytest.approx(2 * explorer.terms["color"], rel=1e-3)
     assert float(maps["content"].mean()) == pytest.approx(explorer.terms["content"], rel=1e-3)
     assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0

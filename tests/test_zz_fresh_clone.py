@@ -54,7 +54,7 @@ def test_everything_promised_is_there(clone):
     ).stdout.strip()
     for file in figures.glob("*.json"):
         made = json.loads(file.read_text())["provenance"]
-        assert made["tier"] == "rig" and made["preset"] == "smoke" and made["commit"].startswith(head), file.name
+        assert made["dataset"] == "rig" and made["preset"] == "smoke" and made["commit"].startswith(head), file.name
     for name in (
         "alignment_errors",
         "patch_counts",
@@ -89,11 +89,11 @@ def test_stored_notebook_gives_the_same_outputs_again(clone, name):
 
 
 def test_the_real_photographs(clone, mirror):
-    """`TIER=pirm`: Figure 6, one cell of Table 3 alone, and the authors' weights on every pair."""
+    """`DATASET=pirm`: Figure 6, one cell of Table 3 alone, and the authors' weights on every pair."""
     dped, real = [".venv/bin/dped", "run"], {"DPED_MIRROR": str(mirror.resolve())}
-    run([*dped, "02_color_loss", "--tier", "pirm"], clone, 60 * 15, **real)
+    run([*dped, "02_color_loss", "--dataset", "pirm"], clone, 60 * 15, **real)
     run(
-        [*dped, "05_tables", "--tier", "pirm", "--phone", "iphone", "--loss", "mse", "--seed", "1"],
+        [*dped, "05_tables", "--dataset", "pirm", "--phone", "iphone", "--loss", "mse", "--seed", "1"],
         clone,
         60 * 20,
         **real,
@@ -104,14 +104,14 @@ def test_the_real_photographs(clone, mirror):
     every = json.loads((figures / "table2_methods-iphone-mse-s1.json").read_text())["numbers"]["cells"]
     assert {c["column"] for c in every} == {"original", "auto", "dong released", "released"}
     shown = run(
-        [".venv/bin/dped", "evaluate", "--tier", "pirm", "--weights", "released:iphone", "--json"], clone, 600, **real
+        [".venv/bin/dped", "evaluate", "--dataset", "pirm", "--weights", "authors:iphone", "--json"], clone, 600, **real
     )
     released = json.loads(shown[shown.index("{") :])
     assert released["count"] == 400
     assert released["metrics"]["released"]["psnr"] == pytest.approx(19.9316, abs=0.001)
     assert released["metrics"]["released"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
     verdicts = (figures / "fig06_verdicts.md").read_text()
-    assert "canon patches" in verdicts and "real photographs" in verdicts
+    assert "dslr patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.
     status = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, capture_output=True, text=True, check=True

@@ -79,10 +79,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Alignment:
-    """The outcome for one pair. ``phone``, ``canon`` and ``map`` are None unless the verdict is ``aligned``.
+    """The outcome for one pair. ``phone``, ``dslr`` and ``map`` are None unless the verdict is ``aligned``.
 
     Attributes:
-        phone, canon: aligned images, uint8 H x W x 3, RGB.
+        phone, dslr: aligned images, uint8 H x W x 3, RGB.
         map: from the DSLR's photograph to the phone's.
         origin, step: (x, y) of the first aligned pixel in the DSLR's photograph, and DSLR pixels per aligned pixel.
         matched: keypoint matches, N x 4 (x, y in the phone's photograph, x, y in the DSLR's); ``agreed``: the inliers.
@@ -91,7 +91,7 @@ class Alignment:
 
     report: Report
     phone: np.ndarray | None = None
-    canon: np.ndarray | None = None
+    dslr: np.ndarray | None = None
     map: PairMap | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     step: float = 1.0
@@ -100,13 +100,13 @@ class Alignment:
     seconds: dict[str, float] = field(default_factory=dict)
     source: "geometry.Resampler | None" = None
 
-    def to_canon(self, xy) -> np.ndarray:
+    def to_dslr(self, xy) -> np.ndarray:
         """Pixels of the aligned images (N x 2) -> pixels of the DSLR's photograph."""
         return geometry.points(xy) * self.step + self.origin
 
     def to_phone(self, xy) -> np.ndarray:
         """Pixels of the aligned images (N x 2) -> pixels of the phone's photograph."""
-        return self.map.to_phone(self.to_canon(xy))
+        return self.map.to_phone(self.to_dslr(xy))
 
     def phone_at(self, xy: np.ndarray) -> np.ndarray:
         """The phone's photograph at ``xy`` (h x w x 2, pixels of the aligned image), interpolated once: uint8 h x w x 3.
@@ -126,21 +126,21 @@ class _Rejected(Exception):
         self.verdict, self.reason = verdict, reason
 
 
-def align(phone: np.ndarray, canon: np.ndarray, size: tuple[int, int] = paper.ALIGNED_SIZE) -> Alignment:
+def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALIGNED_SIZE) -> Alignment:
     """Aligns two photographs of a scene (section 2, Figure 4).
 
     Args:
-        phone, canon: uint8 H x W x 3, RGB, of any size. They may be turned against each other, but not mirrored.
+        phone, dslr: uint8 H x W x 3, RGB, of any size. They may be turned against each other, but not mirrored.
         size: height x width of the aligned images; turned for an upright DSLR photograph. Where the shared part has
             fewer pixels than that in either photograph, it is smaller with the same aspect: nothing is enlarged.
 
     Raises:
         DpedError: not uint8 RGB. What cannot be aligned is no error: see ``Report.verdict``.
     """
-    for image in (phone, canon):
+    for image in (phone, dslr):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise DpedError(f"photographs must be uint8 H x W x 3, not {image.dtype} {image.shape}.")
-    work = _Work(phone, canon, size)
+    work = _Work(phone, dslr, size)
     try:
         return work.run()
     except _Rejected as no:
@@ -151,9 +151,9 @@ def align(phone: np.ndarray, canon: np.ndarray, size: tuple[int, int] = paper.AL
 class _Work:
     """One pair on its way. What is known so far survives a rejection."""
 
-    def __init__(self, phone: np.ndarray, canon: np.ndarray, size: tuple[int, int]):
-        self.phone, self.canon = phone, canon
-        upright = canon.shape[0] > canon.shape[1]
+    def __init__(self, phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]):
+        self.phone, self.dslr = phone, dslr
+        upright = dslr.shape[0] > dslr.shape[1]
         self.size = (max(size), min(size)) if upright else (min(size), max(size))
         self.report = Report()
         self.matched, self.agreed = np.zeros((0, 4)), np.zeros(0, bool)
@@ -170,7 +170,7 @@ class _Work:
 
     def run(self) -> Alignment:
         with self._stage("gray"):
-            gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self.phone, self.canon)]
+            gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self.phone, self.dslr)]
         with self._stage("keypoints"):
             found = [keypoints.keypoints(g) for g in gray]
         with self._stage("match"):
@@ -205,12 +205,12 @@ class _Work:
         self.agreed = mask.ravel().astype(bool)
         h = np.diag([1 / a.scale, 1 / a.scale, 1.0]) @ h @ np.diag([b.scale, b.scale, 1.0])
         self._check(h)
-        shapes = self.phone.shape[:2], self.canon.shape[:2]
+        shapes = self.phone.shape[:2], self.dslr.shape[:2]
         return PairMap(h / h[2, 2], *(geometry.ideal_lens(*s) for s in shapes))
 
     def _check(self, h: np.ndarray) -> None:
         """Whether a homography can be that of two cameras before one scene."""
-        corners = geometry.corners(*self.canon.shape[:2])
+        corners = geometry.corners(*self.dslr.shape[:2])
         inside = self.matched[self.agreed, 2:]
         spread = np.sqrt(np.linalg.eigvalsh(np.cov(inside.T)))
         if spread[0] < 0.02 * spread[1] or spread[1] < 0.02 * np.linalg.norm(corners[2]):
@@ -223,12 +223,12 @@ class _Work:
         if not 1e-4 < jacobian.min() <= jacobian.max() < 1e4 or np.linalg.cond(_jacobian(h, inside.mean(0))) > 8:
             raise _Rejected("degenerate homography", "the map squeezes the picture to a sliver.")
 
-    def _refine(self, guess: PairMap, phone: np.ndarray, canon: np.ndarray) -> tuple[PairMap, np.ndarray]:
+    def _refine(self, guess: PairMap, phone: np.ndarray, dslr: np.ndarray) -> tuple[PairMap, np.ndarray]:
         """The map fitted to blocks, and the last round's blocks that agree: N x 4, phone's and DSLR's pixels."""
         box = self._shared_box(guess)
         blocks, step = np.zeros((0, 4)), 1.0
         for number, (pixels, reach) in enumerate(_ROUNDS):
-            if (laid := self._overlay(guess, box, pixels, phone, canon)) is None:
+            if (laid := self._overlay(guess, box, pixels, phone, dslr)) is None:
                 break
             *grays, valid, step = laid
             found, ncc = keypoints.compare_blocks(*(keypoints.band(g) for g in grays), valid, reach, _BLOCKS)
@@ -240,11 +240,11 @@ class _Work:
         unit = step * guess.scale_at(box.mean(0))
         # Where the map does not explain what the blocks show, the scene may have depth.
         off = guess.off(blocks) > _OFF_PX * unit
-        if off.sum() > _MOST_OFF * len(off) and (laid := self._overlay(guess, box, pixels, phone, canon)):
+        if off.sum() > _MOST_OFF * len(off) and (laid := self._overlay(guess, box, pixels, phone, dslr)):
             guess = fit_points(guess, self._points(guess, box, *laid), step)
         return guess, blocks[guess.off(blocks) < _SAME_PX * unit]
 
-    def _overlay(self, guess: PairMap, box: np.ndarray, pixels: float, phone: np.ndarray, canon: np.ndarray):
+    def _overlay(self, guess: PairMap, box: np.ndarray, pixels: float, phone: np.ndarray, dslr: np.ndarray):
         """What both photographs show, in gray, the phone's where the map puts it: (phone's, DSLR's, where both have
         something, DSLR pixels per pixel of these); None where that is a line."""
         step = max(1.0, 1 / guess.scale_at(box.mean(0)), (np.prod(np.ptp(box, axis=0)) / pixels) ** 0.5)
@@ -253,14 +253,14 @@ class _Work:
             return None
         xy = geometry.pixel_grid(height, width, box[0], step)
         there = guess.dense(height, width, box[0], step)
-        sample_canon = geometry.Resampler(canon, step)
+        sample_dslr = geometry.Resampler(dslr, step)
         sample_phone = geometry.Resampler(phone, step * guess.scale_at(box.mean(0)))
-        valid = sample_phone.inside(there) & sample_canon.inside(xy)
-        return sample_phone(there), sample_canon(xy), valid, step
+        valid = sample_phone.inside(there) & sample_dslr.inside(xy)
+        return sample_phone(there), sample_dslr(xy), valid, step
 
-    def _points(self, guess, box, phone, canon, valid, step) -> np.ndarray:
+    def _points(self, guess, box, phone, dslr, valid, step) -> np.ndarray:
         """Keypoints of an overlay that match and lie near each other: N x 4, phone's and DSLR's pixels."""
-        a, b = (keypoints.keypoints(g, np.inf) for g in (phone, canon))
+        a, b = (keypoints.keypoints(g, np.inf) for g in (phone, dslr))
         pairs = keypoints.match(a.descriptors, b.descriptors)
         ends = a.xy[pairs[:, 0]], b.xy[pairs[:, 1]]
         whole = cv2.erode(valid.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0).astype(bool)
@@ -273,14 +273,14 @@ class _Work:
     def _shared_box(self, guess: PairMap) -> np.ndarray:
         """Bounding box (2 x 2: least and greatest x, y) of what both photographs show, in the DSLR's."""
         outline = geometry.outline(*self.phone.shape[:2])
-        seen = guess.to_canon(outline)
-        height, width = self.canon.shape[:2]
+        seen = guess.to_dslr(outline)
+        height, width = self.dslr.shape[:2]
         least = np.clip(np.floor(seen.min(0)), 0, (width - 1, height - 1))
         most = np.clip(np.ceil(seen.max(0)), 0, (width - 1, height - 1))
         return np.array([least, most])
 
     def _cut(self, found: PairMap, blocks: np.ndarray) -> Alignment:
-        quads = [geometry.corners(*self.canon.shape[:2]), found.to_canon(geometry.corners(*self.phone.shape[:2]))]
+        quads = [geometry.corners(*self.dslr.shape[:2]), found.to_dslr(geometry.corners(*self.phone.shape[:2]))]
         turned = geometry.clockwise(quads[1])
         overlap = geometry.overlap(quads[0], turned)
         self._note(overlap=round(overlap, 4), turn=round(found.turn_at(quads[0].mean(0)), 2), model=found.model)
@@ -308,10 +308,10 @@ class _Work:
             if beyond <= 0.5:
                 break
             step *= 0.995
-        canon = geometry.Resampler(self.canon, step)(geometry.pixel_grid(*size, origin, step))
+        dslr = geometry.Resampler(self.dslr, step)(geometry.pixel_grid(*size, origin, step))
         source = geometry.Resampler(self.phone, step * scale)
         phone = source(found.dense(*size, origin, step))
-        ncc = _typical_ncc(phone, canon)
+        ncc = _typical_ncc(phone, dslr)
         away = found.off(blocks) / (scale * step)
         self._note(
             size=size, ncc=round(ncc, 4), blocks=len(blocks),
@@ -321,13 +321,13 @@ class _Work:
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
-            self.report, phone, canon, found, tuple(origin), step, self.matched, self.agreed, self.seconds, source
+            self.report, phone, dslr, found, tuple(origin), step, self.matched, self.agreed, self.seconds, source
         )
 
 
-def _photographed(guess: PairMap, phone: np.ndarray, canon: np.ndarray, origin, step: float) -> np.ndarray:
+def _photographed(guess: PairMap, phone: np.ndarray, dslr: np.ndarray, origin, step: float) -> np.ndarray:
     """Points of an overlay (N x 2 each) as pixels of the phone's and the DSLR's photographs (N x 4)."""
-    return np.hstack([guess.to_phone(phone * step + origin), canon * step + origin])
+    return np.hstack([guess.to_phone(phone * step + origin), dslr * step + origin])
 
 
 def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -335,11 +335,11 @@ def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return (h[:2, :2] - np.outer((x / w, y / w), h[2, :2])) / w
 
 
-def _typical_ncc(phone: np.ndarray, canon: np.ndarray, side: int = 50) -> float:
+def _typical_ncc(phone: np.ndarray, dslr: np.ndarray, side: int = 50) -> float:
     found = []
-    gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, canon)]
-    for y in range(0, canon.shape[0] - side + 1, side):
-        for x in range(0, canon.shape[1] - side + 1, side):
+    gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, dslr)]
+    for y in range(0, dslr.shape[0] - side + 1, side):
+        for x in range(0, dslr.shape[1] - side + 1, side):
             a, b = (g[y : y + side, x : x + side] for g in gray)
             if b.std() > 4:
                 found.append(float(cv2.matchTemplate(a, b, cv2.TM_CCOEFF_NORMED)[0, 0]))

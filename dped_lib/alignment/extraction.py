@@ -131,12 +131,12 @@ def extract(
         DpedError: not an aligned pair, or a parameter out of range.
     """
     one_of("flat", flat, ("drop", "keep"))
-    if alignment.phone is None or alignment.canon is None:
+    if alignment.phone is None or alignment.dslr is None:
         raise DpedError(
             "The photographs are not aligned, so there are no patches to extract: see the report's verdict."
         )
-    if alignment.phone.shape != alignment.canon.shape:
-        raise DpedError(f"Aligned images differ in size: {alignment.phone.shape} and {alignment.canon.shape}.")
+    if alignment.phone.shape != alignment.dslr.shape:
+        raise DpedError(f"Aligned images differ in size: {alignment.phone.shape} and {alignment.dslr.shape}.")
     if reach != int(reach) or not 1 <= reach <= 50:
         raise DpedError(f"reach is {reach}, but must be a whole number of pixels from 1 to 50.")
     if not 0 <= max_angle <= 10:
@@ -145,11 +145,11 @@ def extract(
         raise DpedError(f"threshold is {threshold}, but an NCC lies between -1 and 1.")
     search = _Search(alignment, int(reach), float(max_angle))
     tried, patches = [], []
-    for y, x in windows(*alignment.canon.shape[:2]):
+    for y, x in windows(*alignment.dslr.shape[:2]):
         window, phone = search.window(y, x, threshold)
         tried.append(window)
         if window.verdict == KEPT or (window.verdict == FLAT and flat == "keep"):
-            patches.append((window, phone, alignment.canon[y : y + SIZE, x : x + SIZE].copy()))
+            patches.append((window, phone, alignment.dslr[y : y + SIZE, x : x + SIZE].copy()))
     return Extraction(tuple(tried), tuple(patches))
 
 
@@ -162,13 +162,13 @@ class _Search:
         self.pad = math.ceil(SIZE / 2 * math.sin(math.radians(max_angle))) + 3
         self.margin = reach + self.pad + _BAND_REACH
         wide, self.there = _with_margin(alignment, self.margin)
-        self.canon, self.phone = _gray(alignment.canon), _gray(alignment.phone)
-        self.canon_band, self.phone_band = _band(self.canon), _band(_gray(wide))
+        self.dslr, self.phone = _gray(alignment.dslr), _gray(alignment.phone)
+        self.dslr_band, self.phone_band = _band(self.dslr), _band(_gray(wide))
 
     def window(self, y: int, x: int, threshold: float) -> tuple[Window, np.ndarray]:
         """The verdict on one window, and the phone's patch: as moved, or in place."""
         cut = np.s_[y : y + SIZE, x : x + SIZE]
-        here, target, band = self.phone[cut], self.canon[cut], self.canon_band[cut]
+        here, target, band = self.phone[cut], self.dslr[cut], self.dslr_band[cut]
         in_place = self.alignment.phone[cut].copy()
         contrast, before = float(target.std()), ncc(here, target)
         stays = Window(y, x, FLAT, before, before, 0.0, 0.0, 0.0, contrast, 0.0)
@@ -206,7 +206,7 @@ class _Search:
         """The rows and columns of a window that are far enough from the images' border."""
         return tuple(
             slice(max(0, _BORDER - start), min(SIZE, length - _BORDER - start))
-            for start, length in zip((y, x), self.canon.shape, strict=True)
+            for start, length in zip((y, x), self.dslr.shape, strict=True)
         )
 
     def _place(self, y: int, x: int, band: np.ndarray, part) -> tuple[tuple[float, float, float], bool]:

@@ -80,25 +80,25 @@ def band(gray: np.ndarray) -> np.ndarray:
 
 
 def compare_blocks(
-    phone: np.ndarray, canon: np.ndarray, valid: np.ndarray, reach: int, most: int
+    phone: np.ndarray, dslr: np.ndarray, valid: np.ndarray, reach: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where blocks of ``canon`` are found in ``phone``, to a fraction of a pixel.
+    """Where blocks of ``dslr`` are found in ``phone``, to a fraction of a pixel.
 
     Args:
-        phone, canon: float32 H x W, nearly aligned, as ``band`` makes them.
+        phone, dslr: float32 H x W, nearly aligned, as ``band`` makes them.
         valid: bool H x W, where both photographs have something.
         reach: how far a block may have moved, in pixels.
         most: about so many blocks, spread over the image; in each cell of a grid the one with the most structure.
 
     Returns:
-        (middle in ``canon``, displacement towards ``phone``), each N x 2 (x, y), and the correlation of each, N.
+        (middle in ``dslr``, displacement towards ``phone``), each N x 2 (x, y), and the correlation of each, N.
         Blocks found at the edge of the search, and flat ones, are left out.
     """
-    height, width = canon.shape
+    height, width = dslr.shape
     margin = _BLOCK // 2 + reach + 1
     if min(height, width) < 3 * margin:
         return np.zeros((0, 4)), np.zeros(0)
-    structure = cv2.cornerMinEigenVal(canon, _BLOCK // 2, 3)
+    structure = cv2.cornerMinEigenVal(dslr, _BLOCK // 2, 3)
     usable = cv2.erode(valid.astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8), borderValue=0)
     structure *= usable
     pitch = max(_BLOCK // 2, int((height * width / most) ** 0.5))
@@ -111,7 +111,7 @@ def compare_blocks(
                 continue
             x, y = left + dx, top + dy
             half = _BLOCK // 2
-            block = canon[y - half : y + half + 1, x - half : x + half + 1]
+            block = dslr[y - half : y + half + 1, x - half : x + half + 1]
             more = half + reach
             surface = cv2.matchTemplate(
                 phone[y - more : y + more + 1, x - more : x + more + 1], block, cv2.TM_CCOEFF_NORMED

@@ -24,24 +24,24 @@ class PairMap:
     """Pixels of the DSLR's photograph <-> pixels of the phone's.
 
     ``homography`` (3 x 3) takes undistorted pixels of the DSLR to undistorted pixels of the phone; ``phone`` and
-    ``canon`` are the lenses. The distortions of the two cannot be told apart fully: only the map as a whole is meant.
+    ``dslr`` are the lenses. The distortions of the two cannot be told apart fully: only the map as a whole is meant.
     """
 
     homography: np.ndarray
     phone: geometry.Lens
-    canon: geometry.Lens
+    dslr: geometry.Lens
 
     @property
     def model(self) -> str:
-        return "homography + lens" if self.phone.k1 or self.canon.k1 else "homography"
+        return "homography + lens" if self.phone.k1 or self.dslr.k1 else "homography"
 
     def to_phone(self, xy) -> np.ndarray:
         """Pixels of the DSLR's photograph (N x 2) -> pixels of the phone's (N x 2)."""
-        return self.phone.distort(geometry.apply(self.homography, self.canon.undistort(xy)))
+        return self.phone.distort(geometry.apply(self.homography, self.dslr.undistort(xy)))
 
-    def to_canon(self, xy) -> np.ndarray:
+    def to_dslr(self, xy) -> np.ndarray:
         """The inverse of ``to_phone``."""
-        return self.canon.distort(geometry.apply(np.linalg.inv(self.homography), self.phone.undistort(xy)))
+        return self.dslr.distort(geometry.apply(np.linalg.inv(self.homography), self.phone.undistort(xy)))
 
     def off(self, pairs: np.ndarray) -> np.ndarray:
         """Distance (N, pixels of the phone's photograph) of matches (N x 4: phone, DSLR) from where the map puts them."""
@@ -135,7 +135,7 @@ def fit_points(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
             m = _solve(m, points[near], np.full(near.sum(), 1 / unit), with_lens)[0]
         return m
 
-    starts = [replace(guess, phone=replace(guess.phone, k1=0.0, k2=0.0), canon=replace(guess.canon, k1=0.0, k2=0.0))]
+    starts = [replace(guess, phone=replace(guess.phone, k1=0.0, k2=0.0), dslr=replace(guess.dslr, k1=0.0, k2=0.0))]
     h, chosen = _plane(points, step, unit)
     if chosen.any():
         starts.append(replace(starts[0], homography=h))
@@ -148,10 +148,10 @@ def fit_points(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
 
 def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: bool) -> tuple[PairMap, float]:
     """The fitted map, and twice its robust cost."""
-    at_phone, at_canon = pairs[:, :2], pairs[:, 2:]
+    at_phone, at_dslr = pairs[:, :2], pairs[:, 2:]
     # In units of the radius round the middle all nine entries of the homography are of the size of one.
     units = [np.array([[1 / m.radius, 0, -m.centre[0] / m.radius], [0, 1 / m.radius, -m.centre[1] / m.radius], [0, 0, 1]])
-             for m in (guess.phone, guess.canon)]  # fmt: skip
+             for m in (guess.phone, guess.dslr)]  # fmt: skip
     start = units[0] @ guess.homography @ np.linalg.inv(units[1])
     start /= np.linalg.norm(start)
 
@@ -159,13 +159,13 @@ def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: boo
         h = np.linalg.inv(units[0]) @ np.append(p[:8], start[2, 2]).reshape(3, 3) @ units[1]
         lens = p[8:] * _LENS if with_lens else np.zeros(3)
         return PairMap(
-            h / h[2, 2], replace(guess.phone, k1=lens[0], k2=lens[1]), replace(guess.canon, k1=lens[2], k2=0.0)
+            h / h[2, 2], replace(guess.phone, k1=lens[0], k2=lens[1]), replace(guess.dslr, k1=lens[2], k2=0.0)
         )
 
     def error(p: np.ndarray) -> np.ndarray:
         m = made(p)
         # Compared before the phone's lens, which spares inverting it and changes lengths by no more than its distortion.
-        off = m.phone.undistort(at_phone) - geometry.apply(m.homography, m.canon.undistort(at_canon))
+        off = m.phone.undistort(at_phone) - geometry.apply(m.homography, m.dslr.undistort(at_dslr))
         return off * weight[:, None]
 
     def robust(p: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: boo
         # Zero distortion is the expectation, so that what two lenses share stays small.
         return np.concatenate([out, p[8:]])
 
-    lens = [guess.phone.k1 / _LENS, guess.phone.k2 / _LENS, guess.canon.k1 / _LENS] if with_lens else []
+    lens = [guess.phone.k1 / _LENS, guess.phone.k2 / _LENS, guess.dslr.k1 / _LENS] if with_lens else []
     answer = least_squares(
         robust, np.concatenate([start.ravel()[:8], lens]), x_scale="jac", ftol=1e-6, xtol=1e-9, max_nfev=30
     )

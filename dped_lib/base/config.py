@@ -1,4 +1,4 @@
-"""What a run can be asked for: tiers, presets and parameters. Unknown or ill-typed keys are errors that name the allowed ones."""
+"""What a run can be asked for: datasets, presets and parameters. Unknown or ill-typed keys are errors that name the allowed ones."""
 
 import dataclasses
 import difflib
@@ -13,39 +13,39 @@ from types import MappingProxyType
 from dped_lib import paper
 from dped_lib.base.errors import DpedError
 
-#: The phones each tier has. ``rig`` is simulated; ``pirm`` is the authors' 400 real iPhone-Canon patches; ``city100`` is
+#: The phones each dataset has. ``rig`` is simulated; ``pirm`` is the authors' 400 real iPhone-Canon patches; ``city100`` is
 #: the public City100 set (Chen et al., "Camera Lens Super-Resolution", CVPR 2019); ``dped`` is the full dataset in its
 #: official folder layout and ``own`` any two folders of photographs, both on the user's disk.
-TIER_PHONES = MappingProxyType(
+DATASET_PHONES = MappingProxyType(
     {"rig": paper.PHONES, "pirm": ("iphone",), "city100": ("iphonex",), "dped": paper.PHONES, "own": ("phone",)}
 )
-TIERS = tuple(TIER_PHONES)
-#: Tiers whose patches are cut from photographs here; the others come as finished patches.
-ALIGNED_TIERS = ("rig", "city100", "own")
-PHONES = tuple(dict.fromkeys(phone for phones in TIER_PHONES.values() for phone in phones))
+DATASETS = tuple(DATASET_PHONES)
+#: Datasets whose patches are cut from photographs here; the others come as finished patches.
+ALIGNED_DATASETS = ("rig", "city100", "own")
+PHONES = tuple(dict.fromkeys(phone for phones in DATASET_PHONES.values() for phone in phones))
 
-_OTHER_CAMERAS = MappingProxyType({("city100", "iphonex"): "iPhone X", ("city100", "canon"): "Nikon D5500"})
+_OTHER_CAMERAS = MappingProxyType({("city100", "iphonex"): "iPhone X", ("city100", "dslr"): "Nikon D5500"})
 
 
-def camera_name(tier: str, camera: str) -> str:
-    """What a reader calls a camera of a tier. ``canon`` is the DSLR everywhere, whoever made it."""
-    if tier == "own":
-        return "DSLR" if camera == "canon" else "phone"
-    return _OTHER_CAMERAS.get((tier, camera)) or paper.CAMERAS[camera].name
+def camera_name(dataset: str, camera: str) -> str:
+    """What a reader calls a camera of a dataset. ``dslr`` is the DSLR everywhere, whoever made it."""
+    if dataset == "own":
+        return "DSLR" if camera == "dslr" else "phone"
+    return _OTHER_CAMERAS.get((dataset, camera)) or paper.CAMERAS[camera].name
 
 
 VARIANTS = ("released", "paper")
 #: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
 NETWORKS = ("trained", "released")
 
-#: Tiers with too few photographs to hold some out once and for all, and into how many parts their pairs are divided: the
+#: Datasets with too few photographs to hold some out once and for all, and into how many parts their pairs are divided: the
 #: network of seed s is trained without part s modulo that number and tested on it, so that the seeds together test every pair.
 FOLDS = MappingProxyType({"pirm": 3})
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How much computing. Tier and preset are independent.
+    """How much computing. Dataset and preset are independent.
 
     Attributes:
         iterations, batch_size, learning_rate: section 3.2.3 of the paper.
@@ -150,19 +150,19 @@ def one_of(kind: str, value, allowed: Iterable[str]) -> str:
     raise DpedError(f"unknown {kind} {value!r}; allowed: {', '.join(allowed)}.{hint}")
 
 
-def first_phone(tier: str) -> str:
+def first_phone(dataset: str) -> str:
     """The phone that is meant where none is named."""
-    return TIER_PHONES[one_of("tier", tier, TIERS)][0]
+    return DATASET_PHONES[one_of("dataset", dataset, DATASETS)][0]
 
 
-def check_phone(tier: str, phone: str) -> str:
-    """``phone`` if ``tier`` has its photographs."""
-    one_of("tier", tier, TIERS)
+def check_phone(dataset: str, phone: str) -> str:
+    """``phone`` if ``dataset`` has its photographs."""
+    one_of("dataset", dataset, DATASETS)
     one_of("phone", phone, PHONES)
-    if phone not in TIER_PHONES[tier]:
-        having = ", ".join(t for t in TIERS if phone in TIER_PHONES[t])
+    if phone not in DATASET_PHONES[dataset]:
+        having = ", ".join(t for t in DATASETS if phone in DATASET_PHONES[t])
         raise DpedError(
-            f"tier {tier!r} has no {phone} photographs, only {', '.join(TIER_PHONES[tier])}; tiers that do: {having}."
+            f"dataset {dataset!r} has no {phone} photographs, only {', '.join(DATASET_PHONES[dataset])}; datasets that do: {having}."
         )
     return phone
 
@@ -205,7 +205,7 @@ class TrainParams:
     """One training run. Everything that changes its result is here, and nothing else.
 
     Attributes:
-        tier, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
+        dataset, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
         model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
         variant: ``released`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
             discriminator, and the generator's norm.
@@ -216,7 +216,7 @@ class TrainParams:
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
     """
 
-    tier: str
+    dataset: str
     phone: str
     loss: str
     seed: int = 0
@@ -237,7 +237,7 @@ class TrainParams:
     precision: str = "auto"
 
     def __post_init__(self):
-        check_phone(self.tier, self.phone)
+        check_phone(self.dataset, self.phone)
         one_of("variant", self.variant, VARIANTS)
         one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
         for key in ("iterations", "batch_size", "eval_every", "checkpoint_every"):
@@ -265,9 +265,9 @@ class TrainParams:
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train_params(tier: str, phone: str, loss: str, preset_name: str, **overrides) -> TrainParams:
+def train_params(dataset: str, phone: str, loss: str, preset_name: str, **overrides) -> TrainParams:
     """The parameters of a training run at a preset, with ``overrides`` on top."""
     p = preset(preset_name)
     shared = {f.name for f in dataclasses.fields(TrainParams)} & {f.name for f in dataclasses.fields(Preset)}
     values = {name: getattr(p, name) for name in shared}
-    return build(TrainParams, {"tier": tier, "phone": phone, "loss": loss, **values, **overrides})
+    return build(TrainParams, {"dataset": dataset, "phone": phone, "loss": loss, **values, **overrides})

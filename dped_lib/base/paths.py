@@ -56,18 +56,18 @@ def cache_dir() -> Path:
 
 
 def runs_dir() -> Path:
-    """Artifacts of every tier and preset. ``DPED_RUNS`` overrides ``runs/``."""
+    """Artifacts of every dataset and preset. ``DPED_RUNS`` overrides ``runs/``."""
     return _named("DPED_RUNS", project_root() / "runs")
 
 
-def run_dir(tier: str, preset: str) -> Path:
-    """Artifacts of one tier and preset: stores, checkpoints, executed notebooks."""
-    return runs_dir() / f"{tier}-{preset}"
+def run_dir(dataset: str, preset: str) -> Path:
+    """Artifacts of one dataset and preset: stores, checkpoints, executed notebooks."""
+    return runs_dir() / f"{dataset}-{preset}"
 
 
-def figures_dir(tier: str, preset: str) -> Path:
-    """Pictures, tables and their JSON of one tier and preset. ``DPED_FIGURES`` overrides ``figures/``."""
-    return _named("DPED_FIGURES", project_root() / "figures") / f"{tier}-{preset}"
+def figures_dir(dataset: str, preset: str) -> Path:
+    """Pictures, tables and their JSON of one dataset and preset. ``DPED_FIGURES`` overrides ``figures/``."""
+    return _named("DPED_FIGURES", project_root() / "figures") / f"{dataset}-{preset}"
 
 
 @contextlib.contextmanager

@@ -219,7 +219,7 @@ def load(name: str) -> nn.Module:
     Raises:
         DpedError: unknown name, files that cannot be fetched, a damaged checkpoint, or one of another network.
     """
-    released = RELEASED[one_of("released weights", name, RELEASED)]
+    released = RELEASED[one_of("authors' weights", name, RELEASED)]
     shards = [downloads.fetch(f"{released.prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001")]
     prefix = shards[0].with_suffix("")
     model = models.generator(released.model)
@@ -232,7 +232,7 @@ def load(name: str) -> nn.Module:
 
 def origin(name: str) -> dict[str, str]:
     """Where one of the authors' networks comes from, as metadata for a copy of it in another format."""
-    released = RELEASED[one_of("released weights", name, RELEASED)]
+    released = RELEASED[one_of("authors' weights", name, RELEASED)]
     return {
         "model": released.model,
         "variant": "released",

@@ -57,7 +57,7 @@ def build(
             header tells; ``skip`` leaves the pair out, counted and listed in the summary.
         workers: processes; as a rule one for each core. Each holds one pair of photographs: half a GiB at 13 + 20 MP.
         only: names of files (with suffix) to look at; None: all photographs.
-        meta: more entries for the store's ``meta.json`` (tier, phone and the like).
+        meta: more entries for the store's ``meta.json`` (dataset, phone and the like).
         store: where the store goes, if not to ``store_of(out)``.
 
     Raises:
@@ -205,8 +205,8 @@ def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
             continue
         stored = (extraction.KEPT, extraction.FLAT) if job.settings.flat == "keep" else (extraction.KEPT,)
         kept = [w for w in record["windows"] if w["verdict"] in stored]
-        for window, (phone, canon) in zip(kept, np.load(job.patches_file, mmap_mode="r"), strict=True):
-            yield Pair(f"{job.name}/{window['y']}-{window['x']}", job.name, np.array(phone), np.array(canon))
+        for window, (phone, dslr) in zip(kept, np.load(job.patches_file, mmap_mode="r"), strict=True):
+            yield Pair(f"{job.name}/{window['y']}-{window['x']}", job.name, np.array(phone), np.array(dslr))
 
 
 def render(store: pair_store.PairStore, summary: dict) -> str:
@@ -272,7 +272,7 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     with paths.atomic_path(target) as part:
         for place, index in order.items():
-            for camera, images in ((phone, store.phone), ("canon", store.canon)):
+            for camera, images in ((phone, store.phone), ("dslr", store.dslr)):
                 (part / place / camera).mkdir(parents=True)
                 for number, i in enumerate(bar(index, label=f"write {place}/{camera}", unit="patch", brief=True)):
                     data = cv2.imencode(".jpg", images[i][..., ::-1], jpeg)[1]

@@ -135,7 +135,7 @@ def _fetch(store: pooch.Pooch, key: str) -> Path:
     except requests.RequestException as error:  # some are ValueErrors too, and all are OSErrors: they come first
         raise DpedError(
             f"{url}: cannot be fetched ({type(error).__name__}). Connect to the internet, or set DPED_MIRROR to a folder or "
-            "an http(s) URL that holds the file. Offline, the tier 'rig' works without it."
+            "an http(s) URL that holds the file. Offline, the dataset 'rig' works without it."
         ) from error
     except ValueError as error:
         raise DpedError(

@@ -63,18 +63,18 @@ def resolve(spec: str) -> nn.Module:
     """The network a user means.
 
     Args:
-        spec: ``released:NAME`` (``authors_checkpoints.RELEASED``), ``identity``, or the path of a safetensors file.
+        spec: ``authors:NAME`` (``authors_checkpoints.RELEASED``), ``identity``, or the path of a safetensors file.
 
     Raises:
         DpedError: none of these, or its files cannot be had.
     """
     if spec == "identity":
         return nn.Identity()
-    if spec.startswith("released:"):
-        return authors_checkpoints.load(spec.removeprefix("released:"))
+    if spec.startswith("authors:"):
+        return authors_checkpoints.load(spec.removeprefix("authors:"))
     file = Path(spec).expanduser()
     if not file.is_file():
-        names = ", ".join(f"released:{n}" for n in authors_checkpoints.RELEASED)
+        names = ", ".join(f"authors:{n}" for n in authors_checkpoints.RELEASED)
         raise DpedError(f"weights {spec!r}: no such file, and not one of {names}, identity.")
     return load_model(file)
 
@@ -85,8 +85,8 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     ``spec`` and ``model`` as in :func:`resolve`.
     """
     said: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
-    if spec.startswith("released:"):
-        return said | authors_checkpoints.origin(spec.removeprefix("released:"))
+    if spec.startswith("authors:"):
+        return said | authors_checkpoints.origin(spec.removeprefix("authors:"))
     if spec != "identity":
         _, metadata = load_tensors(Path(spec).expanduser())
         said |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}

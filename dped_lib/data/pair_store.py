@@ -33,11 +33,11 @@ _FORMAT = 3  # raised when the content of a store would change; an older store i
 
 
 class PairStore:
-    """Patch pairs in a folder: ``phone.npy`` and ``canon.npy`` (uint8, N x 100 x 100 x 3, memory-mapped) and ``meta.json``.
+    """Patch pairs in a folder: ``phone.npy`` and ``dslr.npy`` (uint8, N x 100 x 100 x 3, memory-mapped) and ``meta.json``.
 
     Attributes:
-        meta: tier, phone, and the counts of what was read and skipped (``report``), and aligned (``alignment``).
-        phone, canon: the memory maps.
+        meta: dataset, phone, and the counts of what was read and skipped (``report``), and aligned (``alignment``).
+        phone, dslr: the memory maps.
         photographs: (N,) photograph of each pair.
     """
 
@@ -46,7 +46,7 @@ class PairStore:
         try:
             self.meta = json.loads((self.folder / "meta.json").read_text())
             self.phone = np.load(self.folder / "phone.npy", mmap_mode="r")
-            self.canon = np.load(self.folder / "canon.npy", mmap_mode="r")
+            self.dslr = np.load(self.folder / "dslr.npy", mmap_mode="r")
             self.names = self.meta["names"]
             self.photographs = np.array(self.meta["photographs"])
             self._splits = np.array(self.meta["splits"])
@@ -55,9 +55,9 @@ class PairStore:
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
             ) from error
         shape = (len(self.names), SIZE, SIZE, 3)
-        if self.phone.shape != shape or self.canon.shape != shape:
+        if self.phone.shape != shape or self.dslr.shape != shape:
             raise DpedError(
-                f"{self.folder}: arrays {self.phone.shape} and {self.canon.shape}, expected {shape}. Delete the folder and run again."
+                f"{self.folder}: arrays {self.phone.shape} and {self.dslr.shape}, expected {shape}. Delete the folder and run again."
             )
 
     def __len__(self) -> int:
@@ -82,9 +82,9 @@ class PairStore:
             return []
 
     def fold(self, seed: int) -> "PairStore":
-        """The same pairs with the split that a training of this seed uses: of tiers in ``config.FOLDS``, one part is ``test``
+        """The same pairs with the split that a training of this seed uses: of datasets in ``config.FOLDS``, one part is ``test``
         and a tenth of the rest ``val``; of others nothing changes."""
-        folds = FOLDS.get(self.meta.get("tier"))
+        folds = FOLDS.get(self.meta.get("dataset"))
         if not folds:
             return self
         ordered = _by_checksum(self.photographs)
@@ -164,16 +164,16 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
         records = part / "records.jsonl"
         with (
             open(part / "phone.npy", "wb") as phone,
-            open(part / "canon.npy", "wb") as canon,
+            open(part / "dslr.npy", "wb") as dslr,
             open(records, "w") as lines,
         ):
-            for file in (phone, canon):
+            for file in (phone, dslr):
                 _write_header(file, 0)
             for pair in pairs:
                 if isinstance(pair, dict):
                     lines.write(json.dumps(pair) + "\n")
                     continue
-                for file, image in ((phone, pair.phone), (canon, pair.canon)):
+                for file, image in ((phone, pair.phone), (dslr, pair.dslr)):
                     if image.shape != (SIZE, SIZE, 3) or image.dtype != np.uint8:
                         raise DpedError(
                             f"{pair.name}: a patch must be {SIZE} x {SIZE} RGB uint8, not {image.shape} {image.dtype}."
@@ -185,7 +185,7 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
                 fixed.append(pair.split)
             if not names:
                 raise DpedError(f"{folder}: no pairs to store; the source was empty or every pair was skipped.")
-            for file in (phone, canon):
+            for file in (phone, dslr):
                 _write_header(file, len(names))
         splits = _assign_splits(photographs, kinds, fixed)
         content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
@@ -198,13 +198,13 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
 # ---------------------------------------------------------------------------------------------- making
 
 
-def folder_of(tier: str, preset: str, phone: str) -> Path:
-    """Where the store of a tier and phone lives."""
-    return paths.run_dir(tier, preset) / "patches" / phone
+def folder_of(dataset: str, preset: str, phone: str) -> Path:
+    """Where the store of a dataset and phone lives."""
+    return paths.run_dir(dataset, preset) / "patches" / phone
 
 
 def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
-    """A store made elsewhere, in the place where a tier's is looked for, with ``meta`` over its own. Its arrays are shared
+    """A store made elsewhere, in the place where a dataset's is looked for, with ``meta`` over its own. Its arrays are shared
     (hard links) where both are on one disk, else copied."""
     store = PairStore(source)
     with paths.atomic_path(folder) as part:
@@ -228,36 +228,36 @@ def current(folder: Path, origin: str = "") -> PairStore | None:
     return store if same else None
 
 
-def open_or_make(tier: str, phone: str, preset: str = "smoke", on_bad: str = "error", seed: int = 0) -> PairStore:
-    """The pairs of one tier and phone; read, and fetched or simulated, where there is no current store of them.
+def open_or_make(dataset: str, phone: str, preset: str = "smoke", on_bad: str = "error", seed: int = 0) -> PairStore:
+    """The pairs of one dataset and phone; read, and fetched or simulated, where there is no current store of them.
 
     ``seed``: of the training whose split is wanted (:meth:`PairStore.fold`). ``on_bad`` says what to do while pairs are read; a store made with ``skip`` serves every later call, and its report
     (``meta["report"]``) goes on saying what it lacks. To read the files again, delete its folder.
 
     Raises:
-        DpedError: unknown tier or phone, a tier without that phone, data that is not there or bad (see the readers).
+        DpedError: unknown dataset or phone, a dataset without that phone, data that is not there or bad (see the readers).
     """
-    return _open_or_make(tier, phone, preset, on_bad).fold(seed)
+    return _open_or_make(dataset, phone, preset, on_bad).fold(seed)
 
 
-def _open_or_make(tier: str, phone: str, preset: str, on_bad: str) -> PairStore:
-    check_phone(tier, phone)
+def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairStore:
+    check_phone(dataset, phone)
     one_of("on_bad", on_bad, ("error", "skip"))
-    folder = folder_of(tier, preset, phone)
+    folder = folder_of(dataset, preset, phone)
     # What is on the user's disk is where the user says; with another folder it is another dataset.
     origin = ""
-    if tier == "dped" and os.environ.get("DPED_DATA"):
+    if dataset == "dped" and os.environ.get("DPED_DATA"):
         origin = str(official_root().resolve())
-    elif tier == "own" and os.environ.get("DPED_OWN"):
+    elif dataset == "own" and os.environ.get("DPED_OWN"):
         origin = own_origin()
     if store := current(folder, origin):
         return store
-    meta = {"tier": tier, "phone": phone, "origin": origin, "on_bad": on_bad}
-    if tier in ("city100", "own"):
+    meta = {"dataset": dataset, "phone": phone, "origin": origin, "on_bad": on_bad}
+    if dataset in ("city100", "own"):
         from dped_lib.data import builder  # it writes its stores with this module
 
-        work = paths.run_dir(tier, preset) / "aligned" / phone
-        if tier == "city100":
+        work = paths.run_dir(dataset, preset) / "aligned" / phone
+        if dataset == "city100":
             *folders, names = city100_folders()
             return builder.build(*folders, work, CITY100_SETTINGS, on_bad=on_bad, only=names, meta=meta, store=folder)
         root = own_root()
@@ -265,7 +265,7 @@ def _open_or_make(tier: str, phone: str, preset: str, on_bad: str) -> PairStore:
             return adopt_store(builder.store_of(root), folder, meta)
         return builder.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
     report, alignment = Counter(), Counter()
-    match tier:
+    match dataset:
         case "rig":
             pairs = read_rig(phone, report, alignment)
         case "pirm":
@@ -313,10 +313,10 @@ class Batches:
         index = store.index(split)
         if not len(index):
             raise DpedError(
-                f"{store.folder}: no pairs in split {split!r}; the tier has too few photographs to hold some out."
+                f"{store.folder}: no pairs in split {split!r}; the dataset has too few photographs to hold some out."
             )
         self.seed, self.augment, self.device = seed, augment, device
-        self._phone, self._canon = (self._resident(a, index) for a in (store.phone, store.canon))
+        self._phone, self._dslr = (self._resident(a, index) for a in (store.phone, store.dslr))
 
     def _resident(self, array: np.memmap, index: np.ndarray) -> Tensor:
         # A contiguous split of a memory map stays one on the CPU: the system pages it in as it is drawn from.
@@ -335,10 +335,10 @@ class Batches:
         return np.random.default_rng((self.seed, zlib.crc32(stream.encode()), iteration))
 
     def draw(self, iteration: int, size: int, stream: str = "generator") -> tuple[Tensor, Tensor]:
-        """A batch of (phone, canon), float32 N x 3 x 100 x 100 in [0, 1], drawn with replacement as in the released code."""
+        """A batch of (phone, dslr), float32 N x 3 x 100 x 100 in [0, 1], drawn with replacement as in the released code."""
         rng = self.rng(iteration, stream)
         index = gpu.put(rng.integers(0, len(self), size), self.device)
-        pair = [to_float(images[index]) for images in (self._phone, self._canon)]
+        pair = [to_float(images[index]) for images in (self._phone, self._dslr)]
         if self.augment:
             codes = gpu.put(rng.integers(0, 8, size), self.device)
             pair = [dihedral(images, codes) for images in pair]

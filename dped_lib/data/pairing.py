@@ -23,7 +23,7 @@ _FORMAT = 2  # raised when the same photographs would give another result
 
 @dataclass(frozen=True)
 class Pair:
-    """One aligned pair. ``phone``, ``canon``: uint8 arrays 100 x 100 x 3, RGB.
+    """One aligned pair. ``phone``, ``dslr``: uint8 arrays 100 x 100 x 3, RGB.
 
     ``photograph`` groups patches that must stay in one split; ``split`` is set where the source fixes it. Photographs
     of each ``kind`` are split on their own, so that every split has some of each.
@@ -32,7 +32,7 @@ class Pair:
     name: str
     photograph: str
     phone: np.ndarray
-    canon: np.ndarray
+    dslr: np.ndarray
     split: str = ""
     kind: str = ""
 
@@ -54,13 +54,13 @@ class Settings:
         one_of("flat", self.flat, ("drop", "keep"))
 
 
-def make(phone: np.ndarray, canon: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:
+def make(phone: np.ndarray, dslr: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:
     """Aligns two photographs (uint8 H x W x 3, RGB) and cuts their patches.
 
     Returns the extraction (None where the photographs cannot be aligned) and a record for JSON: ``report``
     (``aligner.Report``), ``counts`` and ``windows`` (``extraction.Window`` of each). The same input gives the same record.
     """
-    found = aligner.align(phone, canon, settings.size)
+    found = aligner.align(phone, dslr, settings.size)
     if found.report.verdict != "aligned":
         return None, {"report": asdict(found.report), "counts": {}, "windows": []}
     extracted = extraction.extract(found, settings.threshold, flat=settings.flat)
@@ -89,7 +89,7 @@ class Job:
 
     name: str
     phone: Path
-    canon: Path
+    dslr: Path
     folder: Path
     settings: Settings
 
@@ -104,9 +104,9 @@ class Job:
 
     def digest(self) -> str:
         """Of the bytes of both files and of everything else that changes the result."""
-        names = self.phone.name, self.canon.name
+        names = self.phone.name, self.dslr.name
         made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings), names]).encode())
-        for file in (self.phone, self.canon):
+        for file in (self.phone, self.dslr):
             with open(file, "rb") as f:
                 made.update(hashlib.file_digest(f, "sha256").digest())
         return made.hexdigest()
@@ -132,21 +132,21 @@ def work(job: Job) -> dict:
         digest = job.digest()
         if known := job.record(digest):
             return _brief(known)
-        images = [photofile.read_photograph(f) for f in (job.phone, job.canon)]
+        images = [photofile.read_photograph(f) for f in (job.phone, job.dslr)]
     except (DpedError, OSError) as error:
         return {"bad": str(error)}
     try:
         extracted, record = make(*images, job.settings)
     except Exception as error:
-        error.add_note(f"while aligning {job.phone} and {job.canon}")
+        error.add_note(f"while aligning {job.phone} and {job.dslr}")
         raise
-    record = {"digest": digest, "phone": job.phone.name, "dslr": job.canon.name, **record}
+    record = {"digest": digest, "phone": job.phone.name, "dslr": job.dslr.name, **record}
     # First without a record, last with one: what has a record is whole, and its patches are those it tells of.
     job.record_file.unlink(missing_ok=True)
     if extracted is None:
         job.patches_file.unlink(missing_ok=True)
     else:
-        patches = [[phone, canon] for _, phone, canon in extracted.patches]
+        patches = [[phone, dslr] for _, phone, dslr in extracted.patches]
         with paths.atomic_path(job.patches_file) as part, open(part, "wb") as f:
             np.save(f, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
     paths.write_text(job.record_file, json.dumps(record, indent=1))

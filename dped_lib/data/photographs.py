@@ -1,4 +1,4 @@
-"""Whole photographs of a tier: what can be shown, shifted and enhanced beyond 100x100 patches."""
+"""Whole photographs of a dataset: what can be shown, shifted and enhanced beyond 100x100 patches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib.data import downloads, pair_store, photofile, readers, rig
-from dped_lib.base.config import ALIGNED_TIERS, TIERS, one_of
+from dped_lib.base.config import ALIGNED_DATASETS, DATASETS, one_of
 from dped_lib.base.errors import DpedError
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """``camera``: who took it; ``name`` is unique within the tier.
+    """``camera``: who took it; ``name`` is unique within the dataset.
 
     ``scene``: photographs of one scene are not independent of each other. ``read`` gives the pixels, which ``image`` keeps; whoever
-    shows two of a tier's photographs reads, or on the rig simulates, only these.
+    shows two of a dataset's photographs reads, or on the rig simulates, only these.
     """
 
     name: str
@@ -69,7 +69,7 @@ def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
 
 def _city100_files() -> dict[str, dict[str, Path]]:
     *folders, names = readers.city100_folders()
-    cameras = zip(("iphonex", "canon"), folders, strict=True)
+    cameras = zip(("iphonex", "dslr"), folders, strict=True)
     return {c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras}
 
 
@@ -77,17 +77,17 @@ def _own_files() -> dict[str, dict[str, Path]]:
     root = readers.own_root()
     if not (root / "phone").is_dir():
         raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
-    return {c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("canon", "dslr"))}
+    return {c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("dslr", "dslr"))}
 
 
-def of_tier(tier: str) -> Iterator[Photograph]:
-    """Every whole photograph that a tier has, none read yet.
+def of_dataset(dataset: str) -> Iterator[Photograph]:
+    """Every whole photograph that a dataset has, none read yet.
 
     ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
     photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
     cameras. ``dped``: the full-size test images.
     """
-    match one_of("tier", tier, TIERS):
+    match one_of("dataset", dataset, DATASETS):
         case "rig":
             yield from _rig()
         case "pirm":
@@ -100,15 +100,15 @@ def of_tier(tier: str) -> Iterator[Photograph]:
             yield from _pairs(_own_files())
 
 
-def scene(tier: str, name: str) -> dict[str, np.ndarray]:
-    """One scene by every camera that a tier has of it, as it came out of the camera (uint8 H x W x 3, RGB).
+def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
+    """One scene by every camera that a dataset has of it, as it came out of the camera (uint8 H x W x 3, RGB).
 
-    ``name``: as in the records of the tier's store. Only tiers whose photographs are aligned here have scenes.
+    ``name``: as in the records of the dataset's store. Only datasets whose photographs are aligned here have scenes.
     """
-    one_of("tier with photographs to align", tier, ALIGNED_TIERS)
-    if tier == "rig":
+    one_of("dataset with photographs to align", dataset, ALIGNED_DATASETS)
+    if dataset == "rig":
         return {camera: frame.image for camera, frame in rig.shoot(name).items()}
-    files = _city100_files() if tier == "city100" else _own_files()
+    files = _city100_files() if dataset == "city100" else _own_files()
     for camera, of_camera in files.items():
         one_of(f"photograph of the {camera}", name, of_camera)
     return {camera: photofile.read_photograph(of_camera[name]) for camera, of_camera in files.items()}
@@ -116,6 +116,6 @@ def scene(tier: str, name: str) -> dict[str, np.ndarray]:
 
 def patches_of(store: pair_store.PairStore) -> Iterator[Photograph]:
     """The patches of a store, of both cameras, each as a small photograph of its own."""
-    for camera, images in (("canon", store.canon), (store.meta["phone"], store.phone)):
+    for camera, images in (("dslr", store.dslr), (store.meta["phone"], store.phone)):
         for name, scene, image in zip(store.names, store.photographs, images, strict=True):
             yield Photograph(f"{name}/{camera}", camera, partial(np.asarray, image), str(scene))

@@ -1,4 +1,4 @@
-"""Aligned patch pairs as they come from each tier, one at a time: folders of files, the official layout, the rig."""
+"""Aligned patch pairs as they come from each dataset, one at a time: folders of files, the official layout, the rig."""
 
 import hashlib
 import os
@@ -116,17 +116,17 @@ def _same_picture_same_photograph(pairs: Iterable[Pair]) -> Iterator[Pair]:
     # must not lie on both sides of a split.
     first: dict[bytes, str] = {}
     for pair in pairs:
-        digest = hashlib.sha256(pair.canon.tobytes()).digest()
+        digest = hashlib.sha256(pair.dslr.tobytes()).digest()
         yield replace(pair, photograph=first.setdefault(digest, pair.photograph))
 
 
 def read_pirm(on_bad: str = "error", report: Counter | None = None) -> Iterator[Pair]:
     """The authors' 400 real iPhone-Canon pairs, fetched where they are not in the cache."""
     files = downloads.fetch_all(downloads.keys("pirm"), "pirm pairs")
-    phone, canon = ({f for f in files if f.parent.name == camera} for camera in ("iphone", "canon"))
-    names = {f.name for f in phone | canon}
+    phone, dslr = ({f for f in files if f.parent.name == camera} for camera in ("iphone", "canon"))
+    names = {f.name for f in phone | dslr}
     # Only these: a fetch that runs beside this one, or was killed, has other files there.
-    pairs = read_folders(min(phone).parent, min(canon).parent, on_bad, report, names)
+    pairs = read_folders(min(phone).parent, min(dslr).parent, on_bad, report, names)
     yield from _same_picture_same_photograph(pairs)
 
 
@@ -146,7 +146,7 @@ def own_root() -> Path:
     folder = os.environ.get("DPED_OWN")
     if not folder:
         raise DpedError(
-            "tier 'own' is photographs of yours: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
+            "dataset 'own' is photographs of yours: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
             "same names, or to the folder that 'dped align PHONE_DIR DSLR_DIR OUT' made."
         )
     root = Path(folder).expanduser()
@@ -174,8 +174,8 @@ def official_root() -> Path:
     folder = os.environ.get("DPED_DATA")
     if not folder:
         raise DpedError(
-            "tier 'dped' is the full dataset on your disk: set DPED_DATA to the folder that holds iphone/, blackberry/ and sony/ "
-            "(its official download has been dead for years; tiers 'rig' and 'pirm' need none)."
+            "dataset 'dped' is the full dataset on your disk: set DPED_DATA to the folder that holds iphone/, blackberry/ and sony/ "
+            "(its official download has been dead for years; datasets 'rig' and 'pirm' need none)."
         )
     root = Path(folder).expanduser()
     return root / "dped" if (root / "dped").is_dir() else root
@@ -189,12 +189,12 @@ def read_official(root: Path, phone: str, on_bad: str = "error", report: Counter
     """
     report = Counter() if report is None else report
     for split, folder in (("train", root / phone / "training_data"), ("test", root / phone / "test_data" / "patches")):
-        canon = folder / "canon"
+        dslr = folder / "canon"
         # The paper's text and older copies name the phone's folder "phone"; the download names it after the phone.
         own = folder / "phone" if (folder / "phone").is_dir() else folder / phone
-        ordered = sorted(_files(canon), key=natural) if split == "train" and canon.is_dir() else []
+        ordered = sorted(_files(dslr), key=natural) if split == "train" and dslr.is_dir() else []
         held = {Path(name).stem for name in ordered[-max(1, round(len(ordered) * 0.02)) :]}
-        for pair in read_folders(own, canon, on_bad, report):
+        for pair in read_folders(own, dslr, on_bad, report):
             label = "val" if pair.name in held else split
             yield replace(pair, name=f"{split}/{pair.name}", photograph=f"{split}/{pair.photograph}", split=label)
 
@@ -206,8 +206,8 @@ def read_rig(phone: str, report: Counter, alignment: Counter) -> Iterator[Pair |
     ``alignment`` count as ``pairing.count`` does.
     """
     for scene in bar(rig.scenes(), label=f"align rig {phone}", unit="scene", brief=True):
-        frames = rig.shoot(scene.name, cameras=(phone, "canon"))
-        extracted, record = pairing.make(frames[phone].image, frames["canon"].image, RIG_SETTINGS)
+        frames = rig.shoot(scene.name, cameras=(phone, "dslr"))
+        extracted, record = pairing.make(frames[phone].image, frames["dslr"].image, RIG_SETTINGS)
         pairing.count(record, report, alignment)
         yield {"name": scene.name, **record}
         for window, *images in extracted.patches if extracted else ():

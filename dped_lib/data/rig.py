@@ -87,7 +87,7 @@ CAMERAS: Mapping[str, _Camera] = MappingProxyType(
             key=0.165, metering=0.1, balance_error=0.02, balance=(1.04, 0.98, 0.97),
             vividness=0.95, black=0.012, contrast=0.05, halo=0.6, halo_radius=0.0018, jpeg_quality=92,
         ),
-        "canon": _Camera(
+        "dslr": _Camera(
             yaw=0.4, pitch=0.3, roll=0.0, field=0.91,
             k1=0.002, k2=0.0, lateral=0.0, blur=0.0003, corner_blur=0.0005, vignette=0.08,
             photons=4e10, read_noise=0.2, chroma_noise=0.3, saturation_level=2.2,
@@ -135,7 +135,7 @@ def shoot(scene: str, seed: int = 0, scale: float = 0.3, cameras: Iterable[str] 
     ``scale`` multiplies the sizes of Table 1; the scenes hold detail for about 0.35. ``seed`` is another attempt: the
     rig stands slightly differently, exposure, white balance and noise are drawn anew. The same arguments give the same
     bytes in every process and for any number of threads; another version of OpenCV differs in the last bits. Keys:
-    iphone, blackberry, sony, canon. Raises DpedError for an unknown scene or camera, a negative seed, or a scale
+    iphone, blackberry, sony, dslr. Raises DpedError for an unknown scene or camera, a negative seed, or a scale
     outside (0, 1].
     """
     find(scene)
@@ -160,11 +160,11 @@ def homography(a: Frame, b: Frame) -> np.ndarray:
     return h / h[2, 2]
 
 
-def map_error(alignment: "Alignment", phone: Frame, canon: Frame) -> np.ndarray:
+def map_error(alignment: "Alignment", phone: Frame, dslr: Frame) -> np.ndarray:
     """How far an alignment of two frames errs, judged by their known geometry: at the four corners of the aligned image,
     in its pixels (4)."""
-    at = alignment.to_canon(corners(*alignment.report.size))
-    away = alignment.map.to_phone(at) - map_points(canon, phone, at)
+    at = alignment.to_dslr(corners(*alignment.report.size))
+    away = alignment.map.to_phone(at) - map_points(dslr, phone, at)
     return np.linalg.norm(away, axis=1) / (alignment.step * alignment.map.scale_at(at.mean(0)))
 
 

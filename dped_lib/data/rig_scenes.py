@@ -97,7 +97,7 @@ _FAMILIES = MappingProxyType(
 
 @lru_cache(maxsize=1)
 def scenes() -> tuple[Scene, ...]:
-    """Every scene of the ``rig`` tier, in a fixed order: 8 photographs of two takes, then 24 dead-leaves images."""
+    """Every scene of the ``rig`` dataset, in a fixed order: 8 photographs of two takes, then 24 dead-leaves images."""
     photos = [Scene(f"{p}-{take}", p, "photo") for p in _PHOTOS for take in "ab"]
     names = [f"{family}-{i + 1}" for family in _FAMILIES for i in range(LEAVES_PER_FAMILY)]
     return tuple(photos + [Scene(name, name, "leaves") for name in names])

@@ -45,7 +45,7 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object]) -> float:
     except ModuleNotFoundError as error:
         raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
     if not isinstance(model, (models.Generator, models.SRCNN)):
-        raise DpedError("these weights do not enhance: name a network, for instance released:iphone.")
+        raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
     target = Path(target)
     if target.suffix != ".onnx":
         raise DpedError(f"{target}: name a file that ends in .onnx.")

@@ -112,7 +112,7 @@ def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limi
         DpedError: a network that does not enhance or whose weights are not finite, an unknown precision, or no such device.
     """
     if not isinstance(model, (models.Generator, models.SRCNN)):
-        raise DpedError("these weights do not enhance: name a network, for instance released:iphone.")
+        raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
     if not all(w.isfinite().all() for w in model.parameters()):
         raise DpedError("these weights have values that are not finite: the network would paint black. Train it again.")
     target = devices.pick(device)

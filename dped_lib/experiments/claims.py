@@ -1,6 +1,6 @@
 """A verdict on every testable sentence of the paper (``paper.CLAIMS``), from the numbers in ``figures/`` and nothing else.
 
-Each result that the notebooks save has a JSON of its numbers and provenance. Here they are read, for every tier and preset
+Each result that the notebooks save has a JSON of its numbers and provenance. Here they are read, for every dataset and preset
 that is there, and each claim is put beside what they say:
 
     holds           the interval lies on the claim's side
@@ -28,10 +28,10 @@ VERDICTS = ("holds", "does not hold", "undecided", "not testable")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one tier, preset and phone say of one claim. ``evidence`` has the numbers, ``source`` the JSON they are from."""
+    """What one dataset, preset and phone say of one claim. ``evidence`` has the numbers, ``source`` the JSON they are from."""
 
     claim: str
-    tier: str
+    dataset: str
     preset: str
     phone: str
     evidence: str
@@ -43,9 +43,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The JSON files of one tier and preset."""
+    """The JSON files of one dataset and preset."""
 
-    tier: str
+    dataset: str
     preset: str
     folder: Path
 
@@ -53,7 +53,7 @@ class Evidence:
         """Numbers and provenance of a result; None where it was not run.
 
         Raises:
-            DpedError: the file is damaged, or is another tier's or preset's.
+            DpedError: the file is damaged, or is another dataset's or preset's.
         """
         file = self.folder / f"{name}.json"
         try:
@@ -63,22 +63,22 @@ class Evidence:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
-        if (made["tier"], made["preset"]) != (self.tier, self.preset):
+        if (made["dataset"], made["preset"]) != (self.dataset, self.preset):
             raise DpedError(
-                f"{file}: is of {made['tier']}-{made['preset']}, not of this folder. Move it where it belongs."
+                f"{file}: is of {made['dataset']}-{made['preset']}, not of this folder. Move it where it belongs."
             )
         return numbers, made
 
     def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> Finding:
         numbers_made = self.read(name)
         source = f"{self.folder.name}/{name}.json"
-        return Finding(claim, self.tier, self.preset, phone, evidence, verdict, why, source, numbers_made[1]["commit"])
+        return Finding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, numbers_made[1]["commit"])
 
 
-def evidence(tier: str | None = None, preset: str | None = None) -> list[Evidence]:
-    """What there is in ``figures/``, tier by tier; of one tier or preset where it is named."""
+def evidence(dataset: str | None = None, preset: str | None = None) -> list[Evidence]:
+    """What there is in ``figures/``, dataset by dataset; of one dataset or preset where it is named."""
     found = []
-    for t in config.TIERS if tier is None else (tier,):
+    for t in config.DATASETS if dataset is None else (dataset,):
         for p in config.PRESETS if preset is None else (preset,):
             folder = paths.figures_dir(t, p)
             if any(folder.glob("*.json")):
@@ -238,7 +238,7 @@ def _improves(ev: Evidence) -> Iterator[Finding]:
 
 def _ours_iphone(ev: Evidence) -> Iterator[Finding]:
     name = "table2_all_pairs"
-    if ev.tier != "pirm" or not (found := ev.read(name)):
+    if ev.dataset != "pirm" or not (found := ev.read(name)):
         return
     first, later = paper.TABLE2["iphone"]["ours"], paper.TABLE2_LATER_VERSION["iphone"]
     for c in found[0]["cells"]:
@@ -359,7 +359,7 @@ def as_frame(found: list[Finding]) -> pd.DataFrame:
     rows = []
     for f in found:
         c = by_key[f.claim]
-        where = " ".join(filter(None, (f"{f.tier}-{f.preset}" if f.preset else f.tier, f.phone)))
+        where = " ".join(filter(None, (f"{f.dataset}-{f.preset}" if f.preset else f.dataset, f.phone)))
         verdict = f.verdict + (f": {f.why}" if f.why else "")
         rows.append(
             {"claim": f"“{c.sentence}”", "paper": c.where, "data": where, "evidence": f.evidence, "verdict": verdict}
@@ -391,7 +391,7 @@ def plot(found: list[Finding]) -> Figure:
         left = [a + b for a, b in zip(left, counts, strict=True)]
     ax.set_yticks(range(len(keys)), [f"{c.key.replace('_', ' ')} ({c.where})" for c in paper.CLAIMS], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlabel("findings (one for each tier, preset and phone)")
+    ax.set_xlabel("findings (one for each dataset, preset and phone)")
     fig.legend(loc="outside upper center", ncols=len(VERDICTS), fontsize=8)
     return fig
 
@@ -408,7 +408,7 @@ def readme_table(found: list[Finding]) -> str:
 
 
 def _where(f: Finding) -> str:
-    return " ".join(filter(None, (f"{f.tier}-{f.preset}" if f.preset else f.tier or "nothing run", f.phone)))
+    return " ".join(filter(None, (f"{f.dataset}-{f.preset}" if f.preset else f.dataset or "nothing run", f.phone)))
 
 
 def write(found: list[Finding]) -> Path:
@@ -417,7 +417,7 @@ def write(found: list[Finding]) -> Path:
     target = folder / "claims.md"
     head = (
         "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by `08_claims` from the "
-        "JSON files in this folder; each names its tier, preset, seed, commit and versions.\n\n"
+        "JSON files in this folder; each names its dataset, preset, seed, commit and versions.\n\n"
     )
     body = as_frame(found).to_markdown(index=False)
     paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in found], indent=1))

@@ -35,7 +35,7 @@ class Curve:
     end (both orders, or both images), by the pair's photograph in ``photographs``.
     """
 
-    tier: str
+    dataset: str
     phone: str
     form: str
     seed: int
@@ -65,11 +65,11 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
     """
     one_of("form", form, FORMS)
     store = store.fold(seed)
-    tier, phone = store.meta["tier"], store.meta["phone"]
+    dataset, phone = store.meta["dataset"], store.meta["phone"]
     asked = {
         "format": _FORMAT,
         "patches": hashlib.sha256("\n".join(store.names).encode()).hexdigest()[:16],
-        "tier": tier,
+        "dataset": dataset,
         "phone": phone,
         "form": form,
         "seed": seed,
@@ -78,7 +78,7 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
         "augment": preset.augment,
         "pairs": preset.table_pairs,
     }
-    file = paths.run_dir(tier, preset.name) / "discriminators" / f"{phone}-{form}-s{seed}.json"
+    file = paths.run_dir(dataset, preset.name) / "discriminators" / f"{phone}-{form}-s{seed}.json"
     try:
         known = json.loads(file.read_text())
         if known["asked"] == asked:
@@ -108,10 +108,10 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
     accuracy = []
     for i in bar(range(last), label=f"telling {form}", unit="it", brief=True):
         network.train()
-        phone, canon = batches.draw(i, preset.telling_batch, "telling")
+        phone, dslr = batches.draw(i, preset.telling_batch, "telling")
         swaps = gpu.put(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat):
-            loss = objective.discriminator_terms(phone, canon, swaps)["discriminator"]
+            loss = objective.discriminator_terms(phone, dslr, swaps)["discriminator"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -120,7 +120,7 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
             correct = _correct(objective, store, index, device)
             accuracy.append(float(correct.mean() / 2))
     return Curve(
-        store.meta["tier"], store.meta["phone"], form, seed, preset.telling_batch, looks, accuracy,
+        store.meta["dataset"], store.meta["phone"], form, seed, preset.telling_batch, looks, accuracy,
         correct.tolist(), store.photographs[index].tolist(),
     )  # fmt: skip
 
@@ -146,7 +146,7 @@ def _correct(objective: losses.Objective, store, index: np.ndarray, device: torc
     found = []
     for at in range(0, len(index), 50):
         chosen = index[at : at + 50]
-        pair = [pair_store.to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.canon)]
+        pair = [pair_store.to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr)]
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)

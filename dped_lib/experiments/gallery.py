@@ -20,7 +20,7 @@ PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
 
 @dataclass(frozen=True)
 class Scene:
-    """One photograph of a phone and, where the tier has it, the DSLR's of the same scene (uint8 H x W x 3, unaligned)."""
+    """One photograph of a phone and, where the dataset has it, the DSLR's of the same scene (uint8 H x W x 3, unaligned)."""
 
     name: str
     phone: str
@@ -28,19 +28,19 @@ class Scene:
     dslr: np.ndarray | None
 
 
-def scenes(tier: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Scene]:
-    """``count`` photographs of a phone, evenly spread over those that a tier has.
+def scenes(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Scene]:
+    """``count`` photographs of a phone, evenly spread over those that a dataset has.
 
     ``held_out``: names of photographs (``PairStore.photographs``) that no network was trained on; only these are shown.
 
     Raises:
-        DpedError: the tier has no whole photographs of that phone.
+        DpedError: the dataset has no whole photographs of that phone.
     """
-    found = [p for p in photographs.of_tier(tier) if p.camera in (phone, "canon")]
-    dslr = {p.scene: p for p in found if p.camera == "canon"}
+    found = [p for p in photographs.of_dataset(dataset) if p.camera in (phone, "dslr")]
+    dslr = {p.scene: p for p in found if p.camera == "dslr"}
     mine = [p for p in found if p.camera == phone and (held_out is None or p.scene in held_out)]
     if not mine:
-        raise DpedError(f"tier {tier!r} has no whole photographs of the {phone} to show.")
+        raise DpedError(f"dataset {dataset!r} has no whole photographs of the {phone} to show.")
     chosen = np.unique(np.linspace(0, len(mine) - 1, min(count, len(mine))).round().astype(int))
     shown = [(mine[i], dslr.get(mine[i].scene)) for i in chosen]
     return [Scene(p.name, phone, p.image, None if other is None else other.image) for p, other in shown]
@@ -101,10 +101,10 @@ def mosaic(shown: Mapping[str, np.ndarray], columns: int, width: float = 9.0) ->
     return fig
 
 
-def page(tier: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+def page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """A page of Figures 13-18: photographs of one phone, original beside enhanced; the DSLR's is left out, as there."""
     shown = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
-    return grid(shown, [camera_name(tier, phone)] * len(rows))
+    return grid(shown, [camera_name(dataset, phone)] * len(rows))
 
 
 def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.0) -> Figure:

@@ -75,12 +75,12 @@ class Difference:
         return "higher" if low > 0 else "lower" if high < 0 else "undecided"
 
 
-def rounds(tier: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
+def rounds(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     """Seeds grouped so that each group tests the same pairs, each pair once: one seed a group, or one a fold (``config.FOLDS``).
 
     A last group that lacks a fold which the first has is left out.
     """
-    folds = config.FOLDS.get(tier, 1)
+    folds = config.FOLDS.get(dataset, 1)
     groups: dict[int, list[int]] = {}
     for seed in seeds:
         groups.setdefault(seed // folds, []).append(seed)
@@ -97,7 +97,7 @@ def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairSt
     """What every score is computed from, of one method on the pairs at ``index``."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
-    return metrics.pair_statistics(method(store, index), store.canon[index])
+    return metrics.pair_statistics(method(store, index), store.dslr[index])
 
 
 def compare(
@@ -112,14 +112,14 @@ def compare(
 
     Args:
         methods: by column of the table; what was trained here is given by seed, all with the same seeds.
-        split: ``val`` or ``test``; of a tier in ``config.FOLDS`` the part that each seed was trained without.
+        split: ``val`` or ``test``; of a dataset in ``config.FOLDS`` the part that each seed was trained without.
 
     Raises:
         DpedError: the split is empty.
     """
-    tier, phone = store.meta["tier"], store.meta["phone"]
+    dataset, phone = store.meta["dataset"], store.meta["phone"]
     seeds = next((tuple(m) for m in methods.values() if isinstance(m, Mapping)), (0,))
-    groups = rounds(tier, seeds)
+    groups = rounds(dataset, seeds)
     parts = {s: store.fold(s).some(split, preset.table_pairs) for group in groups for s in group}
     index = np.concatenate([parts[s] for s in groups[0]])
     if not len(index):

@@ -1,4 +1,4 @@
-"""Tables 2 and 3 for a tier: every cell a score on held-out pairs with its interval, the published value beside it."""
+"""Tables 2 and 3 for a dataset: every cell a score on held-out pairs with its interval, the published value beside it."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ TRAINED2 = {"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]}
 Networks = Mapping[tuple[str, str, int], training.TrainResult]
 
 
-def trained(tier: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
+def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
     """The network of one (phone, loss, seed) at a preset: loaded, resumed or trained, whichever is needed."""
-    params = config.train_params(tier, phone, loss, preset, seed=seed, **overrides)
-    store = pair_store.open_or_make(tier, phone, preset, seed=seed)
+    params = config.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
+    store = pair_store.open_or_make(dataset, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
 
 
@@ -38,7 +38,7 @@ def released_for(phone: str) -> nn.Module | str:
 
     A phone that is not theirs gets the one of the iPhone 3GS: out of its domain, and every table says so.
     """
-    return _resolved(f"released:{phone if phone in paper.PHONES else 'iphone'}")
+    return _resolved(f"authors:{phone if phone in paper.PHONES else 'iphone'}")
 
 
 def _resolved(name: str) -> nn.Module | str:
@@ -48,14 +48,14 @@ def _resolved(name: str) -> nn.Module | str:
         return str(error)
 
 
-def network(whose: str, tier: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
+def network(whose: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
     """The enhancing network of a phone: ``trained`` here with the paper's loss (``overrides``: of its parameters), or ``released``.
 
     Raises:
         DpedError: neither of these, or the authors' weights cannot be had.
     """
     if config.one_of("network", whose, config.NETWORKS) == "trained":
-        return trained(tier, preset, phone, losses.TABLE3[0], seed, **overrides).model
+        return trained(dataset, preset, phone, losses.TABLE3[0], seed, **overrides).model
     found = released_for(phone)
     if isinstance(found, str):
         raise DpedError(found)
@@ -67,7 +67,7 @@ def _of_seeds(networks: Networks, phone: str, loss: str) -> dict[int, nn.Module]
 
 
 def _published2(phone: str) -> dict[str, paper.Score]:
-    """Published columns: of v1, and for the released weights of the later version where its value is known."""
+    """Published columns: of v1, and for the authors' weights of the later version where its value is known."""
     if phone not in paper.TABLE2:
         return {}
     first = paper.TABLE2[phone]
@@ -83,24 +83,24 @@ def methods2(
         found[column] = _of_seeds(networks, phone, loss) or f"loss {loss!r} was not asked for"
     # The authors trained SRCNN on the iPhone's pairs only.
     found["dong released"] = (
-        _resolved("released:srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
+        _resolved("authors:srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
     )
     found["released"] = released_for(phone)
     return {column: found[column] for column in TABLE2}
 
 
 def table3(
-    tier: str, preset: str, networks: Networks, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3
+    dataset: str, preset: str, networks: Networks, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3
 ) -> tuple[list[Cell], list[Difference]]:
-    """Table 3: the loss functions, on the validation split as in the paper; of a tier in folds on the pairs held out.
+    """Table 3: the loss functions, on the validation split as in the paper; of a dataset in folds on the pairs held out.
 
     Nothing is chosen by either split during training.
     """
     cells, differences = [], []
     for phone in phones:
-        store = pair_store.open_or_make(tier, phone, preset)
+        store = pair_store.open_or_make(dataset, phone, preset)
         methods = {loss: _of_seeds(networks, phone, loss) for loss in columns}
-        split = "test" if tier in config.FOLDS else "val"
+        split = "test" if dataset in config.FOLDS else "val"
         found = compare("3", store, methods, split, config.preset(preset), paper.TABLE3.get(phone, {}))
         cells += found[0]
         differences += found[1]
@@ -108,12 +108,12 @@ def table3(
 
 
 def table2(
-    tier: str, preset: str, networks: Networks, phones: Iterable[str]
+    dataset: str, preset: str, networks: Networks, phones: Iterable[str]
 ) -> tuple[list[Cell], list[Difference], dict[str, dict[str, str]]]:
     """Table 2 on the test split: cells, differences, and by phone why a column is not run."""
     cells, differences, missing = [], [], {}
     for phone in phones:
-        store = pair_store.open_or_make(tier, phone, preset)
+        store = pair_store.open_or_make(dataset, phone, preset)
         methods = methods2(networks, phone, store)
         missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
         runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}
@@ -123,12 +123,12 @@ def table2(
     return cells, differences, missing
 
 
-def untrained_on_all(tier: str, preset_name: str) -> tuple[list[Cell], list[Difference], dict[str, dict[str, str]]]:
-    """What needs no training here, on every pair a tier has: the photographs, the stand-in, the authors' weights."""
+def untrained_on_all(dataset: str, preset_name: str) -> tuple[list[Cell], list[Difference], dict[str, dict[str, str]]]:
+    """What needs no training here, on every pair a dataset has: the photographs, the stand-in, the authors' weights."""
     preset = dataclasses.replace(config.preset(preset_name), table_pairs=0)
     cells, differences, missing = [], [], {}
-    for phone in config.TIER_PHONES[tier]:
-        store = pair_store.open_or_make(tier, phone, preset_name)
+    for phone in config.DATASET_PHONES[dataset]:
+        store = pair_store.open_or_make(dataset, phone, preset_name)
         methods = {c: m for c, m in methods2({}, phone, store).items() if c not in TRAINED2}
         missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
         runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}

@@ -26,7 +26,7 @@ class Alignment:
         found: ``aligner.Alignment`` of the scene that is shown, or None; ``cut``: its ``extraction.Extraction``, or None.
 
     Args:
-        load: scene -> camera -> photograph, uint8 H x W x 3, RGB (``photographs.scene``); the DSLR is ``canon``.
+        load: scene -> camera -> photograph, uint8 H x W x 3, RGB (``photographs.scene``); the DSLR is ``dslr``.
         scenes: their names; the first is shown first.
         phone: the other camera.
         names: camera -> what a reader calls it.
@@ -42,7 +42,7 @@ class Alignment:
         size: tuple[int, int],
     ):
         self._load, self.phone, self.size = load, phone, size
-        self.names = names[phone], names["canon"]
+        self.names = names[phone], names["dslr"]
         self.found: aligner.Alignment | None = None
         self.cut: extraction.Extraction | None = None
         self._pair: tuple[np.ndarray, np.ndarray] = ()
@@ -79,7 +79,7 @@ class Alignment:
 
         def work(check: Callable[[], None]) -> None:
             images = self._load(name)
-            pair = images[self.phone], images["canon"]
+            pair = images[self.phone], images["dslr"]
             check()
             found = aligner.align(*pair, self.size)
             check()
@@ -131,10 +131,10 @@ class Alignment:
     def _overlap(self) -> tuple[np.ndarray, str]:
         found, r = self.found, self.found.report
         small, scales = self._halves()
-        crop = geometry.outline(*found.canon.shape[:2])
+        crop = geometry.outline(*found.dslr.shape[:2])
         outlines = (
             (found.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), found.to_phone(crop)),
-            (found.map.to_canon(geometry.outline(*self._pair[0].shape[:2])), found.to_canon(crop)),
+            (found.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), found.to_dslr(crop)),
         )
         for image, scale, lines in zip(small, scales, outlines, strict=True):
             for points, color in zip(lines, (_OTHER, _CROP), strict=True):
@@ -152,11 +152,11 @@ class Alignment:
 
     def _blink(self) -> tuple[np.ndarray, str]:
         found = self.found
-        tile = (np.indices(found.canon.shape[:2]) // (found.canon.shape[0] // 6)).sum(0) % 2
+        tile = (np.indices(found.dslr.shape[:2]) // (found.dslr.shape[0] // 6)).sum(0) % 2
         shown = {
             "phone": found.phone,
-            "DSLR": found.canon,
-            "in squares": np.where(tile[..., None] == 1, found.phone, found.canon),
+            "DSLR": found.dslr,
+            "in squares": np.where(tile[..., None] == 1, found.phone, found.dslr),
         }[self.side.value]
         return fit(shown, 700, 520), (
             f"Shown: {self.side.value}. Aligned, the images correlate by {found.report.ncc:.3f} (median of blocks, NCC). "
@@ -164,19 +164,19 @@ class Alignment:
         )
 
     def _patch(self) -> tuple[np.ndarray, str]:
-        window, phone, moved, canon = self.patch()
-        where = self.found.canon.copy()
+        window, phone, moved, dslr = self.patch()
+        where = self.found.dslr.copy()
         y, x, side = window.y, window.x, extraction.SIZE
         cv2.rectangle(where, (x, y), (x + side - 1, y + side - 1), _OTHER, 2)
         tiles = [fit(where, 330, 200)]
-        tiles += [fit(p, 200, 200) for p in (phone, moved, canon) if p is not None]
+        tiles += [fit(p, 200, 200) for p in (phone, moved, dslr) if p is not None]
         place = (
             f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px and {window.angle:+.2f} degrees"
             if window.moved
             else "stays"
         )
         labels = ["the DSLR's image", "phone in place", "phone as kept", "DSLR"]
-        named = "; ".join(n for n, p in zip(labels, (where, phone, moved, canon), strict=True) if p is not None)
+        named = "; ".join(n for n, p in zip(labels, (where, phone, moved, dslr), strict=True) if p is not None)
         return _beside(tiles), (
             f"Left to right: {named}. Window at ({x}, {y}): NCC in place {window.ncc_before:.4f}, now {window.ncc:.4f}, {place}. "
             f"Verdict: {window.verdict} (threshold 0.9)."
@@ -187,7 +187,7 @@ class Alignment:
         window = self.cut.windows[min(int(self.window.value), len(self.cut.windows) - 1)]
         cut = np.s_[window.y : window.y + extraction.SIZE, window.x : window.x + extraction.SIZE]
         kept = next((p for w, p, _ in self.cut.patches if w == window), None)
-        return window, self.found.phone[cut], kept, self.found.canon[cut]
+        return window, self.found.phone[cut], kept, self.found.dslr[cut]
 
     def static(self) -> Figure:
         """Every view of the scene below each other."""

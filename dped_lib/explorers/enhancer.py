@@ -23,7 +23,7 @@ _BY_FILE = "a file, named below"
 
 def known_weights() -> tuple[str, ...]:
     """What ``network_files.resolve`` can be asked for here: the authors' networks, and every network trained here (newest first)."""
-    authors = tuple(f"released:{name}" for name in authors_checkpoints.RELEASED)
+    authors = tuple(f"authors:{name}" for name in authors_checkpoints.RELEASED)
     mine = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
     return authors + tuple(str(f) for f in mine)
 
@@ -182,7 +182,7 @@ class Enhancer:
 
 
 def _short(spec: str) -> str:
-    """How weights are called on the page: a network trained here by tier, preset and run."""
+    """How weights are called on the page: a network trained here by dataset, preset and run."""
     file = Path(spec)
     return f"{file.parts[-4]}: {file.parent.name}" if file.name == "model.safetensors" and len(file.parts) > 3 else spec
 

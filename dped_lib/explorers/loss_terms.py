@@ -175,15 +175,15 @@ class LossTerms:
         """What is on the screen: name -> (uint8 H x W x 3, its caption). Sets ``terms``."""
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
-        phone, canon = (
-            pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.canon)
+        phone, dslr = (
+            pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.dslr)
         )
         with torch.no_grad():
             enhanced = self.networks.generator(phone)
-            values = self.objective.generator_terms(enhanced, canon)
-            drawn = maps(self.objective, enhanced, canon)
+            values = self.objective.generator_terms(enhanced, dslr)
+            drawn = maps(self.objective, enhanced, dslr)
         self.terms = {name: float(v) for name, v in values.items()}
-        shown = {name: (_image(x), name) for name, x in (("phone", phone), ("enhanced", enhanced), ("DSLR", canon))}
+        shown = {name: (_image(x), name) for name, x in (("phone", phone), ("enhanced", enhanced), ("DSLR", dslr))}
         for name in losses.LOSSES[self.params.loss].terms:
             if name in drawn:
                 value, weight = self.terms[name], self.objective.weights[name]

@@ -57,11 +57,11 @@ def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[
     return fig
 
 
-def steps(phone: np.ndarray, canon: np.ndarray, found: aligner.Alignment, names: tuple[str, str]) -> Figure:
+def steps(phone: np.ndarray, dslr: np.ndarray, found: aligner.Alignment, names: tuple[str, str]) -> Figure:
     """Figure 4: keypoint matches, what both photographs show, the crop, and the two aligned images."""
     fig, axes = plt.subplots(3, 2, figsize=(9, 10.2))
     few = np.linspace(0, len(found.matched) - 1, min(600, len(found.matched))).astype(int)
-    sides = ((phone, slice(0, 2), names[0]), (canon, slice(2, 4), names[1]))
+    sides = ((phone, slice(0, 2), names[0]), (dslr, slice(2, 4), names[1]))
     for ax, (image, columns, name) in zip(axes[0], sides, strict=True):
         _show(ax, image, gray=True)
         for agreed, color, mark in ((False, _WRONG, "x"), (True, _MATCH, ".")):
@@ -74,11 +74,11 @@ def steps(phone: np.ndarray, canon: np.ndarray, found: aligner.Alignment, names:
         f"1. SIFT: {r.matches} matches; dots: {r.inliers} agree on one\nhomography (RANSAC), crosses: the others",
         loc="left",
     )
-    size = found.canon.shape[:2]
+    size = found.dslr.shape[:2]
     crop = geometry.outline(*size)
     outlines = (
-        (phone, found.map.to_phone(geometry.outline(*canon.shape[:2])), found.to_phone(crop)),
-        (canon, found.map.to_canon(geometry.outline(*phone.shape[:2])), found.to_canon(crop)),
+        (phone, found.map.to_phone(geometry.outline(*dslr.shape[:2])), found.to_phone(crop)),
+        (dslr, found.map.to_dslr(geometry.outline(*phone.shape[:2])), found.to_dslr(crop)),
     )
     for ax, (image, other, cut) in zip(axes[1], outlines, strict=True):
         _show(ax, image)
@@ -89,28 +89,28 @@ def steps(phone: np.ndarray, canon: np.ndarray, found: aligner.Alignment, names:
         f"2. Orange: what the other camera sees (shared: {r.overlap:.0%})\n3. Green: the largest {_ratio(size)} rectangle in both",
         loc="left",
     )
-    for ax, image in zip(axes[2], (found.phone, found.canon), strict=True):
+    for ax, image in zip(axes[2], (found.phone, found.dslr), strict=True):
         _show(ax, image)
     axes[2, 0].set_xlabel(f"4. Resampled to {size[1]} x {size[0]}", loc="left")
     return fig
 
 
-def proof(phone: np.ndarray, canon: np.ndarray, found: aligner.Alignment) -> Figure:
+def proof(phone: np.ndarray, dslr: np.ndarray, found: aligner.Alignment) -> Figure:
     """What proves an alignment: the two images in a chequerboard, and their difference with and without the matching.
 
     Without it, the photographs are only scaled to one size. Differences are of gray, each first brought to the same mean
     and spread: what is left is what does not coincide.
     """
     fig, axes = plt.subplots(1, 3, figsize=(10, 3.1), width_ratios=(1, 1, 1))
-    height, width = found.canon.shape[:2]
+    height, width = found.dslr.shape[:2]
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
-    _show(axes[0], np.where(tile[..., None] == 1, found.phone, found.canon))
+    _show(axes[0], np.where(tile[..., None] == 1, found.phone, found.dslr))
     axes[0].set_title("Aligned, in turns: phone, DSLR", fontsize=10)
-    naive = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, canon)]
+    naive = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, dslr)]
     for ax, pair, title in (
         (axes[1], naive, "Difference, only scaled"),
-        (axes[2], (found.phone, found.canon), "Difference, aligned"),
+        (axes[2], (found.phone, found.dslr), "Difference, aligned"),
     ):
         a, b = (_normal(i) for i in pair)
         shown = ax.imshow(a - b, cmap="RdBu_r", vmin=-2, vmax=2)
@@ -154,9 +154,9 @@ def window_pairs(shown: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: i
     fig, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 1.25 * rows), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, (caption, phone, canon) in zip(axes.flat, shown, strict=False):
+    for ax, (caption, phone, dslr) in zip(axes.flat, shown, strict=False):
         gap = np.full((phone.shape[0], 4, 3), 255, np.uint8)
-        ax.imshow(np.hstack([phone, gap, canon]))
+        ax.imshow(np.hstack([phone, gap, dslr]))
         ax.set_title(caption, fontsize=8)
     return fig
 
@@ -165,8 +165,8 @@ def residual_shifts(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarra
     """Shift (px) left between the patches of each pair, measured independently of how they were found: phase correlation."""
     found = []
     window = cv2.createHanningWindow((paper.PATCH_SIZE, paper.PATCH_SIZE), cv2.CV_32F)
-    for phone, canon in pairs:
-        a, b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, canon))
+    for phone, dslr in pairs:
+        a, b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, dslr))
         (dx, dy), _ = cv2.phaseCorrelate(b, a, window)
         found.append(np.hypot(dx, dy))
     return np.array(found)

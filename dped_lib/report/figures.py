@@ -29,13 +29,13 @@ PHONE_COLORS = MappingProxyType(
         "sony": "#009E73",
         "iphonex": "#56B4E9",
         "phone": "#CC79A7",
-        "canon": "#000000",
+        "dslr": "#000000",
     }
 )
 SERIES_COLORS = ("#000000", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
 
-#: What a tier's pictures are, for captions.
-TIER_WORDS = MappingProxyType(
+#: What a dataset's pictures are, for captions.
+DATASET_WORDS = MappingProxyType(
     {
         "rig": "simulated rig",
         "pirm": "real photographs the authors published (PIRM 2018, demo page)",
@@ -94,19 +94,19 @@ def commit() -> str:
     return head.stdout.strip() + ("-modified" if status.stdout.strip() else "")
 
 
-def provenance(tier: str, preset: str, seed: int, **more) -> dict:
-    """What a result was made from: tier, preset, seed, commit, versions, device; ``more`` names VGG weights and the like."""
+def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
+    """What a result was made from: dataset, preset, seed, commit, versions, device; ``more`` names VGG weights and the like."""
     versions = {"dped": dped_lib.__version__, "python": platform.python_version()}
     versions |= {p: metadata.version(p) for p in _PACKAGES}
-    made = {"tier": tier, "preset": preset, "seed": seed, "commit": commit(), "versions": versions}
+    made = {"dataset": dataset, "preset": preset, "seed": seed, "commit": commit(), "versions": versions}
     return {**made, "device": device.describe(device.pick()), **more}
 
 
 def stamp(made: Mapping) -> str:
     """Provenance in one line, for the foot of a picture or table."""
-    words = TIER_WORDS.get(made["tier"], made["tier"])
+    words = DATASET_WORDS.get(made["dataset"], made["dataset"])
     return (
-        f"tier {made['tier']}: {words} · preset {made['preset']} · seed {made['seed']} · "
+        f"dataset {made['dataset']}: {words} · preset {made['preset']} · seed {made['seed']} · "
         f"commit {made['commit']} · torch {made['versions']['torch']}"
     )
 
@@ -132,7 +132,7 @@ def to_json(value) -> str:
 
 
 def _target(made: Mapping, name: str) -> Path:
-    return paths.figures_dir(made["tier"], made["preset"]) / name
+    return paths.figures_dir(made["dataset"], made["preset"]) / name
 
 
 def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photographs: bool = False) -> Path:

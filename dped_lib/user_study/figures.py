@@ -29,10 +29,10 @@ def word(cls: str) -> str:
     return CLASS_WORDS.get(cls, cls)
 
 
-def set_word(name: str, tier: str) -> str:
+def set_word(name: str, dataset: str) -> str:
     """What a reader calls a set: its camera; in a folder of one's own its name."""
-    known = tier != "own" and name in config.TIER_PHONES[tier]
-    return config.camera_name(tier, name) if known else name
+    known = dataset != "own" and name in config.DATASET_PHONES[dataset]
+    return config.camera_name(dataset, name) if known else name
 
 
 def of_observer(observer: str, subjects: int) -> str:
@@ -42,7 +42,7 @@ def of_observer(observer: str, subjects: int) -> str:
     return f"{subjects} simulated subjects (model observer), no people"
 
 
-def figure11(pictures: study_pictures.Pictures, name: str, cls: str, tier: str) -> Figure:
+def figure11(pictures: study_pictures.Pictures, name: str, cls: str, dataset: str) -> Figure:
     """The scenes of a study, as one class of one set (Figure 11: BlackBerry, enhanced)."""
     files = {scene: f for (s, c, scene), f in pictures.files.items() if (s, c) == (name, cls)}
     if not files:
@@ -54,11 +54,11 @@ def figure11(pictures: study_pictures.Pictures, name: str, cls: str, tier: str) 
     for ax, (scene, file) in zip(axes.flat, files.items(), strict=False):
         ax.imshow(photofile.read_photograph(file))
         ax.set_title(scene, fontsize=8)
-    fig.suptitle(f"The {len(files)} scenes, here {set_word(name, tier)}, {word(cls)}", fontsize=10)
+    fig.suptitle(f"The {len(files)} scenes, here {set_word(name, dataset)}, {word(cls)}", fontsize=10)
     return fig
 
 
-def scene_classes(pictures: study_pictures.Pictures, scene: str, tier: str) -> Figure:
+def scene_classes(pictures: study_pictures.Pictures, scene: str, dataset: str) -> Figure:
     """One scene in every class of every set."""
     sets = {s: by_class for s, by_class in pictures.scenes.items() if scene in next(iter(by_class.values()))}
     width = max(len(by_class) for by_class in sets.values())
@@ -68,7 +68,7 @@ def scene_classes(pictures: study_pictures.Pictures, scene: str, tier: str) -> F
             ax.set_axis_off()
         for ax, cls in zip(row, by_class, strict=False):
             ax.imshow(photofile.read_photograph(pictures.files[name, cls, scene]))
-            ax.set_title(f"{set_word(name, tier)}: {word(cls)}", fontsize=8)
+            ax.set_title(f"{set_word(name, dataset)}: {word(cls)}", fontsize=8)
     return fig
 
 
@@ -97,7 +97,7 @@ def _other_side(interval: tuple[float, float] | None) -> tuple[float, float] | N
     return (1 - interval[1], 1 - interval[0]) if interval else None
 
 
-def figure10(shares: Iterable[Share], fractions: Iterable[Fraction], tier: str, truth: Mapping | None = None) -> Figure:
+def figure10(shares: Iterable[Share], fractions: Iterable[Fraction], dataset: str, truth: Mapping | None = None) -> Figure:
     """Figure 10: a panel a set; three bars of pairwise choices averaged over scenes, and one of all choices.
 
     Intervals at 95 % lie beneath the bars' borders: solid Wilson's, dashed the bootstrap over subjects.
@@ -137,7 +137,7 @@ def figure10(shares: Iterable[Share], fractions: Iterable[Fraction], tier: str, 
         ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
         ax.set_yticklabels([*(f"{word(a)}\nor {word(b)}" for a, b in pairs), "all\nchoices"], fontsize=8)
         ax.grid(visible=False)
-        ax.set_title(f"({letter}) {set_word(name, tier)}", fontsize=10)
+        ax.set_title(f"({letter}) {set_word(name, dataset)}", fontsize=10)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
     return fig
@@ -147,11 +147,11 @@ def _span(interval: tuple[float, float] | None, form: str = ".2f") -> str:
     return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "not known"
 
 
-def share_table(shares: Iterable[Share], tier: str) -> pd.DataFrame:
+def share_table(shares: Iterable[Share], dataset: str) -> pd.DataFrame:
     """The bars in figures."""
     return pd.DataFrame(
         {
-            "set": set_word(s.set, tier),
+            "set": set_word(s.set, dataset),
             "pair": f"{word(s.first)} over {word(s.second)}",
             "answers": s.answers,
             "share": "no answers" if s.share is None else f"{s.share:.2f}",
@@ -162,11 +162,11 @@ def share_table(shares: Iterable[Share], tier: str) -> pd.DataFrame:
     )
 
 
-def ranking_table(found: Iterable[study_analysis.Strength], tier: str) -> pd.DataFrame:
+def ranking_table(found: Iterable[study_analysis.Strength], dataset: str) -> pd.DataFrame:
     """Strengths in logits, the strongest of each set first."""
     return pd.DataFrame(
         {
-            "set": set_word(s.set, tier),
+            "set": set_word(s.set, dataset),
             "class": word(s.cls),
             "strength (logit)": f"{s.logit:+.2f} {_span(s.interval, '+.2f')}",
             "first in": "not known" if s.first is None else f"{s.first:.0%} of resamples",
@@ -175,11 +175,11 @@ def ranking_table(found: Iterable[study_analysis.Strength], tier: str) -> pd.Dat
     )
 
 
-def agreement_table(found: Iterable[tell.Agreement], tier: str) -> pd.DataFrame:
+def agreement_table(found: Iterable[tell.Agreement], dataset: str) -> pd.DataFrame:
     """Agreement beside its chance level."""
     return pd.DataFrame(
         {
-            "set": set_word(a.set, tier),
+            "set": set_word(a.set, dataset),
             "pair": f"{word(a.first)} / {word(a.second)}",
             "agreeing": f"{a.agreeing:.2f}",
             "by chance": f"{a.by_chance:.2f}",
@@ -189,11 +189,11 @@ def agreement_table(found: Iterable[tell.Agreement], tier: str) -> pd.DataFrame:
     )
 
 
-def verdict_table(found: Iterable[tell.Verdict], tier: str) -> pd.DataFrame:
+def verdict_table(found: Iterable[tell.Verdict], dataset: str) -> pd.DataFrame:
     """The test of "cannot tell", a row a set."""
     return pd.DataFrame(
         {
-            "set": set_word(v.set, tier),
+            "set": set_word(v.set, dataset),
             "pair": f"{word(v.first)} over {word(v.second)}",
             "share": "no answers" if v.share is None else f"{v.share:.2f}",
             "90 %": _span(v.within),

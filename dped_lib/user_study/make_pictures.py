@@ -1,4 +1,4 @@
-"""The pictures of a user study made from a tier: its held-out scenes, aligned, enhanced by a network of each phone."""
+"""The pictures of a user study made from a dataset: its held-out scenes, aligned, enhanced by a network of each phone."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-i
 _FORMAT = 1  # of the folder that make() leaves
 
 
-def held_out(tier: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
-    """Scenes that no network of the tier was trained on: of the test split, then of the validation split; one of each
+def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
+    """Scenes that no network of the dataset was trained on: of the test split, then of the validation split; one of each
     photograph before a second of any.
 
     Args:
         scenes: how many; 0: the paper's nine, or as many as there are.
 
     Raises:
-        DpedError: the tier holds out fewer, or has no whole photographs that are aligned.
+        DpedError: the dataset holds out fewer, or has no whole photographs that are aligned.
     """
     config.preset(preset)
-    if tier not in config.ALIGNED_TIERS:
+    if dataset not in config.ALIGNED_DATASETS:
         raise DpedError(
-            f"tier {tier!r} has no whole aligned photographs by two cameras; a study can be made on "
-            f"{', '.join(config.ALIGNED_TIERS)}, or from a folder of your own (parameter folder)."
+            f"dataset {dataset!r} has no whole aligned photographs by two cameras; a study can be made on "
+            f"{', '.join(config.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
         )
-    store = pair_store.open_or_make(tier, config.first_phone(tier), preset)
+    store = pair_store.open_or_make(dataset, config.first_phone(dataset), preset)
     takes: dict[str, list[str]] = {}
     for split in ("test", "val"):
         for i in store.index(split):
@@ -51,16 +51,16 @@ def held_out(tier: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     first = [names[0] for names in takes.values()]
     found = first + [name for names in takes.values() for name in names[1:]]
     if not found:
-        raise DpedError(f"tier {tier!r} holds out no scene to ask about: every photograph is one to train on.")
+        raise DpedError(f"dataset {dataset!r} holds out no scene to ask about: every photograph is one to train on.")
     if len(found) < scenes:
         raise DpedError(
-            f"tier {tier!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
+            f"dataset {dataset!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
         )
     return tuple(sorted(found[: scenes or paper.STUDY_SCENES], key=readers.natural))
 
 
 def open_or_make(
-    tier: str,
+    dataset: str,
     preset: str,
     network: str = "trained",
     seed: int = 0,
@@ -69,11 +69,11 @@ def open_or_make(
     scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
-    """The pictures in ``folder``, or where none is named those of a tier by each phone's network (``tables.network``).
+    """The pictures in ``folder``, or where none is named those of a dataset by each phone's network (``tables.network``).
 
     Args:
         manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
-        scenes: in each set; 0: the paper's nine, or as many as the tier holds out.
+        scenes: in each set; 0: the paper's nine, or as many as the dataset holds out.
 
     Raises:
         DpedError: a retouched picture is missing; see also :func:`held_out`, :func:`make` and ``studyphotos.open_folder``.
@@ -83,12 +83,12 @@ def open_or_make(
     if folder:
         return open_folder(folder, scenes or paper.STUDY_SCENES)
     # What can be refused is refused before the networks are trained.
-    names = held_out(tier, preset, scenes)
+    names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: tables.network(network, tier, preset, phone, seed, vgg=vgg) for phone in config.TIER_PHONES[tier]
+        phone: tables.network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
     }
-    return make(tier, preset, networks, names, retouched)
+    return make(dataset, preset, networks, names, retouched)
 
 
 def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
@@ -99,16 +99,16 @@ def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
 
 
 def make(
-    tier: str,
+    dataset: str,
     preset: str,
     networks: Mapping[str, nn.Module],
     names: Sequence[str],
     retouched: Mapping[str, Path],
 ) -> Pictures:
-    """The study's pictures of a tier, made once: ``run_dir(TIER, PRESET)/study/pictures``.
+    """The study's pictures of a dataset, made once: ``run_dir(DATASET, PRESET)/study/pictures``.
 
     Phone and DSLR are aligned (section 2), which the paper's were not: its subjects were asked to overlook the difference
-    in what is seen; here there is none. The enhancers' set is that of the iPhone, or of the tier's first phone.
+    in what is seen; here there is none. The enhancers' set is that of the iPhone, or of the dataset's first phone.
 
     Args:
         networks: phone -> network that enhances its photographs.
@@ -125,11 +125,11 @@ def make(
         "automatic": AUTOMATIC,
         "manual": {s: hashlib.sha256(f.read_bytes()).hexdigest() for s, f in retouched.items()} or None,
     }
-    folder = paths.run_dir(tier, preset) / "study" / "pictures"
+    folder = paths.run_dir(dataset, preset) / "study" / "pictures"
     if _made_of(folder) != what:
         with paths.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
-                _make_scene(part, tier, scene, networks, retouched)
+                _make_scene(part, dataset, scene, networks, retouched)
             (part / "made.json").write_text(json.dumps(what, indent=1), encoding="utf-8")
     return open_folder(folder, len(names))
 
@@ -141,18 +141,18 @@ def _made_of(folder: Path) -> dict | None:
         return None
 
 
-def _make_scene(folder: Path, tier: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
-    frames = photographs.scene(tier, scene)
+def _make_scene(folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
+    frames = photographs.scene(dataset, scene)
     retoucher = "iphone" if "iphone" in networks else next(iter(networks))
     for phone, network in networks.items():
-        aligned = aligner.align(frames[phone], frames["canon"], readers.RIG_SETTINGS.size)
+        aligned = aligner.align(frames[phone], frames["dslr"], readers.RIG_SETTINGS.size)
         if aligned.phone is None:
             raise DpedError(
                 f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}); no study with it."
             )
         enhanced = enhancement.engine(network, "float32", "cpu")(aligned.phone)
         _save(folder / phone / "original" / f"{scene}.png", aligned.phone)
-        _save(folder / phone / "dslr" / f"{scene}.png", aligned.canon)
+        _save(folder / phone / "dslr" / f"{scene}.png", aligned.dslr)
         _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)
         if phone == retoucher:
             _save(folder / "enhancers" / "enhanced" / f"{scene}.png", enhanced)

@@ -1,4 +1,4 @@
-"""The pictures of a user study: a folder of them, and the two that a page shows. ``studymake`` makes such a folder from a tier.
+"""The pictures of a user study: a folder of them, and the two that a page shows. ``studymake`` makes such a folder from a dataset.
 
 Layout, also of a folder of one's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). A set is what is compared with each other,
 one of ``study.KINDS``: classes ``original``, ``dslr``, ``enhanced`` (a phone; the set has any name) or ``automatic``,

@@ -147,7 +147,7 @@ def digest(pictures: str, seed: int) -> str:
 def folder_of(source: str, preset: str, pictures: str) -> Path:
     """Where answers to a study are kept unless another folder is named.
 
-    ``source``: tier of the pictures, or ``own`` for a folder of one's own. ``pictures``: their digest.
+    ``source``: dataset of the pictures, or ``own`` for a folder of one's own. ``pictures``: their digest.
     """
     return paths.run_dir(source, preset) / "study" / f"answers-{pictures[:8]}"
 
