@@ -161,7 +161,7 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
     """The command's part: which notebook, with which values."""
     asked = []
     monkeypatch.setattr(
-        reproduce, "run_notebook", lambda name, values: asked.append((name, values)) or tmp_path / "out.ipynb"
+        notebook_runner, "run_notebook", lambda name, values: asked.append((name, values)) or tmp_path / "out.ipynb"
     )
     call(monkeypatch, "run", "03_training", "--loss", "mse", "--seed", "1", "--set", "variant=paper")
     assert asked == [

@@ -108,7 +108,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     frame = ablation.as_frame(outcomes, differences)
     assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
     assert json.dumps(ablation.numbers(outcomes))
-    model = training.weights.load_model(
+    model = training.network_files.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
     )
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

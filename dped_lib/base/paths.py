@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def project_root() -> Path:
     """The checkout this library was installed from; the working directory when it was installed as a wheel."""
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / "workflow" / "Snakefile").is_file() else Path.cwd()
 
 

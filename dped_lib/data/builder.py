@@ -272,7 +272,7 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     with paths.atomic_path(target) as part:
         for place, index in order.items():
-            for camera, images in ((phone, store.phone), ("dslr", store.dslr)):
+            for camera, images in ((phone, store.phone), ("canon", store.dslr)):
                 (part / place / camera).mkdir(parents=True)
                 for number, i in enumerate(bar(index, label=f"write {place}/{camera}", unit="patch", brief=True)):
                     data = cv2.imencode(".jpg", images[i][..., ::-1], jpeg)[1]
