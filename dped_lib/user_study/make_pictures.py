@@ -1,4 +1,4 @@
-"""The pictures of a user study made from a dataset: its held-out scenes, aligned, enhanced by a network of each phone."""
+"""Make the pictures of a user study from a dataset: held-out scenes, aligned, and enhanced by a network of each phone."""
 
 import hashlib
 import json
@@ -19,21 +19,23 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.user_study.pictures import Pictures, open_folder
 
-#: What stands in for Apple's one-click enhancer, which runs on Apple's systems only.
+#: The stand-in for Apple's one-click enhancer, which runs only on Apple's systems.
 AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-in for Apple Photos, not it"
 
-_FORMAT = 1  # of the folder that make() leaves
+_FORMAT = 1  # of the folder that make() writes
 
 
 def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
-    """Scenes that no network of the dataset was trained on: of the test split, then of the validation split; one of each
-    photograph before a second of any.
+    """Return scenes on which no network of the dataset was trained.
+
+    Scenes of the test split come first, then those of the validation split. Every photograph gives one scene before any
+    gives a second one.
 
     Args:
-        scenes: how many; 0: the paper's nine, or as many as there are.
+        scenes: number of scenes; 0: nine as in the paper, or all if there are fewer.
 
     Raises:
-        DpedError: the dataset holds out fewer, or has no whole photographs that are aligned.
+        DpedError: the dataset holds out fewer scenes, or has no whole aligned photographs.
     """
     config.preset(preset)
     if dataset not in config.ALIGNED_DATASETS:
@@ -42,21 +44,21 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
             f"{', '.join(config.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
         )
     store = pair_store.open_or_make(dataset, config.first_phone(dataset), preset)
-    takes: dict[str, list[str]] = {}
+    by_photograph: dict[str, list[str]] = {}
     for split in ("test", "val"):
         for i in store.index(split):
-            names = takes.setdefault(str(store.photographs[i]), [])
+            names = by_photograph.setdefault(str(store.photographs[i]), [])
             if (name := store.names[i].rsplit("/", 1)[0]) not in names:
                 names.append(name)
-    first = [names[0] for names in takes.values()]
-    found = first + [name for names in takes.values() for name in names[1:]]
-    if not found:
-        raise DpedError(f"dataset {dataset!r} holds out no scene to ask about: every photograph is one to train on.")
-    if len(found) < scenes:
+    held = [names[0] for names in by_photograph.values()]
+    held += [name for names in by_photograph.values() for name in names[1:]]
+    if not held:
+        raise DpedError(f"dataset {dataset!r} holds out no scene to ask about: it trains on every photograph.")
+    if len(held) < scenes:
         raise DpedError(
-            f"dataset {dataset!r} holds out {len(found)} scenes, the study needs {scenes}; set scenes={len(found)}."
+            f"dataset {dataset!r} holds out {len(held)} scenes, the study needs {scenes}; set scenes={len(held)}."
         )
-    return tuple(sorted(found[: scenes or paper.STUDY_SCENES], key=readers.natural))
+    return tuple(sorted(held[: scenes or paper.STUDY_SCENES], key=readers.natural))
 
 
 def open_or_make(
@@ -69,20 +71,22 @@ def open_or_make(
     scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
-    """The pictures in ``folder``, or where none is named those of a dataset by each phone's network (``tables.network``).
+    """Return the pictures in ``folder``. If no folder is named, make those of a dataset with the network of each phone.
 
     Args:
-        manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
-        scenes: in each set; 0: the paper's nine, or as many as the dataset holds out.
+        network, seed, vgg: see ``tables.network``.
+        manual: folder with the retouched originals, ``SCENE.png``; empty: the study has no class ``manual``.
+        scenes: number in each set; 0: nine as in the paper, or all that the dataset holds out.
 
     Raises:
-        DpedError: a retouched picture is missing; see also :func:`held_out`, :func:`make` and ``studyphotos.open_folder``.
+        DpedError: a retouched picture is missing. See also :func:`held_out`, :func:`make` and
+            ``study_pictures.open_folder``.
     """
     if scenes < 0:
         raise DpedError(f"parameter 'scenes' must not be negative, it is {scenes}.")
     if folder:
         return open_folder(folder, scenes or paper.STUDY_SCENES)
-    # What can be refused is refused before the networks are trained.
+    # We check everything before we train networks.
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
@@ -92,10 +96,10 @@ def open_or_make(
 
 
 def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
-    found = photofile.list_photographs(Path(folder).expanduser())
-    if missing := [s for s in names if s not in found]:
+    photographs_there = photofile.list_photographs(Path(folder).expanduser())
+    if missing := [s for s in names if s not in photographs_there]:
         raise DpedError(f"{folder}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
-    return {s: found[s] for s in names}
+    return {s: photographs_there[s] for s in names}
 
 
 def make(
@@ -105,36 +109,44 @@ def make(
     names: Sequence[str],
     retouched: Mapping[str, Path],
 ) -> Pictures:
-    """The study's pictures of a dataset, made once: ``run_dir(DATASET, PRESET)/study/pictures``.
+    """Make the study's pictures of a dataset once, in ``run_dir(DATASET, PRESET)/study/pictures-HASH``.
 
-    Phone and DSLR are aligned (section 2), which the paper's were not: its subjects were asked to overlook the difference
-    in what is seen; here there is none. The enhancers' set is that of the iPhone, or of the dataset's first phone.
+    The hash covers the scenes, the networks and the retouched pictures. A study with other networks has another folder,
+    so pictures to which people have given answers, or which a page shows now, are never replaced.
+
+    Phone and DSLR photographs are aligned (section 2). The paper's were not, and its subjects were asked to ignore the
+    difference in content. The set of the enhancers is that of the iPhone, or of the dataset's first phone.
 
     Args:
         networks: phone -> network that enhances its photographs.
         names: the scenes (:func:`held_out`).
-        retouched: scene -> its original as an artist left it, for every scene or for none.
+        retouched: scene -> file of the original that an artist retouched, for every scene or for none.
 
     Raises:
-        DpedError: a scene cannot be aligned.
+        DpedError: a scene cannot be aligned, or the folder holds something else.
     """
-    what = {
+    ingredients = {
         "format": _FORMAT,
         "scenes": list(names),
         "networks": {phone: network_files.fingerprint(n) for phone, n in networks.items()},
         "automatic": AUTOMATIC,
         "manual": {s: hashlib.sha256(f.read_bytes()).hexdigest() for s, f in retouched.items()} or None,
     }
-    folder = paths.run_dir(dataset, preset) / "study" / "pictures"
-    if _made_of(folder) != what:
+    name = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:12]
+    folder = paths.run_dir(dataset, preset) / "study" / f"pictures-{name}"
+    if folder.exists() and _recorded_ingredients(folder) != ingredients:
+        raise DpedError(
+            f"{folder}: is not the study's folder of pictures, or was changed. Move it away, and run the command again."
+        )
+    if not folder.exists():
         with paths.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
                 _make_scene(part, dataset, scene, networks, retouched)
-            (part / "made.json").write_text(json.dumps(what, indent=1), encoding="utf-8")
+            (part / "made.json").write_text(json.dumps(ingredients, indent=1), encoding="utf-8")
     return open_folder(folder, len(names))
 
 
-def _made_of(folder: Path) -> dict | None:
+def _recorded_ingredients(folder: Path) -> dict | None:
     try:
         return json.loads((folder / "made.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -143,18 +155,18 @@ def _made_of(folder: Path) -> dict | None:
 
 def _make_scene(folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
     frames = photographs.scene(dataset, scene)
-    retoucher = "iphone" if "iphone" in networks else next(iter(networks))
+    enhancers_phone = "iphone" if "iphone" in networks else next(iter(networks))
     for phone, network in networks.items():
         aligned = aligner.align(frames[phone], frames["dslr"], readers.RIG_SETTINGS.size)
         if aligned.phone is None:
             raise DpedError(
-                f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}); no study with it."
+                f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}). Leave this scene out."
             )
         enhanced = enhancement.engine(network, "float32", "cpu")(aligned.phone)
         _save(folder / phone / "original" / f"{scene}.png", aligned.phone)
         _save(folder / phone / "dslr" / f"{scene}.png", aligned.dslr)
         _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)
-        if phone == retoucher:
+        if phone == enhancers_phone:
             _save(folder / "enhancers" / "enhanced" / f"{scene}.png", enhanced)
             _save(folder / "enhancers" / "automatic" / f"{scene}.png", baselines.auto_contrast(aligned.phone))
             if scene in retouched:

@@ -1,29 +1,31 @@
 """The model observer: simulated subjects of the user study, whose preferences are known.
 
-They let the study run and be examined without people: whether intervals cover the truth and rankings are found. They say
-nothing about pictures. Their answers lie in a folder of their own and carry ``observer="model"`` in every line.
+They test the study and its analysis without people: whether intervals contain the true value, and whether a ranking is
+correct. They say nothing about pictures. Their answers are in a folder of their own, and every line has
+``observer="model"``.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
-from dped_lib.data import photofile
-from dped_lib.user_study import pictures as study_pictures, study
+from dped_lib.user_study import pictures as study_pictures, questions as study_questions
+from dped_lib.user_study.answers import AnswerStore
 
-#: What the model observer likes, for captions.
-RULE = "model observer: likes edges and contrast, with a personal taste and logistic noise"
+#: What the model observer prefers, for captions.
+RULE = "model observer: prefers edges and contrast, with a personal taste and logistic noise"
 
-#: Spread, in logits, of a simulated subject's own leaning for each class of pictures.
+#: Standard deviation, in logits, of a simulated subject's own preference for each class of pictures.
 TASTE = 0.4
 
 
-def score(image: np.ndarray) -> np.ndarray:
-    """Edge strength and contrast of a picture (uint8 H x W x 3, RGB): natural logarithms, shape (2,).
+def edges_and_contrast(image: np.ndarray) -> np.ndarray:
+    """Return edge strength and contrast of a picture (uint8 H x W x 3, RGB): natural logarithms, shape (2,).
 
-    Edges are the mean gradient of the luma at half size, where most of the noise is averaged away; contrast is the luma's
-    standard deviation.
+    Edge strength is the mean gradient of the luma at half size, which averages most of the noise away. Contrast is the
+    standard deviation of the luma.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -32,10 +34,13 @@ def score(image: np.ndarray) -> np.ndarray:
 
 
 def utilities(pictures: study_pictures.Pictures) -> dict[tuple[str, str, str], float]:
-    """How much the model observer likes each picture, in logits: both scores of :func:`score`, relative to the scene's
-    mean, in standard deviations over the study, and averaged."""
+    """Return the model observer's utility of each picture in logits: (set, class, scene) -> utility.
+
+    Both values of :func:`edges_and_contrast` are taken relative to the mean of the scene, divided by their standard
+    deviation over the study, and averaged.
+    """
     keys = list(pictures.files)
-    values = np.array([score(photofile.read_photograph(f)) for f in pictures.files.values()])
+    values = np.array([edges_and_contrast(pictures.read(key)) for key in keys])
     for group in {(name, scene) for name, _, scene in keys}:
         rows = [i for i, (name, _, scene) in enumerate(keys) if (name, scene) == group]
         values[rows] -= values[rows].mean(0)
@@ -44,47 +49,51 @@ def utilities(pictures: study_pictures.Pictures) -> dict[tuple[str, str, str], f
 
 
 def simulate(
-    asked: Sequence[study.Question],
+    questions: Sequence[study_questions.Question],
     utility: Mapping[tuple[str, str, str], float],
     subjects: int,
     seed: int,
     taste: float = 0.0,
 ) -> np.ndarray:
-    """Choices of simulated subjects: bool (subjects, questions), True where the question's ``first`` was chosen.
+    """Return the choices of simulated subjects: bool (subjects, questions), True where ``first`` was chosen.
 
-    P(first) = 1 / (1 + exp(u(second) - u(first))): Bradley and Terry's model, and Luce's.
+    The model is Bradley and Terry's: P(first) = 1 / (1 + exp(u(second) - u(first))).
 
     Args:
         utility: (set, class, scene) -> logits.
-        taste: standard deviation, in logits, of what a subject adds to all pictures of a class: it makes the answers of
-            one subject depend on each other, as people's do.
+        taste: standard deviation, in logits, of a subject's own preference for each class. It makes the answers of one
+            subject depend on each other, as those of people do.
     """
     rng = np.random.default_rng(seed)
-    gap = np.array([utility[q.set, q.first, q.scene] - utility[q.set, q.second, q.scene] for q in asked])
-    own = taste * rng.standard_normal((subjects, len(study.CLASSES)))
-    first, second = ([study.CLASSES.index(getattr(q, side)) for q in asked] for side in ("first", "second"))
+    gap = np.array([utility[q.set, q.first, q.scene] - utility[q.set, q.second, q.scene] for q in questions])
+    own = taste * rng.standard_normal((subjects, len(study_questions.CLASSES)))
+    first, second = (
+        [study_questions.CLASSES.index(getattr(q, side)) for q in questions] for side in ("first", "second")
+    )
     logits = gap + own[:, first] - own[:, second]
     return rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
 
 
-def answer(
-    store: study.AnswerStore, utility: Mapping[tuple[str, str, str], float], subjects: int, seed: int, taste: float
+def write_answers(
+    store: AnswerStore, utility: Mapping[tuple[str, str, str], float], subjects: int, seed: int, taste: float
 ) -> None:
-    """Writes the answers of simulated subjects ``model-001`` ... into a store, over those that are there.
+    """Write the answers of simulated subjects ``model-001`` ... into a store, in place of those of earlier ones.
 
-    Their reaction time is 0: nobody reacted.
+    Files with other names are kept. The reaction time is 0 s, because no person reacted.
     """
-    asked = tuple(store.questions.values())
-    choices = simulate(asked, utility, subjects, seed, taste)
-    for old in store.subjects("model"):
-        store.file_of(old, "model").unlink()
-    for i, row in enumerate(choices, start=1):
-        first = dict(zip(asked, row, strict=True))
+    questions = tuple(store.questions.values())
+    written = set()
+    for i, row in enumerate(simulate(questions, utility, subjects, seed, taste), start=1):
+        first_chosen = dict(zip(questions, row, strict=True))
         name = f"model-{i:03}"
         store.record_model(
             name,
             (
-                (a, a.question.first if first[a.question] else a.question.second, 0.0)
-                for a in study.order(asked, name, store.seed)
+                (trial, trial.question.first if first_chosen[trial.question] else trial.question.second, 0.0)
+                for trial in study_questions.order(questions, name, store.seed)
             ),
         )
+        written.add(name)
+    for old in store.subjects("model"):
+        if re.fullmatch(r"model-\d{3,}", old) and old not in written:
+            store.file_of(old, "model").unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""The page of one subject in a notebook: two pictures side by side, and a button or a key for each.
+"""The page of one subject: two pictures side by side, and a button and a key for each.
 
-Keys: 1 or the left arrow for the left picture, 2 or the right arrow for the right one, while the page has the focus (a click into it
-gives it); Tab and Enter work on the buttons where a browser runs no scripts of a notebook. Nothing of what the page gets names a class, a
-scene or a file. :class:`Entrance` stands before it where there is no notebook to name the subject in (``studyserve``).
+The key 1 or the left arrow chooses the left picture, the key 2 or the right arrow the right one. The page must have the
+focus; a click into it gives it the focus. If a browser does not run a notebook's scripts, Tab and Enter work on the
+buttons. The browser receives no name of a class, a scene or a file. :class:`Entrance` asks for the subject's name on
+the page that ``study_server`` serves.
 """
 
 import html
@@ -12,19 +13,25 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from dped_lib.user_study import pictures as study_pictures, study
+from dped_lib.user_study import pictures as study_pictures
 from dped_lib.base.errors import DpedError
+from dped_lib.user_study.answers import AnswerStore
+from dped_lib.user_study.questions import Trial, order
+from dped_lib.user_study.subjects import subject_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Seconds; nobody looks at two pictures and chooses in less.
+#: Seconds. Nobody looks at two pictures and chooses in less.
 _FASTEST = 0.2
+
+#: Number of letters of a name that a message shows.
+_LONGEST = 40
 
 _LEFT, _RIGHT = "dped-study-left", "dped-study-right"
 
-# Keys press the buttons; nothing else goes from the page to the kernel. One listener, however often the cell is run.
-# On the window and first of all listeners: in JupyterLab these keys would otherwise turn the cell into a heading.
+# Keys press the buttons, and the page sends nothing else to the kernel. If the cell runs again, there is still one
+# listener. It is on the window and captures the keys first, because JupyterLab would turn the cell into a heading.
 _KEYS = """
 (() => {
   if (window.dpedStudyKeys) return;
@@ -54,38 +61,42 @@ _KEYS = """
 
 
 def _keys() -> ipywidgets.Output:
-    # Given whole. Filled with a `with` block it would send a message while the cell runs, and now and then Voila (and whatever else runs
-    # notebooks by nbclient) waits for that cell's end forever: one page in twenty never opened. github.com/jupyter/nbclient/issues/312
+    # We pass the script as a value. A `with` block would send a message while the cell runs, and then Voila and other
+    # users of nbclient sometimes wait forever: one page in twenty never opened. See
+    # github.com/jupyter/nbclient/issues/312
     script = {"output_type": "display_data", "data": {"application/javascript": _KEYS}, "metadata": {}}
     return ipywidgets.Output(outputs=(script,))
 
 
-class Study:
-    """What one subject sees and presses. ``widget`` is to be displayed.
+class SubjectPage:
+    """The pictures and buttons of one subject. Display ``widget``.
 
-    A question's clock starts when both pictures are handed to the page, and stands still in a pause. Pausing forgets the
-    question on the screen: it is asked again. Each answer is on the disk before the next question appears.
+    The clock of a trial starts when the page gets both pictures. After a pause, the trial on the screen is shown again.
+    Each answer is on the disk before the next trial appears.
 
     Args:
         pictures, store: of the same study.
-        subject: see ``study.check_subject``.
+        subject: the name that the subject typed, or its id (``study_subjects.subject_id``).
+
+    Raises:
+        DpedError: the name is empty.
     """
 
-    def __init__(self, pictures: study_pictures.Pictures, store: study.AnswerStore, subject: str):
-        self.pictures, self.store, self.subject = pictures, store, study.check_subject(subject)
-        self.asked: study.Asked | None = None
+    def __init__(self, pictures: study_pictures.Pictures, store: AnswerStore, subject: str):
+        self.pictures, self.store, self.subject = pictures, store, subject_id(subject)
+        self.trial: Trial | None = None
         self._since = 0.0
         side = ipywidgets.Layout(width="49%")
         self.images = [ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%")) for _ in "12"]
         self.buttons = [
-            ipywidgets.Button(description=words, tooltip=f"key {key}", layout=ipywidgets.Layout(width="100%"))
-            for key, words in (("1 or left arrow", "1 · this one"), ("2 or right arrow", "2 · this one"))
+            ipywidgets.Button(description=label, tooltip=f"key {key}", layout=ipywidgets.Layout(width="100%"))
+            for key, label in (("1 or left arrow", "1 · this one"), ("2 or right arrow", "2 · this one"))
         ]
         for button, name, place in zip(self.buttons, (_LEFT, _RIGHT), (0, 1), strict=True):
             button.add_class(name)
             button.on_click(lambda _, place=place: self.choose(place))
         self.pause_button = ipywidgets.Button(description="Start")
-        self.pause_button.on_click(lambda _: self.pause() if self.asked else self.resume())
+        self.pause_button.on_click(lambda _: self.pause() if self.trial else self.resume())
         self.progress = ipywidgets.IntProgress(max=len(store.questions), layout=ipywidgets.Layout(width="40%"))
         self.message = ipywidgets.HTML()
         columns = [
@@ -97,26 +108,30 @@ class Study:
         top.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
         self.widget = ipywidgets.VBox([top, self._pair, _keys()])
         self.widget.add_class("dped-study")
-        self._hide("Which of two pictures looks better? Overlook what is cut off at the edges.")
+        self._hide("Which of two pictures looks better? Please ignore what is cut off at the edges.")
 
     def static(self) -> "Figure":
-        """The first question, which a headless run shows in the page's place: nobody can answer there."""
-        from dped_lib.user_study import figures as study_figures  # it draws, which a subject's page does not need
+        """Return a figure of the first trial. A run without a browser shows it in place of the page."""
+        from dped_lib.user_study import figures as study_figures  # It loads matplotlib, which a subject's page does not need.
 
-        first = study.order(self.store.questions.values(), self.subject, self.store.seed)[0]
-        return study_figures.question(*study_pictures.shown(self.pictures, first), first)
+        first = order(self.store.questions.values(), self.subject, self.store.seed)[0]
+        return study_figures.trial_figure(*study_pictures.shown_pair(self.pictures, first), first)
 
     def resume(self) -> None:
-        """Asks the question that the subject is at."""
+        """Show the subject's next trial, or say that there is none."""
         try:
-            asked = self.store.next(self.subject)
-            if asked is None:
+            trial = self.store.next(self.subject)
+            if trial is None:
                 self._hide("That was the last question. Thank you.")
                 self.pause_button.disabled = True
                 return
-            left, right = study_pictures.page(self.pictures, asked)
         except DpedError as error:
             self._hide(str(error))
+            return
+        try:
+            left, right = study_pictures.shown_png(self.pictures, trial)
+        except DpedError:  # Its message names the class of the picture, which a subject must not see.
+            self._hide("A picture of this study is missing or has changed. Please tell the person who runs the study.")
             return
         self.images[0].value, self.images[1].value = left, right
         self._pair.layout.visibility = "visible"
@@ -125,91 +140,100 @@ class Study:
             button.disabled = False
         self.progress.value = done = self._answered()
         self.message.value = f"Question {done + 1} of {len(self.store.questions)}: which looks better?"
-        self.asked, self._since = asked, time.monotonic()
+        self.trial, self._since = trial, time.monotonic()
 
     def pause(self) -> None:
-        """Takes the pictures away; the question on the screen will be asked again."""
-        self._hide("Paused. Everything that was answered is kept.")
+        """Hide the pictures. The trial on the screen will be shown again."""
+        self._hide("Paused. All your answers are stored.")
 
     def choose(self, place: int) -> None:
-        """0: the left picture, 1: the right one."""
-        asked, seconds = self.asked, time.monotonic() - self._since
-        if asked is None or seconds < _FASTEST:
-            return  # a key pressed twice: the second press was not meant for pictures that nobody has seen
-        self.asked = None
+        """Store the choice of the left picture (0) or the right one (1), and show the next trial."""
+        trial, seconds = self.trial, time.monotonic() - self._since
+        if trial is None or seconds < _FASTEST:
+            return  # The key was pressed twice. The second press belongs to pictures that are gone.
+        self.trial = None
         try:
-            self.store.record(self.subject, asked, (asked.left, asked.right)[place], seconds)
+            self.store.record(self.subject, trial, (trial.left, trial.right)[place], seconds)
         except DpedError as error:
-            self._hide(str(error))
+            self._hide(f"This answer was not stored. Please tell the person who runs the study. {error}")
             return
         self.resume()
 
     def _answered(self) -> int:
         return len(self.store.answers(self.subject))
 
-    def _hide(self, words: str) -> None:
-        self.asked = None
+    def _hide(self, message: str) -> None:
+        self.trial = None
         self._pair.layout.visibility = "hidden"
         for image, button in zip(self.images, self.buttons, strict=True):
             image.value, button.disabled = b"", True
         try:
             self.progress.value = self._answered()
         except DpedError as error:
-            words = str(error)
+            message = str(error)
         self.pause_button.description = "Go on" if self.progress.value else "Start"
-        self.message.value = html.escape(words)
+        self.message.value = html.escape(message)
 
 
 class Entrance:
-    """The first thing a subject sees on a page without code: a field for a made-up name, then :class:`Study`.
+    """The page that asks for a subject's name, and then shows :class:`SubjectPage`.
 
-    A name that has answers already is not taken up before it is pressed a second time: two subjects may think of the same.
+    If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
+    name.
     """
 
-    def __init__(self, pictures: study_pictures.Pictures, store: study.AnswerStore):
+    def __init__(self, pictures: study_pictures.Pictures, store: AnswerStore):
         self.pictures, self.store = pictures, store
-        self.study: Study | None = None
-        self.name = ipywidgets.Text(placeholder="a made-up name", continuous_update=True)
+        self.page: SubjectPage | None = None
+        self.name = ipywidgets.Text(placeholder="a name", continuous_update=True)
         self.begin = ipywidgets.Button(description="Begin", button_style="primary")
         self.message = ipywidgets.HTML()
-        self._asked_about = ""
+        self._confirming = ""  # id of a taken name about which the page has asked
         self.begin.on_click(lambda _: self.enter())
-        words = ipywidgets.HTML(
-            f"<div style='max-width:46em'><h2>Which picture looks better?</h2><p>You will see {len(store.questions)} pairs of pictures. Choose the better "
-            "looking one of each: press 1 or the left arrow for the left one, 2 or the right arrow for the right one, or the button below "
-            "it. There is no right answer. You may pause at any time and go on later under the same name.</p>"
-            "<p>Take a made-up name (lower-case letters and digits), not your own:</p></div>"
+        instructions = ipywidgets.HTML(
+            "<div style='max-width:46em'><h2>Which picture looks better?</h2>"
+            f"<p>You will see {len(store.questions)} pairs of pictures. In each pair, choose the picture that looks "
+            "better. Press 1 or the left arrow for the left picture, 2 or the right arrow for the right picture, or "
+            "the button below it. There is no right answer. You can pause at any time, and go on later with the same "
+            "name.</p>"
+            "<p>Please choose a name. It is stored with your answers, so do not use your real name:</p></div>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([words, row, self.message, _keys()])
+        self.widget = ipywidgets.VBox([instructions, row, self.message, _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
-        """Lets the subject in under the name in the field, or says why not."""
+        """Open the page of the subject with the name in the field, or say why that is not possible."""
+        typed = " ".join(self.name.value.split())
         try:
-            name = study.check_subject(self.name.value.strip())
-            done = len(self.store.answers(name))
+            subject = subject_id(typed)
+            done = len(self.store.answers(subject))
+            new = self.store.begin(subject)
         except DpedError as error:
             self.message.value = html.escape(str(error))
             return
-        if done and self._asked_about != name:
-            self._asked_about = name
+        if not new and self._confirming != subject:
+            self._confirming = subject
+            name = typed if len(typed) <= _LONGEST else f"{typed[:_LONGEST]}…"
             self.message.value = html.escape(
-                f"{name} has answered {done} of {len(self.store.questions)} questions. If that was you, press Begin again to go "
-                "on; if not, take another name."
+                f"{name} has answered {done} of {len(self.store.questions)} questions. If that was you, press Begin "
+                "again to go on. If not, choose another name."
             )
             return
-        self.study = Study(self.pictures, self.store, name)
-        self.widget.children = (self.study.widget,)
-        self.study.resume()
+        self.page = SubjectPage(self.pictures, self.store, subject)
+        self.widget.children = (self.page.widget,)
+        self.page.resume()
 
 
-def entrance(pictures: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:
-    """The page of one subject, from the two folders that all subjects share.
+def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:
+    """Return the page of one subject, from the folders of pictures and answers that all subjects share.
 
-    Raises:
-        DpedError: see ``study_pictures.open_folder`` and ``study.AnswerStore``.
+    If the study cannot be opened, the page says so without the reason, because the reason may name a class of pictures.
+    The command ``dped study`` opens the same folders first and shows the reason.
     """
-    found = study_pictures.open_folder(Path(pictures), scenes)
-    store = study.AnswerStore(Path(answers), found.digest, found.questions, seed)
-    return Entrance(found, store).widget
+    try:
+        pictures = study_pictures.open_folder(folder, scenes)
+        store = AnswerStore(answers, pictures.digest, pictures.questions, seed)
+    except DpedError:
+        return ipywidgets.HTML("This study cannot be opened now. Please tell the person who runs it.")
+    return Entrance(pictures, store).widget

@@ -1,14 +1,15 @@
-"""The pictures of a user study: a folder of them, and the two that a page shows. ``studymake`` makes such a folder from a dataset.
+"""The pictures of a user study: a folder that is checked, and the two pictures that a page shows.
 
-Layout, also of a folder of one's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). A set is what is compared with each other,
-one of ``study.KINDS``: classes ``original``, ``dslr``, ``enhanced`` (a phone; the set has any name) or ``automatic``,
-``manual``, ``enhanced`` (enhancers). A set may lack a class; its questions are then not asked.
+Layout, also of a folder of the user's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). The classes of a set are those of
+one of ``study_questions.KINDS``: ``original``, ``dslr``, ``enhanced`` (a phone; the set may have any name), or
+``automatic``, ``manual``, ``enhanced`` (enhancers). If a class is missing, its questions are not asked.
+``study_making`` makes such a folder from a dataset.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +18,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
-# Nothing here may need PyTorch: every subject's page is a process of its own, and should open at once.
+# This module must not import PyTorch: the page of each subject is a process of its own and should open at once.
 from dped_lib import paper
 from dped_lib.base import config
 from dped_lib.data import photofile
-from dped_lib.user_study import study
+from dped_lib.user_study import questions as study_questions
 from dped_lib.base.errors import DpedError
 
-_WIDEST = 900  # pixels: two pictures side by side on a screen
+_WIDEST = 900  # pixels: two pictures side by side fit on a screen
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A validated folder. ``files``: (set, class, scene) -> file, sets in the order of Figure 10, then by name."""
+    """A checked folder. ``files``: (set, class, scene) -> file. Sets are in the order of Figure 10, then by name."""
 
     folder: Path
     files: Mapping[tuple[str, str, str], Path]
@@ -37,107 +38,145 @@ class Pictures:
     @property
     def scenes(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Set -> class -> its scenes."""
-        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        scenes: dict[str, dict[str, tuple[str, ...]]] = {}
         for name, cls, scene in self.files:
-            of_set = found.setdefault(name, {})
-            of_set[cls] = (*of_set.get(cls, ()), scene)
-        return found
+            by_class = scenes.setdefault(name, {})
+            by_class[cls] = (*by_class.get(cls, ()), scene)
+        return scenes
 
     @property
     def count(self) -> int:
-        """Scenes in each set."""
-        of_classes = next(iter(self.scenes.values()))
-        return len(next(iter(of_classes.values())))
+        """Number of scenes in each set."""
+        by_class = next(iter(self.scenes.values()))
+        return len(next(iter(by_class.values())))
 
     @property
-    def questions(self) -> tuple[study.Question, ...]:
-        return study.questions(self.scenes)
+    def questions(self) -> tuple[study_questions.Question, ...]:
+        """All questions about these pictures."""
+        return study_questions.all_questions(self.scenes)
+
+    @cached_property
+    def hashes(self) -> dict[tuple[str, str, str], str]:
+        """SHA-256 of every file, read once."""
+        return {key: _hash(file) for key, file in self.files.items()}
 
     @cached_property
     def digest(self) -> str:
-        """Hash of every picture's bytes and place; answers belong to it. Read once."""
-        parts = [(*key, hashlib.sha256(file.read_bytes()).hexdigest()) for key, file in sorted(self.files.items())]
+        """Hash over every picture's bytes and place. Answers belong to this digest."""
+        parts = [(*key, value) for key, value in sorted(self.hashes.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def read(self, key: tuple[str, str, str]) -> np.ndarray:
+        """Return the picture of (set, class, scene): uint8 H x W x 3, RGB.
 
-def open_folder(folder: Path, scenes: int = paper.STUDY_SCENES) -> Pictures:
-    """Reads the layout of the module and looks at every picture's header.
+        Raises:
+            DpedError: the file is missing, or has changed since :attr:`hashes` was first computed.
+        """
+        file = self.files[key]
+        if _hash(file) != self.hashes[key]:
+            raise DpedError(
+                f"{file}: changed since this study began. Put the old picture back, or start a new study with "
+                "the new one."
+            )
+        return photofile.read_photograph(file)
+
+
+def _hash(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DpedError(f"{file}: cannot be read ({error}). Put the picture back.") from error
+
+
+def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Pictures:
+    """Read the layout of the module, and check the header of every picture.
 
     Args:
-        scenes: how many each set must have; the paper's 9.
+        scenes: number of scenes that each set must have; 9 in the paper.
 
     Raises:
-        DpedError: no such folder, no set in it, an unknown class, classes of a set with different scenes, another number
-            of scenes, or a file that is no picture; the message names it.
+        DpedError: the folder does not exist, has no set, an unknown class, classes of a set with different scenes,
+            another number of scenes, or a file that is not a picture. The message names it.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DpedError(
-            f"{folder}: no such folder. It must hold SET/CLASS/SCENE.png (classes: {', '.join(study.CLASSES)})."
+            f"{folder}: no such folder. It must hold SET/CLASS/SCENE.png "
+            f"(classes: {', '.join(study_questions.CLASSES)})."
         )
-    place = {name: i for i, name in enumerate(study.PAPER_SETS)}
+    place = {name: i for i, name in enumerate(study_questions.PAPER_SETS)}
     sets = sorted(_folders(folder), key=lambda f: (place.get(f.name, len(place)), f.name))
     if not sets:
         raise DpedError(f"{folder}: no set of pictures in it. It must hold SET/CLASS/SCENE.png.")
     files = {}
-    for of_set in sets:
-        found = {}
-        for of_class in _folders(of_set):
-            config.one_of(f"class of pictures in {of_set}", of_class.name, study.CLASSES)
-            found[of_class.name] = photofile.list_photographs(of_class)
-        kind = study.kind_of(found)
+    for set_folder in sets:
+        by_class = {}
+        for class_folder in _folders(set_folder):
+            config.one_of(f"class of pictures in {set_folder}", class_folder.name, study_questions.CLASSES)
+            by_class[class_folder.name] = photofile.list_photographs(class_folder)
+        kind = study_questions.kind_of(by_class)
         if kind is None:
-            kinds = " or ".join(f"{{{', '.join(k)}}}" for k in study.KINDS.values())
-            raise DpedError(f"{of_set}: classes {sorted(found)}; a set holds at least two of {kinds}.")
-        _check_scenes(of_set, found, scenes)
-        for cls in study.KINDS[kind]:
-            for scene, file in sorted(found.get(cls, {}).items()):
+            kinds = " or ".join(f"{{{', '.join(classes)}}}" for classes in study_questions.KINDS.values())
+            raise DpedError(f"{set_folder}: classes {sorted(by_class)}; a set holds at least two of {kinds}.")
+        _check_scenes(set_folder, by_class, scenes)
+        for cls in study_questions.KINDS[kind]:
+            for scene, file in sorted(by_class.get(cls, {}).items()):
                 photofile.check(file)
-                files[of_set.name, cls, scene] = file
+                files[set_folder.name, cls, scene] = file
     return Pictures(folder, files)
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    visible = (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    # A user may keep the answers beside the pictures. Their folder is not a set.
+    return sorted(f for f in visible if not (f / "study.json").is_file())
 
 
-def _check_scenes(of_set: Path, found: Mapping[str, Mapping[str, Path]], scenes: int) -> None:
-    every = sorted(set().union(*found.values()))
-    for cls, files in found.items():
-        if missing := [s for s in every if s not in files]:
+def _check_scenes(set_folder: Path, by_class: Mapping[str, Mapping[str, Path]], scenes: int) -> None:
+    names = sorted(set().union(*by_class.values()))
+    for cls, files in by_class.items():
+        if missing := [s for s in names if s not in files]:
             raise DpedError(
-                f"{of_set / cls}: scene {missing[0]!r} is missing, but another class of the set has it "
+                f"{set_folder / cls}: scene {missing[0]!r} is missing, but another class of the set has it "
                 f"({len(missing)} missing in all). Every class needs the same scenes under the same names."
             )
-    if len(every) != scenes:
+    if len(names) != scenes:
         raise DpedError(
-            f"{of_set}: {len(every)} scenes, the study has {scenes} in each set. Add or remove some, or set scenes={len(every)}."
+            f"{set_folder}: {len(names)} scenes, the study has {scenes} in each set. Add or remove some, or set "
+            f"scenes={len(names)}."
         )
 
 
 # ---------------------------------------------------------------------------------------------- what is shown
 
 
-def shown(pictures: Pictures, asked: study.Asked) -> tuple[np.ndarray, np.ndarray]:
-    """The two pictures of a question, left and right: uint8 H x W x 3, RGB, of one size, so that size tells nothing.
+def shown_pair(pictures: Pictures, trial: study_questions.Trial) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left and the right picture of a trial: uint8 H x W x 3, RGB, both of one size.
 
-    Every class of a scene is scaled down to cover the same H x W, at most 900 pixels wide, and cut in the middle.
+    All classes of a scene get the same size, so that the size gives no class away: each is scaled down to cover H x W,
+    at most 900 pixels wide, and cropped to its centre.
+
+    Raises:
+        DpedError: see :meth:`Pictures.read`.
     """
-    q = asked.question
-    size = _common_size([f for (s, _, scene), f in pictures.files.items() if (s, scene) == (q.set, q.scene)])
-    left, right = (
-        _cover(photofile.read_photograph(pictures.files[q.set, c, q.scene]), size) for c in (asked.left, asked.right)
-    )
-    return left, right
+    question = trial.question
+    images = {
+        cls: pictures.read((name, cls, scene))
+        for name, cls, scene in pictures.files
+        if (name, scene) == (question.set, question.scene)
+    }
+    size = _common_size(images.values())
+    return _cover(images[trial.left], size), _cover(images[trial.right], size)
 
 
-def page(pictures: Pictures, asked: study.Asked) -> tuple[bytes, bytes]:
-    """:func:`shown` as two PNG files in memory, without names, dates or any metadata: all that a subject's page gets."""
-    return tuple(_png(image) for image in shown(pictures, asked))
+def shown_png(pictures: Pictures, trial: study_questions.Trial) -> tuple[bytes, bytes]:
+    """Return :func:`shown_pair` as two PNG files in memory, without metadata. A subject's page gets nothing else."""
+    left, right = shown_pair(pictures, trial)
+    return _png(left), _png(right)
 
 
-def _common_size(files: list[Path]) -> tuple[int, int]:
-    sizes = np.array([photofile.read_photograph(f).shape[:2] for f in files])
+def _common_size(images: Iterable[np.ndarray]) -> tuple[int, int]:
+    sizes = np.array([image.shape[:2] for image in images])
     height, width = sizes.min(0)
     shrink = min(1.0, _WIDEST / width)
     return round(height * shrink), round(width * shrink)

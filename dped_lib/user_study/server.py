@@ -1,7 +1,7 @@
-"""The user study as a page without code, for any number of subjects at once: one command, by Voila.
+"""Serve the user study with Voila, as a page without code for any number of subjects at once.
 
-Each subject who opens the page gets a process of their own; all of them share the folder of pictures and the folder of answers, where
-every answer is on the disk before the next question is asked (``study.AnswerStore``).
+Each page has a process of its own. All pages share the folder of pictures and the folder of answers. Every answer is on
+the disk before the next question is asked (``study_answers.AnswerStore``).
 """
 
 import subprocess
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import nbformat
 
-from dped_lib.user_study import pictures as study_pictures, study
+from dped_lib.user_study.answers import AnswerStore
+from dped_lib.user_study.pictures import Pictures
 
-#: Seconds after which the process of a page that nobody looks at ends. Its answers are on the disk, its subject comes back by name.
+#: Seconds without use after which the process of a page ends. Its answers are on the disk, and its subject can go on by
+#: name.
 _IDLE = 900
 
 
-def write_page(folder: Path, pictures: study_pictures.Pictures, store: study.AnswerStore) -> Path:
-    """Writes the notebook that Voila shows: one cell, the entrance to the study."""
-    where = [str(Path(f).absolute()) for f in (pictures.folder, store.folder)]
-    code = (
-        f"from dped_lib.user_study import page as study_page\n\nstudyui.entrance({where[0]!r}, {where[1]!r}, {pictures.count}, {store.seed})"
-    )
+def write_page(folder: Path, pictures: Pictures, store: AnswerStore) -> Path:
+    """Write the notebook that Voila shows, and return its file. Its one cell is the entrance to the study."""
+    folders = f"{str(pictures.folder.absolute())!r}, {str(store.folder.absolute())!r}"
+    code = f"from dped_lib.user_study import page as study_page\n\nstudy_page.entrance({folders}, {pictures.count}, {store.seed})"
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code, id="study")])
     page.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     page.metadata["title"] = "Which picture looks better?"
@@ -32,7 +32,7 @@ def write_page(folder: Path, pictures: study_pictures.Pictures, store: study.Ans
 
 
 def command(page: Path, port: int, address: str) -> list[str]:
-    """How Voila is started on a page."""
+    """Return the command that starts Voila on a page."""
     return [
         sys.executable,
         "-m",
@@ -42,7 +42,7 @@ def command(page: Path, port: int, address: str) -> list[str]:
         f"--port={port}",
         "--Voila.port_retries=0",
         f"--Voila.ip={address}",
-        # Nothing but the page: a subject who could list files would see which picture is whose.
+        # We serve no files: their names say which camera or network made a picture.
         "--VoilaConfiguration.file_allowlist=nothing",
         "--VoilaConfiguration.show_tracebacks=True",
         f"--MappingKernelManager.cull_idle_timeout={_IDLE}",
@@ -50,14 +50,14 @@ def command(page: Path, port: int, address: str) -> list[str]:
     ]
 
 
-def serve(pictures: study_pictures.Pictures, store: study.AnswerStore, port: int, address: str) -> int:
-    """Serves the study until Ctrl-C (status 0) or until Voila ends by itself (its status)."""
+def serve(pictures: Pictures, store: AnswerStore, port: int, address: str) -> int:
+    """Serve the study until Ctrl-C, or until Voila ends. Return 0 after Ctrl-C, else the exit status of Voila."""
     with tempfile.TemporaryDirectory(prefix="dped-study-") as folder:
         page = write_page(Path(folder), pictures, store)
         with subprocess.Popen(command(page, port, address)) as server:
             try:
                 return server.wait()
             except KeyboardInterrupt:
-                server.terminate()  # at Ctrl-C it has heard it, too; at SIGTERM it has not
+                server.terminate()  # Ctrl-C reaches Voila, too, but SIGTERM does not.
                 server.wait()
                 return 0
