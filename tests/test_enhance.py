@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dped_lib import models
 from dped_lib.app import cli
 from dped_lib.data import network_files, picture
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import files as enhance_files, photographs as enhancement
 from dped_lib.base.errors import DpedError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -61,6 +61,13 @@ def exact(run: enhancement.Engine, image: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         x = torch.from_numpy(image.astype(np.float32) / full).permute(2, 0, 1)[None]
         return np.rint(run.model(x)[0].permute(1, 2, 0).numpy().clip(0, 1) * full).astype(image.dtype)
+
+
+def one_file(run: enhancement.Engine, source: Path, target: Path, quality: int = 95) -> Path:
+    """Enhances a file into another; returns where it went."""
+    (job,) = enhance_files.settle([source], target, overwrite=True).jobs
+    (written,) = enhance_files.do(run, job, quality, overwrite=True)
+    return written
 
 
 # ---------------------------------------------------------------------------------------------- arrays
@@ -121,7 +128,7 @@ def test_exif_and_profile_stay_and_orientation_is_applied(run, tmp_path, suffix)
     Image.fromarray(stored).save(source, exif=exif(Orientation=6).tobytes(), icc_profile=ICC, **more)
     found = picture.read(source)
     assert found.pixels.shape == image.shape and np.abs(found.pixels.astype(int) - image).max() <= 6
-    target = enhancement.one_file(run, source, tmp_path / "out" / source.name)
+    target = one_file(run, source, tmp_path / "out" / source.name)
     with Image.open(target) as out:
         said = out.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1
@@ -142,10 +149,10 @@ def test_heic_becomes_jpeg_upright_with_exif_and_profile(run, tmp_path):
     pillow_heif.register_heif_opener()
     image, source = pixels(), tmp_path / "a.HEIC"
     Image.fromarray(image).save(source, quality=95, exif=exif(Orientation=6).tobytes(), icc_profile=ICC)
-    assert enhancement.targets([source], tmp_path / "out") == {source: tmp_path / "out" / "a.jpg"}
+    assert [j.target for j in enhance_files.settle([source], tmp_path / "out").jobs] == [tmp_path / "out" / "a.jpg"]
     found = picture.read(source)
     assert np.abs(found.pixels.astype(int) - np.rot90(image, 3)).mean() < 4
-    with Image.open(enhancement.one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:
+    with Image.open(one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:
         said = out.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1 and said[ExifTags.Base.Make] == "Maker"
         assert said.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2017:04:08 12:00:00"
@@ -176,9 +183,9 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
     alpha = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (90, 1))
     source = tmp_path / "a.png"
     Image.fromarray(np.dstack([pixels(), alpha])).save(source)
-    out = Image.open(enhancement.one_file(run, source, tmp_path / "b.png"))
+    out = Image.open(one_file(run, source, tmp_path / "b.png"))
     assert out.mode == "RGBA" and np.array_equal(np.array(out)[..., 3], alpha)
-    flat = np.array(Image.open(enhancement.one_file(run, source, tmp_path / "b.jpg")))
+    flat = np.array(Image.open(one_file(run, source, tmp_path / "b.jpg")))
     assert flat.shape == (90, 120, 3) and flat[:, 0].min() > 250, "transparent pixels are laid over white"
 
 
@@ -186,7 +193,7 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
 def test_other_modes_become_rgb(run, tmp_path, mode):
     source = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.fromarray(pixels()).convert(mode).save(source, icc_profile=ICC)
-    out = Image.open(enhancement.one_file(run, source, tmp_path / "out" / source.name))
+    out = Image.open(one_file(run, source, tmp_path / "out" / source.name))
     assert out.mode == ("RGBA" if mode == "LA" else "RGB") and out.size == (120, 90)
     assert (out.info.get("icc_profile") == ICC) == (mode != "CMYK"), "CMYK's profile does not describe RGB"
 
@@ -198,7 +205,7 @@ def test_sixteen_bits_stay_sixteen_bits(run, tmp_path, suffix, channels):
     deep = {1: image[..., 0], 3: image[..., ::-1], 4: np.dstack([image[..., ::-1], image[..., 0]])}[channels]
     source = tmp_path / f"a{suffix}"
     cv2.imwrite(str(source), deep)
-    target = enhancement.one_file(run, source, tmp_path / "out" / source.name)
+    target = one_file(run, source, tmp_path / "out" / source.name)
     assert target.suffix == ".png"
     out = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
     assert out.dtype == np.uint16 and out.shape[2] == max(3, channels)
@@ -222,7 +229,7 @@ def test_small_photographs_are_photographs(run, tmp_path, size):
     source = tmp_path / "a.png"
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(image).save(source)
-    out = np.array(Image.open(enhancement.one_file(run, source, tmp_path / "b.png")))
+    out = np.array(Image.open(one_file(run, source, tmp_path / "b.png")))
     assert np.abs(out.astype(int) - exact(run, image)).max() <= 1
 
 
@@ -231,8 +238,8 @@ def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
     Image.fromarray(pixels()).save(source)
     target.write_bytes(b"old")
     monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-    with pytest.raises(OSError):
-        enhancement.one_file(run, source, target)
+    with pytest.raises(DpedError, match="b.png: cannot be written .*Input/output error"):
+        one_file(run, source, target)
     assert target.read_bytes() == b"old" and sorted(f.name for f in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 

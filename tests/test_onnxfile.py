@@ -52,6 +52,26 @@ def test_what_it_refuses(tmp_path):
         onnx_export.export(nn.Identity(), tmp_path / "a.onnx", {})
 
 
+def test_where_it_does_not_write(tmp_path, monkeypatch):
+    """Said before weights are looked for: there are none under this name."""
+
+    def dped(*arguments) -> str:
+        done = CliRunner().invoke(cli.app, ["export", "no-weights.safetensors", *map(str, arguments)])
+        assert done.exit_code == 2 and isinstance(done.exception, SystemExit)
+        return done.stderr
+
+    (tmp_path / "folder.onnx").mkdir()
+    assert f"{tmp_path}: is a folder. Name a file in it" in dped(tmp_path)
+    assert "folder.onnx: is a folder. Name a file in it" in dped(tmp_path / "folder.onnx")
+    (tmp_path / "mine.onnx").write_text("mine")
+    assert "mine.onnx: is there and kept" in dped(tmp_path / "mine.onnx")
+    assert "cannot be made, since" in dped(tmp_path / "mine.onnx" / "sub" / "net.onnx")
+    assert "no-weights.safetensors" in dped(tmp_path / "mine.onnx", "--overwrite")
+    assert (tmp_path / "mine.onnx").read_text() == "mine"
+    onnx_export.export(models.generator("srcnn"), tmp_path / "mine.onnx", {}, overwrite=True)
+    onnx.checker.check_model(onnx.load(tmp_path / "mine.onnx"))
+
+
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "_difference", lambda *_: 0.01)
     with pytest.raises(DpedError, match="not written: ONNX Runtime differs from PyTorch by 1.0e-02"):

@@ -509,7 +509,7 @@ def test_every_split_of_a_small_set_has_pairs(official, runs, count):
 def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
     for i in range(20):
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
-    with pytest.raises(DpedError, match="training_data/sony/0.jpg: cannot be read"):
+    with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image that can be read"):
         pair_store.open_or_make("dped", "sony")
     assert not pair_store.folder_of("dped", "smoke", "sony").exists()
     found = pair_store.open_or_make("dped", "sony", on_bad="skip")

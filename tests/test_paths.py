@@ -189,6 +189,57 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_with_a_remedy(old):
         pytest.fail("there is nothing to write to")
 
 
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_the_longest_names_can_be_written(tmp_path, letter):
+    name = letter * (250 // len(letter.encode())) + ".txt"
+    paths.write_text(tmp_path / name, "new")
+    assert only(tmp_path) == [name]
+
+
+def test_what_must_stay_stays(old):
+    with (
+        pytest.raises(DpedError, match="table.csv: not written, since another file has come there meanwhile"),
+        paths.atomic_path(old, replace=False) as part,
+    ):
+        part.write_text("new")
+    assert old.read_text() == "old" and only(old.parent) == ["table.csv"]
+    with paths.atomic_path(old.with_name("new.csv"), replace=False) as part:
+        part.write_text("new")
+    assert only(old.parent) == ["new.csv", "table.csv"] and old.with_name("new.csv").stat().st_nlink == 1
+
+
+def test_what_must_stay_stays_on_disks_without_links(old, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(DpedError, match="not written"), paths.atomic_path(old, replace=False) as part:
+        part.write_text("new")
+    assert old.read_text() == "old"
+    with paths.atomic_path(old.with_name("new.csv"), replace=False) as part:
+        part.write_text("new")
+    assert old.with_name("new.csv").read_text() == "new" and only(old.parent) == ["new.csv", "table.csv"]
+
+
+# probing
+
+
+def test_probing_a_folder_leaves_no_trace(tmp_path):
+    assert paths.probe_folder(tmp_path / "not" / "yet", "") in (True, False)
+    assert only(tmp_path) == []
+    assert paths.free_space(tmp_path / "not" / "yet") > 0
+
+
+def test_probing_finds_what_is_wrong(old, small_disk):
+    with pytest.raises(DpedError, match="sub: cannot be made, since .*table.csv is no folder. Remove it, or go away."):
+        paths.probe_folder(old / "sub", "go away")
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "all").write_bytes(bytes(2 << 20))
+    with pytest.raises(DpedError, match="x: not written, the disk is full .*Free some space, or go away."):
+        paths.probe_folder(small_disk / "x", "go away")
+    assert only(small_disk) == ["all"]
+
+
 # variables
 
 

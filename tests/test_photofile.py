@@ -5,12 +5,14 @@ import warnings
 import zlib
 
 import cv2
+import iccs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from dped_lib.data import photofile
+from dped_lib.data import color_profiles, photofile
+from dped_lib.data import picture as pictures
 from dped_lib.base.errors import DpedError
 
 HEIGHT, WIDTH = 120, 180
@@ -117,6 +119,173 @@ def test_8_bits_of_other_modes(tmp_path, deep, picture):
     assert (photofile.read_photograph(tmp_path / "hidden.png") == 255).all()
 
 
+# one reader: format x depth x orientation x channels, as `dped align` and as `dped enhance` read them
+
+
+def _png(pixels: np.ndarray, channels: str, orientation: int, clear: tuple[int, ...] | None = None) -> bytes:
+    """Written by hand, since no writer here has 16 bits of gray with transparency, or names a transparent colour."""
+    kind, deep = {"gray": 0, "rgb": 2, "gray+alpha": 4, "rgba": 6}[channels], pixels.dtype == np.uint16
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1).astype(">u2" if deep else "u1")
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    head = struct.pack(">IIBBBBB", width, height, 16 if deep else 8, kind, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", head)
+        + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        + (b"" if clear is None else _chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)))
+        + _chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def _tif(pixels: np.ndarray, channels: str, orientation: int, **more) -> dict:
+    photometric = {"gray": "minisblack", "white is zero": "miniswhite", "gray+alpha": "minisblack"}.get(channels, "rgb")
+    extra = {"extrasamples": [more.pop("extra", "unassalpha")]} if channels in ("rgba", "gray+alpha") else {}
+    return {
+        "photometric": photometric,
+        "planarconfig": "contig",
+        "extratags": [(274, "H", 1, orientation, True)],
+        **extra,
+        **more,
+    }
+
+
+def _in_channels(pixels: np.ndarray, channels: str) -> np.ndarray:
+    alpha = pixels[..., 2:]
+    return {
+        "gray": pixels[..., 0],
+        "white is zero": np.iinfo(pixels.dtype).max - pixels[..., 0],
+        "gray+alpha": np.concatenate([pixels[..., :1], alpha], -1),
+        "rgb": pixels,
+        "rgba": np.concatenate([pixels, alpha], -1),
+    }[channels]
+
+
+MATRIX = [
+    (suffix, bits, channels)
+    for suffix, kinds in {
+        ".png": ("gray", "rgb", "gray+alpha", "rgba"),
+        ".tif": ("gray", "white is zero", "rgb", "gray+alpha", "rgba"),
+    }.items()
+    for channels in kinds
+    for bits in (8, 16)
+    if (suffix, bits, channels) != (".tif", 16, "gray+alpha")  # refused, see below
+]
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(("suffix", "bits", "channels"), MATRIX)
+def test_every_kind_of_file_gives_the_same_picture(tmp_path, deep, picture, suffix, bits, channels, orientation):
+    upright = deep if bits == 16 else picture
+    stored = np.ascontiguousarray(_in_channels(STORED[orientation](upright), channels))
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        file.write_bytes(_png(stored, channels, orientation))
+    else:
+        tifffile.imwrite(file, stored, **_tif(stored, channels, orientation))
+    wanted = upright if channels.startswith("rgb") else np.repeat(upright[..., :1], 3, 2)
+    alpha = upright[..., 2] if "a" in channels.removeprefix("gray") and channels != "white is zero" else None
+    found = pictures.read(file)
+    assert found.pixels.dtype == upright.dtype and np.array_equal(found.pixels, wanted)
+    assert (found.alpha is None) == (alpha is None) and (alpha is None or np.array_equal(found.alpha, alpha))
+    header = photofile.check(file)
+    assert (header.deep, header.alpha) == (bits == 16, alpha is not None)
+    seen = photofile.read_photograph(file)
+    full = np.iinfo(upright.dtype).max
+    flat = wanted / full * 255
+    if alpha is not None:
+        share = alpha[..., None] / full
+        flat = flat * share + 255 * (1 - share)
+    assert seen.dtype == np.uint8 and np.abs(seen - flat).max() < 1.01
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (channels, options)
+        for channels in ("white is zero", "rgb")
+        for options in ({"bigtiff": True}, {"byteorder": ">"}, {"compression": "zlib"}, {"rowsperstrip": 7})
+        if channels == "rgb" or "byteorder" not in options  # Pillow does not know that one: refused
+    ],
+)
+def test_tiffs_of_16_bits_however_they_are_laid_out(tmp_path, deep, channels, options):
+    stored = np.ascontiguousarray(_in_channels(STORED[6](deep), channels))
+    tifffile.imwrite(tmp_path / "a.tif", stored, **_tif(stored, channels, 6, **options))
+    wanted = deep if channels == "rgb" else np.repeat(deep[..., :1], 3, 2)
+    assert np.array_equal(pictures.read(tmp_path / "a.tif").pixels, wanted)
+
+
+def test_what_a_fourth_channel_of_16_bits_means(tmp_path, deep):
+    alpha = np.full_like(deep[..., :1], 40000)
+    for extra, stored in (("assocalpha", (deep * (40000 / 65535)).astype(np.uint16)), ("unspecified", deep)):
+        pixels = np.concatenate([stored, alpha], -1)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, **_tif(pixels, "rgba", 1, extra=extra))
+        found = pictures.read(tmp_path / "a.tif")
+        assert (found.alpha is None) == (extra == "unspecified")
+        assert np.abs(found.pixels.astype(int) - deep).max() <= 2
+
+
+@pytest.mark.parametrize("channels", ["gray", "rgb"])
+def test_a_transparent_colour_of_16_bits(tmp_path, deep, channels):
+    stored = np.ascontiguousarray(_in_channels(deep, channels))
+    clear = tuple(int(v) for v in np.atleast_1d(stored[50, 60]))
+    (tmp_path / "a.png").write_bytes(_png(stored, channels, 1, clear))
+    found = pictures.read(tmp_path / "a.png")
+    hidden = stored == stored[50, 60]
+    assert np.array_equal(found.alpha == 0, hidden if channels == "gray" else hidden.all(-1))
+
+
+def test_gray_with_transparency_of_16_bits_in_tiff_is_refused(tmp_path, deep):
+    stored = _in_channels(deep, "gray+alpha")
+    tifffile.imwrite(tmp_path / "a.tif", stored, **_tif(stored, "gray+alpha", 1))
+    with pytest.raises(DpedError, match="a.tif: no image that can be read"):
+        photofile.check(tmp_path / "a.tif")
+
+
+def test_inks_are_inverted_only_where_adobe_wrote_them(tmp_path, picture):
+    inks = Image.fromarray(picture).convert("CMYK")
+    inks.save(tmp_path / "adobe.jpg", quality=100, subsampling=0)
+    # Pillow writes inverted inks and Adobe's marker; the convention without the marker is the inks themselves.
+    Image.fromarray(255 - np.asarray(inks), "CMYK").save(tmp_path / "plain.jpg", quality=100, subsampling=0)
+    data = (tmp_path / "plain.jpg").read_bytes()
+    at = data.index(b"\xff\xee")
+    size = struct.unpack_from(">H", data, at + 2)[0]
+    (tmp_path / "plain.jpg").write_bytes(data[:at] + data[at + 2 + size :])
+    for name in ("adobe", "plain"):
+        assert differ(photofile.read_photograph(tmp_path / f"{name}.jpg"), picture) <= 3
+
+
+def test_a_wide_photograph_is_read_in_srgb(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png", icc_profile=iccs.P3)
+    wanted = (color_profiles.load(iccs.P3).to_srgb(picture) / 257 + 0.5).astype(np.uint8)
+    assert differ(photofile.read_photograph(tmp_path / "a.png"), wanted) <= 1
+    assert differ(wanted, picture) > 20, "and it matters"
+
+
+def test_content_that_is_not_on_the_disk(tmp_path, deep, picture):
+    for name, pixels in (("a.png", picture), ("deep.tif", deep)):
+        tifffile.imwrite(tmp_path / name, pixels) if pixels is deep else Image.fromarray(pixels).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        found = photofile.decode(tmp_path / "archive.zip" / name, content=content)
+        assert np.array_equal(found.pixels, pixels)
+        with pytest.raises(DpedError, match=f"archive.zip/{name}: "):
+            photofile.decode(tmp_path / "archive.zip" / name, content=content[: len(content) // 2])
+
+
+def test_the_suffix_may_be_wrong(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert differ(photofile.read_photograph(tmp_path / "a.jpg"), picture) == 0
+
+
+def test_formats_that_run_programs_are_not_opened(tmp_path):
+    (tmp_path / "a.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\nshowpage\n")
+    with pytest.raises(DpedError, match="a.jpg: no image that can be read"):
+        photofile.read_photograph(tmp_path / "a.jpg")
+
+
 # refusals
 
 
@@ -184,6 +353,7 @@ def test_16_bit_planes_are_refused(tmp_path, deep):
 
 def test_heic_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "a.HEIC").write_bytes(b"\0" * 100)
     with pytest.raises(DpedError, match="a.HEIC: HEIC needs a library: pip install pillow-heif"):
         photofile.check(tmp_path / "a.HEIC")
@@ -202,6 +372,13 @@ def test_a_folder_is_listed_by_stems(tmp_path):
         "c": "c.Tif",
     }
     assert list(photofile.list_photographs(tmp_path, {"c.Tif", "x.jpg"})) == ["c"]
+
+
+def test_files_of_a_folder(tmp_path):
+    for name in ("b.jpg", "a.HEIC", "a.jpg", ".hidden.jpg", "Thumbs.db", "summary.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [f.name for f in photofile.list_files(tmp_path)] == ["a.HEIC", "a.jpg", "b.jpg"]
 
 
 def test_two_files_of_one_stem_are_both_named(tmp_path):

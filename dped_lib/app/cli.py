@@ -25,7 +25,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (DpedError, PermissionError) as error:
-            typer.echo(f"dped: {error}", err=True)
+            _say(f"dped: {error}", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as stop:
             typer.echo(f"dped: interrupted. {stop}".rstrip(), err=True)
@@ -58,6 +58,11 @@ class SplitChoice(StrEnum):
     train = "train"
     val = "val"
     test = "test"
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Prints a line. A name of a file may hold line breaks, or bytes that are no text; they are shown escaped."""
+    typer.echo(text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode(), err=err)
 
 
 def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]:
@@ -316,6 +321,7 @@ def enhance(
     """Enhance whole photographs of any size, exactly, in bounded memory."""
     from dped_lib.enhance import photographs as module
     from dped_lib.data import picture
+    from dped_lib.enhance import files as enhance_files
     from dped_lib.data import network_files as weights_module
 
     if len(inputs) < 2:
@@ -324,19 +330,27 @@ def enhance(
     if suffix:
         config.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
     limit = module.parse_size(max_memory) if max_memory else None
-    wanted = module.targets(module.find(inputs[:-1]), inputs[-1], suffix)
-    engine = module.engine(weights_module.resolve(weights), precision, device, limit)
-    failed = []
-    for file, target in wanted.items():
-        if target.exists() and not overwrite:
-            typer.echo(f"{target}: is there and kept (--overwrite replaces it)")
+    settled = enhance_files.settle(inputs[:-1], inputs[-1], suffix, compare, overwrite)
+    failed = list(settled.failed)
+    for note in (*settled.notes, *enhance_files.probe(settled.to_do)):
+        _say(note, err=True)
+    engine = None
+    for job in settled.jobs:
+        for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
+            if path and not make:
+                _say(f"{path}: is there and kept (--overwrite replaces it)")
+        if not (job.make or job.make_sheet):
             continue
+        engine = engine or module.engine(weights_module.resolve(weights), precision, device, limit)
         try:
-            typer.echo(module.one_file(engine, file, target, quality, compare, lambda said: typer.echo(said, err=True)))
+            for path in enhance_files.do(engine, job, quality, overwrite, lambda said: _say(said, err=True)):
+                _say(str(path))
         except DpedError as error:
             failed.append(str(error))
+        except (OSError, RuntimeError, MemoryError) as error:  # the next photograph may have better luck
+            failed.append(f"{job.source}: {type(error).__name__}: {error}")
     for message in failed:
-        typer.echo(f"not enhanced: {message}", err=True)
+        _say(f"not enhanced: {message}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -345,13 +359,15 @@ def enhance(
 def export(
     weights: Annotated[str, typer.Argument(help="authors:NAME or a safetensors file.")],
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a network as ONNX, for images of any size, checked against PyTorch by running it."""
     from dped_lib.enhance import onnx_export
     from dped_lib.data import network_files as weights_module
 
+    onnx_export.check_target(out, overwrite)
     model = weights_module.resolve(weights)
-    off = onnx_export.export(model, out, weights_module.describe(weights, model))
+    off = onnx_export.export(model, out, weights_module.describe(weights, model), overwrite)
     typer.echo(f"{out}: any size; ONNX Runtime and PyTorch differ by at most {off:.1e}")
 
 

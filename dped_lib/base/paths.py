@@ -70,9 +70,15 @@ def figures_dir(dataset: str, preset: str) -> Path:
     return _named("DPED_FIGURES", project_root() / "figures") / f"{dataset}-{preset}"
 
 
+#: What to do about a folder that cannot be written to, unless the writer knows better.
+_ELSEWHERE = "point DPED_RUNS, DPED_FIGURES or DPED_CACHE at another disk, and run the same command again"
+
+
 @contextlib.contextmanager
-def explain_full_disk(path: Path) -> Iterator[None]:
+def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
     """Turns "no space left" (and its kin: quota, file-size limit) into a message that names the file and the remedy.
+
+    ``elsewhere``: what to do if no space can be freed.
 
     safetensors and other native writers raise their own exceptions, so the operating system's words are looked
     for in the message too.
@@ -87,25 +93,29 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if full or any(w in words for w in ("no space left", "quota exceeded", "file too large")):
             raise DpedError(
                 f"{path}: not written, the disk is full ({error}). What was there before is untouched. "
-                "Free some space, or point DPED_RUNS, DPED_FIGURES or DPED_CACHE at another disk, and run the same command again."
+                f"Free some space, or {elsewhere}."
             ) from error
         raise
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True) -> Iterator[Path]:
     """Yields a path beside ``target`` to write to; renames it over ``target`` on success, removes it on failure.
 
     A reader, or a process killed at any moment, sees the old file or the new one, never half of one.
     Works for a folder too, if the caller creates one at the yielded path; an old folder is replaced (for an instant
     neither is there). Of several processes that write the same target, the last one's stays.
 
+    Args:
+        elsewhere: what to do if the folder of ``target`` cannot be written to, as an error message ends.
+        replace: False: a file that is there, or has come meanwhile, stays.
+
     Raises:
-        DpedError: the disk is full, or the folder of ``target`` cannot be written to.
+        DpedError: the disk is full, the folder of ``target`` cannot be written to, or a file is there that must stay.
     """
     target = Path(target)
-    with explain_full_disk(target):
-        holder = _make_holder(target)
+    with explain_full_disk(target, elsewhere):
+        holder = _make_holder(target, elsewhere)
         try:
             # The suffix stays last: writers choose the format by it.
             part = holder / target.name
@@ -115,22 +125,71 @@ def atomic_path(target: Path) -> Iterator[Path]:
             else:
                 with open(part, "rb") as f:
                     os.fsync(f.fileno())
-                os.replace(part, target)
+                _put_file(part, target, replace)
         finally:
             shutil.rmtree(holder, ignore_errors=True)
 
 
-def _make_holder(target: Path) -> Path:
+def _make_holder(target: Path, elsewhere: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        name = target.name
+        while len(os.fsencode(name)) > 230:  # a name may have 255 bytes, and the holder's is longer
+            name = name[:-1]
+        return Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
     except OSError as error:
         if error.errno in _FULL:
             raise
+        raise DpedError(f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere}.") from error
+
+
+def _put_file(part: Path, target: Path, replace: bool) -> None:
+    if replace:
+        os.replace(part, target)
+        return
+    try:
+        os.link(part, target)  # unlike a rename, this fails where something is
+    except FileExistsError:
         raise DpedError(
-            f"{target}: cannot be written ({error}). Make its folder writable, or point DPED_RUNS, DPED_FIGURES or "
-            "DPED_CACHE at one that is, and run the same command again."
-        ) from error
+            f"{target}: not written, since another file has come there meanwhile. It is untouched."
+        ) from None
+    except OSError as error:  # a file system without links
+        if os.path.lexists(target):
+            raise DpedError(f"{target}: not written, since something is there. It is untouched.") from error
+        os.rename(part, target)
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    folder = Path(os.path.abspath(folder))
+    return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
+
+
+def probe_folder(folder: Path, elsewhere: str) -> bool:
+    """Finds out whether files can be put into a folder, which need not be there yet, by putting one there; leaves no trace.
+
+    Args:
+        elsewhere: what to do if they cannot, as an error message ends.
+
+    Returns:
+        Whether its file system tells names apart that differ in case only.
+
+    Raises:
+        DpedError: it is no folder, cannot be written to, or its disk is full.
+    """
+    folder = Path(os.path.abspath(folder))
+    there = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+    if not there.is_dir():
+        raise DpedError(f"{folder}: cannot be made, since {there} is no folder. Remove it, or {elsewhere}.")
+    with explain_full_disk(folder, elsewhere):
+        try:
+            with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=there) as place:
+                (Path(place) / "probe").write_bytes(bytes(4096))
+                return not (Path(place) / "PROBE").exists()
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise DpedError(f"{folder}: cannot be written to ({error}). Make it writable, or {elsewhere}.") from error
 
 
 def _put_folder(part: Path, target: Path, holder: Path) -> None:

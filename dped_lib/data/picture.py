@@ -1,28 +1,28 @@
 """A photograph file with all that belongs to it: bit depth, transparency, EXIF and colour profile survive the way through.
 
-``photofile`` reads what the networks were trained on (8-bit RGB); here nothing that the owner has is dropped.
+``photofile`` decodes; here is what a file holds beside its pixels, and the one writer of photographs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from dped_lib.base import paths
-from dped_lib.data import photofile
+from dped_lib.data import color_profiles, photo_metadata, photofile
 from dped_lib.base.errors import DpedError
 
 #: What can be written, by suffix. 16 bits a channel go into PNG only, which keeps EXIF and profile there.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+#: Longest side in pixels that a format's writer takes: the format's own limit of WebP, libjpeg's and libpng's.
+LONGEST = {"JPEG": 65_500, "WEBP": 16_383, "PNG": 1_000_000}
+#: EXIF in JPEG is one segment of 65535 bytes, its length included.
+_JPEG_EXIF = 65_533
 
-#: Tags of TIFF that say how its pixels lie in the file, which in another file is wrong (EXIF holds the others, too).
-_LAYOUT = frozenset(
-    (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 330, 338, 339)
-    + (347, 513, 514, 529, 530, 531, 532, 34675, photofile.ORIENTATION)
-)
-_WIDTH, _HEIGHT = 40962, 40963
+_ELSEWHERE = "name another folder for the results"
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,44 @@ class Picture:
     Attributes:
         pixels: H x W x 3, RGB, uint8 or uint16.
         alpha: H x W in the same type, or None where the file has no transparency.
-        exif, icc: as they go into a file; empty where there are none. Orientation and thumbnail are left out.
+        exif, icc: as they go into a file; empty where there are none. EXIF holds what is true of these pixels (``photo_metadata``), the profile
+            is one of RGB.
+        lost: what else the file held, one phrase for each kind.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     exif: bytes = b""
     icc: bytes = b""
+    lost: tuple[str, ...] = ()
+
+    @property
+    def profile(self) -> color_profiles.Profile | None:
+        """The profile to be applied for numbers in sRGB; None where they are (or are taken for) sRGB."""
+        return color_profiles.load(self.icc)
+
+    def on_screen(self) -> np.ndarray:
+        """Return the pixels as uint8 in sRGB."""
+        return photofile.in_8bit(self.profile.to_srgb(self.pixels) if self.profile else self.pixels)
 
 
-def in_8bit(pixels: np.ndarray) -> np.ndarray:
-    """uint16 rounded to uint8 (65535 is 255); uint8 as it is."""
-    return pixels if pixels.dtype == np.uint8 else (pixels / 257 + 0.5).astype(np.uint8)
+def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
+    """Return the suffix of a copy of a file of ``suffix``: its own where that format can be written and has what the picture has.
 
-
-def written_suffix(suffix: str, deep: bool) -> str:
-    """The suffix of a copy of a file of ``suffix``: its own where that format can be written and, with 16 bits a channel
-    (``deep``), keeps them or is JPEG; else .jpg for HEIC of 8 bits, and .png."""
-    kind = FORMATS.get(suffix.lower())
-    if kind in ("PNG", "JPEG") or (kind and not deep):
-        return suffix
-    return ".jpg" if suffix.lower() in photofile.HEIC and not deep else ".png"
+    JPEG lacks 16 bits a channel (``deep``) and transparency (``alpha``), TIFF and WebP are written with 8 bits only: PNG then.
+    HEIC becomes JPEG or PNG, anything else PNG.
+    """
+    kind = "JPEG" if suffix.lower() in photofile.HEIC else FORMATS.get(suffix.lower())
+    if kind == "PNG" or (kind and not deep and not (alpha and kind == "JPEG")):
+        return suffix if suffix.lower() in FORMATS else ".jpg"
+    return ".png"
 
 
 def read(file: Path) -> Picture:
-    """A photograph of any size, turned upright as its EXIF says.
+    """Return a photograph of any size, upright, with what stays true of it; ``lost`` names the rest.
 
-    Gray and palettes become RGB; CMYK is converted without its profile, which then is dropped; 16 bits stay 16 bits.
+    Gray and palettes become RGB; a gray profile is applied, and CMYK is converted without its profile, so both leave sRGB; 16 bits stay
+    16 bits.
 
     Raises:
         DpedError: missing, empty, damaged, truncated, no image or too large; the file is named.
@@ -66,107 +77,100 @@ def read(file: Path) -> Picture:
     file = Path(file)
     if file.is_file() and not file.stat().st_size:
         raise DpedError(f"{file}: empty. Remove it.")
-    with photofile.open_photograph(file, least=1, otherwise="") as image:
-        try:
-            deep = photofile.is_deep(image)  # before EXIF: looking for it reads a PNG to its end
-            turned = image.getexif().get(photofile.ORIENTATION, 1)
-            icc = image.info.get("icc_profile") or b"" if image.mode != "CMYK" else b""
-            if deep:
-                image.load()  # a truncated file is refused here; OpenCV would show what there is of it
-                exif = _exif(image)
-                pixels, alpha = _deep(file)
-                pixels = photofile.upright(pixels, turned)
-                alpha = None if alpha is None else photofile.upright(alpha, turned)
-                return Picture(np.ascontiguousarray(pixels), alpha, _sized(exif, pixels), icc)
-            exif = _exif(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            alpha = None
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                alpha = np.array(image.getchannel("A"))
-            pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
-            return Picture(pixels, alpha, _sized(exif, pixels), icc)
-        except DpedError:
-            raise
-        except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
-            raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it.") from error
+    decoded = photofile.decode(file)
+    pixels, icc, lost = decoded.pixels, decoded.icc, photofile.losses(file)
+    if decoded.stray:
+        lost.append("the colour profile, which is not one of these colours")
+    if color_profiles.space(icc) == "GRAY":
+        pixels, icc = photofile.in_srgb(decoded), b""
+        pixels = photofile.in_8bit(pixels) if decoded.pixels.dtype == np.uint8 else pixels
+    elif icc and not color_profiles.usable(icc):
+        lost.append(
+            "the meaning of its colour profile, which is kept but cannot be applied: its colours are taken for sRGB"
+        )
+    exif, more = photo_metadata.kept(decoded.exif, *pixels.shape[:2], rgb_profile=bool(icc))
+    return Picture(pixels, decoded.alpha, exif, icc, (*lost, *more))
 
 
-def _exif(image: Image.Image) -> Image.Exif:
-    found, kept = image.getexif(), Image.Exif()
-    for tag, value in found.items():
-        if tag not in _LAYOUT:
-            kept[tag] = value
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if values := found.get_ifd(part):
-            kept[part] = dict(values)
-    return kept
-
-
-def _sized(exif: Image.Exif, pixels: np.ndarray) -> bytes:
-    # A photograph that has been turned has other sides than its camera wrote down.
-    inner = exif.get(ExifTags.IFD.Exif, {})
-    for tag, size in ((_WIDTH, pixels.shape[1]), (_HEIGHT, pixels.shape[0])):
-        if tag in inner:
-            inner[tag] = size
-    return exif.tobytes() if len(exif) else b""
-
-
-def _deep(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    raw = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16:
-        raise DpedError(f"{file}: cannot be read as 16 bits a channel. Replace it.")
-    if raw.ndim == 2:
-        return np.repeat(raw[..., None], 3, 2), None
-    return raw[..., 2::-1], raw[..., 3] if raw.shape[2] == 4 else None
-
-
-def write(picture: Picture, target: Path, quality: int = 95) -> Path:
+def write(
+    picture: Picture,
+    target: Path,
+    quality: int = 95,
+    replace: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Path:
     """Writes a picture, atomically, in the format that the suffix of ``target`` names (``FORMATS``).
 
     JPEG has neither transparency nor 16 bits: the picture is laid over white, or rounded to 8 bits.
-    ``quality``: of JPEG and WebP, 1 to 100.
+
+    Args:
+        quality: of JPEG and WebP, 1 to 100.
+        replace: False: a file that is there stays, and that is an error.
+        tell: hears what could not be kept.
 
     Raises:
-        DpedError: unknown suffix, 16 bits for another format than PNG or JPEG, or the disk is full.
+        DpedError: unknown suffix, a format that cannot hold the picture, no right or space to write, or any failure of the writer.
     """
     target = Path(target)
+    height, width = picture.pixels.shape[:2]
+    kind = check_format(target, height, width, picture.pixels.dtype == np.uint16)
+    pixels, alpha, exif = picture.pixels, picture.alpha, picture.exif
+    if kind == "JPEG":
+        if pixels.dtype == np.uint16:
+            tell("JPEG has 8 bits a channel, and the photograph had 16")
+            pixels, alpha = (None if a is None else photofile.in_8bit(a) for a in (pixels, alpha))
+        if alpha is not None and alpha.min() < 255:
+            tell("JPEG has no transparency: the photograph is laid over white")
+            pixels = photofile.over_white(pixels, alpha)
+        alpha = None
+        exif, gone = photo_metadata.fit(exif, _JPEG_EXIF)
+        if gone:
+            tell(f"EXIF is too long for JPEG; trimmed: {', '.join(gone)}")
+    try:
+        with paths.atomic_path(target, _ELSEWHERE, replace) as part:
+            if pixels.dtype == np.uint16:
+                part.write_bytes(_deep_png(pixels, alpha, exif, picture.icc))
+            else:
+                image = Image.fromarray(pixels)
+                if alpha is not None:
+                    image.putalpha(Image.fromarray(alpha))
+                # TIFF uncompressed: libtiff's own writer, which compresses, cannot take EXIF.
+                more = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
+                more |= {"subsampling": 0} if kind == "JPEG" else {}
+                more |= {k: v for k, v in (("exif", exif), ("icc_profile", picture.icc)) if v}
+                image.save(part, kind, **more)
+    except DpedError:
+        raise
+    except Exception as error:  # writers fail in as many ways as readers
+        raise DpedError(f"{target}: cannot be written ({error}). Choose another --format, or {_ELSEWHERE}.") from error
+    return target
+
+
+def check_format(target: Path, height: int, width: int, deep: bool) -> str:
+    """Return the format (Pillow's name) that the suffix of ``target`` names, if it can hold a picture of that size and depth.
+
+    Raises:
+        DpedError: it is unknown, or cannot.
+    """
     kind = FORMATS.get(target.suffix.lower())
     if kind is None:
         raise DpedError(
             f"{target}: cannot write {target.suffix or 'a file without suffix'}; allowed: {', '.join(FORMATS)}."
         )
-    pixels, alpha = picture.pixels, picture.alpha
-    if pixels.dtype == np.uint16 and kind == "PNG":
-        return _write_deep(picture, target)
-    if pixels.dtype == np.uint16:
-        if kind != "JPEG":
-            raise DpedError(
-                f"{target}: 16 bits a channel are written as PNG only. Choose --format png (or jpg: 8 bits)."
-            )
-        pixels, alpha = (None if a is None else in_8bit(a) for a in (pixels, alpha))
-    image = Image.fromarray(pixels)
-    if alpha is not None:
-        image.putalpha(Image.fromarray(alpha))
-        if kind == "JPEG":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    # TIFF uncompressed: libtiff's own writer, which compresses, cannot take EXIF.
-    more = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
-    if kind == "JPEG":
-        more["subsampling"] = 0
-    more |= {k: v for k, v in (("exif", picture.exif), ("icc_profile", picture.icc)) if v}
-    with paths.atomic_path(target) as part:
-        image.save(part, kind, **more)
-    return target
+    if deep and kind not in ("PNG", "JPEG"):
+        raise DpedError(f"{target}: 16 bits a channel are written as PNG only. Choose --format png (or jpg: 8 bits).")
+    if max(height, width) > LONGEST.get(kind, 1 << 31):
+        raise DpedError(
+            f"{target}: {width} x {height} pixels, and {kind} takes at most {LONGEST[kind]} a side. Choose --format png or tif."
+        )
+    return kind
 
 
-def _write_deep(picture: Picture, target: Path) -> Path:
-    pixels = picture.pixels[..., ::-1]
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
-    kinds = {cv2.IMAGE_METADATA_EXIF: picture.exif.removeprefix(b"Exif\0\0"), cv2.IMAGE_METADATA_ICCP: picture.icc}
+def _deep_png(pixels: np.ndarray, alpha: np.ndarray | None, exif: bytes, icc: bytes) -> bytes:
+    pixels = pixels[..., ::-1] if alpha is None else np.dstack([pixels[..., ::-1], alpha])
+    kinds = {cv2.IMAGE_METADATA_EXIF: exif.removeprefix(b"Exif\0\0"), cv2.IMAGE_METADATA_ICCP: icc}
     said = {kind: np.frombuffer(data, np.uint8) for kind, data in kinds.items() if data}
-    _, encoded = cv2.imencodeWithMetadata(".png", np.ascontiguousarray(pixels), list(said), list(said.values()))
-    with paths.atomic_path(target) as part:
-        part.write_bytes(encoded)
-    return target
+    done, encoded = cv2.imencodeWithMetadata(".png", np.ascontiguousarray(pixels), list(said), list(said.values()))
+    if not done:
+        raise OSError("OpenCV cannot encode it")
+    return encoded.tobytes()

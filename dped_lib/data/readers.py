@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dped_lib import paper
-from dped_lib.data import downloads, pairing, rig
+from dped_lib.data import downloads, pairing, photofile, rig
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Pair, Settings
@@ -24,25 +23,17 @@ SIZE = paper.PATCH_SIZE
 RIG_SETTINGS = Settings(size=(400, 540))
 
 
-def read_image(file: Path) -> np.ndarray:
-    """An image file as uint8 H x W x 3, RGB.
+def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
+    """Return an image file as uint8 H x W x 3, RGB. ``content``: of the file, where it is not on the disk.
 
     Raises:
         DpedError: missing, truncated, not an image, or not 8-bit RGB.
     """
-    try:
-        with Image.open(file) as image:
-            image.load()
-            mode, pixels = image.mode, np.asarray(image)
-    except FileNotFoundError:
-        raise DpedError(f"{file}: not found.") from None
-    except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
-        raise DpedError(
-            f"{file}: cannot be read as an image ({error}). Replace it, or skip it with on_bad='skip'."
-        ) from error
-    if mode != "RGB":
+    found = photofile.decode(file, otherwise=", or skip it with on_bad='skip'", content=content)
+    mode = found.header.mode
+    if mode != "RGB" or found.header.deep:
         raise DpedError(f"{file}: mode {mode}, not 8-bit RGB. Convert it, or skip it with on_bad='skip'.")
-    return pixels
+    return found.pixels
 
 
 def natural(name: str) -> tuple:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
+from dped_lib.data import photofile
 from dped_lib.base.errors import DpedError
 
 #: Pixels of a dead-leaves scene, height x width.
@@ -158,10 +159,10 @@ def _read(package, path):
             f"the rig needs a photograph of the package {_DISTRIBUTIONS[package]}, which is missing: {hint}"
         )
     file = Path(spec.origin).parent / path
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR) if file.exists() else None
-    if image is None:
-        raise DpedError(f"{_DISTRIBUTIONS[package]} lacks its photograph {file}: re{hint}")
-    return image[..., ::-1].copy()
+    try:
+        return photofile.decode(file).pixels
+    except DpedError as error:
+        raise DpedError(f"{_DISTRIBUTIONS[package]} lacks its photograph {file}: re{hint}") from error
 
 
 def _lamp(size, warmth):

@@ -113,9 +113,14 @@ def plan(
             if limit is None or need <= limit:
                 work = _work(model, buffers) if statistics else 1.0
                 return Plan(buffers, rows, len(_norms(model)) + 1 if statistics else 1, work, need)
+    left = (
+        f"{limit / _MIB:.0f} MiB are left"
+        if limit > 0
+        else f"the rest of the process takes {-limit / _MIB:.0f} MiB too many"
+    )
     raise DpedError(
-        f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {limit / _MIB:.0f} MiB are "
-        "left. Allow more with --max-memory."
+        f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {left}. "
+        "Allow more with --max-memory."
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,27 @@ from dped_lib.base.errors import DpedError
 OPSET = 18
 #: Largest difference from PyTorch that an export may have, in units of the output (0 to 1 is black to white).
 TOLERANCE = 1e-4
+_ELSEWHERE = "name a file in another folder"
 _CHECKED = ((1, 97, 131), (2, 64, 40), (1, 1, 1))
 
 
-def export(model: nn.Module, target: Path, said: Mapping[str, object]) -> float:
+def check_target(target: Path, overwrite: bool = False) -> None:
+    """Looks at where a network is to be written, before anything is computed.
+
+    Raises:
+        DpedError: another suffix than .onnx, a folder, a file that is there and must stay, or no right or space to write.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise DpedError(f"{target}: is a folder. Name a file in it, for instance {target / 'network.onnx'}.")
+    if target.suffix != ".onnx":
+        raise DpedError(f"{target}: name a file that ends in .onnx.")
+    if os.path.lexists(target) and not overwrite:
+        raise DpedError(f"{target}: is there and kept. Name another file, or replace it with --overwrite.")
+    paths.probe_folder(target.parent, _ELSEWHERE)
+
+
+def export(model: nn.Module, target: Path, said: Mapping[str, object], overwrite: bool = False) -> float:
     """Writes a network as ONNX, atomically, once ONNX Runtime gave what PyTorch gives at several sizes.
 
     Input ``image``: N x 3 x height x width, float32, RGB in [0, 1]. Output ``enhanced``: the same shape, in (-0.08, 1.08), to be clipped.
@@ -31,12 +49,13 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object]) -> float:
     Args:
         model: ``models.Generator`` or ``models.SRCNN``.
         said: what goes into the file's metadata (``weights.describe``).
+        overwrite: replace a file that is there.
 
     Returns:
         The largest difference from PyTorch found.
 
     Raises:
-        DpedError: the ONNX libraries are not installed, the network does not enhance, or the file differs from PyTorch.
+        DpedError: the ONNX libraries are not installed, the network does not enhance, the file differs from PyTorch, or as ``check_target``.
     """
     try:
         import onnx
@@ -47,8 +66,7 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object]) -> float:
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
     target = Path(target)
-    if target.suffix != ".onnx":
-        raise DpedError(f"{target}: name a file that ends in .onnx.")
+    check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
@@ -78,7 +96,7 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object]) -> float:
         raise DpedError(
             f"{target}: not written: ONNX Runtime differs from PyTorch by {off:.1e}, more than {TOLERANCE:.0e}."
         )
-    with paths.atomic_path(target) as part:
+    with paths.atomic_path(target, _ELSEWHERE, overwrite) as part:
         part.write_bytes(content)
     return off
 

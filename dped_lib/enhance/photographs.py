@@ -1,24 +1,21 @@
-"""Whole photographs through a network: from arrays, files and folders, exactly, in the memory that there is.
+"""Whole photographs through a network, exactly, in the memory that there is.
 
-The arithmetic is ``bounded_memory``'s; this module chooses its precision and plan, and looks after the files.
+The arithmetic is ``bounded_memory``'s; this module chooses its precision and plan. ``enhancefiles`` looks after files and folders.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import nn
 
 from dped_lib.base import device as devices
 from dped_lib import models
-from dped_lib.base import paths
-from dped_lib.data import photofile, picture
+from dped_lib.data import picture
 from dped_lib.enhance import bounded_memory
 from dped_lib.base.errors import DpedError
-from dped_lib.base.progress import bar
 
 _MIB, _GIB = 1 << 20, 1 << 30
 #: Of the memory that is free, what a run takes unless told otherwise.
@@ -122,106 +119,21 @@ def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limi
     return Engine(model.eval().to(target), devices.precision(precision, target), target, limit)
 
 
-# ---------------------------------------------------------------------------------------------- files
-
-
-def find(inputs: Iterable[Path]) -> list[Path]:
-    """Files and, of folders, the photographs in them (not hidden, suffix of ``photofile.SUFFIXES``).
-
-    Raises:
-        DpedError: no such file or folder, or a folder without photographs.
-    """
-    found: list[Path] = []
-    for item in map(Path, inputs):
-        if item.is_dir():
-            mine = sorted(
-                f
-                for f in item.iterdir()
-                if f.suffix.lower() in photofile.SUFFIXES and f.is_file() and not f.name.startswith(".")
-            )
-            if not mine:
-                raise DpedError(f"{item}: no photographs in it ({', '.join(sorted(photofile.SUFFIXES))}).")
-            found += mine
-        elif item.is_file():
-            found.append(item)
-        else:
-            raise DpedError(f"{item}: no such file or folder.")
-    return list(dict.fromkeys(found))
-
-
-def targets(files: Iterable[Path], out: Path, suffix: str = "") -> dict[Path, Path]:
-    """Where each enhanced file goes: ``out`` itself if it names a file, else under its own name in that folder.
-
-    The format stays the input's where it can be written; HEIC and BMP become JPEG and PNG. ``suffix``: of all instead.
-
-    Raises:
-        DpedError: two would have one name, or one would replace its input.
-    """
-    files, out = list(files), Path(out)
-    if out.suffix.lower() in picture.FORMATS and not out.is_dir():
-        if len(files) > 1:
-            raise DpedError(f"{out}: names one file, and there are {len(files)} photographs. Name a folder.")
-        found = {files[0]: out}
-    else:
-        found = {}
-        for file in files:
-            found[file] = out / f"{file.stem}{suffix or picture.written_suffix(file.suffix, deep=False)}"
-    taken: dict[Path, Path] = {}
-    for file, target in found.items():
-        if target in taken:
-            raise DpedError(
-                f"{file} and {taken[target]} would both be written to {target}. Enhance them into two folders."
-            )
-        if target.resolve() == file.resolve():
-            raise DpedError(f"{target}: would replace the original. Name another folder.")
-        taken[target] = file
-    return found
-
-
-def one_file(
+def whole(
     run: Engine,
-    file: Path,
-    target: Path,
-    quality: int = 95,
-    compare: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Path:
-    """Enhances a file into another; returns where it went. ``compare`` also writes ``NAME-compare.jpg``.
-
-    16 bits a channel stay 16 bits; where ``target`` is a format that has none (TIFF, WebP), PNG is written instead.
-    ``tell``: hears the plan before the run starts.
-
-    Raises:
-        DpedError: the photograph cannot be read, needs more memory than allowed, or the result cannot be written.
-    """
-    photograph = picture.read(file)
-    pixels = photograph.pixels
-    target = target.with_suffix(picture.written_suffix(target.suffix, pixels.dtype == np.uint16))
-    # What is held beside the features: the process with the photograph read, and the result.
-    how = run.plan(*pixels.shape[:2], held=resident() + pixels.nbytes)
-    height, width = pixels.shape[:2]
-    tell(f"{file}: {width} x {height} pixels: {how.describe()}")
-    with bar(label=file.name, unit="row", total=height * how.sweeps) as shown:
-        enhanced = run(pixels, shown.update, how)
-    picture.write(replace(photograph, pixels=enhanced), target, quality)
-    if compare:
-        _write_comparison(pixels, enhanced, target.with_name(f"{target.stem}-compare.jpg"))
-    return target
+    photograph: picture.Picture,
+    tick: Callable[[int], None] = lambda rows: None,
+    how: bounded_memory.Plan | None = None,
+) -> picture.Picture:
+    """Return a photograph enhanced: its numbers converted to sRGB for the network and back, where a profile says that they are others."""
+    profile, pixels = photograph.profile, photograph.pixels
+    if profile is None:
+        return replace(photograph, pixels=run(pixels, tick, how))
+    enhanced = run(profile.to_srgb(pixels), tick, how)
+    return replace(photograph, pixels=profile.from_srgb(enhanced, pixels.dtype))
 
 
-def _write_comparison(before: np.ndarray, after: np.ndarray, target: Path, longest: int = 2400) -> None:
-    """Original and enhanced side by side, each named, at most ``longest`` pixels wide."""
-    halves = []
-    for pixels in (before, after):
-        half = Image.fromarray(picture.in_8bit(pixels))
-        half.thumbnail((longest // 2, longest))
-        halves.append(half)
-    width, height = halves[0].size
-    line = max(16, height // 30)
-    sheet = Image.new("RGB", (2 * width + 4, height + 2 * line), "white")
-    draw = ImageDraw.Draw(sheet)
-    for x, half, name in ((0, halves[0], "original"), (width + 4, halves[1], "enhanced")):
-        sheet.paste(half, (x, 2 * line))
-        draw.text((x + line // 2, line // 2), name, fill="black", font_size=line)
-    with paths.atomic_path(target) as part:
-        sheet.save(part, quality=92)
+def held(photograph: picture.Picture) -> int:
+    """Return the bytes of memory that :func:`whole` needs beside the network's features: this process as it is, and the results."""
+    converted = 0 if photograph.profile is None else 2 * 2 * photograph.pixels.size
+    return resident() + photograph.pixels.nbytes + converted

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dped_lib.base import paths
-from dped_lib.data import photofile
+from dped_lib.data import photofile, picture
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pair_store import PairStore
@@ -103,8 +103,8 @@ def prepare(store: PairStore, root: Path) -> Path:
             f"{folder}: holds the sheets of other patches; what was enhanced from them would not fit. Name another folder."
         )
     for number, (name, members) in enumerate(_sheets(store)):
-        with paths.atomic_path(folder / f"{number:04d}.png") as part:
-            Image.fromarray(sheet(np.array(store.phone[members]))).save(part)
+        pixels = sheet(np.array(store.phone[members]))
+        picture.write(picture.Picture(pixels), folder / f"{number:04d}.png")
         layout["sheets"].append({"photograph": name, "patches": [store.names[i] for i in members]})
     paths.write_text(known, json.dumps(layout, indent=1))
     return folder

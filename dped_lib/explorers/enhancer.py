@@ -5,7 +5,6 @@ import html
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
@@ -142,7 +141,7 @@ class Enhancer:
         engine = enhancement.engine(network_files.resolve(spec))
         pixels = source.pixels
         height, width = pixels.shape[:2]
-        how = engine.plan(height, width, held=enhancement.resident() + 2 * pixels.nbytes)
+        how = engine.plan(height, width, held=enhancement.held(source) + pixels.nbytes)
         rows, done = height * how.sweeps, 0
         self._say(f"{name}: {how.describe()}")
 
@@ -152,13 +151,13 @@ class Enhancer:
             done += more
             self.progress.value = min(1.0, done / rows)
 
-        enhanced = engine(pixels, tick, how)
+        enhanced = enhancement.whole(engine, source, tick, how)
         check()
-        file, data = _as_file(replace(source, pixels=enhanced), name)
-        self.enhanced, self.result = enhanced, data
+        file, data = _as_file(enhanced, name)
+        self.enhanced, self.result = enhanced.pixels, data
         self.progress.value = 1
-        versions = {"original": picture.in_8bit(pixels), "enhanced": picture.in_8bit(enhanced)}
-        self._shown.children = (widgets.BeforeAfter({name: versions}).widget,)
+        self._versions = {"original": source.on_screen(), "enhanced": enhanced.on_screen()}
+        self._shown.children = (widgets.BeforeAfter({name: self._versions}).widget,)
         address = base64.b64encode(data).decode()
         self.download.value = (
             f'<a style="text-decoration: underline" download="{html.escape(file, quote=True)}" '
@@ -166,7 +165,8 @@ class Enhancer:
             f"save {html.escape(file)}</a>"
         )
         seconds = time.monotonic() - began
-        self._end(f"{name}: {width} x {height} pixels enhanced by {_short(spec)} in {seconds:.1f} s.")
+        lost = f" The result is without {', '.join(source.lost)}." if source.lost else ""
+        self._end(f"{name}: {width} x {height} pixels enhanced by {_short(spec)} in {seconds:.1f} s.{lost}")
 
     def static(self) -> Figure:
         """The example before and after, by the first weights."""
@@ -174,9 +174,7 @@ class Enhancer:
         self.work.wait()
         if self.enhanced is None:
             raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
-        fig = widgets.BeforeAfter(
-            {self.name: {"original": picture.in_8bit(self.original), "enhanced": picture.in_8bit(self.enhanced)}}
-        ).static()
+        fig = widgets.BeforeAfter({self.name: self._versions}).static()
         fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
         return fig
 
@@ -189,7 +187,9 @@ def _short(spec: str) -> str:
 
 def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:
     """The enhanced photograph in its own format where that can be written, with what else the file held; and its name."""
-    suffix = picture.written_suffix(Path(name).suffix.lower(), enhanced.pixels.dtype == np.uint16)
+    suffix = picture.written_suffix(
+        Path(name).suffix.lower(), enhanced.pixels.dtype == np.uint16, enhanced.alpha is not None
+    )
     file = f"{name.replace('/', '-').removesuffix(Path(name).suffix)}-enhanced{suffix}"
     with tempfile.TemporaryDirectory() as folder:
         return file, picture.write(enhanced, Path(folder) / file).read_bytes()

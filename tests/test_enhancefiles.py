@@ -1,0 +1,286 @@
+"""Nothing of the user's is lost: where results go is settled before any work, on the paths that will really be written."""
+
+import hashlib
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import cv2
+import iccs
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+from typer.testing import CliRunner
+
+from dped_lib import models
+from dped_lib.app import cli
+from dped_lib.base import paths
+from dped_lib.data import color_profiles, network_files, photofile, picture
+from dped_lib.enhance import files as enhance_files, photographs as enhancement
+from dped_lib.base.errors import DpedError
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory) -> Path:
+    """A quick network in a file."""
+    file = tmp_path_factory.mktemp("net") / "quick.safetensors"
+    network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn", "variant": "released"})
+    return file
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pixels(dtype=np.uint8, height: int = 30, width: int = 40) -> np.ndarray:
+    smooth = cv2.resize(np.random.default_rng(0).random((4, 5, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    return (smooth.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def put(*names: str, deep: bool = False, **more) -> None:
+    """Photographs of 8 bits, or of 16."""
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        if deep:
+            assert cv2.imwrite(name, pixels(np.uint16)[..., ::-1])
+        else:
+            Image.fromarray(pixels()).save(name, **more)
+
+
+def everything() -> dict[str, str]:
+    return {str(f): hashlib.md5(f.read_bytes()).hexdigest() for f in sorted(Path().rglob("*")) if f.is_file()}
+
+
+def dped(net: Path, *arguments) -> tuple[int, str, str]:
+    """The command. Whatever it does: no traceback, no litter, and nothing that was there before has changed, unless --overwrite is named."""
+    before = everything()
+    found = CliRunner().invoke(cli.app, ["enhance", *map(str, arguments), "--weights", str(net)])
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    after = everything()
+    assert not [f for f in Path().rglob(".*")]
+    if "--overwrite" not in arguments:
+        assert {k: after.get(k) for k in before} == before
+    return found.exit_code, found.stdout, found.stderr
+
+
+# ---------------------------------------------------------------------------------------------- nothing is replaced
+
+REFUSED = [
+    (["a.png!"], ["a.png", "a.tif"], "a.png: would replace the original"),
+    (["f/a.png!", "f/b.jpg"], ["f", "f", "--format", "webp"], "f/a.png: would replace the original"),
+    (["f/a.tif!", "f/a.png"], ["f", "out"], "f/a.png and f/a.tif would both be written to out/a.png"),
+    (["f/a.png", "f/a-compare.jpg"], ["f", "out", "--compare"], "would both be written to out/a-compare.jpg"),
+    (
+        ["f/a.png", "f/a-compare.jpg"],
+        ["f", "f", "--format", "webp", "--compare"],
+        "would replace a photograph by a sheet",
+    ),
+    (["f/a.jpg", "f/a.bmp", "f/a.png"], ["f", "out"], "would both be written to out/a.png"),
+    (["f/a.jpg"], ["f", "f"], "would replace the original"),
+    (["f/a.jpg"], ["f", "f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["f", "f/../f", "--overwrite"], "would replace the original"),
+    (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
+    (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
+    (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
+    (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, since .*out.jpg is no folder"),
+]
+
+
+@pytest.mark.parametrize(("files", "arguments", "message"), REFUSED)
+def test_what_would_replace_something_is_refused_before_any_work(net, here, files, arguments, message):
+    for name in files:
+        put(name.removesuffix("!"), deep=name.endswith("!"))
+    before = everything()
+    code, said, errors = dped(net, *arguments)
+    assert code == 2 and re.search(message, errors) and not said
+    assert everything() == before
+
+
+def test_originals_are_known_through_links(net, here):
+    put("f/a.jpg")
+    Path("g").mkdir()
+    Path("g/a.jpg").symlink_to(here / "f/a.jpg")
+    Path("h").symlink_to("f")
+    Path("hard").mkdir()
+    os.link("f/a.jpg", "hard/a.jpg")
+    for arguments in (("g", "f"), ("g", "h"), ("f", "g"), ("f", "h"), ("f", "hard"), ("hard", "f")):
+        code, _, errors = dped(net, *arguments, "--overwrite")
+        assert code == 2 and "would replace the original" in errors
+    assert Path("g/a.jpg").is_symlink() and Path("f/a.jpg").stat().st_nlink == 2
+
+
+def test_names_that_differ_in_case_are_two_files_where_the_disk_says_so(net, here, monkeypatch):
+    put("f/A.jpg", "f/a.jpg")
+    assert dped(net, "f", "out")[0] == 0 and len(list(Path("out").iterdir())) == 2
+    monkeypatch.setattr(paths, "probe_folder", lambda *_: False)  # as on most disks of macOS and Windows
+    code, _, errors = dped(net, "f", "other")
+    assert code == 2 and "would both be written" in errors and not Path("other").exists()
+
+
+def test_a_file_that_comes_meanwhile_stays(here):
+    put("a.jpg")
+    Path("b.png").write_text("somebody else's")
+    with pytest.raises(DpedError, match="b.png: not written, since another file has come there meanwhile"):
+        picture.write(picture.read(Path("a.jpg")), Path("b.png"), replace=False)
+    assert Path("b.png").read_text() == "somebody else's"
+    assert sorted(f.name for f in Path().iterdir()) == ["a.jpg", "b.png"]
+
+
+def test_what_is_in_the_way_of_one_photograph_does_not_stop_the_others(net, here):
+    put("f/a.jpg", "f/b.jpg", "f/c.jpg", f"f/{'x' * 246}.jpg")
+    Path("out/a.jpg").mkdir(parents=True)
+    Path("out/c.jpg").symlink_to("nowhere")
+    code, said, errors = dped(net, "f", "out", "--compare")
+    assert code == 1 and said.split() == ["out/b.jpg", "out/b-compare.jpg"]
+    assert "out/a.jpg: is a folder" in errors and "out/c.jpg: is a link that leads nowhere" in errors
+    assert "this name is too long" in errors and os.readlink("out/c.jpg") == "nowhere"
+
+
+# ---------------------------------------------------------------------------------------------- what is kept
+
+
+def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(net, here):
+    put("a.tif", deep=True)
+    put("out/keep.png")
+    code, said, errors = dped(net, "a.tif", "out/keep.tif")
+    assert code == 0 and "out/keep.png: is there and kept" in said
+    assert "a.tif: is written as keep.png, which keeps 16 bits a channel" in errors
+    code, said, _ = dped(net, "a.tif", "out/new.tif")
+    assert said.split() == ["out/new.png"]
+    code, said, _ = dped(net, "a.tif", "out/new.tif")
+    assert "out/new.png: is there and kept" in said
+    code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
+    assert "out/new.png: is there and kept" in said and "\nout/new-compare.jpg" in said
+    code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
+    assert said.count("is there and kept") == 2
+    before = everything()
+    assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
+    assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
+
+
+def test_the_users_own_sheet_is_kept(net, here):
+    put("f/a.png", "f/a-compare.jpg")
+    code, said, _ = dped(net, "f/a.png", "f/a.webp", "--compare")
+    assert code == 0 and "f/a-compare.jpg: is there and kept" in said and Path("f/a.webp").exists()
+
+
+def test_what_a_name_may_be(net, here):
+    names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
+    put(*(f"f/{n}" for n in names))
+    os.rename(b"f/-dash.jpg", b"f/\xff.jpg")
+    code, said, _ = dped(net, "f", "out")
+    assert code == 0 and sorted(os.listdir(b"out")) == sorted(os.listdir(b"f"))
+    assert "out/new\\nline.jpg" in said and "out/\\udcff.jpg" in said
+
+
+def test_a_suffix_that_lies_does_not_cost_depth_or_transparency(net, here):
+    put("f/deep.png", deep=True)
+    Image.fromarray(np.dstack([pixels(), pixels()[..., 0]])).save("f/clear.png")
+    for name in ("deep", "clear"):
+        os.rename(f"f/{name}.png", f"f/{name}.jpg")
+    code, said, errors = dped(net, "f", "out")
+    assert code == 0 and said.split() == ["out/clear.png", "out/deep.png"]
+    assert "clear.jpg: is written as clear.png, which keeps transparency" in errors
+    code, said, errors = dped(net, "f", "flat", "--format", "jpg")
+    assert "flat/clear.jpg: JPEG has no transparency" in errors and "flat/deep.jpg: JPEG has 8 bits" in errors
+
+
+# ---------------------------------------------------------------------------------------------- limits and failures
+
+
+def test_limits_of_formats_are_known_from_the_header(net, here):
+    for name, width in (("a", 17_000), ("b", 70_000)):
+        Path("f").mkdir(exist_ok=True)
+        Image.new("RGB", (width, 2)).save(f"f/{name}.png")
+    put("f/c.png")
+    code, said, errors = dped(net, "f", "webp", "--format", "webp")
+    assert code == 1 and said.split() == ["webp/c.webp"]
+    assert "webp/a.webp: 17000 x 2 pixels, and WEBP takes at most 16383 a side" in errors
+    code, said, errors = dped(net, "f", "jpg", "--format", "jpg")
+    assert code == 1 and said.split() == ["jpg/a.jpg", "jpg/c.jpg"]
+    assert "not enhanced: jpg/b.jpg: 70000 x 2 pixels, and JPEG takes at most 65500 a side" in errors
+
+
+def test_long_exif_into_jpeg(net, here):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: b"M" * 80_000}
+    put("f/a.png", exif=exif)
+    put("f/b.png")
+    code, said, errors = dped(net, "f", "out", "--format", "jpg")
+    assert code == 0 and said.split() == ["out/a.jpg", "out/b.jpg"]
+    assert "out/a.jpg: EXIF is too long for JPEG; trimmed: MakerNote" in errors
+    with Image.open("out/a.jpg") as out:
+        assert out.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_weights_are_loaded(here):
+    put("f/a.jpg")
+    Path("out").write_text("a file")
+    code, _, errors = dped(Path("no-weights.safetensors"), "f", "out")
+    assert code == 2 and "out: cannot be made, since" in errors and "DPED_" not in errors
+
+
+def test_a_full_or_read_only_disk(net, small_disk, monkeypatch):
+    monkeypatch.chdir(small_disk.parent)
+    put("f/a.jpg", "f/c.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)).save("f/b.tif")
+    code, said, errors = dped(net, "f", "small-disk/out")
+    assert code == 1 and said.split() == ["small-disk/out/a.jpg", "small-disk/out/c.jpg"]
+    assert (
+        "b.tif: not written, the disk is full" in errors and "name another folder" in errors and "DPED_" not in errors
+    )
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    code, _, errors = dped(Path("no-weights.safetensors"), "f", "small-disk/new")
+    assert code == 2 and "small-disk/new: cannot be written to" in errors and "DPED_" not in errors
+    assert dped(net, "f/a.jpg", "small-disk/out")[0] == 0, "nothing to write, nothing to complain about"
+
+
+def test_memory_is_counted_before_a_photograph_is_read(net, here):
+    Image.new("1", (13_000, 13_000)).save("a.png")
+    code, _, errors = dped(net, "a.png", "out", "--max-memory", "1GiB")
+    assert code == 1 and "a.png: needs at least" in errors and "1024 MiB are allowed" in errors
+
+
+def test_no_message_counts_memory_below_zero(net, here):
+    put("a.jpg")
+    run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu", enhancement.resident() // 2)
+    with pytest.raises(DpedError) as raised:
+        run.plan(3000, 3000, enhancement.resident())
+    assert "-" not in str(raised.value).replace("--max-memory", "")
+
+
+# ---------------------------------------------------------------------------------------------- colours
+
+
+def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, here):
+    wide, profile = (pixels() // 4 + 90).astype(np.uint8), color_profiles.load(iccs.P3)
+    narrow = photofile.in_8bit(profile.to_srgb(wide))
+    Image.fromarray(wide).save("wide.png", icc_profile=iccs.P3)
+    Image.fromarray(narrow).save("narrow.png")
+    run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
+    results = {}
+    for name in ("wide", "narrow"):
+        results[name] = enhancement.whole(run, picture.read(Path(f"{name}.png")))
+    assert results["wide"].icc == iccs.P3 and results["wide"].pixels.dtype == np.uint8
+    assert np.abs(results["wide"].on_screen().astype(int) - results["narrow"].pixels).max() <= 2
+    code, _, errors = dped(net, "wide.png", "out")
+    assert code == 0 and "its colours (Display P3) are converted to sRGB for the network, and back" in errors
+    with Image.open("out/wide.png") as out:
+        assert out.info["icc_profile"] == iccs.P3
+
+
+def test_what_is_lost_is_said_in_a_line_each(net, here):
+    put("a.webp", save_all=True, append_images=[Image.fromarray(255 - pixels())], xmp=b"<x:xmpmeta/>")
+    _, _, errors = dped(net, "a.webp", "out")
+    assert "a.webp: the result is without XMP\n" in errors
+    assert "a.webp: the result is without 1 later frame or page\n" in errors
+
+
+def test_a_job_needs_no_sheet(here):
+    put("a.jpg")
+    (job,) = enhance_files.settle(["a.jpg"], Path("out")).jobs
+    assert (job.target, job.sheet, job.make, job.make_sheet) == (Path("out/a.jpg"), None, True, False)
