@@ -18,6 +18,11 @@ HEIC = (".heic", ".heif")
 ORIENTATION, _BITS, _PLANES = 0x0112, 258, 284  # tags of EXIF and TIFF
 
 
+def is_image_name(name: str) -> bool:
+    """Say whether a file of this name counts as an image: not hidden, suffix of ``SUFFIXES`` in any case."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
 def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[str, Path]:
     """The photographs of a folder by the stem of their names (not hidden, suffix of ``SUFFIXES`` in any case).
 
@@ -31,7 +36,7 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
         raise DpedError(f"{folder}: no such folder. It must hold photographs ({', '.join(sorted(SUFFIXES))}).")
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or file.suffix.lower() not in SUFFIXES or not file.is_file():
+        if not is_image_name(file.name) or not file.is_file():
             continue
         if only is not None and file.name not in only:
             continue
