@@ -16,7 +16,6 @@ at any moment resumes to bit-identical weights (on the CPU, with the same number
 import contextlib
 import dataclasses
 import json
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -328,9 +327,8 @@ def train(
         if (folder / "model.safetensors").is_file():
             return TrainResult(folder, params, network_files.load_model(folder / "model.safetensors"), known["vgg_label"])
     trainer = Trainer(params, store, target, vgg_net)
-    for name in ("params.json", "log.jsonl", *(f"{n}.safetensors" for n in ("checkpoint", "discriminator", "model"))):
-        for leftover in folder.glob(f".{name}.*"):  # what a killed run was writing: up to a whole checkpoint each
-            shutil.rmtree(leftover)
+    names = ("params.json", "log.jsonl", *(f"{n}.safetensors" for n in ("checkpoint", "discriminator", "model")))
+    paths.clear_killed(*(folder / name for name in names))  # up to a whole checkpoint each
     paths.write_text(
         described,
         json.dumps(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from dped_lib import paper
 from dped_lib.alignment import aligner, geometry
 from dped_lib.base import workers
-from dped_lib.data import rig
+from dped_lib.data import downloads, readers, rig
 from dped_lib.base.errors import DpedError
 
 SIZE = (400, 540)  # of the aligned images of dataset rig
@@ -223,13 +224,15 @@ def city100_report(of: tuple[list[str], bool]) -> aligner.Report:
 
 
 def test_city100(mirror):
-    """Every scene of the mirror aligns: real phone, real DSLR; upside down too, as scenes 065, 085 and 099 are."""
-    folder = mirror / "ngchc" / "CameraSR" / "City100"
-    names = sorted(f.name for f in (folder / "City100_iPhoneX").glob("*.PNG"))
-    assert len(names) >= 30
-    files = [[str(folder / f"City100_{c}" / name) for c in ("iPhoneX", "NikonD5500")] for name in names]
+    """All seventy scenes align: real phone, real DSLR; upside down too, as the phone took scene 065."""
+    keys = sorted(k for k in downloads.keys("city100") if "iPhoneX" in k)
+    names = [Path(k).name for k in keys]
+    assert len(names) == 70
+    files = [[str(mirror / k), str(mirror / k.replace("iPhoneX", "NikonD5500"))] for k in keys]
     jobs = [(pair, i % 10 == 0) for i, pair in enumerate(files)]
+    upside_down = [turned != (Path(pair[0]).stem in readers.CITY100_UPSIDE_DOWN) for pair, turned in jobs]
+    assert upside_down[names.index("065H.PNG")] and sum(upside_down) == 8
     for number, report in workers.run(city100_report, jobs, 2):
         assert report.verdict == "aligned", (names[number], report)
         assert report.ncc > 0.85 and report.reprojection_px < 0.5 and report.overlap > 0.9
-        assert (abs(report.turn) > 170) == jobs[number][1]
+        assert (abs(report.turn) > 170) == upside_down[number]

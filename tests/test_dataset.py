@@ -16,7 +16,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from dped_lib.data import builder, pair_store, pairing, photofile, readers, rig
+from dped_lib.base import paths
+from dped_lib.data import builder, pair_store, pairing, photofile, rig
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Settings
 
@@ -225,16 +226,16 @@ def test_two_at_once_wait_for_each_other(tmp_path, capfd):
     entered = threading.Event()
 
     def second():
-        with builder._alone(tmp_path):
+        with paths.alone(tmp_path / ".lock", "waiting for another"):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with builder._alone(tmp_path):
+    with paths.alone(tmp_path / ".lock", ""):
         thread.start()
         assert not entered.wait(0.3)
     assert entered.wait(10)
     thread.join()
-    assert f"{tmp_path}: another process is making this dataset" in capfd.readouterr().err
+    assert "waiting for another" in capfd.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------- bad input
@@ -262,7 +263,27 @@ SPOILT = {
     "out is a file": (lambda r: (r / "out").touch(), "out: cannot be written"),
     "store is not ours": (
         lambda r: ((r / "out/store").mkdir(parents=True), (r / "out/store/x.jpg").touch()),
-        "out/store: is there already and was not made by dped align",
+        "out/store: is there already and holds x.jpg, which dped did not make",
+    ),
+    "a summary of the user's": (
+        lambda r: ((r / "out").mkdir(), (r / "out/summary.json").write_text("{}")),
+        "out: was not made by dped align and holds summary.json",
+    ),
+    "a note of the user's": (
+        lambda r: ((r / "out/pairs").mkdir(parents=True), (r / "out/pairs/notes.json").write_text('{"digest": 1}')),
+        "out: was not made by dped align and holds pairs",
+    ),
+    "out is a folder of photographs": (
+        lambda r: (r / "phone").rename(r / "out") and (r / "phone").symlink_to(r / "out"),
+        "out: was not made by dped align and holds chelsea-a.jpeg, coffee-a.jpeg",
+    ),
+    "out is the folder above": (
+        lambda r: (r / "out").symlink_to(r),
+        "out: was not made by dped align and holds dslr, out, phone",
+    ),
+    "a sign that is none": (
+        lambda r: ((r / "out").mkdir(), (r / "out/dped_align.json").write_text("[]")),
+        "out: was not made by dped align and holds dped_align.json",
     ),
 }
 
@@ -272,8 +293,70 @@ def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
     spoil, message = SPOILT[what]
     spoil(two)
     monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("photographs were worked on"))
+    before = tree(two)
     with pytest.raises(DpedError, match=message):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)
+    assert tree(two) == before
+
+
+#: What a user may put into a folder that ``dped align`` made; names that resemble ours among it.
+KEPT = (
+    "notes.txt", ".hidden/x", "pairs/notes.json", "pairs/notes.npy", "pairs/.git/config", "pairs/.ipynb_checkpoints/coffee-a.json",
+    ".store.original/x", ".summary.json.mine", "pairs/.coffee-a.json.backup12/x", "pairs/coffee-a.json.bak", "pairs/rocket-a.txt",
+)  # fmt: skip
+
+
+def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
+    """Photographs are added, changed and removed; what killed runs left goes, and nothing else does."""
+    root, out = tmp_path / "photographs", tmp_path / "out"
+    shutil.copytree(photographs, root)
+    shutil.copytree(built, out)
+    for name in KEPT:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text('{"digest": "of the user"}')
+    for name in (".store.ab12cd34.part", "pairs/.coffee-a.npy.ab12cd34.part"):
+        (out / name).mkdir()
+        (out / name / "half").touch()
+    for folder in ("phone", "dslr"):
+        next((root / folder).glob("rocket-a.*")).unlink()
+    builder.build(root / "phone", root / "dslr", out, SMALL)
+    for name in KEPT:
+        assert (out / name).read_text() == '{"digest": "of the user"}'
+    assert not list(out.rglob("*.part")) and not (out / "pairs/rocket-a.json").exists()
+
+    # A photograph whose record would take the place of such a file is refused, and nothing is changed.
+    shoot(root, "notes", ("coffee-a", "coffee-a"))
+    before = tree(out)
+    with pytest.raises(DpedError, match=r"pairs/notes\.json: is there already and was not made by dped align"):
+        builder.build(root / "phone", root / "dslr", out, SMALL)
+    assert tree(out) == before
+    (out / "store/keep.txt").write_text("mine")
+    with pytest.raises(DpedError, match="store: is there already and holds keep.txt"):
+        builder.build(photographs / "phone", photographs / "dslr", out, SMALL)
+    assert (out / "store/keep.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", [".DS_Store", "Thumbs.db", "desktop.ini", ".dped_align.json.ab12cd34.part/x", ""])
+def test_a_folder_as_a_desktop_or_a_killed_run_leaves_it_is_taken(two, there):
+    (two / "out" / there).parent.mkdir(parents=True, exist_ok=True)
+    if there:
+        (two / "out" / there).write_text("x")
+    assert len(builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)) > 0
+
+
+def test_out_may_lie_in_a_folder_of_photographs(two):
+    before = tree(two)
+    builder.build(two / "phone", two / "dslr", two / "phone" / "out", SMALL)
+    builder.build(two / "phone", two / "dslr", two / "phone" / "out", SMALL)
+    assert before.items() <= tree(two).items()
+
+
+def test_stray_files_among_photographs_change_nothing(two):
+    for side in ("phone", "dslr"):
+        for name in ("Thumbs.db", ".DS_Store", "._coffee-a.jpg", "desktop.ini", "coffee-a.txt"):
+            (two / side / name).write_bytes(b"\0\5\x16\7 stray")
+    store = builder.build(two / "phone", two / "dslr", two / "out", SMALL)
+    assert set(store.photographs) == {"chelsea-a", "coffee-a"} and not store.skipped
 
 
 def test_a_truncated_photograph_stops_or_is_counted(two):
@@ -321,29 +404,40 @@ def test_portrait_against_landscape(photographs, tmp_path):
 # ---------------------------------------------------------------------------------------------- the official layout
 
 
-def test_the_official_layout_is_read_back(built, tmp_path):
+def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
     store = pair_store.PairStore(builder.store_of(built))
-    assert builder.write_official(store, tmp_path, "iphone") == tmp_path / "iphone"
-    pairs = list(readers.read_official(tmp_path, "iphone"))
-    order = [*store.index("train"), *store.index("val"), *store.index("test")]
-    assert len(pairs) == len(store)
-    for pair, i in zip(pairs, order, strict=True):
-        for read, stored in ((pair.phone, store.phone[i]), (pair.dslr, store.dslr[i])):
-            assert np.abs(read.astype(int) - stored).max() <= 4
-    held = {i for pair, i in zip(pairs, order, strict=True) if pair.split == "val"}
+    assert builder.write_official(store, tmp_path / "data", "iphone") == tmp_path / "data" / "iphone"
+    monkeypatch.setenv("DPED_DATA", str(tmp_path / "data"))
+    read = pair_store.open_or_make("dped", "iphone")
+    order = np.array([*store.index("train"), *store.index("val"), *store.index("test")])
+    for back, stored in ((read.phone, store.phone), (read.dslr, store.dslr)):
+        assert back.shape == stored.shape and np.abs(back.astype(int) - stored[order]).max() <= 4
+    held = set(order[read.index("val")])
     assert held and held <= set(store.index("val"))
-    assert {i for pair, i in zip(pairs, order, strict=True) if pair.split == "test"} == set(store.index("test"))
+    assert set(order[read.index("test")]) == set(store.index("test"))
 
-    before = tree(tmp_path)
-    builder.write_official(store, tmp_path, "iphone")
-    assert tree(tmp_path) == before
+    before = tree(tmp_path / "data")
+    builder.write_official(store, tmp_path / "data", "iphone")
+    assert tree(tmp_path / "data") == before
+
+    (tmp_path / "data/iphone/Thumbs.db").touch()
+    builder.check_official(tmp_path / "data", "iphone")
+    mine = tmp_path / "data/iphone/test_data/full_size_test_images/1.jpg"
+    mine.parent.mkdir()
+    mine.write_text("the user's")
+    with pytest.raises(DpedError, match="iphone: is there already .*test_data/full_size_test_images/1.jpg"):
+        builder.write_official(store, tmp_path / "data", "iphone")
+    assert mine.read_text() == "the user's"
 
 
 def test_a_real_dataset_is_never_replaced(built, tmp_path):
     (tmp_path / "iphone/training_data").mkdir(parents=True)
+    (tmp_path / "sony").write_text("a file")
     store = pair_store.PairStore(builder.store_of(built))
     with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
         builder.write_official(store, tmp_path, "iphone")
+    with pytest.raises(DpedError, match="sony: is a file"):
+        builder.write_official(store, tmp_path, "sony")
     for name in ("canon", "", "..", "a/b"):
         with pytest.raises(DpedError, match="must be a name for a folder"):
             builder.write_official(store, tmp_path, name)

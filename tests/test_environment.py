@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -168,3 +169,19 @@ def test_make_says_which_python_it_needs(checkout):
     assert done.returncode != 0
     assert "needs Python 3.11 or newer; ./old\\ python is Python 3.9.2" in done.stderr
     assert "PYTHON=python3.12" in done.stderr
+
+
+def test_every_module_can_be_imported_where_unix_ends():
+    """Windows has neither fcntl nor resource; and no file of ours asks for them at the top."""
+    names = sorted(f.stem for f in (ROOT / "dped_lib").glob("*.py"))
+    assert "study" in names and "dataset" in names
+    code = (
+        "import importlib, sys\n"
+        "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+        f"for name in {names}: importlib.import_module('dped_lib.' + name)\n"
+        "from dped_lib.base import paths\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for f in (ROOT / "dped_lib").glob("*.py") for line in f.read_text(encoding="utf-8").splitlines()]
+    assert not [line for line in lines if re.match(r"(import|from) (fcntl|resource|termios|pwd|grp)\b", line)]

@@ -507,16 +507,35 @@ def test_every_split_of_a_small_set_has_pairs(official, runs, count):
 
 
 def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
-    for i in range(20):
+    """The split is settled among the usable pairs: damaged last patches do not take it with them."""
+    damaged = (*range(5), *range(95, 110))
+    for i in damaged:
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image that can be read"):
         pair_store.open_or_make("dped", "sony")
     assert not pair_store.folder_of("dped", "smoke", "sony").exists()
     found = pair_store.open_or_make("dped", "sony", on_bad="skip")
     assert found.meta["report"] == {"read": 93, "unreadable": 20}
-    assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
+    assert [found.names[i] for i in found.index("val")] == ["train/93", "train/94"]
+    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 88, "val": 2, "test": 3}
+    for i, name in enumerate(found.names):  # rows are those of their names, also behind rows that were left out
+        assert (found.phone[i] == int(name.split("/")[1])).all()
     # Whoever asks next, a notebook for instance, gets the same pairs and the same report.
     assert pair_store.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
+
+
+STRAYS = ("Thumbs.db", ".DS_Store", "._109.jpg", "desktop.ini", "zzz.txt", "999", "checksums.md5")
+
+
+@pytest.mark.parametrize("side", ["sony", "dslr"])
+def test_stray_files_change_nothing(official, runs, side):
+    for place in ("training_data", "test_data/patches"):
+        for name in STRAYS:
+            (official / "sony" / place / side / name).write_bytes(b"\0\5\x16\7 stray")
+        (official / "sony" / place / side / "110.jpg").mkdir()
+    found = pair_store.open_or_make("dped", "sony")
+    assert found.meta["report"] == {"read": 113}
+    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
 
 
 def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
@@ -532,10 +551,10 @@ def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path)
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
     monkeypatch.delenv("DPED_DATA", raising=False)
-    with pytest.raises(DpedError, match="set DPED_DATA to the folder.*datasets 'rig' and 'pirm' need none"):
+    with pytest.raises(DpedError, match="set DPED_DATA to the folder or archive.*datasets 'rig' and 'pirm' need none"):
         pair_store.open_or_make("dped", "sony")
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
-    with pytest.raises(DpedError, match=f"{tmp_path}/typo/sony/training_data/sony: no such folder"):
+    with pytest.raises(DpedError, match=f"{tmp_path}/typo: nothing is there. Correct --from or DPED_DATA"):
         pair_store.open_or_make("dped", "sony")
 
 
@@ -647,7 +666,7 @@ def test_the_full_dataset_is_not_read_into_memory(tmp_path):
     folder = pair_store.write_store(tmp_path / "s", [pair(0)], {}).folder
     for side in ("phone", "dslr"):
         with open(folder / f"{side}.npy", "r+b") as file:
-            pair_store._write_header(file, count)
+            pair_store.write_header(file, count)
             file.truncate(128 + count * SIZE * SIZE * 3)  # a hole: takes no space
     splits = ["train"] * 95_000 + ["val"] * 1_000 + ["test"] * 1_000
     names = [f"train/{i}" for i in range(count)]

@@ -112,8 +112,38 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
 
 def test_city100_is_what_can_be_verified():
     keys = downloads.keys("city100")
-    assert len(keys) == 60 and all(len(downloads.sha256_of(k)) == 64 for k in keys)
-    assert {k.split("/")[3] for k in keys} == {"City100_iPhoneX", "City100_NikonD5500"}
+    assert len(keys) == 140 and all(len(downloads.sha256_of(k)) == 64 for k in keys)
+    scenes = {f"{number:03}H.PNG" for number in range(1, 71)}  # 071 to 100 are a final test that no run reads
+    for camera in ("City100_iPhoneX", "City100_NikonD5500"):
+        assert {k.split("/")[4] for k in keys if k.split("/")[3] == camera} == scenes
+
+
+def test_a_store_of_fewer_scenes_is_made_again(runs, monkeypatch):
+    """An earlier version knew thirty."""
+    made = []
+    monkeypatch.setattr(pair_store, "_make", lambda dataset, phone, preset, on_bad, origin: made.append(origin))
+    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    assert made == ["City100, 70 scenes"]
+    pair = pair_store.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
+    folder = pair_store.folder_of("city100", "smoke", "iphonex")
+    pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": ""})
+    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": "City100, 70 scenes"})
+    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    assert len(made) == 2
+
+
+def test_scene_065_is_the_same_way_up_by_both_cameras(mirror, runs):
+    """The phone took it upside down. By sight: small gray pictures of both cameras agree only when it is turned."""
+    seen = photographs.scene("city100", "065H")
+    small = {
+        c: np.asarray(Image.fromarray(image).convert("L").resize((42, 30), Image.Resampling.BOX), float).ravel()
+        for c, image in seen.items()
+    }
+    assert np.corrcoef(small["iphonex"], small["dslr"])[0, 1] > 0.9
+    assert np.corrcoef(small["iphonex"][::-1], small["dslr"])[0, 1] < 0.5
+    raw = np.asarray(Image.open(downloads.fetch("ngchc/CameraSR/City100/City100_iPhoneX/065H.PNG")).convert("RGB"))
+    assert np.array_equal(seen["iphonex"], raw[::-1, ::-1])
 
 
 # names

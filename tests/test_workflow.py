@@ -1,6 +1,5 @@
 """The workflow's shape, by dry runs: which jobs there are, what each asks for, what it refuses."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -9,6 +8,7 @@ import sys
 from itertools import product
 
 import pytest
+from filelock import FileLock
 
 from dped_lib import losses
 from dped_lib.base import config, paths
@@ -177,8 +177,7 @@ def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
 def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     """By a lock that ends with its process: a killed workflow leaves nothing to unlock."""
     (tmp_path / "runs" / "rig-smoke").mkdir(parents=True)
-    with open(tmp_path / "runs" / "rig-smoke" / ".running", "w") as first:
-        fcntl.flock(first, fcntl.LOCK_EX)
+    with FileLock(tmp_path / "runs" / "rig-smoke" / ".running"):
         code, output = snakemake(dataset="rig")
     assert code != 0
     assert "another workflow is at work in runs/rig-smoke" in output

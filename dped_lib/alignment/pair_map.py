@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.optimize import least_squares
 
 from dped_lib.alignment import geometry
 
@@ -176,6 +175,8 @@ def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: boo
         return np.concatenate([out, p[8:]])
 
     lens = [guess.phone.k1 / _LENS, guess.phone.k2 / _LENS, guess.dslr.k1 / _LENS] if with_lens else []
+    from scipy.optimize import least_squares  # 40 MB and a quarter of a second, wherever patches are only read
+
     answer = least_squares(
         robust, np.concatenate([start.ravel()[:8], lens]), x_scale="jac", ftol=1e-6, xtol=1e-9, max_nfev=30
     )

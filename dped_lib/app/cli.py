@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import signal
 from dataclasses import fields
@@ -103,20 +104,26 @@ def fetch(
     safetensors: Annotated[
         Path | None, typer.Option(help="Also write the fetched networks to this folder as safetensors.")
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Dataset dped: the folder or archive (.zip, .tar, .tar.gz) with the full dataset."),
+    ] = None,
     preset: PresetName = "smoke",
     on_bad: OnBad = "error",
 ) -> None:
     """Get what a dataset needs, verified, and make its store of patch pairs; get the authors' weights."""
-    from dped_lib.data import authors_checkpoints, downloads, pair_store
-    from dped_lib import vgg as vgg_module
-    from dped_lib.data import network_files as weights_module
-
+    if source and dataset != "dped":
+        raise DpedError("--from goes with --dataset dped: the other datasets are fetched, made here, or named by DPED_OWN.")
     if phone and not dataset:
         raise DpedError("--phone goes with --dataset: it narrows the pairs of a dataset down.")
     if safetensors and not weights:
         raise DpedError("--safetensors goes with --weights: it says where to copy the authors' networks.")
     if not (dataset or weights or vgg):
         raise DpedError("say what to fetch: --dataset, --weights or --vgg (dped doctor shows what is missing).")
+    if source:
+        os.environ["DPED_DATA"] = os.path.abspath(source.expanduser())
+    from dped_lib.data import downloads, official_layout, pair_store
+
     if dataset:
         config.preset(preset)
         phones = (
@@ -126,8 +133,14 @@ def fetch(
         )
         for name in phones:
             store = pair_store.open_or_make(dataset, name, preset, on_bad)
-            counts = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
-            typer.echo(f"{store.folder}: {len(store)} pairs: {counts}")
+            counts = store.counts()
+            if dataset == "dped":  # nothing says which photograph a patch is from
+                said = ", ".join(f"{v['pairs']} {s}" for s, v in counts.items())
+            else:
+                said = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in counts.items())
+            typer.echo(f"{store.folder}: {len(store)} pairs: {said}")
+            for line in official_layout.compare(name, counts) if dataset == "dped" else ():
+                typer.echo(line)
             if store.alignment:
                 typer.echo(f"  {', '.join(f'{k}: {v}' for k, v in store.alignment.items() if v)}")
             _report_skips(store)
@@ -135,6 +148,9 @@ def fetch(
             downloads.fetch_all(downloads.keys("hd"), "HD photographs")
             downloads.fetch_all(downloads.keys("demo"), "demo photographs")
     if weights:
+        from dped_lib.data import authors_checkpoints
+        from dped_lib.data import network_files as weights_module
+
         chosen = (
             authors_checkpoints.RELEASED if weights == "all" else (config.one_of("authors' weights", weights, authors_checkpoints.RELEASED),)
         )
@@ -145,6 +161,8 @@ def fetch(
                 weights_module.save_released(name, safetensors / f"{name}.safetensors")
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
     if vgg:
+        from dped_lib import vgg as vgg_module
+
         typer.echo(vgg_module.vgg19(vgg).label)
 
 
@@ -176,9 +194,9 @@ def align(
     from dped_lib.data import builder
 
     if official:
-        builder.check_official(official, phone or "phone")
+        builder.check_official(official_layout, phone or "phone")
     store = builder.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
-    written = builder.write_official(store, official, phone or "phone") if official else None
+    written = builder.write_official(store, official_layout, phone or "phone") if official else None
     summary = json.loads((out / "summary.json").read_text())
     if as_json:
         found = {"store": str(store.folder), "official": written and str(written), "splits": store.counts(), **summary}

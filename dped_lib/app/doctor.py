@@ -12,8 +12,8 @@ import torch
 from packaging.requirements import Requirement
 
 from dped_lib import vgg
-from dped_lib.base import config, device, paths
-from dped_lib.data import downloads, readers
+from dped_lib.base import device, paths
+from dped_lib.data import archives, downloads, official_layout, readers
 from dped_lib.base.errors import DpedError
 
 
@@ -82,25 +82,7 @@ def _datasets() -> list[Finding]:
             if got == total
             else Finding(f"dataset {dataset}", "absent", f"{got} of {total} files in the cache", f"dped fetch --dataset {dataset}")
         )
-    try:
-        root = readers.official_root()
-        phones = [p for p in config.DATASET_PHONES["dped"] if (root / p / "training_data").is_dir()]
-        findings.append(
-            Finding("dataset dped", "ok", f"{root}: {', '.join(phones)}")
-            if phones
-            else Finding(
-                "dataset dped",
-                "broken",
-                f"{root}: no PHONE/training_data in it",
-                "set DPED_DATA to the folder that holds iphone/, blackberry/, sony/",
-            )
-        )
-    except DpedError:
-        findings.append(
-            Finding(
-                "dataset dped", "absent", "DPED_DATA is not set", "set it to your copy of the dataset, if you have one"
-            )
-        )
+    findings.append(_full_dataset())
     try:
         findings.append(Finding("dataset own", "ok", str(readers.own_root())))
     except DpedError as error:
@@ -113,6 +95,28 @@ def _datasets() -> list[Finding]:
             )
         )
     return findings
+
+
+def _full_dataset() -> Finding:
+    if not os.environ.get("DPED_DATA"):
+        return Finding(
+            "dataset dped",
+            "absent",
+            "DPED_DATA is not set",
+            "set it to your copy of the dataset (a folder, .zip, .tar or .tar.gz), if you have one",
+        )
+    remedy = "set DPED_DATA to a folder or archive that holds iphone/, blackberry/, sony/"
+    try:
+        root = official_layout.where()
+        if not root.is_dir():
+            archives.open_source(root)
+            size = root.stat().st_size / 1e9
+            return Finding("dataset dped", "ok", f"{root}: {size:.1f} GB; dped fetch --dataset dped says what is in it")
+    except DpedError as error:
+        return Finding("dataset dped", "broken", str(error), remedy)
+    if phones := official_layout.phones(root):
+        return Finding("dataset dped", "ok", f"{root}: {', '.join(phones)}")
+    return Finding("dataset dped", "broken", f"{root}: no PHONE/training_data in it", remedy)
 
 
 def _weights() -> list[Finding]:

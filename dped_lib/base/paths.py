@@ -3,15 +3,22 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import platformdirs
 
 from dped_lib.base.errors import DpedError
 
+_HOLDER = ".part"  # how the folder ends that a file is written in before it is put in place
+_HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
+#: Files that desktops put into every folder they show. They are nobody's work.
+OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -134,9 +141,9 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         name = target.name
-        while len(os.fsencode(name)) > 230:  # a name may have 255 bytes, and the holder's is longer
+        while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's is longer
             name = name[:-1]
-        return Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
+        return Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_HOLDER, dir=target.parent))
     except OSError as error:
         if error.errno in _FULL:
             raise
@@ -192,6 +199,32 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
             raise DpedError(f"{folder}: cannot be written to ({error}). Make it writable, or {elsewhere}.") from error
 
 
+def left_by_killed(*targets: Path) -> list[Path]:
+    """Return the folders beside ``targets`` that ``atomic_path`` made to write them in, and did not live to remove."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    found = []
+    for folder, of_folder in names.items():
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                found += [
+                    Path(e.path)
+                    for e in entries
+                    if (m := _HOLDERS.fullmatch(e.name)) and m[1] in of_folder and e.is_dir(follow_symlinks=False)
+                ]
+    return found
+
+
+def clear_killed(*targets: Path) -> None:
+    """Delete what killed processes were writing in the place of ``targets``, and nothing else.
+
+    Whoever calls this must be alone: a process at work would lose what it writes.
+    """
+    for folder in left_by_killed(*targets):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _put_folder(part: Path, target: Path, holder: Path) -> None:
     # A rename does not replace a folder that holds something, so the old one steps aside first. Another process may put
     # its own there in between: then that one steps aside.
@@ -204,6 +237,31 @@ def _put_folder(part: Path, target: Path, holder: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 99:
                 raise
+
+
+@contextlib.contextmanager
+def alone(lock: Path, waiting: str) -> Iterator[None]:
+    """Let only one process at a time into what follows; the lock ends with the process, however that ends.
+
+    ``waiting``: said on standard error where another process is in there.
+
+    Raises:
+        DpedError: the lock's folder cannot be written to.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(lock)
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            print(waiting, file=sys.stderr)
+            held.acquire()
+    except OSError as error:
+        raise DpedError(f"{lock.parent}: cannot be written ({error}). Name another folder for the result.") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def write_text(target: Path, text: str) -> None:

@@ -6,15 +6,15 @@ What is in the folder that is made:
     summary.json        settings, what became of every pair of photographs, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches; pairs/ may be deleted when all is done, but then a change makes every pair again
+    dped_align.json     says that the folder is ours, and names the pairs whose files in pairs/ are
+
+A folder without that last file must be empty. Files that are not in these lists are never replaced or deleted.
 """
 
 import contextlib
-import fcntl
 import json
-import shutil
-import sys
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Job, Pair, Settings
 from dped_lib.base.progress import bar
 from dped_lib.data.readers import natural
+
+_SIGN = "dped_align.json"  # in a folder that we made
+_LOCK = ".dped_align.lock"
 
 
 def store_of(out: Path) -> Path:
@@ -48,6 +51,7 @@ def build(
     meta: dict | None = None,
     store: Path | None = None,
     label: str = "align",
+    read: Callable[[Path], np.ndarray] = photofile.read_photograph,
 ) -> pair_store.PairStore:
     """Builds the dataset, or what is missing of it. The same photographs and settings give the same bytes.
 
@@ -59,9 +63,10 @@ def build(
         only: names of files (with suffix) to look at; None: all photographs.
         meta: more entries for the store's ``meta.json`` (dataset, phone and the like).
         store: where the store goes, if not to ``store_of(out)``.
+        read: a function of a module that reads a photograph.
 
     Raises:
-        DpedError: a folder without photographs, a bad file, nothing aligned, a full disk, a worker that was killed.
+        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full disk, a worker that was killed.
         KeyboardInterrupt: what is finished is kept, and the same call goes on from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
@@ -70,22 +75,53 @@ def build(
     settings = settings or Settings()
     out = Path(out)
     store = store or store_of(out)
-    _refuse_to_replace(store, "meta.json")
+    pair_store.check_replaceable(store)
+    _names_made(out)
     bad: dict[str, str] = {}
-    jobs = _jobs(Path(phone_dir), Path(canon_dir), out, settings, only, on_bad, bad)
-    with _alone(out):
+    jobs = _jobs(Path(phone_dir), Path(canon_dir), out, settings, only, on_bad, bad, read)
+    with paths.alone(out / _LOCK, f"{out}: another process is making this dataset; waiting for it."):
+        _take(out, jobs)
         records = _work(jobs, min(workers or pairing.cores(), len(jobs)), out, on_bad, bad, label)
         finished = [job for job in jobs if job.name in records]
         return _finish(out, store, finished, records, bad, settings, {"on_bad": on_bad, **(meta or {})})
 
 
-def _refuse_to_replace(folder: Path, sign: str) -> None:
-    """A folder that is replaced as a whole must be ours: one that we made has the file ``sign`` in it."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / sign).is_file()):
-        raise DpedError(f"{folder}: is there already and was not made by dped align. Move it away, or write elsewhere.")
+def _names_made(out: Path) -> set[str]:
+    """Return the names of the pairs whose files in ``out`` are ours.
+
+    Raises:
+        DpedError: a folder that is neither empty nor marked as ours; it names what is in it.
+    """
+    try:
+        return {Path(name).name for name in json.loads((out / _SIGN).read_text(encoding="utf-8"))["pairs"]}
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or a file of the user's
+        ours = {_LOCK, *(f.name for f in paths.left_by_killed(out / _SIGN))}
+        foreign = sorted({f.name for f in out.iterdir()} - ours - paths.OF_DESKTOPS) if out.is_dir() else []
+        if foreign:
+            raise DpedError(
+                f"{out}: was not made by dped align and holds {_some(foreign)}. Name a new or an empty folder for the result."
+            ) from None
+        return set()
 
 
-def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad) -> list[Job]:
+def _take(out: Path, jobs: list[Job]) -> None:
+    """Mark ``out`` as ours, and the files of the pairs that are about to be made; delete what a killed process was writing."""
+    made = _names_made(out)
+    for file in (f for job in jobs if job.name not in made for f in (job.record_file, job.patches_file)):
+        if file.exists():
+            raise DpedError(f"{file}: is there already and was not made by dped align. Move it away.")
+    known = made | {job.name for job in jobs}
+    _mark(out, known)
+    (out / "pairs").mkdir(exist_ok=True)
+    paths.clear_killed(store_of(out), out / "summary.json", out / _SIGN)
+    paths.clear_killed(*(out / "pairs" / f"{name}{suffix}" for name in known for suffix in (".json", ".npy")))
+
+
+def _mark(out: Path, names: Iterable[str]) -> None:
+    paths.write_text(out / _SIGN, json.dumps({"made by": "dped align", "pairs": sorted(names)}, indent=1))
+
+
+def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
     """The pairs to be made, in natural order of their names; the rest goes to ``bad`` or is an error."""
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, canon_dir)]
     jobs = []
@@ -102,30 +138,10 @@ def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad) -> list[Job]:
                 raise
             bad[name] = str(error)
             continue
-        jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings))
+        jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
     if not jobs:
         raise DpedError(f"{phone_dir}, {canon_dir}: no pair of photographs. {_first(bad)}".rstrip())
     return jobs
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Only one process at a time works in ``out``; the lock ends with the process, however that ends."""
-    try:
-        (out / "pairs").mkdir(parents=True, exist_ok=True)
-        lock = open(out / ".lock", "w")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise DpedError(f"{out}: cannot be written ({error}). Name another folder for the result.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{out}: another process is making this dataset; waiting for it.", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # What a killed process was writing.
-        for litter in (*out.glob(".store.*"), *out.glob(".summary.json.*"), *(out / "pairs").glob(".*")):
-            shutil.rmtree(litter, ignore_errors=True)
-        yield
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
@@ -168,7 +184,7 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
         "bad": dict(sorted(bad.items())),
         "pairs": {j.name: records[j.name]["digest"] for j in jobs},
     }
-    _remove_others(out / "pairs", jobs)
+    _remove_others(out, jobs)
     paths.write_text(out / "summary.json", json.dumps(summary, indent=1))
     if not report["read"]:
         raise DpedError(
@@ -187,13 +203,13 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
     return pair_store.write_store(store, _pairs(jobs, records), content)
 
 
-def _remove_others(folder: Path, jobs: list[Job]) -> None:
-    """Records of photographs that are no longer there go: who reads all of the folder would count them."""
-    known = {job.record_file for job in jobs}
-    for file in folder.glob("*.json"):
-        if file not in known and '"digest"' in file.read_text(errors="replace"):
-            file.unlink()
-            file.with_suffix(".npy").unlink(missing_ok=True)
+def _remove_others(out: Path, jobs: list[Job]) -> None:
+    """Delete our records of photographs that are no longer there: a reader of the whole folder would count them."""
+    names = {job.name for job in jobs}
+    for name in _names_made(out) - names:
+        for suffix in (".json", ".npy"):
+            (out / "pairs" / f"{name}{suffix}").unlink(missing_ok=True)
+    _mark(out, names)
 
 
 def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
@@ -243,15 +259,27 @@ def _words(report: Counter) -> str:
 # ---------------------------------------------------------------------------------------------- the official layout
 
 
-_SIGN = "dped_align.json"  # in what write_official made, beside the folders of the layout
-
-
 def check_official(folder: Path, phone: str) -> Path:
     """Where ``write_official`` will put the phone, if it may: a real dataset there is never replaced."""
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
     target = Path(folder) / phone
-    _refuse_to_replace(target, _SIGN)
+    if target.is_dir() and any(target.iterdir()):
+        try:
+            numbers = {p: len(n) for p, n in json.loads((target / _SIGN).read_text(encoding="utf-8"))["names"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            numbers = {}
+        ours = {f"{place}/{c}/{i}.jpg" for place, n in numbers.items() for c in (phone, "dslr") for i in range(n)}
+        there = (f.relative_to(target).as_posix() for f in target.rglob("*") if not f.is_dir() or f.is_symlink())
+        ours |= {_SIGN} if numbers else set()
+        foreign = sorted(f for f in there if f not in ours and Path(f).name not in paths.OF_DESKTOPS)
+        if foreign or not numbers:
+            raise DpedError(
+                f"{target}: is there already and was not made by dped align{f' ({_some(foreign)})' if foreign else ''}. Move it "
+                "away, or write elsewhere."
+            )
+    elif target.exists() and not target.is_dir():
+        raise DpedError(f"{target}: is a file. Move it away, or write elsewhere.")
     return target
 
 
@@ -260,7 +288,7 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
 
     ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph by
     photograph. That layout has no validation split: ours goes to the end of the training data, where
-    ``readers.read_official`` takes the last 2 % for it: photographs of our validation split, but not all of them; the
+    ``official.make_store`` takes the last 2 % for it: photographs of our validation split, but not all of them; the
     rest, to that reader and others, is training data. JPEG of quality 100 without chroma subsampling: most values
     are those of the store or one beside them.
     """

@@ -10,22 +10,23 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dped_lib.base import paths
+from dped_lib.data import official_layout
 from dped_lib.speed import gpu
 from dped_lib.base.config import FOLDS, check_phone, one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Pair
-from dped_lib.data.readers import CITY100_SETTINGS, SIZE, city100_folders, official_root, own_origin, own_root, read_folders, read_image, read_official, read_pirm, read_rig
+from dped_lib.data.readers import CITY100_SETTINGS, SIZE, city100_folders, city100_origin, own_origin, own_root, read_city100, read_folders, read_image, read_pirm, read_rig
 
 __all__ = [
-    "SIZE", "SPLITS", "Batches", "Pair", "PairStore", "dihedral", "folder_of", "official_root", "open_or_make", "read_folders",
-    "read_image", "read_official", "split_photographs", "to_float", "write_store",
+    "SIZE", "SPLITS", "Batches", "Pair", "PairStore", "dihedral", "folder_of", "open_or_make", "read_folders", "read_image",
+    "split_photographs", "to_float", "write_store",
 ]  # fmt: skip
 
 SPLITS = ("train", "val", "test")
@@ -111,7 +112,8 @@ class PairStore:
     def counts(self) -> dict[str, dict[str, int]]:
         """Pairs and photographs of each split."""
         return {
-            s: {"pairs": int((i := self.index(s)).size), "photographs": len(set(self.photographs[i]))} for s in SPLITS
+            s: {"pairs": int((i := self.index(s)).size), "photographs": len(np.unique(self.photographs[i]))}
+            for s in SPLITS
         }
 
 
@@ -143,11 +145,24 @@ def _assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) -
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _write_header(file: BinaryIO, count: int) -> None:
+def write_header(file: BinaryIO, count: int) -> None:
+    """Write the header of an array of ``count`` patches, 128 bytes, at the start of a file."""
     # numpy leaves room in the header for the first axis to grow, so it can be written before the count is known.
     file.seek(0)
     shape = (count, SIZE, SIZE, 3)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+_FILES = frozenset({"phone.npy", "dslr.npy", "meta.json", "records.jsonl"})
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise DpedError where a store would replace a file, or a folder with anything in it that is not of a store."""
+    there = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
+    foreign = sorted(there - _FILES - paths.OF_DESKTOPS)
+    if foreign or folder.is_file():
+        what = f" and holds {', '.join(foreign[:3])}" if foreign else ""
+        raise DpedError(f"{folder}: is there already{what}, which dped did not make. Move it away, or write elsewhere.")
 
 
 def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairStore:
@@ -159,6 +174,8 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
         DpedError: no pair at all, one that is not 100 x 100 RGB uint8, or a full disk.
     """
     names, photographs, kinds, fixed = [], [], [], []
+    folder = Path(folder)
+    check_replaceable(folder)
     with paths.atomic_path(folder) as part:
         part.mkdir()
         records = part / "records.jsonl"
@@ -168,7 +185,7 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
             open(records, "w") as lines,
         ):
             for file in (phone, dslr):
-                _write_header(file, 0)
+                write_header(file, 0)
             for pair in pairs:
                 if isinstance(pair, dict):
                     lines.write(json.dumps(pair) + "\n")
@@ -186,13 +203,19 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
             if not names:
                 raise DpedError(f"{folder}: no pairs to store; the source was empty or every pair was skipped.")
             for file in (phone, dslr):
-                _write_header(file, len(names))
-        splits = _assign_splits(photographs, kinds, fixed)
-        content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
-        (part / "meta.json").write_text(json.dumps(content))
+                write_header(file, len(names))
+        with open(part / "meta.json", "w", encoding="utf-8") as file:
+            write_meta(file, meta, names, photographs, _assign_splits(photographs, kinds, fixed))
         if not records.stat().st_size:
             records.unlink()
     return PairStore(folder)
+
+
+def write_meta(file: TextIO, meta: dict, names: list[str], photographs: list[str], splits: list[str]) -> None:
+    """Write ``meta.json``, a piece at a time: in one, 160 000 pairs take tens of megabytes."""
+    content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
+    for piece in json.JSONEncoder().iterencode(content):
+        file.write(piece)
 
 
 # ---------------------------------------------------------------------------------------------- making
@@ -207,9 +230,12 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
     """A store made elsewhere, in the place where a dataset's is looked for, with ``meta`` over its own. Its arrays are shared
     (hard links) where both are on one disk, else copied."""
     store = PairStore(source)
+    check_replaceable(folder)
     with paths.atomic_path(folder) as part:
         part.mkdir()
-        for name in (f.name for f in sorted(source.iterdir()) if f.name != "meta.json"):
+        for name in sorted(_FILES - {"meta.json"}):
+            if not (source / name).exists():
+                continue
             try:
                 os.link(source / name, part / name)
             except OSError:
@@ -244,34 +270,50 @@ def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairSto
     check_phone(dataset, phone)
     one_of("on_bad", on_bad, ("error", "skip"))
     folder = folder_of(dataset, preset, phone)
-    # What is on the user's disk is where the user says; with another folder it is another dataset.
-    origin = ""
-    if dataset == "dped" and os.environ.get("DPED_DATA"):
-        origin = str(official_root().resolve())
-    elif dataset == "own" and os.environ.get("DPED_OWN"):
-        origin = own_origin()
+    origin = _origin(dataset)
     if store := current(folder, origin):
         return store
-    meta = {"dataset": dataset, "phone": phone, "origin": origin, "on_bad": on_bad}
-    if dataset in ("city100", "own"):
-        from dped_lib.data import builder  # it writes its stores with this module
+    if dataset == "dped":
+        official_layout.where()  # raises where there is nothing to read, before a folder is made
+    with paths.alone(
+        folder.parent / f".{phone}.lock", f"{folder}: another process is making these pairs; waiting for it."
+    ):
+        return current(folder, origin) or _make(dataset, phone, preset, on_bad, origin)
 
-        work = paths.run_dir(dataset, preset) / "aligned" / phone
-        if dataset == "city100":
-            *folders, names = city100_folders()
-            return builder.build(*folders, work, CITY100_SETTINGS, on_bad=on_bad, only=names, meta=meta, store=folder)
-        root = own_root()
-        if builder.store_of(root).is_dir():
-            return adopt_store(builder.store_of(root), folder, meta)
-        return builder.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
+
+def _origin(dataset: str) -> str:
+    """Say of what is on the user's disk which it is: with another folder it is another dataset. Empty: whatever there is."""
+    if dataset == "dped" and os.environ.get("DPED_DATA"):
+        return official_layout.origin(official_layout.where())
+    if dataset == "own" and os.environ.get("DPED_OWN"):
+        return own_origin()
+    return city100_origin() if dataset == "city100" else ""
+
+
+def _make(dataset: str, phone: str, preset: str, on_bad: str, origin: str) -> PairStore:
+    from dped_lib.data import builder  # it writes its stores with this module
+
+    folder = folder_of(dataset, preset, phone)
+    meta = {"dataset": dataset, "phone": phone, "origin": origin, "on_bad": on_bad}
+    work = paths.run_dir(dataset, preset) / "photographs" / phone
     report, alignment = Counter(), Counter()
     match dataset:
+        case "city100":
+            *folders, names = city100_folders()
+            how = {"only": names, "read": read_city100}
+            return builder.build(*folders, work, CITY100_SETTINGS, on_bad=on_bad, meta=meta, store=folder, **how)
+        case "own":
+            root = own_root()
+            if builder.store_of(root).is_dir():
+                return adopt_store(builder.store_of(root), folder, meta)
+            return builder.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
+        case "dped":
+            official_layout.make_store(official_layout.where(), phone, folder, meta, on_bad)
+            return PairStore(folder)
         case "rig":
             pairs = read_rig(phone, report, alignment)
         case "pirm":
             pairs = read_pirm(on_bad, report)
-        case "dped":
-            pairs = read_official(official_root(), phone, on_bad, report)
     # The counters are filled while the pairs are read; json sees them afterwards.
     return write_store(folder, pairs, {**meta, "report": report, "alignment": alignment})
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,13 +86,14 @@ def count(record: dict, report: Counter, alignment: Counter) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One pair of files, and the folder that its record and patches go to."""
+    """One pair of files, the folder that its record and patches go to, and the function that reads a photograph."""
 
     name: str
     phone: Path
     dslr: Path
     folder: Path
     settings: Settings
+    read: Callable[[Path], np.ndarray] = photofile.read_photograph
 
     @property
     def record_file(self) -> Path:
@@ -104,7 +106,9 @@ class Job:
 
     def digest(self) -> str:
         """Of the bytes of both files and of everything else that changes the result."""
-        names = self.phone.name, self.dslr.name
+        names = [self.phone.name, self.dslr.name]
+        if self.read is not photofile.read_photograph:
+            names.append(self.read.__qualname__)
         made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings), names]).encode())
         for file in (self.phone, self.dslr):
             with open(file, "rb") as f:
@@ -132,7 +136,7 @@ def work(job: Job) -> dict:
         digest = job.digest()
         if known := job.record(digest):
             return _brief(known)
-        images = [photofile.read_photograph(f) for f in (job.phone, job.dslr)]
+        images = [job.read(f) for f in (job.phone, job.dslr)]
     except (DpedError, OSError) as error:
         return {"bad": str(error)}
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dped_lib.data import downloads, pair_store, photofile, readers, rig
+from dped_lib.data import downloads, official_layout, pair_store, photofile, readers, rig
 from dped_lib.base.config import ALIGNED_DATASETS, DATASETS, one_of
 from dped_lib.base.errors import DpedError
 
@@ -52,32 +52,33 @@ def _pirm() -> Iterator[Photograph]:
 
 
 def _dped() -> Iterator[Photograph]:
-    root = readers.official_root()
-    files = sorted(root.glob("*/test_data/full_size_test_images/*"))
+    root = official_layout.where()
+    files = official_layout.photographs(root)
     if not files:
         raise DpedError(f"{root}: no PHONE/test_data/full_size_test_images in it; whole photographs come from there.")
-    for file in files:
-        camera = file.parents[2].name
-        yield Photograph(f"{camera}/{file.stem}", camera, partial(readers.read_image, file), f"{camera}/{file.stem}")
+    for camera, file, token in files:
+        name = f"{camera}/{Path(file).stem}"
+        yield Photograph(name, camera, partial(official_layout.read_photograph, root, file, token), name)
 
 
-def _pairs(folders: dict[str, dict[str, Path]]) -> Iterator[Photograph]:
-    for camera, files in folders.items():
-        for name, file in files.items():
-            yield Photograph(f"{name}/{camera}", camera, partial(photofile.read_photograph, file), name)
+def _pairs(dataset: str) -> Iterator[Photograph]:
+    files, read = _files(dataset)
+    for camera, of_camera in files.items():
+        for name, file in of_camera.items():
+            yield Photograph(f"{name}/{camera}", camera, partial(read, file), name)
 
 
-def _city100_files() -> dict[str, dict[str, Path]]:
-    *folders, names = readers.city100_folders()
-    cameras = zip(("iphonex", "dslr"), folders, strict=True)
-    return {c: {f.stem: f for f in sorted(folder.iterdir()) if f.name in names} for c, folder in cameras}
-
-
-def _own_files() -> dict[str, dict[str, Path]]:
+def _files(dataset: str) -> tuple[dict[str, dict[str, Path]], Callable[[Path], np.ndarray]]:
+    """Return the files of both cameras by name of the scene, and what reads one; of datasets whose photographs are files."""
+    if dataset == "city100":
+        *folders, names = readers.city100_folders()
+        cameras = zip(("iphonex", "dslr"), folders, strict=True)
+        return {c: photofile.list_photographs(folder, names) for c, folder in cameras}, readers.read_city100
     root = readers.own_root()
     if not (root / "phone").is_dir():
         raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
-    return {c: photofile.list_photographs(root / d) for c, d in (("phone", "phone"), ("dslr", "dslr"))}
+    cameras = (("phone", "phone"), ("dslr", "dslr"))
+    return {c: photofile.list_photographs(root / d) for c, d in cameras}, photofile.read_photograph
 
 
 def of_dataset(dataset: str) -> Iterator[Photograph]:
@@ -94,10 +95,8 @@ def of_dataset(dataset: str) -> Iterator[Photograph]:
             yield from _pirm()
         case "dped":
             yield from _dped()
-        case "city100":
-            yield from _pairs(_city100_files())
-        case "own":
-            yield from _pairs(_own_files())
+        case _:
+            yield from _pairs(dataset)
 
 
 def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
@@ -108,10 +107,10 @@ def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
     one_of("dataset with photographs to align", dataset, ALIGNED_DATASETS)
     if dataset == "rig":
         return {camera: frame.image for camera, frame in rig.shoot(name).items()}
-    files = _city100_files() if dataset == "city100" else _own_files()
+    files, read = _files(dataset)
     for camera, of_camera in files.items():
         one_of(f"photograph of the {camera}", name, of_camera)
-    return {camera: photofile.read_photograph(of_camera[name]) for camera, of_camera in files.items()}
+    return {camera: read(of_camera[name]) for camera, of_camera in files.items()}
 
 
 def patches_of(store: pair_store.PairStore) -> Iterator[Photograph]:

@@ -1,6 +1,7 @@
-"""Aligned patch pairs as they come from each dataset, one at a time: folders of files, the official layout, the rig."""
+"""Aligned patch pairs as they come from each dataset, one at a time: folders of files, and the rig."""
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -23,6 +24,14 @@ SIZE = paper.PATCH_SIZE
 RIG_SETTINGS = Settings(size=(400, 540))
 
 
+class BadPatch(DpedError):
+    """A patch that cannot be used. ``reason``: ``missing partner``, ``unreadable`` or ``wrong size``."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
 def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
     """Return an image file as uint8 H x W x 3, RGB. ``content``: of the file, where it is not on the disk.
 
@@ -36,15 +45,32 @@ def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
     return found.pixels
 
 
-def natural(name: str) -> tuple:
-    """Sort key: numbers in names count as numbers."""
-    # The name itself decides between 1.jpg and 01.jpg.
-    return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"(\d+)", name))], name
+def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
+    """Return a patch as uint8 100 x 100 x 3, RGB. Raises BadPatch, which names the file."""
+    try:
+        pixels = read_image(file, content)
+    except DpedError as error:
+        raise BadPatch("unreadable", str(error)) from error
+    if pixels.shape != (SIZE, SIZE, 3):
+        size = "x".join(map(str, pixels.shape[:2]))
+        raise BadPatch(
+            "wrong size",
+            f"{file}: {size} pixels, a patch has {SIZE}x{SIZE}. Cut it again, or skip it with on_bad='skip'.",
+        )
+    return pixels
 
 
-def _files(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [f.name for f in entries if f.is_file() and not f.name.startswith(".")]
+def missing_partner(file: Path | str) -> BadPatch:
+    """Return the error for a patch whose partner is there."""
+    return BadPatch(
+        "missing partner", f"{file}: missing, but its partner is there. Add it, or skip the pair with on_bad='skip'."
+    )
+
+
+def natural(name: str) -> str:
+    """Return a sort key: numbers in names count as numbers."""
+    # The length before the digits makes 9 come before 10. The name itself decides between 1.jpg and 01.jpg.
+    return re.sub(r"\d+", lambda n: f"\0{chr(len(d := str(int(n[0]))))}{d}", name) + f"\0\0{name}"
 
 
 def read_folders(
@@ -54,10 +80,10 @@ def read_folders(
     report: Counter | None = None,
     only: Container[str] | None = None,
 ) -> Iterator[Pair]:
-    """Pairs of equally named 100 x 100 images in two folders, in natural order of their names.
+    """Yield the pairs of equally named 100 x 100 images in two folders, in natural order of their names.
 
     Args:
-        only: names to look at; None: every file that is not hidden.
+        only: names to look at; None: every image file that is not hidden.
         on_bad: ``error`` stops at the first bad file; ``skip`` leaves the pair out and counts why in ``report``.
 
     Raises:
@@ -65,41 +91,22 @@ def read_folders(
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     report = Counter() if report is None else report
-    listing = []
-    for folder in (phone_dir, canon_dir):
-        if not folder.is_dir():
-            raise DpedError(
-                f"{folder}: no such folder. Patch pairs lie in two folders with the same file names, phone and DSLR."
-            )
-        listing.append({name for name in _files(folder) if only is None or name in only})
-    everything = sorted(listing[0] | listing[1], key=natural)
+    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, canon_dir)]
+    everything = sorted(sides[0].keys() | sides[1].keys(), key=natural)
     for name in bar(everything, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
         try:
-            for folder, names in zip((phone_dir, canon_dir), listing, strict=True):
-                if name not in names:
-                    report["missing partner"] += 1
-                    raise DpedError(
-                        f"{folder / name}: missing, but its partner is there. Add it, or skip the pair with on_bad='skip'."
-                    )
             images = []
-            for folder in (phone_dir, canon_dir):
-                try:
-                    images.append(read_image(folder / name))
-                except DpedError:
-                    report["unreadable"] += 1
-                    raise
-                if images[-1].shape != (SIZE, SIZE, 3):
-                    report["wrong size"] += 1
-                    size = "x".join(map(str, images[-1].shape[:2]))
-                    raise DpedError(
-                        f"{folder / name}: {size} pixels, a patch has {SIZE}x{SIZE}. Cut it again, or skip it with on_bad='skip'."
-                    )
-        except DpedError:
+            for folder, side, other in zip((phone_dir, canon_dir), sides, sides[::-1], strict=True):
+                if name not in side:
+                    raise missing_partner(folder / other[name].name)
+                images.append(read_patch(side[name]))
+        except BadPatch as error:
+            report[error.reason] += 1
             if on_bad == "error":
                 raise
             continue
         report["read"] += 1
-        yield Pair(Path(name).stem, Path(name).stem, *images)
+        yield Pair(name, name, *images)
 
 
 def _same_picture_same_photograph(pairs: Iterable[Pair]) -> Iterator[Pair]:
@@ -125,11 +132,27 @@ def read_pirm(on_bad: str = "error", report: Counter | None = None) -> Iterator[
 CITY100_SETTINGS = Settings(size=(560, 756))
 
 
+#: Photographs that the phone took upside down, as the DSLR sees the scene.
+CITY100_UPSIDE_DOWN = frozenset({"065H"})
+
+
 def city100_folders() -> tuple[Path, Path, set[str]]:
-    """Folders of the iPhone X's and the Nikon's photographs, fetched where they are not in the cache, and the names in them."""
+    """Return the folders of the iPhone X's and the Nikon's photographs, fetched where they are not in the cache, and the names in them."""
     files = downloads.fetch_all(downloads.keys("city100"), "city100")
     phone, dslr = ({f for f in files if f.parent.name == f"City100_{c}"} for c in ("iPhoneX", "NikonD5500"))
     return min(phone).parent, min(dslr).parent, {f.name for f in phone | dslr}
+
+
+def city100_origin() -> str:
+    """Say which scenes are read. A store of fewer, as an earlier version made it, is another dataset."""
+    return f"City100, {len(downloads.keys('city100')) // 2} scenes"
+
+
+def read_city100(file: Path) -> np.ndarray:
+    """Return a photograph of City100, uint8 H x W x 3, RGB, the same way up by both cameras."""
+    pixels = photofile.read_photograph(file)
+    turned = file.stem in CITY100_UPSIDE_DOWN and file.parent.name == "City100_iPhoneX"
+    return np.ascontiguousarray(pixels[::-1, ::-1]) if turned else pixels
 
 
 def own_root() -> Path:
@@ -155,39 +178,9 @@ def own_origin() -> str:
     if (root / "store").is_dir():
         made.update((root / "store" / "meta.json").read_bytes())
     else:
-        for file in sorted((*(root / "phone").iterdir(), *(root / "dslr").iterdir())):
+        for file in (f for side in ("phone", "dslr") for f in photofile.list_photographs(root / side).values()):
             made.update(f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return f"{root.resolve()} {made.hexdigest()[:16]}"
-
-
-def official_root() -> Path:
-    """The folder that holds ``iphone``, ``blackberry`` and ``sony`` in the official layout: ``DPED_DATA``."""
-    folder = os.environ.get("DPED_DATA")
-    if not folder:
-        raise DpedError(
-            "dataset 'dped' is the full dataset on your disk: set DPED_DATA to the folder that holds iphone/, blackberry/ and sony/ "
-            "(its official download has been dead for years; datasets 'rig' and 'pirm' need none)."
-        )
-    root = Path(folder).expanduser()
-    return root / "dped" if (root / "dped").is_dir() else root
-
-
-def read_official(root: Path, phone: str, on_bad: str = "error", report: Counter | None = None) -> Iterator[Pair]:
-    """The official layout: ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``.
-
-    Patches are numbered photograph by photograph, and nothing says where one ends: the last 2 % of the training data
-    are the validation split, so that at most one photograph lies on both sides.
-    """
-    report = Counter() if report is None else report
-    for split, folder in (("train", root / phone / "training_data"), ("test", root / phone / "test_data" / "patches")):
-        dslr = folder / "canon"
-        # The paper's text and older copies name the phone's folder "phone"; the download names it after the phone.
-        own = folder / "phone" if (folder / "phone").is_dir() else folder / phone
-        ordered = sorted(_files(dslr), key=natural) if split == "train" and dslr.is_dir() else []
-        held = {Path(name).stem for name in ordered[-max(1, round(len(ordered) * 0.02)) :]}
-        for pair in read_folders(own, dslr, on_bad, report):
-            label = "val" if pair.name in held else split
-            yield replace(pair, name=f"{split}/{pair.name}", photograph=f"{split}/{pair.photograph}", split=label)
 
 
 def read_rig(phone: str, report: Counter, alignment: Counter) -> Iterator[Pair | dict]:

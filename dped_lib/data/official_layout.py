@@ -1,0 +1,350 @@
+"""The full dataset in its official layout, in a folder or an archive: which patches it has, and their store.
+
+    PHONE/training_data/{PHONE,canon}/N.jpg
+    PHONE/test_data/patches/{PHONE,canon}/N.jpg
+    PHONE/test_data/full_size_test_images/N.jpg
+
+The layout may lie at any depth. Each patch has its row in the store from the start, so patches can come in any order and an
+interrupted run goes on. Rows of bad pairs are closed up in the end.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dped_lib import paper
+from dped_lib.base import config, paths
+from dped_lib.data import archives, photofile, readers
+from dped_lib.base.errors import DpedError
+from dped_lib.base.progress import bar
+from dped_lib.data.readers import BadPatch
+
+SPLITS = {"training_data": "train", "test_data/patches": "test"}
+_PHOTOGRAPHS = "test_data/full_size_test_images"
+_PATCH_BYTES = 3 * paper.PATCH_SIZE**2
+_REASONS = ("", "", "unreadable", "wrong size")  # of a flag: 0 not read yet, 1 good
+_SAVE_EVERY = 2.0  # seconds between what a killed run has to read again
+
+
+def where() -> Path:
+    """Return the folder or archive that ``DPED_DATA`` names."""
+    named = os.environ.get("DPED_DATA")
+    if not named:
+        raise DpedError(
+            "dataset 'dped' is the full dataset on your disk: set DPED_DATA to the folder or archive (.zip, .tar, .tar.gz) that holds "
+            "iphone/, blackberry/ and sony/, or run 'dped fetch --dataset dped --from FILE' (its official download has been dead for "
+            "years; datasets 'rig' and 'pirm' need none)."
+        )
+    path = Path(named).expanduser()
+    if not path.exists():
+        raise DpedError(f"{path}: nothing is there. Correct --from or DPED_DATA, which names it.")
+    return path
+
+
+def origin(path: Path) -> str:
+    """Say which dataset this is; a store of another origin is made again."""
+    return f"official layout in {archives.open_source(path).origin}"
+
+
+def phones(path: Path) -> list[str]:
+    """Return the phones with training data in a folder."""
+    found = {tuple(name.split("/")[-2:]) for name in archives.Folder(path).folders()}
+    return [p for p in config.DATASET_PHONES["dped"] if (p, "training_data") in found]
+
+
+class Listing:
+    """The patches of one phone: pairs in natural order of their names, training data first.
+
+    Attributes:
+        names: ``train/N`` or ``test/N`` of each pair.
+        tokens: (pairs, 2) int64: what the source needs to read the phone's and the DSLR's.
+        missing: pairs that lack a partner; they are not among ``names``.
+    """
+
+    def __init__(self, source, phone: str, on_bad: str):
+        self.source, self.phone = source, phone
+        self.missing = 0
+        self.names: list[str] = []
+        self._suffixes: list[str] = []
+        self._folders: dict[tuple[str, int], str] = {}
+        self._rows: list[tuple[int, str]] = []  # the first row of each place
+        found = self._walk()
+        tokens, suffixes = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int8)]
+        for place, split in SPLITS.items():
+            index, of_place, of_suffix = found.pop(place)
+            stems = sorted(index, key=readers.natural)
+            order = np.fromiter((index[s] for s in stems), np.int64, len(stems))
+            of_place = np.array(of_place, np.int64).reshape(-1, 2)[order]
+            of_suffix = np.array(of_suffix, np.int8).reshape(-1, 2)[order]
+            whole = (of_suffix >= 0).all(1)
+            if not whole.all() and on_bad == "error":
+                row = int(np.flatnonzero(~whole)[0])
+                side = int(of_suffix[row].argmax() == 0)
+                folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'dslr')[side]}"
+                name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
+                raise readers.missing_partner(self._said(name))
+            self.missing += int((~whole).sum())
+            self._rows.append((len(self.names), place))
+            self.names += [f"{split}/{s}" for s, good in zip(stems, whole, strict=True) if good]
+            tokens.append(of_place[whole])
+            suffixes.append(of_suffix[whole])
+        self.tokens = np.concatenate(tokens)
+        self._suffix = np.concatenate(suffixes)
+        if not self.names:
+            raise DpedError(
+                f"{source.path}: no pairs in {phone}/training_data/ or {phone}/test_data/patches/ in it. Name a folder or archive "
+                f"in the official layout{self.left_out()}."
+            )
+
+    def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
+        """Return of each place the pairs by name, and flat arrays of tokens and suffixes by pair and side."""
+        form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|dslr)/([^/]+)", re.DOTALL)
+        found = {place: ({}, array("q"), array("b")) for place in SPLITS}
+        known: dict[str, int] = {}
+        for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
+            match = form.fullmatch(path)
+            if not match or not photofile.is_image_name(match[3]):
+                continue
+            place, side, (stem, suffix) = match[1], int(match[2] == "dslr"), os.path.splitext(match[3])
+            folder = path[: match.start(3) - 1]
+            if self._folders.setdefault((place, side), folder) != folder:
+                raise DpedError(
+                    f"{self.source.path}: holds {self.phone}'s patches twice, in {self._folders[place, side]} and in {folder}. Keep one."
+                )
+            index, tokens, suffixes = found[place]
+            if (at := index.setdefault(stem, len(index))) * 2 == len(tokens):
+                tokens.extend((0, 0))
+                suffixes.extend((-1, -1))
+            kind = known.setdefault(suffix, len(known))
+            if suffixes[2 * at + side] not in (-1, kind):
+                raise DpedError(
+                    f"{self._said(path)}: there is another file of this name but for the suffix. Remove one of them."
+                )
+            # Of two members of one path the later holds: so do programs that unpack.
+            tokens[2 * at + side], suffixes[2 * at + side] = token, kind
+        self._suffixes = list(known)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, row: int, side: int) -> str:
+        """Return where in the source a patch is; ``side``: 0 the phone's, 1 the DSLR's."""
+        place = [p for first, p in self._rows if first <= row][-1]
+        stem = self.names[row].split("/", 1)[1]
+        return f"{self._folders[place, side]}/{stem}{self._suffixes[self._suffix[row, side]]}"
+
+    def said(self, row: int, side: int) -> str:
+        """Return a patch's path as a user finds it."""
+        return self._said(self.path(row, side))
+
+    def _said(self, path: str) -> str:
+        folder = isinstance(self.source, archives.Folder)
+        return self.source.place(path) if folder else f"{self.source.path}: {path}"
+
+    def left_out(self) -> str:
+        """Say what is never read, in words that go on a sentence; empty where there is none."""
+        lost = self.source.left_out
+        remedy = " (a tar with links: pack it again with --dereference --hard-dereference)" if lost["links"] else ""
+        return f"; left out: {', '.join(f'{n} {what}' for what, n in lost.items())}{remedy}" if lost.total() else ""
+
+    def digest(self) -> str:
+        """Tell this list of patches from any other."""
+        made = hashlib.sha256(self.source.origin.encode())
+        for name in self.names:
+            made.update(f"{name}\0".encode("utf-8", "surrogateescape"))
+        made.update(self.tokens.tobytes() + self._suffix.tobytes())
+        return made.hexdigest()
+
+    def contents(self, todo: np.ndarray) -> Iterator[tuple[int, int, bytes | DpedError]]:
+        """Yield row, side and content of the patches whose number (2 row + side) is in ``todo``."""
+        if self.source.streamed:
+            tokens = self.tokens.ravel()[todo]
+            order = np.argsort(tokens)
+            for position, content in self.source.stream(tokens[order]):
+                yield *divmod(int(todo[order[position]]), 2), content
+            return
+        for code in todo:
+            row, side = divmod(int(code), 2)
+            try:
+                yield row, side, self.source.read(self.path(row, side), int(self.tokens[row, side]))
+            except DpedError as error:
+                yield row, side, error
+
+
+class _Work:
+    """A store that is being filled: both arrays, and a flag for each patch. It survives the process."""
+
+    def __init__(self, folder: Path, listing: Listing):
+        self.folder = folder
+        sign = json.dumps({"digest": listing.digest(), "pairs": len(listing)})
+        try:
+            if (folder / "of.json").read_text() != sign:
+                raise ValueError
+            self.flags = np.load(folder / "flags.npy")
+            paths.clear_killed(folder / "flags.npy")
+        except (OSError, ValueError):  # none, or of another dataset, or one that was being closed up
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.flags = np.zeros((len(listing), 2), np.uint8)
+            np.save(folder / "flags.npy", self.flags)
+            (folder / "of.json").write_text(sign)
+        missing = int((self.flags == 0).sum()) * _PATCH_BYTES
+        if (free := shutil.disk_usage(folder).free) < missing:
+            raise DpedError(
+                f"{folder.parent}: the patches take {missing / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free. Free some, or "
+                "point DPED_RUNS at another disk, and run the same command again."
+            )
+        arrays = [folder / f"{side}.npy" for side in ("phone", "dslr")]
+        for file in arrays:
+            file.touch()
+        self.files = [open(file, "r+b") for file in arrays]  # noqa: SIM115 (closed in close)
+        self._saved = time.monotonic()
+
+    def put(self, row: int, side: int, pixels: np.ndarray) -> None:
+        self.files[side].seek(_HEADER + row * _PATCH_BYTES)
+        self.files[side].write(pixels.tobytes())
+        self.flags[row, side] = 1
+
+    def save(self, now: bool = False) -> None:
+        """Note what is done, every few seconds: first the patches reach the disk, then the note of them."""
+        if not now and time.monotonic() - self._saved < _SAVE_EVERY:
+            return
+        for file in self.files:
+            file.flush()
+            os.fsync(file.fileno())
+        with paths.atomic_path(self.folder / "flags.npy") as part:
+            np.save(part, self.flags)
+        self._saved = time.monotonic()
+
+    def close_up(self, good: np.ndarray) -> None:
+        """Move the good rows together and write the arrays' headers."""
+        from dped_lib.data import pair_store  # it makes stores with this module
+
+        # What is stopped from here on starts anew: rows no longer stand in their places.
+        (self.folder / "of.json").unlink()
+        for file in self.files:
+            for to, row in enumerate(np.flatnonzero(good)):
+                if to != row:
+                    file.seek(_HEADER + int(row) * _PATCH_BYTES)
+                    content = file.read(_PATCH_BYTES)
+                    file.seek(_HEADER + to * _PATCH_BYTES)
+                    file.write(content)
+            file.truncate(_HEADER + int(good.sum()) * _PATCH_BYTES)
+            pair_store.write_header(file, int(good.sum()))
+            file.flush()
+            os.fsync(file.fileno())
+        (self.folder / "flags.npy").unlink()
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+_HEADER = 128  # bytes of an array's header, as numpy writes it
+
+
+def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "error") -> None:
+    """Read one phone's patches into a store at ``folder``, and go on where an earlier call was stopped.
+
+    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph, and
+    nothing says where one ends: so at most one photograph lies on both sides.
+
+    Raises:
+        DpedError: nothing in this layout there, a damaged archive, too little room, no usable pair; with on_bad ``error``, a
+            bad or missing patch, named.
+    """
+    from dped_lib.data import pair_store  # it makes stores with this module
+
+    pair_store.check_replaceable(folder)
+    listing = Listing(archives.open_source(path), phone, on_bad)
+    if lost := listing.left_out():
+        print(f"{path}: members that are never read{lost}", file=sys.stderr)
+    work = _Work(folder.parent / f".{folder.name}.making", listing)
+    try:
+        _fill(work, listing, on_bad)
+        good = (work.flags == 1).all(1)
+        report = Counter({"missing partner": listing.missing, "read": int(good.sum())})
+        for code in np.where(work.flags[:, 0] > 1, work.flags[:, 0], work.flags[:, 1])[~good]:
+            report[_REASONS[code]] += 1
+        if not good.any():
+            raise DpedError(f"{path}: not one usable pair of {len(listing)} ({dict(+report)}). Get the dataset again.")
+        work.close_up(good)
+    finally:
+        work.close()
+    names = [name for name, usable in zip(listing.names, good, strict=True) if usable]
+    train = sum(name.startswith("train/") for name in names)
+    held = max(1, round(train * 0.02)) if train > 1 else 0
+    splits = ["train"] * (train - held) + ["val"] * held + ["test"] * (len(names) - train)
+    del listing
+    with paths.atomic_path(folder) as part:
+        with open(work.folder / "meta.json", "w", encoding="utf-8") as file:
+            pair_store.write_meta(file, {**meta, "report": dict(+report)}, names, names, splits)
+        os.rename(work.folder, part)
+
+
+def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
+    """Read every patch that is not there yet."""
+    todo = np.flatnonzero(work.flags.ravel() != 1)
+    done = work.flags.size - len(todo)
+    label = f"read {listing.phone}"
+    try:
+        contents = listing.contents(todo)
+        for row, side, content in bar(contents, total=work.flags.size, initial=done, label=label, unit="patch"):
+            try:
+                if isinstance(content, DpedError):
+                    raise BadPatch("unreadable", str(content))
+                work.put(row, side, readers.read_patch(listing.said(row, side), content))
+            except BadPatch as error:
+                work.flags[row, side] = _REASONS.index(error.reason)
+                if on_bad == "error":
+                    raise
+            work.save()
+    except KeyboardInterrupt:
+        read = int((work.flags == 1).sum())
+        raise KeyboardInterrupt(
+            f"{read} of {work.flags.size} patches are read and kept; run the same command again to go on from there"
+        ) from None
+    finally:
+        work.save(now=True)
+
+
+def compare(phone: str, counts: dict[str, dict[str, int]]) -> list[str]:
+    """Return lines that set the counts of a phone's splits (``PairStore.counts``) beside the published ones."""
+    published = paper.TRAIN_PATCHES_THOUSANDS[phone]
+    training = counts["train"]["pairs"] + counts["val"]["pairs"]
+    lines = [
+        f"  {training} training pairs ({counts['val']['pairs']} of them held out for validation), {counts['test']['pairs']} test "
+        f"pairs; the paper (v1) states {published} thousand training pairs for {phone}, and its later release has more"
+    ]
+    if training < 1000 * published:
+        lines.append(f"  fewer than the paper states: part of {phone}'s training data is not in this copy")
+    return lines
+
+
+def photographs(path: Path) -> list[tuple[str, str, int]]:
+    """Return phone, path and token of every full-size test image, in natural order."""
+    form = re.compile(rf"(?:.*/)?({'|'.join(config.DATASET_PHONES['dped'])})/{_PHOTOGRAPHS}/([^/]+)", re.DOTALL)
+    found = {}
+    for name, token in archives.open_source(path).walk():
+        match = form.fullmatch(name)
+        if match and photofile.is_image_name(match[2]):
+            found[name] = (match[1], name, token)
+    return [found[name] for name in sorted(found, key=readers.natural)]
+
+
+def read_photograph(path: Path, name: str, token: int) -> np.ndarray:
+    """Return a full-size test image as uint8 H x W x 3, RGB."""
+    source = archives.open_source(path)
+    said = source.place(name) if isinstance(source, archives.Folder) else f"{path}: {name}"
+    return readers.read_image(said, source.read(name, token))
