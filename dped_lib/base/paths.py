@@ -137,13 +137,17 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
             shutil.rmtree(holder, ignore_errors=True)
 
 
+def _holder_stem(target: Path) -> str:
+    name = target.name
+    while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's is longer
+        name = name[:-1]
+    return name
+
+
 def _make_holder(target: Path, elsewhere: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = target.name
-        while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's is longer
-            name = name[:-1]
-        return Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_HOLDER, dir=target.parent))
+        return Path(tempfile.mkdtemp(prefix=f".{_holder_stem(target)}.", suffix=_HOLDER, dir=target.parent))
     except OSError as error:
         if error.errno in _FULL:
             raise
@@ -203,7 +207,7 @@ def left_by_killed(*targets: Path) -> list[Path]:
     """Return the folders beside ``targets`` that ``atomic_path`` made to write them in, and did not live to remove."""
     names: dict[Path, set[str]] = {}
     for target in targets:
-        names.setdefault(target.parent, set()).add(target.name)
+        names.setdefault(target.parent, set()).add(_holder_stem(target))
     found = []
     for folder, of_folder in names.items():
         if folder.is_dir():

@@ -41,7 +41,7 @@ def store_of(out: Path) -> Path:
 
 def build(
     phone_dir: Path,
-    canon_dir: Path,
+    dslr_dir: Path,
     out: Path,
     settings: Settings | None = None,
     *,
@@ -56,7 +56,7 @@ def build(
     """Builds the dataset, or what is missing of it. The same photographs and settings give the same bytes.
 
     Args:
-        phone_dir, canon_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
+        phone_dir, dslr_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
         on_bad: ``error`` stops at a file that cannot be used or has no partner, before anything else is done where its
             header tells; ``skip`` leaves the pair out, counted and listed in the summary.
         workers: processes; as a rule one for each core. Each holds one pair of photographs: half a GiB at 13 + 20 MP.
@@ -78,7 +78,7 @@ def build(
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
-    jobs = _jobs(Path(phone_dir), Path(canon_dir), out, settings, only, on_bad, bad, read)
+    jobs = _jobs(Path(phone_dir), Path(dslr_dir), out, settings, only, on_bad, bad, read)
     with paths.alone(out / _LOCK, f"{out}: another process is making this dataset; waiting for it."):
         _take(out, jobs)
         records = _work(jobs, min(workers or pairing.cores(), len(jobs)), out, on_bad, bad, label)
@@ -121,13 +121,13 @@ def _mark(out: Path, names: Iterable[str]) -> None:
     paths.write_text(out / _SIGN, json.dumps({"made by": "dped align", "pairs": sorted(names)}, indent=1))
 
 
-def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
+def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
     """The pairs to be made, in natural order of their names; the rest goes to ``bad`` or is an error."""
-    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, canon_dir)]
+    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     jobs = []
     for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
         try:
-            for folder, side in zip((phone_dir, canon_dir), sides, strict=True):
+            for folder, side in zip((phone_dir, dslr_dir), sides, strict=True):
                 if name not in side:
                     raise DpedError(
                         f"{folder}: no photograph {name!r}, but its partner is there. Add it, or skip the pair with on_bad='skip'."
@@ -140,7 +140,7 @@ def _jobs(phone_dir, canon_dir, out, settings, only, on_bad, bad, read) -> list[
             continue
         jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
     if not jobs:
-        raise DpedError(f"{phone_dir}, {canon_dir}: no pair of photographs. {_first(bad)}".rstrip())
+        raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
     return jobs
 
 
@@ -269,7 +269,7 @@ def check_official(folder: Path, phone: str) -> Path:
             numbers = {p: len(n) for p, n in json.loads((target / _SIGN).read_text(encoding="utf-8"))["names"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             numbers = {}
-        ours = {f"{place}/{c}/{i}.jpg" for place, n in numbers.items() for c in (phone, "dslr") for i in range(n)}
+        ours = {f"{place}/{c}/{i}.jpg" for place, n in numbers.items() for c in (phone, "canon") for i in range(n)}
         there = (f.relative_to(target).as_posix() for f in target.rglob("*") if not f.is_dir() or f.is_symlink())
         ours |= {_SIGN} if numbers else set()
         foreign = sorted(f for f in there if f not in ours and Path(f).name not in paths.OF_DESKTOPS)

@@ -115,7 +115,7 @@ class Listing:
             match = form.fullmatch(path)
             if not match or not photofile.is_image_name(match[3]):
                 continue
-            place, side, (stem, suffix) = match[1], int(match[2] == "dslr"), os.path.splitext(match[3])
+            place, side, (stem, suffix) = match[1], int(match[2] == "canon"), os.path.splitext(match[3])
             folder = path[: match.start(3) - 1]
             if self._folders.setdefault((place, side), folder) != folder:
                 raise DpedError(

@@ -75,7 +75,7 @@ def natural(name: str) -> str:
 
 def read_folders(
     phone_dir: Path,
-    canon_dir: Path,
+    dslr_dir: Path,
     on_bad: str = "error",
     report: Counter | None = None,
     only: Container[str] | None = None,
@@ -91,12 +91,12 @@ def read_folders(
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     report = Counter() if report is None else report
-    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, canon_dir)]
+    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     everything = sorted(sides[0].keys() | sides[1].keys(), key=natural)
     for name in bar(everything, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
         try:
             images = []
-            for folder, side, other in zip((phone_dir, canon_dir), sides, sides[::-1], strict=True):
+            for folder, side, other in zip((phone_dir, dslr_dir), sides, sides[::-1], strict=True):
                 if name not in side:
                     raise missing_partner(folder / other[name].name)
                 images.append(read_patch(side[name]))
