@@ -1,4 +1,4 @@
-"""requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and what is installed agree with it."""
+"""requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and the machine agree with it."""
 
 import importlib.metadata
 import os
@@ -131,6 +131,7 @@ def checkout(tmp_path):
 
 
 def test_make_reuses_a_finished_environment(checkout):
+    assert "pip install" not in make(checkout, "check")
     assert "pip install" not in make(checkout, "test")
     assert "pip install" not in make(checkout, "figures")
     assert "pip install" not in make(checkout, "lab")
@@ -156,7 +157,7 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
             os.utime(checkout / "requirements.lock", (2e9, 2e9))
         case "newer project":
             os.utime(checkout / "pyproject.toml", (2e9, 2e9))
-    for target in ("setup", "test", "figures", "lab", "study"):
+    for target in ("setup", "check", "test", "figures", "lab", "study"):
         assert "pip install" in make(checkout, target, *arguments)
 
 
@@ -168,3 +169,15 @@ def test_make_says_which_python_it_needs(checkout):
     assert done.returncode != 0
     assert "needs Python 3.11 or newer; ./old\\ python is Python 3.9.2" in done.stderr
     assert "PYTHON=python3.12" in done.stderr
+
+
+def test_every_name_in_the_list_of_slow_tests_is_a_test():
+    """A test that is renamed or removed leaves the list, too; else it would slow `make check` down unseen."""
+    listed = (ROOT / "tests" / "slow.txt").read_text().split()
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert listed == sorted(set(listed))
+    assert not set(listed) - defined
