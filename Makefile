@@ -12,12 +12,13 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures test lab study lock clean FORCE
+.PHONY: help setup figures check test lab study lock clean FORCE
 
 help:
 	@echo 'make figures   run the whole reproduction: notebooks into runs/, pictures and tables into figures/'
 	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
+	@echo 'make check     look for errors in three minutes: ruff, the order of imports, every quick test'
 	@echo 'make test      run every test (ARGS="-k metrics" picks some); DPED_MIRROR=folder adds the real photographs'
 	@echo 'make lab       open the notebooks in JupyterLab'
 	@echo 'make study     serve the user study as a page for subjects (ARGS="--folder my_pictures", or what dped study --help lists)'
@@ -30,6 +31,12 @@ setup: .venv/.ready
 
 figures: .venv/.ready
 	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
+
+check: .venv/.ready
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@PYTHONPATH=. .venv/bin/lint-imports --no-logo importlinter.toml
+	@$(PY) -m pytest -n logical --no-loadscope-reorder -m 'not slow' $(ARGS)
 
 test: .venv/.ready
 	@$(PY) -m pytest -n logical --no-loadscope-reorder $(ARGS)
@@ -45,7 +52,7 @@ lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)
 
 clean:
-	rm -rf .venv build dped_companion.egg-info .pytest_cache .hypothesis .snakemake/tmp*
+	rm -rf .venv build dped_companion.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache .snakemake/tmp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .venv/.ready is written last and says which checkout and Python it was made for. It is out of date when the lock or

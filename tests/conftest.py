@@ -5,11 +5,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before anything starts threads: where tests run side by side, each has its share of the cores, and so have its children.
+# Before anything starts threads: where tests run side by side, each has its share of the cores, and so have its
+# children. A thread that waits sleeps: spinning, it would take the core that the other worker computes on.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 _THREADS = max(1, min(2, (os.cpu_count() or 1) // _WORKERS))
 if _WORKERS > 1:
     os.environ["OMP_NUM_THREADS"] = str(_THREADS)
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import browsing
 import numpy as np
@@ -19,8 +21,11 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-_CLONE = "test_zz_fresh_clone.py"
-_IN_A_BROWSER = ("test_zz_lab.py", "test_browser.py")
+_STUDY_IN_A_BROWSER, _CLONE, _LAB = "test_browser.py", "test_zz_fresh_clone.py", "test_zz_lab.py"
+#: What a test asks for that is left out of `make check`.
+_SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
+#: Names of tests that take more than a second or two, without their parameters; `make check` leaves them out.
+SLOW = Path(__file__).with_name("slow.txt").read_text().split()
 
 # The same examples on every machine, however slow it is: a test that fails here fails everywhere.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -29,26 +34,31 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(optionalhook=True)  # one of pytest-xdist's
 def pytest_xdist_make_scheduler(config, log):
-    """Side by side (`make test`), the tests of a file stay together, and so do those that need a browser."""
+    """Keep the tests of a file together, but share out those of the clone one by one: the last ones are short."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "browser" if Path(file).name in _IN_A_BROWSER else file
+            return nodeid if Path(file).name in (_CLONE, _LAB) else file
 
     return ByFile(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """The clone's `make figures` takes longest and comes first where there is somebody else for the other tests; alone it comes late.
+    """Mark what is slow, and put what takes longest first.
 
-    Tests in a browser are last: behind `make figures`, which would take the cores that a page needs to answer in time. Those that open
-    the clone's notebooks wait for it.
+    The first test of the clone waits for `make figures`. The other tests of the clone depend on it and come last.
+    The study in a browser mostly waits, for pages and between answers. It comes second, so that others use the cores.
     """
-    order = (_CLONE, "") if _WORKERS > 1 else ("", _CLONE)
-    order = {name: place for place, name in enumerate((*order, *_IN_A_BROWSER))}
-    items.sort(key=lambda item: order.get(item.path.name, order[""]))
+    for item in items:
+        if _SLOW_FIXTURES & set(item.fixturenames) or item.originalname in SLOW:
+            item.add_marker(pytest.mark.slow)
+    first = next((item for item in items if item.path.name == _CLONE), None)
+    order = {_STUDY_IN_A_BROWSER: 1, _CLONE: 3, _LAB: 4}
+    side_by_side = _WORKERS > 1
+    items.sort(key=lambda item: 0 if item is first and side_by_side else order.get(item.path.name, 2))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,7 +142,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
-    """The committed state as a stranger has it after `make figures`: every network trained. Made once, whoever asks first; takes many minutes."""
+    """The committed state as a stranger has it after `make figures`: every network trained.
+
+    Made once, whoever asks first; takes many minutes.
+    """
     everybody = tmp_path_factory.getbasetemp()
     folder = (everybody.parent if _WORKERS > 1 else everybody) / "stranger"
     with FileLock(f"{folder}.lock"):

@@ -1,4 +1,4 @@
-"""A stranger's machine: the committed state in an empty folder, and commands run in it without anything of this test run."""
+"""A stranger's machine: the committed state in an empty folder, and commands in it without anything of the tests."""
 
 import os
 import re
@@ -47,10 +47,12 @@ def make_figures(folder: Path) -> None:
     target = folder / CLONE
     subprocess.run(["git", "clone", "--quiet", str(paths.project_root()), str(target)], check=True)
     started = time.monotonic()
-    output = run(["make", "figures"], target, 60 * 45)
+    # Where other tests share the cores, a page in a browser must answer in time: what nobody waits for gives way.
+    gives_way = ["nice", "-n", "10"] if "PYTEST_XDIST_WORKER" in os.environ else []
+    output = run([*gives_way, "make", "figures"], target, 60 * 45)
     minutes = (time.monotonic() - started) / 60
     print(f"make figures on a fresh clone: {minutes:.1f} minutes")
     assert "steps (100%) done" in output
-    # Timing is not a test elsewhere; here it is the issue's own promise, with room for a busy machine. Where other tests share the cores
-    # it is the limit above that holds.
+    # Timing is not a test elsewhere; here it is the issue's own promise, with room for a busy machine. Where other
+    # tests share the cores it is the limit above that holds.
     assert minutes < 2 * MINUTES or "PYTEST_XDIST_WORKER" in os.environ

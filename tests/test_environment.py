@@ -1,4 +1,4 @@
-"""requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and what is installed agree with it."""
+"""requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and the machine agree with it."""
 
 import importlib.metadata
 import os
@@ -132,6 +132,7 @@ def checkout(tmp_path):
 
 
 def test_make_reuses_a_finished_environment(checkout):
+    assert "pip install" not in make(checkout, "check")
     assert "pip install" not in make(checkout, "test")
     assert "pip install" not in make(checkout, "figures")
     assert "pip install" not in make(checkout, "lab")
@@ -157,7 +158,7 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
             os.utime(checkout / "requirements.lock", (2e9, 2e9))
         case "newer project":
             os.utime(checkout / "pyproject.toml", (2e9, 2e9))
-    for target in ("setup", "test", "figures", "lab", "study"):
+    for target in ("setup", "check", "test", "figures", "lab", "study"):
         assert "pip install" in make(checkout, target, *arguments)
 
 
@@ -173,15 +174,26 @@ def test_make_says_which_python_it_needs(checkout):
 
 def test_every_module_can_be_imported_where_unix_ends():
     """Windows has neither fcntl nor resource; and no file of ours asks for them at the top."""
-    names = sorted(f.stem for f in (ROOT / "dped_lib").glob("*.py"))
-    assert "study" in names and "dataset" in names
+    files = sorted((ROOT / "dped_lib").rglob("*.py"))
+    names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
+    assert "dped_lib.user_study.answers" in names and "dped_lib.data.builder" in names
     code = (
         "import importlib, sys\n"
         "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
-        f"for name in {names}: importlib.import_module('dped_lib.' + name)\n"
+        f"for name in {names}: importlib.import_module(name)\n"
         "from dped_lib.base import paths\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [line for f in (ROOT / "dped_lib").glob("*.py") for line in f.read_text(encoding="utf-8").splitlines()]
+    lines = [line for f in files for line in f.read_text(encoding="utf-8").splitlines()]
     assert not [line for line in lines if re.match(r"(import|from) (fcntl|resource|termios|pwd|grp)\b", line)]
+def test_every_name_in_the_list_of_slow_tests_is_a_test():
+    """A test that is renamed or removed leaves the list, too; else it would slow `make check` down unseen."""
+    listed = (ROOT / "tests" / "slow.txt").read_text().split()
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert listed == sorted(set(listed))
+    assert not set(listed) - defined

@@ -1,4 +1,4 @@
-"""The experiments of 05_tables and 08_claims: discriminators that tell two cameras apart, single choices, looks, pictures."""
+"""The experiments of 05_tables and 08_claims: discriminators that tell two cameras apart, choices, looks, pictures."""
 
 import json
 
@@ -19,6 +19,13 @@ from dped_lib.data.pairing import Pair
 TINY = replace(
     config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
 )
+#: Of a training whose length does not matter.
+SHORT = replace(TINY, telling_iterations=2)
+
+
+@pytest.fixture(scope="module")
+def features():
+    return vgg.vgg19()
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +63,23 @@ def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
     ]
     twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
     for form in discriminators.FORMS:
-        assert set(discriminators.curve(twin, form, TINY).correct) == {1}
+        assert set(discriminators.curve(twin, form, SHORT).correct) == {1}
 
 
 def test_a_damaged_result_is_made_again(store, runs):
-    found = discriminators.curve(store, "single", TINY)
+    found = discriminators.curve(store, "single", SHORT)
     file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-single-s0.json"
     file.write_text(file.read_text()[:40])
-    assert discriminators.curve(store, "single", TINY) == found
+    assert discriminators.curve(store, "single", SHORT) == found
     with pytest.raises(DpedError, match="unknown form 'double'"):
-        discriminators.curve(store, "double", TINY)
+        discriminators.curve(store, "double", SHORT)
 
 
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.ROWS.items() if c])
-def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
+def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
     params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
-    trainer = training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+    trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, released = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "released" if released else "paper")
     assert o.layer == choices.get("content_layer", "relu5_4" if released else "relu5_2")
@@ -85,7 +92,7 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
     assert params.run_name != config.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
 
 
-def test_unknown_choices_are_named(store):
+def test_unknown_choices_are_named(store, features):
     for choice, value in (
         ("kernel", "box"),
         ("content_layer", "relu9_9"),
@@ -94,7 +101,7 @@ def test_unknown_choices_are_named(store):
     ):
         params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
         with pytest.raises(DpedError, match=f"'{value}'"):
-            training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+            training.Trainer(params, store, torch.device("cpu"), features)
 
 
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):

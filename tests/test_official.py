@@ -36,7 +36,7 @@ def members(phone: str = "sony", counts=COUNTS) -> dict[str, bytes]:
     found = {
         f"dped/{phone}/{place}/{side}/{i}.jpg": jpeg(i + 100 * (side == "canon"))
         for place, count in counts.items()
-        for i, side in product(range(count), (phone, "dslr"))
+        for i, side in product(range(count), (phone, "canon"))
     }
     return found | {f"dped/{phone}/test_data/full_size_test_images/{i}.jpg": jpeg(i, 120) for i in (10, 9)}
 
@@ -75,7 +75,7 @@ def deep(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def upper(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {n.replace(".jpg", ".JPG") if "/dslr/" in n else n: c for n, c in files.items()}
+    return {n.replace(".jpg", ".JPG") if "/canon/" in n else n: c for n, c in files.items()}
 
 
 def littered(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -168,7 +168,7 @@ def test_several_phones_and_one_that_is_not_there(make, tmp_path, form):
 
 def test_paths_of_members_are_never_followed(make, tmp_path, capsys):
     """Absolute paths, paths that lead out, and links: never read, never written, and said."""
-    bad = "sony/training_data/dslr/7.jpg"
+    bad = "sony/training_data/canon/7.jpg"
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(jpeg(1))
     for mode, name in (("w", "a.tar"), ("w:gz", "a.tar.gz")):
@@ -251,10 +251,10 @@ def test_bad_patches_are_named_or_counted(make, tmp_path, form):
     files = members()
     train = "dped/sony/training_data"
     files[f"{train}/sony/59.jpg"] = files[f"{train}/sony/59.jpg"][:300]
-    files[f"{train}/dslr/5.jpg"] = jpeg(5, 99)
-    del files[f"{train}/dslr/58.jpg"], files["dped/sony/test_data/patches/sony/0.jpg"]
+    files[f"{train}/canon/5.jpg"] = jpeg(5, 99)
+    del files[f"{train}/canon/58.jpg"], files["dped/sony/test_data/patches/sony/0.jpg"]
     file = FORMS[form](tmp_path, files)
-    with pytest.raises(DpedError, match=r"training_data/dslr/58\.jpg: missing, but its partner is there"):
+    with pytest.raises(DpedError, match=r"training_data/canon/58\.jpg: missing, but its partner is there"):
         make(file)
     store = make(file, "skip")
     assert store.meta["report"] == {"read": 60, "missing partner": 2, "unreadable": 1, "wrong size": 1}
@@ -268,10 +268,10 @@ def test_a_damaged_member_of_a_zip_is_found_by_its_checksum(make, tmp_path):
     file = write_zip(tmp_path / "a.zip", members(), zipfile.ZIP_STORED)
     content = bytearray(file.read_bytes())
     with zipfile.ZipFile(file) as archive:
-        entry = archive.getinfo("dped/sony/training_data/dslr/7.jpg")
+        entry = archive.getinfo("dped/sony/training_data/canon/7.jpg")
     content[entry.header_offset + 30 + len(entry.filename) + entry.file_size - 40] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DpedError, match=r"a\.zip: dped/sony/training_data/dslr/7\.jpg is damaged"):
+    with pytest.raises(DpedError, match=r"a\.zip: dped/sony/training_data/canon/7\.jpg is damaged"):
         make(file)
     assert make(file, "skip").meta["report"] == {"read": 63, "unreadable": 1}
 

@@ -252,5 +252,5 @@ def test_run_all_refuses(snakemake, arguments, message):
 
 def test_run_all_needs_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    with pytest.raises(DpedError, match="Run this command inside a checkout"):
+    with pytest.raises(DpedError, match="not a checkout of the project.*run this command inside the clone"):
         notebook_runner.run_all("rig", "smoke")

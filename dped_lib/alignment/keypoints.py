@@ -10,6 +10,9 @@ _KEYPOINTS_PER_PIXEL = 0.01  # the strongest ones, so many at most
 _ROWS = 512  # of descriptors compared at a time: their products stay in the processor's cache
 _CONTRAST = 0.01  # a quarter of OpenCV's default: a dark, soft phone photograph has few strong ones
 _RATIO = 0.8  # Lowe's ratio test
+#: Squared distances below this are rounding of float32 products, whose order the BLAS chooses: such descriptors are
+#: equally near.
+_ROUNDING = 1e-5
 
 _BLOCK = 49  # side of a block, in pixels
 _BAND = 6.0  # standard deviation of the blur that is taken off: the cameras' light and vignetting go with it
@@ -68,7 +71,7 @@ def match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         best[part] = near[rows, first[part]]
         near[rows, first[part]] = -1
         second[part] = near.max(1)
-    distance = np.sqrt(np.maximum(2 - 2 * np.stack([best, second]), 0))
+    distance = np.sqrt(np.maximum(2 - 2 * np.stack([best, second]), _ROUNDING))
     good = (distance[0] < _RATIO * distance[1]) & (back[first] == np.arange(len(a)))
     return np.column_stack([np.flatnonzero(good), first[good]])
 

@@ -26,8 +26,9 @@ def parameters_of(name: str) -> dict[str, object]:
     """The parameters a notebook takes (its cell tagged ``parameters``), with their defaults.
 
     Raises:
-        DpedError: no such notebook.
+        DpedError: no such notebook, or no checkout that holds the notebooks.
     """
+    paths.checkout()
     config.one_of("notebook", name, notebooks())
     found = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
     # papermill hands defaults over as source text.
@@ -140,9 +141,7 @@ def run_all(
     """
     config.one_of("dataset", dataset, config.DATASETS)
     config.preset(preset)
-    workflow = paths.project_root() / "workflow"
-    if not (workflow / "Snakefile").is_file():
-        raise DpedError(f"{workflow / 'Snakefile'}: not found. Run this command inside a checkout of the project.")
+    workflow = paths.checkout() / "workflow"
     config.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
     command = [
         sys.executable,

@@ -13,6 +13,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 
+import dped_lib
 from dped_lib.base.errors import DpedError
 
 _HOLDER = ".part"  # how the folder ends that a file is written in before it is put in place
@@ -22,10 +23,30 @@ OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def in_checkout(folder: Path) -> bool:
+    """Whether a folder is a checkout of the project: it holds the workflow and the notebooks, which a wheel does not carry."""
+    return (folder / "workflow" / "Snakefile").is_file() and (folder / "notebooks").is_dir()
+
+
 def project_root() -> Path:
-    """The checkout this library was installed from; the working directory when it was installed as a wheel."""
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "workflow" / "Snakefile").is_file() else Path.cwd()
+    """Return the checkout that this library was installed from, or the working directory if it was installed as a wheel."""
+    checkout = Path(dped_lib.__file__).resolve().parent.parent
+    return checkout if in_checkout(checkout) else Path.cwd()
+
+
+def checkout() -> Path:
+    """Return the checkout, for what only a checkout has.
+
+    Raises:
+        DpedError: the library was installed as a wheel, and the working directory is no checkout either.
+    """
+    root = project_root()
+    if not in_checkout(root):
+        raise DpedError(
+            f"{root}: not a checkout of the project. Notebooks and workflow are not part of the installed package: "
+            "clone the project and run this command inside the clone."
+        )
+    return root
 
 
 #: Variables of the environment that name files or folders.

@@ -77,6 +77,10 @@ def use_style(photographs: bool = False) -> None:
 def commit() -> str:
     """Short hash of the checkout, with ``-modified`` where files differ from it; ``unknown`` outside a checkout."""
     root = paths.project_root()
+    if not paths.in_checkout(
+        root
+    ):  # a wheel at work in a repository of the user's: its commit says nothing of this code
+        return "unknown"
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True, check=True
