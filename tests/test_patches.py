@@ -527,7 +527,7 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
 STRAYS = ("Thumbs.db", ".DS_Store", "._109.jpg", "desktop.ini", "zzz.txt", "999", "checksums.md5")
 
 
-@pytest.mark.parametrize("side", ["sony", "dslr"])
+@pytest.mark.parametrize("side", ["sony", "canon"])
 def test_stray_files_change_nothing(official, runs, side):
     for place in ("training_data", "test_data/patches"):
         for name in STRAYS:

@@ -194,9 +194,9 @@ def align(
     from dped_lib.data import builder
 
     if official:
-        builder.check_official(official_layout, phone or "phone")
+        builder.check_official(official, phone or "phone")
     store = builder.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
-    written = builder.write_official(store, official_layout, phone or "phone") if official else None
+    written = builder.write_official(store, official, phone or "phone") if official else None
     summary = json.loads((out / "summary.json").read_text())
     if as_json:
         found = {"store": str(store.folder), "official": written and str(written), "splits": store.counts(), **summary}

@@ -90,7 +90,7 @@ class Listing:
             if not whole.all() and on_bad == "error":
                 row = int(np.flatnonzero(~whole)[0])
                 side = int(of_suffix[row].argmax() == 0)
-                folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'dslr')[side]}"
+                folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'canon')[side]}"
                 name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
                 raise readers.missing_partner(self._said(name))
             self.missing += int((~whole).sum())
@@ -108,7 +108,7 @@ class Listing:
 
     def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
         """Return of each place the pairs by name, and flat arrays of tokens and suffixes by pair and side."""
-        form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|dslr)/([^/]+)", re.DOTALL)
+        form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
         found = {place: ({}, array("q"), array("b")) for place in SPLITS}
         known: dict[str, int] = {}
         for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
