@@ -102,14 +102,14 @@ def test_the_real_photographs(clone, mirror):
     cells = json.loads((figures / "table3_losses-iphone-mse-s1.json").read_text())["numbers"]["cells"]
     assert [(c["phone"], c["column"], c["seeds"], c["split"]) for c in cells] == [("iphone", "mse", [1], "test")]
     every = json.loads((figures / "table2_methods-iphone-mse-s1.json").read_text())["numbers"]["cells"]
-    assert {c["column"] for c in every} == {"original", "auto", "dong released", "released"}
+    assert {c["column"] for c in every} == {"original", "auto", "dong authors", "authors"}
     shown = run(
         [".venv/bin/dped", "evaluate", "--dataset", "pirm", "--weights", "authors:iphone", "--json"], clone, 600, **real
     )
     released = json.loads(shown[shown.index("{") :])
     assert released["count"] == 400
-    assert released["metrics"]["released"]["psnr"] == pytest.approx(19.9316, abs=0.001)
-    assert released["metrics"]["released"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
+    assert released["metrics"]["train_script"]["psnr"] == pytest.approx(19.9316, abs=0.001)
+    assert released["metrics"]["train_script"]["ms_ssim"] == pytest.approx(0.92222, abs=1e-4)
     verdicts = (figures / "fig06_verdicts.md").read_text()
     assert "dslr patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.
