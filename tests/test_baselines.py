@@ -1,4 +1,4 @@
-"""Sheets of patches there and back, the stand-in, and pictures that a user brings: right ones, and every kind of wrong one."""
+"""Sheets of patches, the stand-in, and pictures that a user supplies: right ones, and every kind of wrong one."""
 
 import json
 
@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib.data import pair_store
-from dped_lib.experiments import baselines
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.experiments import baselines
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 
 from dped_lib import paper
 from dped_lib.base import config
-from dped_lib.experiments import claims, evidence, judges, paper_judges
 from dped_lib.base.errors import DpedError
+from dped_lib.experiments import claims, evidence, judges, paper_judges
 
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """``shelf(name, numbers)`` saves a result as the notebooks do, of dataset pirm at preset paper unless told otherwise."""
+    """``shelf(name, numbers)`` saves a result as the notebooks do; the default is dataset pirm at preset paper."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
     def save(name, numbers, dataset="pirm", preset="paper"):
@@ -82,10 +82,11 @@ def test_short_trainings_decide_nothing(shelf):
 
 
 @pytest.mark.parametrize(
-    ("interval", "expected"), [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")]
+    ("interval", "expected"),
+    [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")],
 )
 def test_a_difference_contradicts_equivalence_and_nothing_shows_it(shelf, interval, expected):
-    """ "We consider Dong et al.'s method and ours equivalent" needs a margin to be shown, which the paper does not give."""
+    """To show that two methods are equivalent takes a margin, which the paper does not give."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
     assert verdicts("psnr_dong") == [expected]
 

@@ -1,4 +1,4 @@
-"""The experiments of 05_tables and 08_claims: discriminators that tell two cameras apart, single choices, looks, pictures."""
+"""The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
 import json
 
@@ -10,11 +10,12 @@ from torch import nn
 
 from dped_lib import losses, models, training, vgg
 from dped_lib.base import config, paths
-from dped_lib.data import pair_store
-from dped_lib.experiments import ablation, appearance, discriminators, gallery
 from dped_lib.base.config import replace
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.data.photographs import Photograph
+from dped_lib.experiments import ablation, appearance, discriminators, gallery
 
 TINY = replace(
     config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
@@ -51,8 +52,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
 def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
     """Where phone and DSLR are the same picture, exactly one of two answers is right."""
     same = [
-        Pair(n, p, np.array(c), np.array(c))
-        for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
+        Pair(n, p, np.array(c), np.array(c)) for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
     ]
     twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
     for form in discriminators.FORMS:
@@ -139,13 +139,33 @@ def test_looks_are_compared_on_the_same_pairs(store):
         def forward(self, x):
             return x + torch.tensor((0.1, 0.0, -0.1))[:, None, None]
 
-    looks, differences = appearance.measure_looks(store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200)
+    looks, differences = appearance.measure_looks(
+        store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200
+    )
     value = {(k.column, k.measure): k for k in looks}
     assert value["warm", "colour deviation"].value > value["plain", "colour deviation"].value + 5
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
     by_measure = {d.measure: d for d in differences}
     assert by_measure["colour deviation"].interval[1] < 0
     assert set(appearance.looks_frame(looks).columns) == {"phone", "measure", "plain", "warm"}
+
+
+def test_only_the_chosen_photographs_are_read(monkeypatch):
+    """A dataset's photographs may be large files: two examples cost four reads, however many photographs there are."""
+    reads = []
+
+    def photograph(camera, i):
+        def read():
+            reads.append((camera, i))
+            return np.zeros((4, 4, 3), np.uint8)
+
+        return Photograph(f"{camera}/{i}", camera, read, str(i))
+
+    everything = [photograph(camera, i) for camera in ("sony", "dslr") for i in range(9)]
+    monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
+    examples = gallery.choose_examples("rig", "sony", 2)
+    assert [e.name for e in examples] == ["sony/0", "sony/8"]
+    assert sorted(reads) == [("dslr", 0), ("dslr", 8), ("sony", 0), ("sony", 8)]
 
 
 def test_examples_are_held_out_ones_with_their_dslr():

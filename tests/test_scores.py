@@ -1,4 +1,4 @@
-"""Comparisons of methods on the same pairs: repetitions of training, folds, intervals and verdicts with known answers."""
+"""Comparisons of methods on the same pairs: repetitions, folds, intervals and verdicts with known answers."""
 
 import math
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dped_lib.base import config
-from dped_lib.data import pair_store
-from dped_lib.experiments import scores
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.experiments import scores
 
 
 class Gain(nn.Module):
@@ -98,9 +98,9 @@ def test_seeds_that_differ_widen_the_interval(rig_store):
 def test_each_fold_is_scored_by_the_network_that_has_not_seen_it(folded):
     """Seed 1's network answers for its own part alone."""
     good = scores.score_methods("3", folded, {"a": {s: Gain(1.25) for s in range(3)}}, "test", PRESET, {})[0][0]
-    bad = scores.score_methods("3", folded, {"a": {s: Gain(1.25 if s != 1 else 0.5) for s in range(3)}}, "test", PRESET, {})[
-        0
-    ][0]
+    bad = scores.score_methods(
+        "3", folded, {"a": {s: Gain(1.25 if s != 1 else 0.5) for s in range(3)}}, "test", PRESET, {}
+    )[0][0]
     assert good.pairs == bad.pairs == len(folded) and len(good.by_repetition) == 1
     one = scores.score_methods("3", folded, {"a": {1: Gain(0.5)}}, "test", PRESET, {})[0][0]
     assert one.pairs == len(folded.fold(1).index("test")) and one.psnr < bad.psnr < good.psnr

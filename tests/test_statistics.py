@@ -122,7 +122,9 @@ def _numbers(folder, name):
     return json.loads((folder / f"{name}.json").read_text())["numbers"]
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if (f / "noise_amplification.json").is_file()], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "folder", [f for f in FOLDERS if (f / "noise_amplification.json").is_file()], ids=lambda f: f.name
+)
 def test_committed_noise_intervals_are_those_of_the_committed_measurements(folder):
     flaws = [limitations.Flaw(**f) for f in _numbers(folder, "limitations")["flaws"]]
     resamples = config.preset(folder.name.rsplit("-", 1)[1]).resamples

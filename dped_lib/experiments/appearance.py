@@ -17,13 +17,15 @@ from dped_lib.data.pair_store import PairStore
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import repetitions
 
-#: Standard deviation in pixels of the blur that removes texture and keeps colour: that of the colour loss in the authors' code.
+#: Standard deviation in pixels of the blur that removes texture and keeps colour: that of the colour loss in the
+#: authors' code.
 BLUR = 4.34
 
 #: Measures by name, with the meaning of a value.
 LOOK_MEASURES = MappingProxyType(
     {
-        "colour deviation": "mean CIEDE2000 difference to the DSLR after a blur of 4.34 px; 0 is the DSLR's colour, 2 is just visible",
+        "colour deviation": "mean CIEDE2000 difference to the DSLR after a blur of 4.34 px; "
+        "0 is the DSLR's colour, 2 is just visible",
         "sharpness": "mean gradient of the luminance over that of the DSLR; 1 is as sharp",
     }
 )

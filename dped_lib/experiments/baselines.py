@@ -1,16 +1,16 @@
 """The methods of Table 2 that are not networks: Apple's enhancer, a retoucher, and an open stand-in for the enhancer.
 
-The authors used the enhancer of Apple's Photos app and paid an artist. Neither can be run from here. ``write_sheets`` writes the
-pictures to enhance, a user enhances them, and the tables read the results:
+The authors used the enhancer of Apple's Photos app and paid an artist. Neither can be run from here. ``write_sheets``
+writes the pictures to enhance, a user enhances them, and the tables read the results:
 
     FOLDER/DATASET/PHONE/input/0000.png ...    written by ``dped baselines``: a sheet of patches for each photograph
     FOLDER/DATASET/PHONE/input/layout.json     the place of each patch
-    FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same names and sizes)
+    FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same sizes)
     FOLDER/DATASET/PHONE/manual/0000.png ...   the same sheets after retouching
 
-``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph side by side. An enhancer that adapts to the whole
-picture thus has as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same sheets. It is a stand-in
-that everyone has, it is not Apple's enhancer, and every label says so.
+``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph side by side. An enhancer that adapts to the
+whole picture thus has as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same sheets. It
+is a stand-in that everyone has, it is not Apple's enhancer, and every label says so.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dped_lib.base import paths
-from dped_lib.data import photofile
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.data import photofile
 from dped_lib.data.pair_store import PairStore
 
 #: Methods whose pictures the user supplies.
@@ -36,7 +36,7 @@ CUTOFF = 0.5
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-    """Return patches N x S x S x 3 side by side in a nearly square picture, row by row; the last patch fills free places."""
+    """Return patches N x S x S x 3 in rows of a nearly square picture; the last patch fills free places."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     size = images.shape[1]
@@ -59,7 +59,7 @@ def _sheets(store: PairStore) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def auto_contrast(picture: np.ndarray) -> np.ndarray:
-    """Return a uint8 H x W x 3 picture with each channel stretched to the full range (``PIL.ImageOps.autocontrast``)."""
+    """Return a uint8 H x W x 3 picture, each channel stretched to full range (``PIL.ImageOps.autocontrast``)."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(picture), cutoff=CUTOFF))
 
 
@@ -82,7 +82,7 @@ def enhance_auto(store: PairStore, index: np.ndarray) -> np.ndarray:
     return _enhance_sheets(store, index, lambda _, picture: auto_contrast(picture))
 
 
-# ---------------------------------------------------------------------------------------------- pictures that the user supplies
+# ---------------------------------------------------------------------------------------------- user's pictures
 
 
 def _digest(store: PairStore) -> str:
@@ -103,7 +103,8 @@ def write_sheets(store: PairStore, root: Path) -> Path:
     layout_file = folder / "layout.json"
     if layout_file.is_file() and _read_layout(layout_file)["store"] != layout["store"]:
         raise DpedError(
-            f"{folder}: holds the sheets of other patches; pictures enhanced from them would not fit. Name another folder."
+            f"{folder}: holds the sheets of other patches; pictures enhanced from them would not fit. "
+            "Name another folder."
         )
     for number, (name, members) in enumerate(_sheets(store)):
         with paths.atomic_path(folder / f"{number:04d}.png") as part:

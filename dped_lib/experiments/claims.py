@@ -1,7 +1,7 @@
-"""A verdict on every testable sentence of the paper (``paper.CLAIMS``), from the numbers in ``figures/`` and nothing else.
+"""A verdict on every testable sentence of the paper (``paper.CLAIMS``), from the numbers in ``figures/`` alone.
 
-The notebooks save each result with a JSON of its numbers and provenance. Every claim is compared with the results of every
-dataset and preset that was run:
+The notebooks save each result with a JSON of its numbers and provenance. Every claim is compared with the results of
+every dataset and preset that was run:
 
     holds           the interval lies on the claim's side
     does not hold   the interval lies on the other side
@@ -30,7 +30,10 @@ PEOPLE = ("study_originals", "study_equal", "study_manual")
 
 
 def judge_claims(results: Iterable[Results]) -> list[ClaimFinding]:
-    """Return every finding on every claim, in the order of the paper; a claim that nothing tests has one finding, "not run"."""
+    """Return every finding on every claim, in the order of the paper.
+
+    A claim that nothing tests has one finding, "not run".
+    """
     results = list(results)
     findings: list[ClaimFinding] = []
     for claim in paper.CLAIMS:
@@ -65,9 +68,7 @@ def findings_frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
 
 def _data_by_verdict(findings: Iterable[ClaimFinding], claim: str, verdicts: Iterable[str]) -> dict[str, str]:
     on_claim = [f for f in findings if f.claim == claim]
-    return {
-        v: ", ".join(dict.fromkeys(f.data or "nothing run" for f in on_claim if f.verdict == v)) for v in verdicts
-    }
+    return {v: ", ".join(dict.fromkeys(f.data or "nothing run" for f in on_claim if f.verdict == v)) for v in verdicts}
 
 
 def summary_frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
@@ -112,12 +113,12 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
 
 
 def write_findings(findings: Sequence[ClaimFinding]) -> Path:
-    """Write all findings with their sources and commits to ``figures/claims.md`` and ``claims.json``; return the first path."""
+    """Write all findings, sources and commits to ``figures/claims.md`` and ``claims.json``; return the first path."""
     folder = paths.figures_dir("", "").parent
     target = folder / "claims.md"
     head = (
-        "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by `08_claims` from the "
-        "JSON files in this folder; each names its dataset, preset, seed, commit and versions.\n\n"
+        "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by "
+        "`08_claims` from the JSON files in this folder; each names its dataset, preset, seed, commit and versions.\n\n"
     )
     summary, table = (frame(findings).to_markdown(index=False) for frame in (summary_frame, findings_frame))
     paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1))

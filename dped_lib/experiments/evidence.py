@@ -58,7 +58,8 @@ class Results:
             raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
         if (provenance["dataset"], provenance["preset"]) != (self.dataset, self.preset):
             raise DpedError(
-                f"{file}: is of {provenance['dataset']}-{provenance['preset']}, not of this folder. Move it where it belongs."
+                f"{file}: is of {provenance['dataset']}-{provenance['preset']}, not of this folder. "
+                "Move it where it belongs."
             )
         return {"numbers": numbers, "commit": provenance["commit"]}
 
@@ -104,7 +105,7 @@ def verdict_equal(interval: Sequence[float]) -> str:
 
 
 def short_training(results: Results) -> str:
-    """Return why trainings of this preset cannot decide what full trainings would do; empty where they are as long as the paper's."""
+    """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full ones."""
     settings, full = config.preset(results.preset), config.preset("paper")
     patches, all_patches = (p.iterations * p.batch_size for p in (settings, full))
     if (settings.iterations, settings.batch_size) == (full.iterations, full.batch_size):
@@ -125,7 +126,7 @@ class PairedDifference:
 
 
 def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str], PairedDifference]:
-    """Return first minus second by (first, second), in both orders, for one phone and metric (or measure) of a table."""
+    """Return first minus second by (first, second), in both orders, for a phone and a metric (or measure)."""
     by_pair = {}
     for d in numbers.get("differences", []):
         if (d["phone"], d.get("metric", d.get("measure"))) == (phone, metric):

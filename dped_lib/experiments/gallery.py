@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
+from dped_lib.base.config import camera_name
+from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
-from dped_lib.base.config import camera_name
-from dped_lib.base.errors import DpedError
 
 #: The figures of the paper that show the photographs of each phone, original beside enhanced.
 PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
@@ -20,7 +20,7 @@ PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
 
 @dataclass(frozen=True)
 class Example:
-    """One photograph of a phone and, where the dataset has it, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
+    """A photograph of a phone and, if there is one, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
 
     name: str
     phone: str
@@ -31,25 +31,26 @@ class Example:
 def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
     """Return ``count`` photographs of a phone, evenly spread over those that a dataset has.
 
-    ``held_out`` names photographs (``PairStore.photographs``) that no network was trained on; only these are chosen then.
+    ``held_out`` names the photographs to choose from (``PairStore.photographs``), those that no network was trained on.
 
     Raises:
         DpedError: the dataset has no whole photographs of that phone.
     """
     available = [p for p in photographs.of_dataset(dataset) if p.camera in (phone, "dslr")]
-    dslr = {p.scene: p.image for p in available if p.camera == "dslr"}
+    dslr = {p.scene: p for p in available if p.camera == "dslr"}
     of_phone = [p for p in available if p.camera == phone and (held_out is None or p.scene in held_out)]
     if not of_phone:
         raise DpedError(f"dataset {dataset!r} has no whole photographs of the {phone} to show.")
     chosen = np.unique(np.linspace(0, len(of_phone) - 1, min(count, len(of_phone))).round().astype(int))
-    return [Example(p.name, phone, p.image, dslr.get(p.scene)) for p in (of_phone[i] for i in chosen)]
+    pairs = [(of_phone[i], dslr.get(of_phone[i].scene)) for i in chosen]
+    return [Example(p.name, phone, p.image, other and other.image) for p, other in pairs]
 
 
 def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
     """Return the original and its version by every method, by name; the DSLR's comes last where there is one.
 
-    ``None`` as a method is the open stand-in of ``baselines``. These pictures are for looking at, and nothing is scored on them:
-    they are computed in bfloat16 where the machine has it, so 8-bit values differ, mostly by one step.
+    ``None`` as a method is the open stand-in of ``baselines``. These pictures are for looking at, and nothing is scored
+    on them: they are computed in bfloat16 where the machine has it, so 8-bit values differ, mostly by one step.
     """
     versions = {"original": example.original}
     for name, model in methods.items():
@@ -61,7 +62,7 @@ def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None])
 
 
 def grid(rows: Sequence[Mapping[str, np.ndarray]], labels: Sequence[str] = (), width: float = 9.0) -> Figure:
-    """Draw pictures in a grid: a row for each mapping, a column for each key, named at the top; ``labels`` name the rows."""
+    """Draw pictures in a grid: a row for each mapping, a column for each key; ``labels`` name the rows."""
     names = list(rows[0])
     heights = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
     each = width / len(names)
@@ -101,7 +102,7 @@ def mosaic(versions: Mapping[str, np.ndarray], columns: int, width: float = 9.0)
 
 
 def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's as in the paper."""
+    """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's."""
     without_dslr = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
     return grid(without_dslr, [camera_name(dataset, phone)] * len(rows))
 

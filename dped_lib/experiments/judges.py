@@ -1,4 +1,4 @@
-"""Judges of the paper's claims from saved results: one function for each claim, named as the claim's key in ``paper.CLAIMS``.
+"""Judges of the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
 
 Each takes the results of one dataset and preset and yields its findings, none where the result it needs was not run.
 """
@@ -58,7 +58,7 @@ def shift_large(results: Results) -> Findings:
 
 
 def _shift(results: Results, claim: str, shifts: str) -> Findings:
-    """Yield for each kind of pictures the verdict for the kernel as printed; those for the other kernels stand in ``why``."""
+    """Yield for each kind of pictures the verdict for the kernel as printed; ``why`` has those for the others."""
     name, sentence = "fig06_verdicts", shift_study.SENTENCES[shifts]
     if not (numbers := results.numbers(name)):
         return
@@ -156,7 +156,7 @@ _ALL_PAIRS = "table2_all_pairs"
 
 
 def ours_iphone(results: Results) -> Findings:
-    """Judge the published scores of the iPhone from the authors' weights, on the real pairs that the authors published."""
+    """Judge the published scores of the iPhone from the authors' weights, on the real pairs they published."""
     if results.dataset != "pirm" or not (numbers := results.numbers(_ALL_PAIRS)):
         return
     first, later = paper.TABLE2["iphone"]["ours"], paper.TABLE2_LATER_VERSION["iphone"]
@@ -170,9 +170,7 @@ def ours_iphone(results: Results) -> Findings:
             f"{statistics.in_words(cell['ms_ssim'], (ssim_low, ssim_high), 4)}"
         )
         why = f"the later version of the paper says {later.psnr} / {later.ssim}: the weights are that version's"
-        yield results.finding(
-            "ours_iphone", _ALL_PAIRS, "iphone", text, "holds" if within else "does not hold", why
-        )
+        yield results.finding("ours_iphone", _ALL_PAIRS, "iphone", text, "holds" if within else "does not hold", why)
 
 
 def improves(results: Results) -> Findings:

@@ -1,7 +1,8 @@
-"""Section 4.4: colour deviations, too high contrast, amplified noise; every photograph is measured, none is picked by hand.
+"""Section 4.4: colour deviations, too high contrast, amplified noise, measured on every photograph.
 
-Each measure compares a photograph with its enhanced version and needs no DSLR image. Enhancing should change colours and raise
-contrast, so a high value is no proof of a flaw: a rank shows where a network changes most, not where it is wrong.
+Each measure compares a photograph with its enhanced version and needs no DSLR image. Enhancing should change colours
+and raise contrast, so a high value is no proof of a flaw: a rank shows where a network changes most, not where it is
+wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,26 +25,28 @@ from dped_lib.report.figures import PHONE_COLORS
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
     {
-        "colour deviation": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; 95th percentile of the photograph",
+        "colour deviation": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
+        "95th percentile of the photograph",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
         "noise amplification": "noise in the flattest twentieth of the photograph, enhanced over original",
     }
 )
 
 _BLOCK = 16
-#: The share of blocks that counts as flat, and the standard deviation (px) of the blur before their detail is measured. The blur
-#: leaves 7 % of the noise, so blocks are not chosen for having little noise.
+#: The share of blocks that counts as flat, and the standard deviation (px) of the blur before their detail is measured.
+#: The blur leaves 7 % of the noise, so blocks are not chosen for having little noise.
 _FLAT, _DETAIL_BLUR = 0.05, 4.0
 #: Noise of rounding to 8 bits. A lower level cannot be distinguished from none.
 _ROUNDING = 1 / (255 * np.sqrt(12))
-#: Second differences in both directions (Immerkaer 1996). Planes and straight edges along an axis give 0; white noise keeps its level.
+#: Second differences in both directions (Immerkaer 1996). Planes and straight edges along an axis give 0; white noise
+#: keeps its level.
 _NOISE_FILTER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
 
 
 def flat_blocks(image: np.ndarray) -> np.ndarray:
-    """Return the upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of an RGB image in [0, 1], at least one.
+    """Return the upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of an RGB image in [0, 1].
 
-    Clipped blocks come last.
+    There is at least one. Clipped blocks come last.
     """
     gray = rgb2gray(image)
     smooth = gaussian_filter(gray, _DETAIL_BLUR)
@@ -74,7 +77,10 @@ def colour_change(original: np.ndarray, enhanced: np.ndarray) -> float:
 
 
 def contrast_gain(original: np.ndarray, enhanced: np.ndarray) -> float:
-    """Return the "contrast gain" of ``FLAW_MEASURES``; RGB in [0, 1]. The original's deviation of L* counts as 0.5 at least."""
+    """Return the "contrast gain" of ``FLAW_MEASURES``; RGB in [0, 1].
+
+    A deviation of L* below 0.5 in the original counts as 0.5.
+    """
     before, after = (rgb2lab(i)[..., 0].std() for i in (original, enhanced))
     return float(after / max(before, 0.5))
 
@@ -123,7 +129,7 @@ def rank_flaws(flaws: Sequence[Flaw], network: str, measure: str) -> list[Flaw]:
 
 @dataclass(frozen=True)
 class Amplification:
-    """Noise amplification of one phone by one network: geometric mean over photographs, with its 95 % bootstrap interval."""
+    """Noise amplification of a phone by a network: geometric mean over photographs and its 95 % bootstrap interval."""
 
     phone: str
     network: str
@@ -146,8 +152,8 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
 def noise_verdict(entries: Sequence[Amplification], why_not: str = "") -> dict[str, str]:
     """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3GS camera") for one network.
 
-    The sentence holds where the iPhone's interval lies above 1 and no other phone's does. It does not hold where another phone's
-    interval lies above 1, or the iPhone's below 1.
+    The sentence holds where the iPhone's interval lies above 1 and no other phone's does. It does not hold where
+    another phone's interval lies above 1, or the iPhone's below 1.
 
     Args:
         entries: the network's amplifications by phone.
@@ -181,7 +187,9 @@ def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
 
 
 def figure12(flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw the photographs with the highest and with the median value of each measure; for noise, only around the flattest block.
+    """Draw the photographs with the highest and with the median value of each measure.
+
+    For noise, only the surroundings of the flattest block are drawn.
 
     ``pictures`` maps a name to (original, enhanced); it must have those of :func:`names_in_figure12`.
     """
@@ -217,7 +225,7 @@ def _around(picture: np.ndarray, corner: tuple[int, int], size: int = 160) -> np
 
 
 def plot_noise(flaws: Sequence[Flaw]) -> Figure:
-    """Draw the noise amplification of each photograph, by network and phone, with the geometric mean and its interval."""
+    """Draw the noise amplification of each photograph, with the geometric mean and interval of network and phone."""
     entries = amplifications(flaws)
     fig, ax = plt.subplots(figsize=(8, 0.9 + 0.42 * len(entries)))
     for row, a in enumerate(entries):

@@ -39,15 +39,13 @@ def authors_network(name: str) -> nn.Module | str:
 def authors_network_for(phone: str) -> nn.Module | str:
     """Return the authors' network for a phone, or the reason why it cannot be had.
 
-    A phone that the authors did not use gets their network of the iPhone 3GS. It was trained for another camera, and every
-    table says so.
+    A phone that the authors did not use gets their network of the iPhone 3GS. It was trained for another camera, and
+    every table says so.
     """
     return authors_network(phone if phone in paper.PHONES else "iphone")
 
 
-def enhancing_network(
-    origin: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides
-) -> nn.Module:
+def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
     """Return the network that enhances the photographs of a phone.
 
     Args:

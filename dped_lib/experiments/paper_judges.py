@@ -1,4 +1,4 @@
-"""Judges of the paper's claims from the numbers that the paper itself prints: one function for each claim, named as its key."""
+"""Judges of the paper's claims from its own numbers: one function for each claim, named as its key."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

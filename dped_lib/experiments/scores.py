@@ -1,4 +1,4 @@
-"""Several methods on the same held-out pairs: the score of each with its interval, and whether one is better than another."""
+"""Several methods on the same held-out pairs: the score of each, its interval, and whether one is better."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,8 @@ SHOWN = ("psnr", "ms_ssim")
 #: Digits after the point of each.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
-#: A way to enhance: a network, or a function that takes a store and indices of its pairs and returns uint8 N x 100 x 100 x 3.
+#: A way to enhance: a network, or a function that takes a store and indices of its pairs and returns uint8 N x 100 x
+#: 100 x 3.
 Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
 
@@ -32,10 +33,10 @@ class Cell:
 
     Attributes:
         table, phone, column, split: where the cell stands, and which pairs it was scored on.
-        pairs, photographs: how many there are.
+        pairs, photographs: their numbers.
         seeds: those of the trainings; empty for a method that is not trained here.
         psnr, ms_ssim: in dB, and in [0, 1]; under ``PROTOCOL``, means over the repetitions of training.
-        psnr_interval, ms_ssim_interval: 95 % bootstrap intervals over photographs and, if there are several, repetitions.
+        psnr_interval, ms_ssim_interval: 95 % bootstrap intervals over photographs and repetitions.
         by_repetition: the values of each repetition.
         published: the paper's (psnr, ssim), where it has them.
         scores: the mean of every metric under every protocol.
@@ -80,7 +81,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``higher`` or ``lower`` where the interval excludes zero (more is better for both metrics), else ``undecided``."""
+        """``higher`` or ``lower`` where the interval excludes zero, else ``undecided``; higher is better."""
         return statistics.relation(self.interval)
 
     def reversed(self) -> "Difference":
@@ -97,8 +98,8 @@ class Difference:
 def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     """Return the seeds in groups that each test the same pairs, each pair once.
 
-    A group is one seed; for a dataset in ``config.FOLDS`` it is one seed for each fold. A group that lacks a fold of the first
-    group is left out.
+    A group is one seed; for a dataset in ``config.FOLDS`` it is one seed for each fold. A group that lacks a fold of
+    the first group is left out.
     """
     folds = config.FOLDS.get(dataset, 1)
     groups: dict[int, list[int]] = {}

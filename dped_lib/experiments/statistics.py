@@ -1,7 +1,7 @@
-"""Bootstrap over photographs, percentile intervals and paired differences: the statistics behind every interval in this room.
+"""Bootstrap over photographs, percentile intervals, paired differences: the statistics behind every interval here.
 
-Patches of one photograph resemble each other, so a resample draws photographs, and each photograph brings all its patches.
-All methods are computed on the same draw. The difference of two methods is therefore paired.
+Patches of one photograph resemble each other, so a resample draws photographs, and each photograph brings all its
+patches. All methods are computed on the same draw. The difference of two methods is therefore paired.
 """
 
 import math
@@ -30,7 +30,8 @@ def draws(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np
 def draw_counts(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
     """Return how often each resample draws each of ``count`` units: (resamples, count), each row sums to ``count``.
 
-    This is the form for statistics that are products of the counts with a matrix. It draws other numbers than :func:`draws`.
+    This is the form for statistics that are products of the counts with a matrix. It draws other numbers than
+    :func:`draws`.
     """
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
 
@@ -127,7 +128,7 @@ def resampled_trainings(
 
 
 def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile interval of bootstrap samples (first axis) at a level: low and high, each of the other axes' shape."""
+    """Return the percentile interval of bootstrap samples (first axis) at a level, as (low, high)."""
     tail = 50 * (1 - level)
     low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
     return low, high
@@ -152,7 +153,7 @@ def relation(low_high: Sequence[float], reference: float = 0.0) -> str:
 
 
 def in_words(value: float, low_high: Sequence[float], digits: int, sign: str = "") -> str:
-    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows the sign of positive numbers."""
+    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs."""
     form = f"{sign}.{digits}f"
     low, high = low_high
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

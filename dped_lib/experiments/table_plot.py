@@ -11,7 +11,7 @@ from dped_lib.report import figures
 
 
 def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
-    """Draw every cell with its interval (filled) beside the published value (hollow): a panel a metric, a colour a phone."""
+    """Draw each score with its interval (filled) and the published value (hollow), by metric, method and phone."""
     columns = tuple(columns)
     drawn = [c for c in cells if c.column in columns]
     phones = tuple(dict.fromkeys(c.phone for c in drawn))
@@ -34,5 +34,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
     # The legend stands above the panels. Among the marks, its sample of a colour could be read as one of them.
     samples = panels[0].get_legend_handles_labels()
     legend_title = f"{title}: filled this run with 95 % interval, hollow the paper"
-    fig.legend(*samples, loc="outside upper center", ncols=len(phones), fontsize=8, title=legend_title, title_fontsize=10)
+    fig.legend(
+        *samples, loc="outside upper center", ncols=len(phones), fontsize=8, title=legend_title, title_fontsize=10
+    )
     return fig

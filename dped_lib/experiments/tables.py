@@ -13,8 +13,9 @@ from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import Trained, authors_network, authors_network_for, of_seeds
 from dped_lib.experiments.scores import Cell, Difference, Method, score_methods
 
-#: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open stand-in for
-#: Apple's enhancer. ``dong authors`` and ``authors`` are the authors' weights of SRCNN and of their own network.
+#: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open
+#: stand-in for Apple's enhancer. ``dong authors`` and ``authors`` are the authors' weights of SRCNN and of their own
+#: network.
 TABLE2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
 #: Columns of Table 2 that networks trained here fill, and the loss that they are trained with.
 TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]})
@@ -34,9 +35,15 @@ def published2(phone: str) -> dict[str, paper.Score]:
     return {**first, "dong authors": first["dong"], "authors": paper.TABLE2_LATER_VERSION.get(phone, first["ours"])}
 
 
-def methods2(networks: Trained, phone: str, store: pair_store.PairStore) -> dict[str, Method | Mapping[int, Method] | str]:
-    """Return what fills each column of Table 2 for a phone: a method, networks by seed, or the reason why it is not run."""
-    methods: dict = {"original": nn.Identity(), "auto": baselines.enhance_auto, "ape": baselines.users_method("ape", store)}
+def methods2(
+    networks: Trained, phone: str, store: pair_store.PairStore
+) -> dict[str, Method | Mapping[int, Method] | str]:
+    """Return what fills each column of Table 2 for a phone: a method, networks by seed, or why it is not run."""
+    methods: dict = {
+        "original": nn.Identity(),
+        "auto": baselines.enhance_auto,
+        "ape": baselines.users_method("ape", store),
+    }
     for column, loss in TRAINED2.items():
         methods[column] = of_seeds(networks, phone, loss) or f"loss {loss!r} was not asked for"
     # The authors trained SRCNN on the iPhone's pairs only.
