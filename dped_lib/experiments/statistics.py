@@ -28,12 +28,13 @@ def draws(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np
 
 
 def draw_counts(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
-    """Return how often each resample draws each of ``count`` units: (resamples, count), each row sums to ``count``.
+    """Return how often each resample draws each of ``count`` units: float64 (resamples, count), rows sum to ``count``.
 
     This is the form for statistics that are products of the counts with a matrix. It draws other numbers than
     :func:`draws`.
     """
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    return counts.astype(np.float64)
 
 
 def _sums(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
