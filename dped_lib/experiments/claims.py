@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from dped_lib import paper
 from dped_lib.base import paths
-from dped_lib.experiments.evidence import VERDICTS, ClaimFinding, Results
+from dped_lib.experiments.evidence import CLAIM_VERDICTS, ClaimFinding, Results
 from dped_lib.experiments.judges import JUDGES
 from dped_lib.experiments.paper_judges import PAPER_JUDGES
 
@@ -75,7 +75,7 @@ def summary_frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return a row for each claim and a column for each verdict, with the data that give it."""
     return pd.DataFrame(
         [
-            {"claim": f"“{c.sentence}”", "paper": c.where, **_data_by_verdict(findings, c.key, VERDICTS)}
+            {"claim": f"“{c.sentence}”", "paper": c.where, **_data_by_verdict(findings, c.key, CLAIM_VERDICTS)}
             for c in paper.CLAIMS
         ]
     )
@@ -91,14 +91,14 @@ def plot_findings(findings: Sequence[ClaimFinding]) -> Figure:
     keys = [c.key for c in paper.CLAIMS]
     fig, ax = plt.subplots(figsize=(9, 0.5 + 0.27 * len(keys)))
     left = [0] * len(keys)
-    for verdict in VERDICTS:
+    for verdict in CLAIM_VERDICTS:
         counts = [sum((f.claim, f.verdict) == (key, verdict) for f in findings) for key in keys]
         ax.barh(range(len(keys)), counts, left=left, color=_COLORS[verdict], label=verdict, height=0.7)
         left = [a + b for a, b in zip(left, counts, strict=True)]
     ax.set_yticks(range(len(keys)), [f"{c.key.replace('_', ' ')} ({c.where})" for c in paper.CLAIMS], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel("findings (one for each dataset, preset and phone)")
-    fig.legend(loc="outside upper center", ncols=len(VERDICTS), fontsize=8)
+    fig.legend(loc="outside upper center", ncols=len(CLAIM_VERDICTS), fontsize=8)
     return fig
 
 

@@ -1,7 +1,7 @@
 """Results that the notebooks saved in ``figures/``, read as evidence on the claims of the paper."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 
 #: What a finding can say of a claim (see ``claims``).
-VERDICTS = ("holds", "does not hold", "undecided", "not testable")
+CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ClaimFinding:
     Attributes:
         claim: key in ``paper.CLAIMS``.
         evidence: the numbers, in words. ``source`` is the file they are from, ``commit`` the code that wrote it.
-        verdict: one of ``VERDICTS``; ``why`` gives its reason or its limits, and may be empty.
+        verdict: one of ``CLAIM_VERDICTS``; ``why`` gives its reason or its limits, and may be empty.
     """
 
     claim: str
@@ -37,6 +37,10 @@ class ClaimFinding:
     def data(self) -> str:
         """The dataset, preset and phone in words; empty where nothing was run."""
         return " ".join(filter(None, (f"{self.dataset}-{self.preset}" if self.preset else self.dataset, self.phone)))
+
+
+#: What a judge yields.
+Findings = Iterator[ClaimFinding]
 
 
 @dataclass(frozen=True)

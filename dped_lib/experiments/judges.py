@@ -3,13 +3,14 @@
 Each takes the results of one dataset and preset and yields its findings, none where the result it needs was not run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from dped_lib import losses, paper
 from dped_lib.experiments import shift_study, statistics
 from dped_lib.experiments.evidence import (
     ClaimFinding,
+    Findings,
     Results,
     differences,
     phones_of,
@@ -18,9 +19,6 @@ from dped_lib.experiments.evidence import (
     verdict_below,
     verdict_equal,
 )
-
-Findings = Iterator[ClaimFinding]
-
 
 # ---------------------------------------------------------------------------------------------- the dataset
 

@@ -1,13 +1,11 @@
 """Judges of the paper's claims from its own numbers: one function for each claim, named as its key."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from dped_lib import losses, paper
-from dped_lib.experiments.evidence import ClaimFinding
-
-Findings = Iterator[ClaimFinding]
+from dped_lib.experiments.evidence import ClaimFinding, Findings
 
 
 def _finding(claim: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:

@@ -16,7 +16,7 @@ from dped_lib.experiments.scores import Cell, Difference, Method, score_methods
 #: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open
 #: stand-in for Apple's enhancer. ``dong authors`` and ``authors`` are the authors' weights of SRCNN and of their own
 #: network.
-TABLE2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
+COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
 #: Columns of Table 2 that networks trained here fill, and the loss that they are trained with.
 TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]})
 
@@ -51,7 +51,7 @@ def methods2(
         authors_network("srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
     )
     methods["authors"] = authors_network_for(phone)
-    return {column: methods[column] for column in TABLE2}
+    return {column: methods[column] for column in COLUMNS2}
 
 
 def score_table3(
@@ -76,12 +76,12 @@ def score_table2(
     dataset: str, preset: str, networks: Trained, phones: Iterable[str]
 ) -> tuple[list[Cell], list[Difference], Missing]:
     """Score the methods of Table 2 on the test split: cells, differences, and the columns that are not run."""
-    return _score2(dataset, preset, networks, phones, TABLE2, "test", config.preset(preset))
+    return _score2(dataset, preset, networks, phones, COLUMNS2, "test", config.preset(preset))
 
 
 def score_untrained(dataset: str, preset: str) -> tuple[list[Cell], list[Difference], Missing]:
     """Score the columns of Table 2 that need no training here, on every pair of a dataset."""
-    columns = [column for column in TABLE2 if column not in TRAINED2]
+    columns = [column for column in COLUMNS2 if column not in TRAINED2]
     every_pair = dataclasses.replace(config.preset(preset), table_pairs=0)
     return _score2(dataset, preset, {}, config.DATASET_PHONES[dataset], columns, "all", every_pair)
 
