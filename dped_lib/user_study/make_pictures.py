@@ -14,7 +14,8 @@ from dped_lib.alignment import aligner
 from dped_lib.base import config, paths
 from dped_lib.data import network_files, pair_store, photofile, photographs, readers
 from dped_lib.enhance import photographs as enhancement
-from dped_lib.experiments import baselines, networks
+from dped_lib.experiments import baselines
+from dped_lib.experiments.networks import enhancing_network
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.user_study.pictures import Pictures, open_folder
@@ -69,7 +70,7 @@ def open_or_make(
     scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
-    """The pictures in ``folder``, or where none is named those of a dataset by each phone's network (``networks.enhancing_network``).
+    """The pictures in ``folder``, or where none is named those of a dataset by each phone's network (``enhancing_network``).
 
     Args:
         manual: a folder with the retouched originals, ``SCENE.png``; empty: the class is left out.
@@ -86,7 +87,7 @@ def open_or_make(
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: networks.enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
+        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
     }
     return make(dataset, preset, networks, names, retouched)
 
