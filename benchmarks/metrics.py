@@ -62,7 +62,7 @@ def plain_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 def default_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     statistics_ = metrics.pair_statistics(x, y)
-    standard, pirm = metrics.score(statistics_, "standard"), metrics.score(statistics_, "pirm")
+    standard, pirm = metrics.score(statistics_, "standard"), metrics.score(statistics_, "pirm_script")
     return {"ssim": standard["ssim"], "ms_ssim": pirm["ms_ssim"], "psnr": pirm["psnr"]}
 
 

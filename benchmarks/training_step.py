@@ -317,7 +317,7 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
         for name, form in zip(found, both(seed), strict=True):
             for _ in range(iterations):
                 form.step()
-            scores = metrics.score(training.evaluate(form.generator, store, store.index("val"), target), "released")
+            scores = metrics.score(training.evaluate(form.generator, store, store.index("val"), target), "train_script")
             found[name].append(scores["psnr"])
     print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
     for name, values in found.items():

@@ -1,14 +1,14 @@
 """PSNR, SSIM and MS-SSIM under named protocols, because the same pictures differ by more than 2 dB between conventions.
 
-========= ==================================================================================================
-released  the authors' training code (``train_model.py``, ``ssim.py``): values unclipped; PSNR of the mean squared
-          error pooled over a batch of 50; MS-SSIM with each scale averaged over that batch before the product;
-          then the mean over batches.
-pirm      the PIRM 2018 script (``evaluate_enhancement.py``): PSNR of clipped values, an image at a time, then the
-          mean; MS-SSIM an image at a time, of unclipped values.
-standard  values clipped; PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation 1.5) an image at a time, then the
-          mean; MS-SSIM (Wang et al. 2003) is not defined for sides under 161 pixels, and is None there.
-========= ==================================================================================================
+============ ==================================================================================================
+train_script the authors' training code (``train_model.py``, ``ssim.py``): values unclipped; PSNR of the mean squared
+             error pooled over a batch of 50; MS-SSIM with each scale averaged over that batch before the product;
+             then the mean over batches.
+pirm_script  the PIRM 2018 script (``evaluate_enhancement.py``): PSNR of clipped values, an image at a time, then the
+             mean; MS-SSIM an image at a time, of unclipped values.
+standard     values clipped; PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation 1.5) an image at a time, then the
+             mean; MS-SSIM (Wang et al. 2003) is not defined for sides under 161 pixels, and is None there.
+============ ==================================================================================================
 
 What the paper's tables call SSIM is MS-SSIM by ``ssim.py``. Per-pair statistics are computed once
 (:func:`pair_statistics`); every protocol, and every bootstrap resample of it, is arithmetic on them.
@@ -290,7 +290,7 @@ def _standard(s: PairStatistics) -> dict[str, float | None]:
 
 #: Every protocol: statistics of the pairs -> value of each metric, None where the protocol does not define it.
 PROTOCOLS: MappingProxyType[str, Callable[[PairStatistics], dict[str, float | None]]] = MappingProxyType(
-    {"released": _released, "pirm": _pirm, "standard": _standard}
+    {"train_script": _released, "pirm_script": _pirm, "standard": _standard}
 )
 
 

@@ -233,8 +233,8 @@ class Trainer:
         optimizer.step()
 
     def validate(self) -> dict[str, float]:
-        """PSNR and MS-SSIM (protocol ``released``) of the generator on the validation split."""
-        found = metrics.score(evaluate(self.generator, self.store, self._validation, self.device), "released")
+        """PSNR and MS-SSIM (protocol ``train_script``) of the generator on the validation split."""
+        found = metrics.score(evaluate(self.generator, self.store, self._validation, self.device), "train_script")
         return {k: found[k] for k in ("psnr", "ms_ssim")}
 
     # ------------------------------------------------------------------------------------------ checkpoints

@@ -1,4 +1,4 @@
-"""Sheets of patches there and back, the stand-in, and pictures that a user brings: right ones, and every kind of wrong one."""
+"""Sheets of patches, the stand-in, and pictures that a user supplies: right ones, and every kind of wrong one."""
 
 import json
 
@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dped_lib.data import pair_store
-from dped_lib.experiments import baselines
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.experiments import baselines
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def store(tmp_path):
 @pytest.fixture
 def root(tmp_path, store, monkeypatch):
     monkeypatch.setenv("DPED_BASELINES", str(tmp_path / "pictures"))
-    baselines.prepare(store, tmp_path / "pictures")
+    baselines.write_sheets(store, tmp_path / "pictures")
     return tmp_path / "pictures" / "rig" / "iphone"
 
 
@@ -40,17 +40,17 @@ def enhance(root, method="ape", suffix="png", change=lambda picture: 255 - pictu
 def test_a_sheet_gives_its_patches_back(count, size):
     images = np.random.default_rng(count).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
     picture = baselines.sheet(images)
-    assert np.array_equal(baselines.cut(picture, count, size), images)
+    assert np.array_equal(baselines.cut_sheet(picture, count, size), images)
     rows, columns = picture.shape[0] // size, picture.shape[1] // size
     assert rows * columns >= count and abs(rows - columns) <= 1 and rows * columns - count < columns
 
 
 def test_the_stand_in_stretches_each_channel(store):
     index = np.array([4, 0])
-    out = baselines.auto(store, index)
+    out = baselines.enhance_auto(store, index)
     assert out.shape == (2, 100, 100, 3) and out.dtype == np.uint8
     assert out.min() == 0 and out.max() == 255
-    whole = baselines.auto(store, np.arange(len(store)))
+    whole = baselines.enhance_auto(store, np.arange(len(store)))
     assert np.array_equal(out, whole[index]), "a sheet has all patches of its photograph, whichever are asked for"
     grey = np.full((10, 10, 3), 77, np.uint8)
     assert np.array_equal(baselines.auto_contrast(grey), grey)
@@ -58,30 +58,30 @@ def test_the_stand_in_stretches_each_channel(store):
 
 def test_pictures_that_were_brought_come_back_patch_by_patch(store, root):
     enhance(root)
-    method = baselines.brought("ape", store)
+    method = baselines.users_method("ape", store)
     index = np.array([6, 2, 3])
     assert np.array_equal(method(store, index), 255 - np.array(store.phone)[index])
-    assert baselines.brought("manual", store) == f"no folder {root / 'manual'}"
+    assert baselines.users_method("manual", store) == f"no folder {root / 'manual'}"
 
 
 def test_without_a_folder_it_is_not_run(store, monkeypatch):
     monkeypatch.delenv("DPED_BASELINES", raising=False)
-    assert "DPED_BASELINES names no folder" in baselines.brought("ape", store)
+    assert "DPED_BASELINES names no folder" in baselines.users_method("ape", store)
     with pytest.raises(DpedError, match="unknown baseline 'apple'"):
-        baselines.brought("apple", store)
+        baselines.users_method("apple", store)
 
 
 def test_a_missing_picture_is_named(store, root):
     enhance(root)
     (root / "ape" / "0001.png").unlink()
     with pytest.raises(DpedError, match=r"no picture '0001' \(photo1\); all 3"):
-        baselines.brought("ape", store)
+        baselines.users_method("ape", store)
 
 
 def test_a_picture_of_another_size_is_named(store, root):
     enhance(root, change=lambda p: p[:150])
     with pytest.raises(DpedError, match=r"0000.png: 150x200 pixels, the sheet has 200x200"):
-        baselines.brought("ape", store)(store, np.array([0]))
+        baselines.users_method("ape", store)(store, np.array([0]))
 
 
 def test_pictures_of_other_patches_are_refused(store, root, tmp_path):
@@ -89,14 +89,14 @@ def test_pictures_of_other_patches_are_refused(store, root, tmp_path):
     pair = Pair("p0", "photo0", *np.zeros((2, 100, 100, 3), np.uint8))
     other = pair_store.write_store(tmp_path / "other", [pair], {"dataset": "rig", "phone": "iphone", "report": {}})
     with pytest.raises(DpedError, match="sheets of other patches"):
-        baselines.brought("ape", other)
+        baselines.users_method("ape", other)
     with pytest.raises(DpedError, match="holds the sheets of other patches"):
-        baselines.prepare(other, tmp_path / "pictures")
-    assert baselines.prepare(store, tmp_path / "pictures") == root / "input"
+        baselines.write_sheets(other, tmp_path / "pictures")
+    assert baselines.write_sheets(store, tmp_path / "pictures") == root / "input"
 
 
 def test_a_damaged_layout_is_named(store, root):
     enhance(root)
     (root / "input" / "layout.json").write_text(json.dumps({"store": 1}))
     with pytest.raises(DpedError, match=r"layout.json: damaged"):
-        baselines.brought("ape", store)
+        baselines.users_method("ape", store)

@@ -6,13 +6,13 @@ import pytest
 
 from dped_lib import paper
 from dped_lib.base import config
-from dped_lib.experiments import claims
 from dped_lib.base.errors import DpedError
+from dped_lib.experiments import claims, evidence, judges, paper_judges
 
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """``shelf(name, numbers)`` saves a result as the notebooks do, of dataset pirm at preset paper unless told otherwise."""
+    """``shelf(name, numbers)`` saves a result as the notebooks do; the default is dataset pirm at preset paper."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
     def save(name, numbers, dataset="pirm", preset="paper"):
@@ -25,7 +25,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 def verdicts(claim):
-    return [f.verdict for f in claims.judge(claims.evidence()) if f.claim == claim and f.preset]
+    return [f.verdict for f in claims.judge_claims(evidence.saved_results()) if f.claim == claim and f.preset]
 
 
 def difference(first, second, low, high, metric="psnr", **more):
@@ -35,16 +35,16 @@ def difference(first, second, low, high, metric="psnr", **more):
 def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
     keys = [c.key for c in paper.CLAIMS]
     assert len(set(keys)) == len(keys)
-    assert set(claims.CHECKS) | set(claims.PEOPLE) | {"cameras", "amplitude"} == set(keys)
-    found = claims.judge(claims.evidence())
+    assert set(judges.JUDGES) | set(claims.PEOPLE) | set(paper_judges.PAPER_JUDGES) == set(keys)
+    found = claims.judge_claims(evidence.saved_results())
     assert {f.claim for f in found} == set(keys)
-    assert {f.verdict for f in found} <= set(claims.VERDICTS)
+    assert {f.verdict for f in found} <= set(evidence.CLAIM_VERDICTS)
     nothing = [f for f in found if not f.dataset]
     assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
 
 
 def test_what_the_papers_own_numbers_say():
-    own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge([]) if f.dataset == "the paper"}
+    own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge_claims([]) if f.dataset == "the paper"}
     assert own["cameras", "2592 x 1944 is 5.0 MP"].verdict == "does not hold"
     assert [own["best_ssim", p].verdict for p in paper.PHONES] == ["holds"] * 3
     assert [own["top_scores", p].verdict for p in paper.PHONES] == ["does not hold", "does not hold", "does not hold"]
@@ -76,9 +76,19 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
 
 def test_short_trainings_decide_nothing(shelf):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, preset="smoke")
-    found = [f for f in claims.judge(claims.evidence()) if f.claim == "psnr_dong" and f.preset]
+    found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [f.verdict for f in found] == ["not testable"]
     assert "120 patches instead of 1,000,000" in found[0].why and found[0].commit == "abc1234567"
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")],
+)
+def test_a_difference_contradicts_equivalence_and_nothing_shows_it(shelf, interval, expected):
+    """To show that two methods are equivalent takes a margin, which the paper does not give."""
+    shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
+    assert verdicts("psnr_dong") == [expected]
 
 
 def test_lower_is_better_for_colour_deviation(shelf):
@@ -112,14 +122,14 @@ def test_figure_6_is_judged_by_the_printed_kernel(shelf):
 
     kernels = {"paper": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "released": {"3-5 px": ratio(20.0)}}
     shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}})
-    found = [f for f in claims.judge(claims.evidence()) if f.claim == "shift_middle" and f.preset]
+    found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle" and f.preset]
     assert [f.verdict for f in found] == ["does not hold"]
     assert "sigma3 holds" in found[0].why and "released does not hold" in found[0].why
     assert not verdicts("shift_large")
 
 
 def test_the_authors_weights_improve_where_they_belong(shelf):
-    rows = [difference("original", "released", -4.0, -3.0), difference("original", "released", 0.01, 0.02, "ms_ssim")]
+    rows = [difference("original", "authors", -4.0, -3.0), difference("original", "authors", 0.01, 0.02, "ms_ssim")]
     shelf("table2_all_pairs", {"differences": rows, "cells": []})
     assert verdicts("improves") == ["holds", "does not hold"]
 
@@ -128,25 +138,25 @@ def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
     shelf("table2_methods", {"differences": []})
     file = tmp_path / "pirm-paper" / "table2_methods.json"
     file.rename(tmp_path / "pirm-paper" / "table3_looks.json")
-    wrong = claims.Evidence("pirm", "smoke", tmp_path / "pirm-paper")
+    wrong = evidence.Results("pirm", "smoke", tmp_path / "pirm-paper")
     with pytest.raises(DpedError, match="is of pirm-paper"):
-        wrong.read("table3_looks")
+        wrong.numbers("table3_looks")
     file.write_text("{")
     with pytest.raises(DpedError, match=r"table2_methods.json: damaged"):
-        claims.judge(claims.evidence())
+        claims.judge_claims(evidence.saved_results())
 
 
 def test_written_with_sources(shelf, tmp_path):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
-    found = claims.judge(claims.evidence())
-    text = claims.write(found).read_text()
+    found = claims.judge_claims(evidence.saved_results())
+    text = claims.write_findings(found).read_text()
     assert "+1.50 [+1.00, +2.00]" in text
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {
         "pirm-paper/table2_methods.json",
         "dped_lib/paper.py",
     }
-    assert set(claims.summary(found).columns) == {"claim", "paper", *claims.VERDICTS}
+    assert set(claims.summary_frame(found).columns) == {"claim", "paper", *evidence.CLAIM_VERDICTS}
 
 
 def test_what_is_committed_agrees_with_itself():
@@ -155,11 +165,11 @@ def test_what_is_committed_agrees_with_itself():
 
     folder = paths.project_root() / "figures"
     there = [
-        claims.Evidence(t, p, folder / f"{t}-{p}")
+        evidence.Results(t, p, folder / f"{t}-{p}")
         for t in config.DATASETS
         for p in config.PRESETS
         if any((folder / f"{t}-{p}").glob("*.json"))
     ]
-    found = claims.judge(there)
-    assert claims.as_frame(found).to_markdown(index=False) in (folder / "claims.md").read_text()
+    found = claims.judge_claims(there)
+    assert claims.findings_frame(found).to_markdown(index=False) in (folder / "claims.md").read_text()
     assert claims.readme_table(found) in (paths.project_root() / "README.md").read_text()

@@ -105,8 +105,8 @@ def test_evaluate_real_pairs(mirror):
     assert {k: found[k] for k in ("dataset", "phone", "weights", "split", "count", "skipped")} == {
         "dataset": "pirm", "phone": "iphone", "weights": "authors:iphone", "split": "all", "count": 400, "skipped": {},
     }  # fmt: skip
-    assert set(found["metrics"]) == {"released", "pirm", "standard"}
-    for protocol, psnr, ms_ssim in (("released", 19.93163, 0.922221), ("pirm", 22.19014, 0.921393)):
+    assert set(found["metrics"]) == {"train_script", "pirm_script", "standard"}
+    for protocol, psnr, ms_ssim in (("train_script", 19.93163, 0.922221), ("pirm_script", 22.19014, 0.921393)):
         assert found["metrics"][protocol]["psnr"] == pytest.approx(psnr, abs=1e-3)
         assert found["metrics"][protocol]["ms_ssim"] == pytest.approx(ms_ssim, abs=1e-4)
     assert set(found["provenance"]) >= {"commit", "versions", "device"}

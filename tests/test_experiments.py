@@ -1,4 +1,4 @@
-"""The experiments of 05_tables and 08_claims: discriminators that tell two cameras apart, choices, looks, pictures."""
+"""The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
 import json
 
@@ -10,11 +10,12 @@ from torch import nn
 
 from dped_lib import losses, models, training, vgg
 from dped_lib.base import config, paths
-from dped_lib.data import pair_store
-from dped_lib.experiments import ablation, appearance, discriminators, gallery
 from dped_lib.base.config import replace
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.data.photographs import Photograph
+from dped_lib.experiments import ablation, appearance, discriminators, gallery
 
 TINY = replace(
     config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
@@ -58,8 +59,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
 def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
     """Where phone and DSLR are the same picture, exactly one of two answers is right."""
     same = [
-        Pair(n, p, np.array(c), np.array(c))
-        for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
+        Pair(n, p, np.array(c), np.array(c)) for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
     ]
     twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
     for form in discriminators.FORMS:
@@ -75,7 +75,7 @@ def test_a_damaged_result_is_made_again(store, runs):
         discriminators.curve(store, "double", SHORT)
 
 
-@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.ROWS.items() if c])
+@pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
     params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
@@ -109,28 +109,28 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(config, "preset", lambda name: TINY)
     rows = {"released": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3", ("mse",))
-    outcomes, differences = ablation.compare("rig", "smoke", "iphone", rows=rows)
+    outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["released", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
-    frame = ablation.as_frame(outcomes, differences)
+    frame = ablation.choices_frame(outcomes, differences)
     assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
-    assert json.dumps(ablation.numbers(outcomes))
+    assert json.dumps(ablation.choices_numbers(outcomes))
     model = training.network_files.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
     )
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
-def test_colour_deviation_sees_colour_and_not_texture():
+def test_colour_difference_sees_colour_and_not_texture():
     rng = np.random.default_rng(0)
     grey = np.full((60, 60, 3), 0.5)
-    assert appearance.colour_deviation(grey, grey) == 0
+    assert appearance.colour_difference(grey, grey) == 0
     noisy = grey + rng.normal(0, 0.05, grey.shape)
     assert (
-        appearance.colour_deviation(noisy, grey)
+        appearance.colour_difference(noisy, grey)
         < 0.2 * appearance.deltaE_ciede2000(*map(appearance.rgb2lab, (noisy, grey))).mean()
     )
-    assert appearance.colour_deviation(grey + (0.1, 0, -0.1), grey) > 10
+    assert appearance.colour_difference(grey + (0.1, 0, -0.1), grey) > 10
 
 
 def test_sharpness_is_a_ratio():
@@ -146,25 +146,45 @@ def test_looks_are_compared_on_the_same_pairs(store):
         def forward(self, x):
             return x + torch.tensor((0.1, 0.0, -0.1))[:, None, None]
 
-    looks, differences = appearance.compare(store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200)
+    looks, differences = appearance.measure_looks(
+        store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200
+    )
     value = {(k.column, k.measure): k for k in looks}
     assert value["warm", "colour deviation"].value > value["plain", "colour deviation"].value + 5
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
     by_measure = {d.measure: d for d in differences}
     assert by_measure["colour deviation"].interval[1] < 0
-    assert set(appearance.as_frame(looks).columns) == {"phone", "measure", "plain", "warm"}
+    assert set(appearance.looks_frame(looks).columns) == {"phone", "measure", "plain", "warm"}
 
 
-def test_scenes_are_held_out_ones_with_their_dslr():
-    found = gallery.scenes("rig", "sony", 2, {"photo:coffee", "photo:china"})
+def test_only_the_chosen_photographs_are_read(monkeypatch):
+    """A dataset's photographs may be large files: two examples cost four reads, however many photographs there are."""
+    reads = []
+
+    def photograph(camera, i):
+        def read():
+            reads.append((camera, i))
+            return np.zeros((4, 4, 3), np.uint8)
+
+        return Photograph(f"{camera}/{i}", camera, read, str(i))
+
+    everything = [photograph(camera, i) for camera in ("sony", "dslr") for i in range(9)]
+    monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
+    examples = gallery.choose_examples("rig", "sony", 2)
+    assert [e.name for e in examples] == ["sony/0", "sony/8"]
+    assert sorted(reads) == [("dslr", 0), ("dslr", 8), ("sony", 0), ("sony", 8)]
+
+
+def test_examples_are_held_out_ones_with_their_dslr():
+    found = gallery.choose_examples("rig", "sony", 2, {"photo:coffee", "photo:china"})
     assert len(found) == 2 and all(s.phone == "sony" and s.dslr is not None for s in found)
     with pytest.raises(DpedError, match="no whole photographs of the sony"):
-        gallery.scenes("rig", "sony", 2, {"photo:nothing"})
-    shown = gallery.pictures(found[0], {"stand-in": None, "ours": models.generator("srcnn")})
+        gallery.choose_examples("rig", "sony", 2, {"photo:nothing"})
+    shown = gallery.enhanced_versions(found[0], {"stand-in": None, "ours": models.generator("srcnn")})
     assert list(shown) == ["original", "stand-in", "ours", "DSLR"] and shown["ours"].shape == found[0].original.shape
     for fig in (
         gallery.mosaic(shown, 3),
-        gallery.page("rig", "sony", [shown]),
+        gallery.phone_page("rig", "sony", [shown]),
         gallery.over_under([(shown["original"], shown["ours"])] * 2),
     ):
         assert sum(bool(ax.images) for ax in fig.axes) in (3, 4)

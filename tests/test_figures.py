@@ -13,7 +13,7 @@ from torch import nn
 from dped_lib import losses, metrics, models, paper
 from dped_lib.base import config, paths
 from dped_lib.data import pair_store
-from dped_lib.experiments import scores, tables
+from dped_lib.experiments import networks, scores, table_layout, table_plot
 from dped_lib.report import figures, network_diagrams
 from dped_lib.experiments.scores import Cell
 
@@ -106,7 +106,7 @@ class Brighter(nn.Module):
 def test_cells_measure_compare_and_cite(store):
     preset = config.preset("smoke")
     methods = {"original": nn.Identity(), "ours": {0: Brighter()}}
-    found, differences = scores.compare("2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)})
+    found, differences = scores.score_methods("2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)})
     original, ours = found
     assert ours.psnr > original.psnr + 10 and ours.ms_ssim > original.ms_ssim
     for c in found:
@@ -119,12 +119,12 @@ def test_cells_measure_compare_and_cite(store):
         and "(paper 0.9114)" in ours.text("ms_ssim")
     )
     assert "paper" not in original.text("psnr")
-    frame = tables.as_frame(found, ("original", "ours", "released"))
-    assert list(frame["metric"]) == ["PSNR (dB)", "MS-SSIM"] and set(frame["released"]) == {"not run"}
-    frame = tables.differences_frame(differences, "ours")
+    frame = table_layout.cells_frame(found, ("original", "ours", "authors"))
+    assert list(frame["metric"]) == ["PSNR (dB)", "MS-SSIM"] and set(frame["authors"]) == {"not run"}
+    frame = table_layout.differences_frame(differences, "ours")
     assert set(frame["first minus second"]) == {"ours - original"} and set(frame["first is"]) == {"higher"}
     assert all(text.startswith("+") for text in frame["difference"])
-    assert not len(tables.differences_frame(differences, "dong"))
+    assert not len(table_layout.differences_frame(differences, "dong"))
 
 
 def test_plot_shows_every_cell_and_every_published_value():
@@ -133,7 +133,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         for phone in paper.PHONES
         for loss, score in paper.TABLE3[phone].items()
     ]
-    fig = tables.plot(found, losses.TABLE3, "Table 3")
+    fig = table_plot.plot_cells(found, losses.TABLE3, "Table 3")
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         hollow = sorted(
             line.get_xdata()[0]
@@ -149,7 +149,7 @@ def test_missing_weights_are_explained(monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_MIRROR", str(tmp_path))
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
     for phone in ("iphone", "iphonex"):
-        assert "mirror lacks" in tables.released_for(phone)
+        assert "mirror lacks" in networks.authors_network_for(phone)
 
 
 def test_paths_follow_the_environment(monkeypatch, tmp_path):

@@ -42,11 +42,11 @@ def test_flat_blocks_are_not_the_clipped_ones():
 
 def test_colour_deviation_sees_hue_and_not_lightness():
     image = scene()
-    assert limitations.colour_deviation(image, image) == 0
-    assert limitations.colour_deviation(image, image * 0.9) < 2.5
+    assert limitations.colour_change(image, image) == 0
+    assert limitations.colour_change(image, image * 0.9) < 2.5
     green = image.copy()
     green[: 320 // 8, :, 1] += 0.3  # green asphalt: an eighth of the picture
-    assert limitations.colour_deviation(image, green.clip(0, 1)) > 10
+    assert limitations.colour_change(image, green.clip(0, 1)) > 10
 
 
 @given(st.floats(0.3, 0.9))
@@ -70,18 +70,18 @@ def flaws() -> list[limitations.Flaw]:
                 np.rint((clean + g * noise).clip(0, 1) * 255).astype(np.uint8)
                 for g in (1, 2 if phone == "iphone" else 1)
             ]
-            original = gallery.Scene(f"{phone}/{i}", phone, pictures[0], None)
-            found.append(limitations.measure(original, "ours", pictures[1]))
+            original = gallery.Example(f"{phone}/{i}", phone, pictures[0], None)
+            found.append(limitations.measure_flaws(original, "ours", pictures[1]))
     return found
 
 
 def test_amplification_by_phone_and_its_verdict():
-    found = limitations.amplification(flaws(), 500)
+    found = limitations.amplifications(flaws(), 500)
     value = {a.phone: a for a in found}
     assert value["iphone"].value == pytest.approx(2, rel=0.05) and value["sony"].value == pytest.approx(1, abs=1e-6)
     assert all(a.photographs == 4 and a.interval[0] <= a.value <= a.interval[1] for a in found)
-    assert limitations.verdict(found)["verdict"] == "holds"
-    assert limitations.verdict(found, "simulated")["verdict"] == "not testable"
+    assert limitations.noise_verdict(found)["verdict"] == "holds"
+    assert limitations.noise_verdict(found, "simulated")["verdict"] == "not testable"
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,21 @@ def test_amplification_by_phone_and_its_verdict():
 )
 def test_the_sentence_against_intervals(intervals, expected):
     found = [Amplification(phone, "n", 9, sum(i) / 2, i) for phone, i in intervals.items()]
-    assert limitations.verdict(found)["verdict"] == expected
+    assert limitations.noise_verdict(found)["verdict"] == expected
 
 
 def test_ranks_and_pictures():
     found = flaws()
-    order = limitations.ranked(found, "ours", "noise amplification")
+    order = limitations.rank_flaws(found, "ours", "noise amplification")
     assert [f.phone for f in order[:4]] == ["iphone"] * 4
-    names = limitations.shown(found, "ours")
+    names = limitations.names_in_figure12(found, "ours")
     assert order[0].name in names and len(names) <= 6
     picture = np.zeros((320, 400, 3), np.uint8)
     fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names})
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
     plt.close(fig)
     plt.close(limitations.plot_noise(found))
-    frame = limitations.as_frame(found)
+    frame = limitations.flaws_frame(found)
     assert list(frame["photographs"]) == [4, 4, 4] and frame["noise amplification, median"][0] == pytest.approx(
         2, abs=0.1
     )

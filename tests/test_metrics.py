@@ -32,7 +32,7 @@ def test_every_scale_and_product_equal_the_authors(sets, load_reference, name):
     np.testing.assert_allclose(s.scale_ssim, wanted[f"msssim_{name}_ssim_levels"], atol=1e-6)
     np.testing.assert_allclose(s.scale_cs, wanted[f"msssim_{name}_cs_levels"], atol=1e-6)
     np.testing.assert_allclose(metrics.ms_ssim(s.scale_ssim, s.scale_cs), wanted[f"msssim_{name}"], atol=1e-6)
-    batch = metrics.score(s, "released")["ms_ssim"]
+    batch = metrics.score(s, "train_script")["ms_ssim"]
     assert batch == pytest.approx(wanted[f"msssim_{name}_batch16"].item(), abs=1e-6)
     found = metrics.psnr(s.mse_clipped)
     finite = np.isfinite(found)
@@ -44,7 +44,7 @@ def test_pooled_psnr_equals_the_training_codes(sets, load_reference):
     outputs, dslr = sets
     wanted = load_reference("loss_reference")
     for name, key in (("enhanced_iphone", "loss_psnr"), ("phone", "phone_loss_psnr")):
-        found = metrics.score(metrics.pair_statistics(outputs[name], dslr), "released")["psnr"]
+        found = metrics.score(metrics.pair_statistics(outputs[name], dslr), "train_script")["psnr"]
         assert found == pytest.approx(wanted[key].item(), abs=1e-4)
 
 
@@ -111,33 +111,33 @@ def test_flips_and_turns_change_nothing():
 
 
 def test_protocols_differ_where_they_should():
-    """Values outside [0, 1] count in ``released`` and not in the others; pooling is not averaging decibels."""
+    """Values outside [0, 1] count in ``train_script`` and not in the others; pooling is not averaging decibels."""
     target = np.full((2, 30, 30, 3), 1.0)
     over = np.stack([np.full((30, 30, 3), 1.08), np.full((30, 30, 3), 0.5)])
     s = metrics.pair_statistics(over, target)
-    assert metrics.score(s, "released")["psnr"] == pytest.approx(-10 * math.log10((0.08**2 + 0.5**2) / 2))
-    assert metrics.score(s, "pirm")["psnr"] == pytest.approx(
+    assert metrics.score(s, "train_script")["psnr"] == pytest.approx(-10 * math.log10((0.08**2 + 0.5**2) / 2))
+    assert metrics.score(s, "pirm_script")["psnr"] == pytest.approx(
         -20 * math.log10(0.5)
     )  # the other pair is identical once clipped
-    assert metrics.score(s, "pirm")["identical_pairs"] == 1
+    assert metrics.score(s, "pirm_script")["identical_pairs"] == 1
 
 
 def test_batches_of_fifty_and_the_rest():
-    """``released`` averages batches of 50; a rest counts by its size. Batching of the computation changes nothing."""
+    """``train_script`` averages batches of 50; a rest counts by its size. Batching of the computation changes nothing."""
     rng = np.random.default_rng(2)
     x, y = rng.random((60, 12, 12, 3)), rng.random((60, 12, 12, 3))
     whole, parts = metrics.pair_statistics(x, y), metrics.pair_statistics(x, y, batch=7)
     np.testing.assert_allclose(whole.mse, parts.mse)
     np.testing.assert_allclose(whole.scale_cs, parts.scale_cs)
     pooled = [-10 * math.log10(((x[p] - y[p]) ** 2).mean()) for p in (slice(0, 50), slice(50, 60))]
-    assert metrics.score(whole, "released")["psnr"] == pytest.approx((50 * pooled[0] + 10 * pooled[1]) / 60)
+    assert metrics.score(whole, "train_script")["psnr"] == pytest.approx((50 * pooled[0] + 10 * pooled[1]) / 60)
 
 
 def test_a_rest_of_identical_pairs_does_not_make_everything_infinite():
     x = np.random.default_rng(6).random((51, 12, 12, 3))
     y = x * 0.9
     y[50] = x[50]
-    found = metrics.score(metrics.pair_statistics(x, y), "released")
+    found = metrics.score(metrics.pair_statistics(x, y), "train_script")
     assert found["psnr"] == pytest.approx(-10 * math.log10(((x[:50] - y[:50]) ** 2).mean()))
     assert found["identical_pairs"] == 1
 
@@ -176,8 +176,8 @@ def test_bootstrap_draws_photographs_not_patches():
     fill = np.ones((len(errors), 5))
     s = metrics.PairStatistics(errors, errors, errors, fill, fill, fill, fill)
     photographs = np.repeat(np.arange(8), 25)
-    by_photo = metrics.bootstrap([s], photographs, "pirm", 500)["psnr"][:, 0]
-    by_patch = metrics.bootstrap([s], np.arange(len(errors)), "pirm", 500)["psnr"][:, 0]
+    by_photo = metrics.bootstrap([s], photographs, "pirm_script", 500)["psnr"][:, 0]
+    by_patch = metrics.bootstrap([s], np.arange(len(errors)), "pirm_script", 500)["psnr"][:, 0]
     decibels = -10 * np.log10(errors[::25])
     assert by_photo.std() == pytest.approx(decibels.std() / np.sqrt(8), rel=0.15)
     assert by_photo.std() > 3 * by_patch.std()
@@ -189,11 +189,11 @@ def test_bootstrap_is_paired():
     errors = np.random.default_rng(5).uniform(0.001, 0.01, 30)
     fill = np.ones((30, 5))
     one, other = (metrics.PairStatistics(e, e, e, fill, fill, fill, fill) for e in (errors, errors * 10))
-    found = metrics.bootstrap([one, other], np.arange(30), "released", 50)["psnr"]
+    found = metrics.bootstrap([one, other], np.arange(30), "train_script", 50)["psnr"]
     np.testing.assert_allclose(found[:, 0] - found[:, 1], 10)
 
 
 def test_unknown_protocol():
     s = metrics.pair_statistics(np.zeros((1, 9, 9, 3)), np.zeros((1, 9, 9, 3)))
-    with pytest.raises(DpedError, match="released, pirm, standard"):
+    with pytest.raises(DpedError, match="train_script, pirm_script, standard"):
         metrics.score(s, "matlab")

@@ -1,4 +1,4 @@
-"""Comparisons of methods on the same pairs: rounds of seeds, folds, intervals and verdicts with known answers."""
+"""Comparisons of methods on the same pairs: repetitions, folds, intervals and verdicts with known answers."""
 
 import math
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dped_lib.base import config
-from dped_lib.data import pair_store
-from dped_lib.experiments import scores
 from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
+from dped_lib.experiments import scores
 
 
 class Gain(nn.Module):
@@ -48,17 +48,17 @@ def folded(tmp_path_factory):
 PRESET = config.preset("smoke")
 
 
-def test_rounds_test_the_same_pairs():
-    assert scores.rounds("rig", (0, 1, 2)) == [(0,), (1,), (2,)]
-    assert scores.rounds("pirm", (0, 1, 2)) == [(0, 1, 2)]
-    assert scores.rounds("pirm", (0, 1, 2, 3, 4, 5)) == [(0, 1, 2), (3, 4, 5)]
-    assert scores.rounds("pirm", (0, 1, 2, 3)) == [(0, 1, 2)]  # the rest would test other pairs than the first
-    assert scores.rounds("pirm", (1,)) == [(1,)]
+def test_repetitions_test_the_same_pairs():
+    assert scores.repetitions("rig", (0, 1, 2)) == [(0,), (1,), (2,)]
+    assert scores.repetitions("pirm", (0, 1, 2)) == [(0, 1, 2)]
+    assert scores.repetitions("pirm", (0, 1, 2, 3, 4, 5)) == [(0, 1, 2), (3, 4, 5)]
+    assert scores.repetitions("pirm", (0, 1, 2, 3)) == [(0, 1, 2)]  # the rest would test other pairs than the first
+    assert scores.repetitions("pirm", (1,)) == [(1,)]
 
 
 @given(seed=st.integers(0, 8))
 def test_folds_hold_out_every_pair_once(folded, seed):
-    """No photograph on two sides, and the seeds of a round together test everything."""
+    """No photograph on two sides, and the seeds of a repetition together test everything."""
     store = folded.fold(seed)
     sides = [set(store.photographs[store.index(s)]) for s in pair_store.SPLITS]
     assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -75,7 +75,7 @@ def test_other_datasets_have_no_folds(rig_store):
 def test_a_better_method_is_found_better_and_equal_ones_are_not(rig_store):
     """Undoing the phone's gain of 0.8 is better than leaving it; two copies of a network differ by nothing."""
     methods = {"original": nn.Identity(), "mended": Gain(1.25), "again": {0: Gain(1.25), 1: Gain(1.25)}}
-    cells, differences = scores.compare("2", rig_store, methods, "test", PRESET, {})
+    cells, differences = scores.score_methods("2", rig_store, methods, "test", PRESET, {})
     by_name = {c.column: c for c in cells}
     assert by_name["mended"].psnr == pytest.approx(by_name["again"].psnr) and by_name["again"].seeds == (0, 1)
     assert by_name["mended"].psnr > by_name["original"].psnr + 5 and by_name["original"].seeds == ()
@@ -88,21 +88,21 @@ def test_a_better_method_is_found_better_and_equal_ones_are_not(rig_store):
 
 
 def test_seeds_that_differ_widen_the_interval(rig_store):
-    same = scores.compare("3", rig_store, {"a": {0: Gain(1.25), 1: Gain(1.25)}}, "test", PRESET, {})[0][0]
-    apart = scores.compare("3", rig_store, {"a": {0: Gain(1.25), 1: Gain(1.0)}}, "test", PRESET, {})[0][0]
+    same = scores.score_methods("3", rig_store, {"a": {0: Gain(1.25), 1: Gain(1.25)}}, "test", PRESET, {})[0][0]
+    apart = scores.score_methods("3", rig_store, {"a": {0: Gain(1.25), 1: Gain(1.0)}}, "test", PRESET, {})[0][0]
     width = [c.psnr_interval[1] - c.psnr_interval[0] for c in (same, apart)]
     assert width[1] > 2 * width[0]
-    assert apart.psnr == pytest.approx(np.mean([r["psnr"] for r in apart.by_round]))
+    assert apart.psnr == pytest.approx(np.mean([r["psnr"] for r in apart.by_repetition]))
 
 
 def test_each_fold_is_scored_by_the_network_that_has_not_seen_it(folded):
     """Seed 1's network answers for its own part alone."""
-    good = scores.compare("3", folded, {"a": {s: Gain(1.25) for s in range(3)}}, "test", PRESET, {})[0][0]
-    bad = scores.compare("3", folded, {"a": {s: Gain(1.25 if s != 1 else 0.5) for s in range(3)}}, "test", PRESET, {})[
-        0
-    ][0]
-    assert good.pairs == bad.pairs == len(folded) and len(good.by_round) == 1
-    one = scores.compare("3", folded, {"a": {1: Gain(0.5)}}, "test", PRESET, {})[0][0]
+    good = scores.score_methods("3", folded, {"a": {s: Gain(1.25) for s in range(3)}}, "test", PRESET, {})[0][0]
+    bad = scores.score_methods(
+        "3", folded, {"a": {s: Gain(1.25 if s != 1 else 0.5) for s in range(3)}}, "test", PRESET, {}
+    )[0][0]
+    assert good.pairs == bad.pairs == len(folded) and len(good.by_repetition) == 1
+    one = scores.score_methods("3", folded, {"a": {1: Gain(0.5)}}, "test", PRESET, {})[0][0]
     assert one.pairs == len(folded.fold(1).index("test")) and one.psnr < bad.psnr < good.psnr
 
 
@@ -110,14 +110,14 @@ def test_a_method_may_be_a_function_of_pixels(rig_store):
     def dslr(store, index):
         return store.dslr[index]
 
-    cell = scores.compare("2", rig_store, {"perfect": dslr}, "test", PRESET, {})[0][0]
+    cell = scores.score_methods("2", rig_store, {"perfect": dslr}, "test", PRESET, {})[0][0]
     assert math.isinf(cell.psnr) and cell.ms_ssim == pytest.approx(1)
 
 
 def test_an_empty_split_is_refused(tmp_path):
     store = make_store(tmp_path / "two", "rig", 2, 2)
     with pytest.raises(DpedError, match="split 'test' is empty"):
-        scores.compare("2", store, {"original": nn.Identity()}, "test", PRESET, {})
+        scores.score_methods("2", store, {"original": nn.Identity()}, "test", PRESET, {})
 
 
 def test_statistics_join_in_order():
@@ -125,4 +125,4 @@ def test_statistics_join_in_order():
     y = torch.rand(3, 3, 100, 100)
     parts = [scores.metrics.pair_statistics(x[i : i + 1], y[i : i + 1]) for i in range(3)]
     whole = scores.metrics.pair_statistics(x, y)
-    assert np.array_equal(scores.joined(parts).mse, whole.mse)
+    assert np.array_equal(scores.concatenate(parts).mse, whole.mse)

@@ -1051,7 +1051,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": models.generator("srcnn").eval()}
     monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
-    monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: networks["iphone"])
+    monkeypatch.setattr(make_pictures, "enhancing_network", lambda *_, **__: networks["iphone"])
     monkeypatch.setattr(config, "DATASET_PHONES", {"rig": ("iphone",)})
 
     def make(manual=""):
@@ -1102,7 +1102,7 @@ def eight_held_out(monkeypatch):
         photographs=np.array([*(f"shot-{i}" for i in range(9)), "shot-8"]),
         index=lambda split: {"test": range(1, 7), "val": range(7, 9)}[split],
     )
-    monkeypatch.setattr(make_pictures.patches, "open_or_make", lambda *_: store)
+    monkeypatch.setattr(make_pictures.pair_store, "open_or_make", lambda *_: store)
     return store
 
 
@@ -1128,6 +1128,6 @@ def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_
     ],
 )
 def test_a_study_that_cannot_be_made_is_refused_before_anything_is_trained(eight_held_out, monkeypatch, asked, message):
-    monkeypatch.setattr(make_pictures.tables, "network", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr(make_pictures, "enhancing_network", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(DpedError, match=message):
         make_pictures.open_or_make(**{"dataset": "city100", "preset": "smoke", **asked})

@@ -14,7 +14,7 @@ from dped_lib import training
 from dped_lib.app import doctor
 from dped_lib.base import config
 from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
-from dped_lib.experiments import scores, tables
+from dped_lib.experiments import networks, scores
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Settings
 
@@ -102,7 +102,7 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     assert [n["photographs"] for n in store.counts().values()] == [6, 2, 2]
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
-    found, _ = scores.compare("2", store, {"original": nn.Identity()}, "test", config.preset("smoke"), {})
+    found, _ = scores.score_methods("2", store, {"original": nn.Identity()}, "test", config.preset("smoke"), {})
     params = config.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
     trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
     assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
@@ -165,9 +165,9 @@ def test_a_dataset_has_its_own_cameras():
 def test_released_weights_for_other_phones(monkeypatch):
     """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
     asked = []
-    monkeypatch.setattr(tables.network_files, "resolve", lambda name: asked.append(name))
+    monkeypatch.setattr(networks.network_files, "resolve", lambda name: asked.append(name))
     for phone in ("iphonex", "phone", "sony"):
-        tables.released_for(phone)
+        networks.authors_network_for(phone)
     assert asked == ["authors:iphone", "authors:iphone", "authors:sony"]
 
 

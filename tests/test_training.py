@@ -411,7 +411,7 @@ def test_a_few_iterations_learn_the_mosaics(store, tmp_path):
     assert scores[1]["psnr"] > scores[0]["psnr"] + 1
     index = store.index("val")
     untouched, learned = (
-        metrics.score(training.evaluate(model, store, index, CPU), "released")
+        metrics.score(training.evaluate(model, store, index, CPU), "train_script")
         for model in (torch.nn.Identity(), result.model)
     )
     assert learned["psnr"] > untouched["psnr"]

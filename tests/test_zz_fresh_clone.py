@@ -122,7 +122,7 @@ def test_the_real_photographs(clone, mirror):
     cells = json.loads((figures / "table3_losses-iphone-mse-s1.json").read_text())["numbers"]["cells"]
     assert [(c["phone"], c["column"], c["seeds"], c["split"]) for c in cells] == [("iphone", "mse", [1], "test")]
     every = json.loads((figures / "table2_methods-iphone-mse-s1.json").read_text())["numbers"]["cells"]
-    assert {c["column"] for c in every} == {"original", "auto", "dong released", "released"}
+    assert {c["column"] for c in every} == {"original", "auto", "dong authors", "authors"}
     verdicts = (figures / "fig06_verdicts.md").read_text()
     assert "dslr patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.

@@ -305,7 +305,7 @@ def evaluate(
             for name, m in metrics.METRICS.items()
         )
         typer.echo(
-            f"  {protocol:9} {values}"
+            f"  {protocol:12} {values}"
             + (f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else "")
         )
 
@@ -401,7 +401,7 @@ def baselines(
     from dped_lib.data import pair_store
 
     phone = _phone(dataset, phone)
-    written = module.prepare(pair_store.open_or_make(dataset, phone, preset), folder)
+    written = module.write_sheets(pair_store.open_or_make(dataset, phone, preset), folder)
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped, and put them, under "
         f"the same names, into {written.parent / 'ape'} or {written.parent / 'manual'}; then: DPED_BASELINES={shlex.quote(str(folder))} "
@@ -414,7 +414,7 @@ def study(
     dataset: Dataset = "rig",
     preset: PresetName = "smoke",
     network: Annotated[
-        str, typer.Option(help="The networks that enhance the pictures: trained (here) or released.")
+        str, typer.Option(help="Whose network enhanced the pictures: trained (here) or authors.")
     ] = "trained",
     folder: Annotated[
         Path | None, typer.Option(help="Your own pictures, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")

@@ -36,7 +36,7 @@ def camera_name(dataset: str, camera: str) -> str:
 
 VARIANTS = ("released", "paper")
 #: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
-NETWORKS = ("trained", "released")
+NETWORKS = ("trained", "authors")
 
 #: Datasets with too few photographs to hold some out once and for all, and into how many parts their pairs are divided: the
 #: network of seed s is trained without part s modulo that number and tested on it, so that the seeds together test every pair.

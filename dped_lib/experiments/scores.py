@@ -1,8 +1,9 @@
-"""Several methods on the same held-out pairs: each one's score with its interval, and whether one is better than another."""
+"""Several methods on the same held-out pairs: the score of each, its interval, and whether one is better."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 import numpy as np
 from torch import nn
@@ -10,25 +11,35 @@ from torch import nn
 from dped_lib import metrics, paper, training
 from dped_lib.base import config
 from dped_lib.base.errors import DpedError
-from dped_lib.metrics import PairStatistics
 from dped_lib.data.pair_store import PairStore
+from dped_lib.experiments import statistics
+from dped_lib.metrics import PairStatistics
 
-#: The protocol of the authors' tables; the others go into the JSON.
-PROTOCOL = "released"
-#: What the tables show.
+#: The protocol of the authors' tables. The JSON files have the scores under the other protocols, too.
+PROTOCOL = "train_script"
+#: The metrics that the tables show, in the order of ``paper.Score``.
 SHOWN = ("psnr", "ms_ssim")
+#: Digits after the point of each.
+DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
-#: A way to enhance: a network, or a function of a store and indices of its pairs to images uint8 N x 100 x 100 x 3.
+#: A way to enhance: a network, or a function that takes a store and indices of its pairs and returns uint8 N x 100 x
+#: 100 x 3.
 Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: a method on the held-out pairs of one phone.
+    """One cell of a table: the scores of a method on the held-out pairs of one phone.
 
-    ``psnr`` in dB and ``ms_ssim`` under ``PROTOCOL``, means over the rounds of training; intervals are 95 % bootstrap over
-    photographs and, where there are several, rounds. ``by_round`` has the value of each; ``scores`` the mean of every metric
-    under every protocol; ``published`` the paper's (psnr, ssim), where it has one. ``seeds`` is empty for what is not trained here.
+    Attributes:
+        table, phone, column, split: where the cell stands, and which pairs it was scored on.
+        pairs, photographs: their numbers.
+        seeds: those of the trainings; empty for a method that is not trained here.
+        psnr, ms_ssim: in dB, and in [0, 1]; under ``PROTOCOL``, means over the repetitions of training.
+        psnr_interval, ms_ssim_interval: 95 % bootstrap intervals over photographs and repetitions.
+        by_repetition: the values of each repetition.
+        published: the paper's (psnr, ssim), where it has them.
+        scores: the mean of every metric under every protocol.
     """
 
     table: str
@@ -42,23 +53,22 @@ class Cell:
     psnr_interval: tuple[float, float]
     ms_ssim: float
     ms_ssim_interval: tuple[float, float]
-    by_round: list[dict]
+    by_repetition: list[dict]
     published: tuple[float, float] | None
     scores: dict
 
     def text(self, metric: str) -> str:
-        """The cell as one reads it: value [interval] (published)."""
-        digits = 2 if metric == "psnr" else 4
-        value, (low, high) = getattr(self, metric), getattr(self, f"{metric}_interval")
-        shown = f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-        return shown + (f" (paper {self.published[metric != 'psnr']:.{digits}f})" if self.published else "")
+        """Return the cell as a table shows it: ``value [low, high] (paper value)``."""
+        digits = DIGITS[metric]
+        measured = statistics.in_words(getattr(self, metric), getattr(self, f"{metric}_interval"), digits)
+        return measured + (f" (paper {self.published[SHOWN.index(metric)]:.{digits}f})" if self.published else "")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second method on the same pairs, with its 95 % interval from the same resamples.
+    """The score of the first method minus that of the second on the same pairs.
 
-    ``verdict``: ``higher`` or ``lower`` where the interval excludes zero (more is better for both metrics), else ``undecided``.
+    ``interval`` is the 95 % interval of the difference; both methods are scored on the same resamples.
     """
 
     table: str
@@ -71,36 +81,47 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        low, high = self.interval
-        return "higher" if low > 0 else "lower" if high < 0 else "undecided"
+        """``higher`` or ``lower`` where the interval excludes zero, else ``undecided``; higher is better."""
+        return statistics.relation(self.interval)
+
+    def reversed(self) -> "Difference":
+        """Return second minus first."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=-self.difference,
+            interval=statistics.reverse(self.interval),
+        )
 
 
-def rounds(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
-    """Seeds grouped so that each group tests the same pairs, each pair once: one seed a group, or one a fold (``config.FOLDS``).
+def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
+    """Return the seeds in groups that each test the same pairs, each pair once.
 
-    A last group that lacks a fold which the first has is left out.
+    A group is one seed; for a dataset in ``config.FOLDS`` it is one seed for each fold. A group that lacks a fold of
+    the first group is left out.
     """
     folds = config.FOLDS.get(dataset, 1)
     groups: dict[int, list[int]] = {}
     for seed in seeds:
         groups.setdefault(seed // folds, []).append(seed)
-    found = [tuple(group) for group in groups.values()]
-    return [g for g in found if {s % folds for s in g} == {s % folds for s in found[0]}]
+    first = next(iter(groups.values()), [])
+    return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
-def joined(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Statistics of pairs one after the other."""
+def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
+    """Return the statistics of all pairs, part after part."""
     return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
 
 
 def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
-    """What every score is computed from, of one method on the pairs at ``index``."""
+    """Return the statistics that every score is computed from, of one method on the pairs at ``index``."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
     return metrics.pair_statistics(method(store, index), store.dslr[index])
 
 
-def compare(
+def score_methods(
     table: str,
     store: PairStore,
     methods: Mapping[str, Method | Mapping[int, Method]],
@@ -108,51 +129,52 @@ def compare(
     preset: config.Preset,
     published: Mapping[str, paper.Score],
 ) -> tuple[list[Cell], list[Difference]]:
-    """Scores of several methods on the same pairs of one phone, and of each against each.
+    """Score several methods on the same pairs of one phone, and compare each with each.
 
     Args:
-        methods: by column of the table; what was trained here is given by seed, all with the same seeds.
-        split: ``val`` or ``test``; of a dataset in ``config.FOLDS`` the part that each seed was trained without.
+        table: name of the table, for its cells.
+        methods: by column of the table. Networks trained here are given by seed, all with the same seeds.
+        split: ``val`` or ``test``. For a dataset in ``config.FOLDS`` it is the fold that each seed was trained without.
+        published: the paper's scores by column.
 
     Raises:
         DpedError: the split is empty.
     """
     dataset, phone = store.meta["dataset"], store.meta["phone"]
     seeds = next((tuple(m) for m in methods.values() if isinstance(m, Mapping)), (0,))
-    groups = rounds(dataset, seeds)
-    parts = {s: store.fold(s).some(split, preset.table_pairs) for group in groups for s in group}
-    index = np.concatenate([parts[s] for s in groups[0]])
+    groups = repetitions(dataset, seeds)
+    held_out = {s: store.fold(s).some(split, preset.table_pairs) for group in groups for s in group}
+    index = np.concatenate([held_out[s] for s in groups[0]])
     if not len(index):
         raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
-    found: dict[str, list[PairStatistics]] = {}
-    for name, method in methods.items():
+    measured: dict[str, list[PairStatistics]] = {}
+    for column, method in methods.items():
         if isinstance(method, Mapping):
-            found[name] = [joined([statistics_of(method[s], store, parts[s]) for s in group]) for group in groups]
+            measured[column] = [
+                concatenate([statistics_of(method[s], store, held_out[s]) for s in group]) for group in groups
+            ]
         else:
-            found[name] = [statistics_of(method, store, index)]
+            measured[column] = [statistics_of(method, store, index)]
     photographs = store.photographs[index]
-    samples = _samples(found, photographs, preset.resamples)
+    samples = _samples(measured, photographs, preset.resamples)
     cells = []
-    for name, trials in found.items():
-        scored = [metrics.score_all(t) for t in trials]
-        value = published.get(name)
-        interval = {m: tuple(float(v) for v in metrics.interval(samples[m][name])) for m in SHOWN}
-        trained = tuple(s for group in groups for s in group) if isinstance(methods[name], Mapping) else ()
-        mean = _mean(scored)
+    for column, by_repetition in measured.items():
+        scored = [metrics.score_all(s) for s in by_repetition]
+        mean, value = _mean(scored), published.get(column)
         cells.append(
             Cell(
                 table=table,
                 phone=phone,
-                column=name,
+                column=column,
                 split=split,
                 pairs=len(index),
                 photographs=len(set(photographs)),
-                seeds=trained,
+                seeds=tuple(s for g in groups for s in g) if isinstance(methods[column], Mapping) else (),
                 psnr=mean[PROTOCOL]["psnr"],
-                psnr_interval=interval["psnr"],
+                psnr_interval=statistics.bounds(samples["psnr"][column]),
                 ms_ssim=mean[PROTOCOL]["ms_ssim"],
-                ms_ssim_interval=interval["ms_ssim"],
-                by_round=[{m: s[PROTOCOL][m] for m in SHOWN} for s in scored],
+                ms_ssim_interval=statistics.bounds(samples["ms_ssim"][column]),
+                by_repetition=[{m: s[PROTOCOL][m] for m in SHOWN} for s in scored],
                 published=(value.psnr, value.ssim) if value else None,
                 scores=mean,
             )
@@ -160,23 +182,19 @@ def compare(
     return cells, _differences(cells, samples)
 
 
-def _samples(found: Mapping[str, list[PairStatistics]], photographs: np.ndarray, resamples: int) -> dict:
-    """Metric -> column -> bootstrap samples: photographs are the same in a sample for all columns, rounds drawn for each."""
-    flat = [trial for trials in found.values() for trial in trials]
-    boot = metrics.bootstrap(flat, photographs, PROTOCOL, resamples)
-    rng = np.random.default_rng(1)
-    result: dict[str, dict[str, np.ndarray]] = {m: {} for m in SHOWN}
-    at = 0
-    for name, trials in found.items():
-        drawn = rng.integers(0, len(trials), (resamples, len(trials))) + at
-        for m in SHOWN:
-            result[m][name] = np.take_along_axis(boot[m], drawn, axis=1).mean(1)
-        at += len(trials)
-    return result
+def _samples(measured: Mapping[str, list[PairStatistics]], photographs: np.ndarray, resamples: int) -> dict:
+    """Return metric -> column -> bootstrap samples.
+
+    A resample has the same photographs for all columns; its repetitions of training are drawn for each column.
+    """
+    repeated = [s for by_repetition in measured.values() for s in by_repetition]
+    counts = {column: len(by_repetition) for column, by_repetition in measured.items()}
+    scored = statistics.resampled_scores(repeated, photographs, PROTOCOL, resamples)
+    return {m: statistics.resampled_trainings(scored[m], counts) for m in SHOWN}
 
 
 def _mean(scored: list[dict]) -> dict:
-    """Mean of every metric under every protocol; None where it is not defined."""
+    """Return the mean of every metric under every protocol; None where it is not defined."""
     return {
         protocol: {
             m: None if v is None else float(np.mean([s[protocol][m] for s in scored])) for m, v in values.items()
@@ -186,9 +204,9 @@ def _mean(scored: list[dict]) -> dict:
 
 
 def _differences(cells: list[Cell], samples: Mapping[str, Mapping[str, np.ndarray]]) -> list[Difference]:
-    found = []
+    differences = []
     for (a, b), metric in itertools.product(itertools.combinations(cells, 2), SHOWN):
-        low, high = metrics.interval(samples[metric][a.column] - samples[metric][b.column])
+        interval = statistics.bounds(samples[metric][a.column] - samples[metric][b.column])
         value = getattr(a, metric) - getattr(b, metric)
-        found.append(Difference(a.table, a.phone, metric, a.column, b.column, value, (float(low), float(high))))
-    return found
+        differences.append(Difference(a.table, a.phone, metric, a.column, b.column, value, interval))
+    return differences

@@ -14,7 +14,8 @@ from dped_lib.alignment import aligner
 from dped_lib.base import config, paths
 from dped_lib.data import network_files, pair_store, photofile, photographs, readers
 from dped_lib.enhance import photographs as enhancement
-from dped_lib.experiments import baselines, tables
+from dped_lib.experiments import baselines
+from dped_lib.experiments.networks import enhancing_network
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.user_study.pictures import Pictures, open_folder
@@ -90,7 +91,7 @@ def open_or_make(
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: tables.network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
+        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
     }
     return make(dataset, preset, networks, names, retouched)
 

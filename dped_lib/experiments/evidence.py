@@ -1,0 +1,145 @@
+"""Results that the notebooks saved in ``figures/``, read as evidence on the claims of the paper."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
+from dped_lib.experiments import statistics
+
+#: What a finding can say of a claim (see ``claims``).
+CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
+
+
+@dataclass(frozen=True)
+class ClaimFinding:
+    """What one dataset, preset and phone say of one claim.
+
+    Attributes:
+        claim: key in ``paper.CLAIMS``.
+        evidence: the numbers, in words. ``source`` is the file they are from, ``commit`` the code that wrote it.
+        verdict: one of ``CLAIM_VERDICTS``; ``why`` gives its reason or its limits, and may be empty.
+    """
+
+    claim: str
+    dataset: str
+    preset: str
+    phone: str
+    evidence: str
+    verdict: str
+    why: str = ""
+    source: str = ""
+    commit: str = ""
+
+    @property
+    def data(self) -> str:
+        """The dataset, preset and phone in words; empty where nothing was run."""
+        return " ".join(filter(None, (f"{self.dataset}-{self.preset}" if self.preset else self.dataset, self.phone)))
+
+
+#: What a judge yields.
+Findings = Iterator[ClaimFinding]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The JSON files that one dataset and preset have in ``folder``."""
+
+    dataset: str
+    preset: str
+    folder: Path
+
+    def _content(self, name: str) -> dict | None:
+        file = self.folder / f"{name}.json"
+        try:
+            content = json.loads(file.read_text())
+            numbers, provenance = content["numbers"], content["provenance"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
+        if (provenance["dataset"], provenance["preset"]) != (self.dataset, self.preset):
+            raise DpedError(
+                f"{file}: is of {provenance['dataset']}-{provenance['preset']}, not of this folder. "
+                "Move it where it belongs."
+            )
+        return {"numbers": numbers, "commit": provenance["commit"]}
+
+    def numbers(self, name: str) -> dict | None:
+        """Return the numbers of a result; None where it was not run.
+
+        Raises:
+            DpedError: the file is damaged, or is another dataset's or preset's.
+        """
+        content = self._content(name)
+        return content and content["numbers"]
+
+    def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
+        """Return a finding on a claim from the result ``name``, which must exist."""
+        source, commit = f"{self.folder.name}/{name}.json", self._content(name)["commit"]
+        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit)
+
+
+def saved_results(dataset: str | None = None, preset: str | None = None) -> list[Results]:
+    """Return the results in ``figures/``, dataset by dataset; those of one dataset or preset where it is named."""
+    results = []
+    for d in config.DATASETS if dataset is None else (dataset,):
+        for p in config.PRESETS if preset is None else (preset,):
+            folder = paths.figures_dir(d, p)
+            if any(folder.glob("*.json")):
+                results.append(Results(d, p, folder))
+    return results
+
+
+def verdict_above(interval: Sequence[float]) -> str:
+    """Return the verdict on the claim that a value is above zero, given its interval."""
+    return {"higher": "holds", "lower": "does not hold", "undecided": "undecided"}[statistics.relation(interval)]
+
+
+def verdict_below(interval: Sequence[float]) -> str:
+    """Return the verdict on the claim that a value is below zero, given its interval."""
+    return verdict_above(statistics.reverse(interval))
+
+
+def verdict_equal(interval: Sequence[float]) -> str:
+    """Return the verdict on the claim that a value is zero: an interval can contradict it, but cannot show it."""
+    return "undecided" if statistics.relation(interval) == "undecided" else "does not hold"
+
+
+def short_training(results: Results) -> str:
+    """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full ones."""
+    settings, full = config.preset(results.preset), config.preset("paper")
+    patches, all_patches = (p.iterations * p.batch_size for p in (settings, full))
+    if (settings.iterations, settings.batch_size) == (full.iterations, full.batch_size):
+        return ""
+    return f"trained on {patches:,} patches instead of {all_patches:,}"
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A difference of two methods with its interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+    def text(self, digits: int) -> str:
+        """Return ``+value [+low, +high]``."""
+        return statistics.in_words(self.value, self.interval, digits, "+")
+
+
+def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str], PairedDifference]:
+    """Return first minus second by (first, second), in both orders, for a phone and a metric (or measure)."""
+    by_pair = {}
+    for d in numbers.get("differences", []):
+        if (d["phone"], d.get("metric", d.get("measure"))) == (phone, metric):
+            interval = tuple(d["interval"])
+            by_pair[d["first"], d["second"]] = PairedDifference(d["difference"], interval)
+            by_pair[d["second"], d["first"]] = PairedDifference(-d["difference"], statistics.reverse(interval))
+    return by_pair
+
+
+def phones_of(numbers: dict) -> list[str]:
+    """Return the phones that a table has differences of."""
+    return list(dict.fromkeys(d["phone"] for d in numbers.get("differences", [])))

@@ -1,0 +1,294 @@
+"""Judges of the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
+
+Each takes the results of one dataset and preset and yields its findings, none where the result it needs was not run.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from dped_lib import losses, paper
+from dped_lib.experiments import shift_study, statistics
+from dped_lib.experiments.evidence import (
+    ClaimFinding,
+    Findings,
+    Results,
+    differences,
+    phones_of,
+    short_training,
+    verdict_above,
+    verdict_below,
+    verdict_equal,
+)
+
+# ---------------------------------------------------------------------------------------------- the dataset
+
+
+def patches(results: Results) -> Findings:
+    """Report the numbers of training patches; the paper's photographs are not public, so they decide nothing."""
+    name = "patch_counts"
+    if numbers := results.numbers(name):
+        text = ", ".join(f"{row['phone']} {row['training patches']}" for row in numbers["rows"])
+        yield results.finding(
+            "patches", name, "", f"training patches: {text}", "not testable", "other photographs, and fewer"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- Figure 6
+
+#: The kernel that equation 4 prints.
+_PRINTED = "paper"
+_RATIO_VERDICTS = MappingProxyType({"holds": "holds", "fails": "does not hold", "open": "undecided"})
+
+
+def shift_small(results: Results) -> Findings:
+    """Judge "almost not sensitive to small distortions (1-2 pixels)"."""
+    yield from _shift(results, "shift_small", "1-2 px")
+
+
+def shift_middle(results: Results) -> Findings:
+    """Judge "for higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"."""
+    yield from _shift(results, "shift_middle", "3-5 px")
+
+
+def shift_large(results: Results) -> Findings:
+    """Judge "for larger displacements it demonstrates similar magnitude and behavior"."""
+    yield from _shift(results, "shift_large", "larger")
+
+
+def _shift(results: Results, claim: str, shifts: str) -> Findings:
+    """Yield for each kind of pictures the verdict for the kernel as printed; ``why`` has those for the others."""
+    name, sentence = "fig06_verdicts", shift_study.SENTENCES[shifts]
+    if not (numbers := results.numbers(name)):
+        return
+    for pictures, kernels in numbers["ratios"].items():
+        ratios = {k: shift_study.Ratio(**by_shifts[shifts]) for k, by_shifts in kernels.items() if shifts in by_shifts}
+        if not ratios:
+            continue
+        verdicts = {k: _RATIO_VERDICTS[r.verdict(sentence)] for k, r in ratios.items()}
+        text = ", ".join(f"{k} {statistics.in_words(r.value, (r.low, r.high), 1)}" for k, r in ratios.items())
+        others = ", ".join(f"{k} {verdict}" for k, verdict in verdicts.items() if k != _PRINTED)
+        yield results.finding(
+            claim,
+            name,
+            "",
+            f"{pictures}, MSE over colour loss by kernel: {text}",
+            verdicts[_PRINTED],
+            f"kernel as printed; {others}",
+        )
+
+
+# ---------------------------------------------------------------------------------------------- the discriminator
+
+
+def bichannel(results: Results) -> Findings:
+    """Judge that a discriminator which sees both images is right on 99 % of the pairs after 300 iterations."""
+    iterations, published = 300, 0.99
+    for curve in _curves(results, "bichannel"):
+        low, high = curve["interval"]
+        verdict, why = ("does not hold" if high < published else "holds"), ""
+        if short := _short_curve(curve, iterations):
+            # More after less training supports the claim; less after less training does not contradict it.
+            sooner = f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
+            verdict, why = ("holds", sooner) if low > published else ("not testable", short)
+        yield _curve_finding(results, curve, iterations, published, verdict, why)
+
+
+def single(results: Results) -> Findings:
+    """Judge that the discriminator which sees one image reaches only 86 % after 5000 iterations."""
+    iterations, published = 5000, 0.86
+    for curve in _curves(results, "single"):
+        verdict, why = ("does not hold" if curve["interval"][0] > published else "holds"), ""
+        # More than 86 % contradicts "only 86 %", however short the training was.
+        if verdict == "holds" and (short := _short_curve(curve, iterations)):
+            verdict, why = "not testable", short
+        yield _curve_finding(results, curve, iterations, published, verdict, why)
+
+
+_CURVES = "discriminator_accuracy"
+
+
+def _curves(results: Results, form: str) -> list[dict]:
+    numbers = results.numbers(_CURVES)
+    return [c for c in numbers["curves"] if c["form"] == form] if numbers else []
+
+
+def _short_curve(curve: dict, iterations: int) -> str:
+    """Return how much shorter the training was than the paper's; empty where it was not."""
+    last, batch = curve["iterations"][-1], curve["batch_size"]
+    if last >= iterations and batch >= paper.BATCH_SIZE:
+        return ""
+    return f"trained for {last} of {iterations} iterations with batches of {batch} instead of {paper.BATCH_SIZE}"
+
+
+def _curve_finding(
+    results: Results, curve: dict, iterations: int, published: float, verdict: str, why: str
+) -> ClaimFinding:
+    low, high = curve["interval"]
+    text = (
+        f"{100 * curve['accuracy'][-1]:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of held-out pairs after "
+        f"{curve['iterations'][-1]} iterations of batch {curve['batch_size']} "
+        f"(paper: {100 * published:.0f} % after {iterations})"
+    )
+    return results.finding(curve["form"], _CURVES, curve["phone"], text, verdict, why)
+
+
+# ---------------------------------------------------------------------------------------------- Table 2
+
+
+def best_ssim(results: Results) -> Findings:
+    """Judge that the paper's network has the highest SSIM of all methods."""
+    yield from _compare(results, "best_ssim", "table2_methods", "ms_ssim", "ours", ("ape", "dong", "johnson"), digits=4)
+
+
+def outperforms(results: Results) -> Findings:
+    """Judge that the paper's network has a higher PSNR than Apple's enhancer and Johnson et al."""
+    yield from _compare(results, "outperforms", "table2_methods", "psnr", "ours", ("ape", "johnson"))
+
+
+def psnr_dong(results: Results) -> Findings:
+    """Judge that the paper's network and Dong et al.'s have the same PSNR."""
+    yield from _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), verdict_equal)
+
+
+_ALL_PAIRS = "table2_all_pairs"
+
+
+def ours_iphone(results: Results) -> Findings:
+    """Judge the published scores of the iPhone from the authors' weights, on the real pairs they published."""
+    if results.dataset != "pirm" or not (numbers := results.numbers(_ALL_PAIRS)):
+        return
+    first, later = paper.TABLE2["iphone"]["ours"], paper.TABLE2_LATER_VERSION["iphone"]
+    for cell in numbers["cells"]:
+        if cell["column"] != "authors":
+            continue
+        (low, high), (ssim_low, ssim_high) = cell["psnr_interval"], cell["ms_ssim_interval"]
+        within = low <= first.psnr <= high and ssim_low <= first.ssim <= ssim_high
+        text = (
+            f"authors' weights on {cell['pairs']} real pairs: {cell['psnr']:.2f} dB [{low:.2f}, {high:.2f}], "
+            f"{statistics.in_words(cell['ms_ssim'], (ssim_low, ssim_high), 4)}"
+        )
+        why = f"the later version of the paper says {later.psnr} / {later.ssim}: the weights are that version's"
+        yield results.finding("ours_iphone", _ALL_PAIRS, "iphone", text, "holds" if within else "does not hold", why)
+
+
+def improves(results: Results) -> Findings:
+    """Judge that the authors' weights improve on the untouched photographs of the phone they were made for."""
+    if not (numbers := results.numbers(_ALL_PAIRS)):
+        return
+    for phone in phones_of(numbers):
+        for metric, digits in (("psnr", 2), ("ms_ssim", 4)):
+            difference = differences(numbers, phone, metric).get(("authors", "original"))
+            if difference is None:
+                continue
+            other_phone = phone not in paper.PHONES
+            yield results.finding(
+                "improves",
+                _ALL_PAIRS,
+                phone,
+                f"authors' weights - original, {metric}: {difference.text(digits)}",
+                "not testable" if other_phone else verdict_above(difference.interval),
+                "another phone than the weights were made for" if other_phone else "",
+            )
+
+
+# ---------------------------------------------------------------------------------------------- Table 3 and its looks
+
+_FULL = losses.TABLE3[0]
+
+
+def top_scores(results: Results) -> Findings:
+    """Judge that the full loss has a higher PSNR than the other losses of Table 3."""
+    others = ("content+texture", "mse+texture", "mse")
+    yield from _compare(results, "top_scores", "table3_losses", "psnr", _FULL, others)
+
+
+def texture_colour(results: Results) -> Findings:
+    """Judge that MSE with the texture loss deviates more in colour than MSE alone."""
+    yield from _compare(results, "texture_colour", "table3_looks", "colour deviation", "mse+texture", ("mse",))
+
+
+def content_colour(results: Results) -> Findings:
+    """Judge that content and texture loss deviate less in colour than MSE and texture loss."""
+    others = ("mse+texture",)
+    yield from _compare(
+        results, "content_colour", "table3_looks", "colour deviation", "content+texture", others, verdict_below
+    )
+
+
+def colour_term(results: Results) -> Findings:
+    """Judge that the colour loss, added to content and texture loss, reduces the deviation in colour."""
+    others = ("content+texture",)
+    yield from _compare(results, "colour_term", "table3_looks", "colour deviation", _FULL, others, verdict_below)
+
+
+def mse_blur(results: Results) -> Findings:
+    """Judge that the MSE loss alone gives less sharp pictures than the full loss."""
+    yield from _compare(results, "mse_blur", "table3_looks", "sharpness", "mse", (_FULL,), verdict_below)
+
+
+def _compare(
+    results: Results,
+    claim: str,
+    name: str,
+    metric: str,
+    first: str,
+    others: tuple[str, ...],
+    verdict_of: Callable[[tuple[float, float]], str] = verdict_above,
+    digits: int = 2,
+) -> Findings:
+    """Yield for each phone the verdict on ``first`` minus every one of ``others`` that was run."""
+    if not (numbers := results.numbers(name)):
+        return
+    for phone in phones_of(numbers):
+        by_pair = differences(numbers, phone, metric)
+        run = {other: by_pair[first, other] for other in others if (first, other) in by_pair}
+        if not run:
+            continue
+        verdicts = [verdict_of(d.interval) for d in run.values()]
+        verdict = next((v for v in ("does not hold", "undecided") if v in verdicts), "holds")
+        missing = [other for other in others if other not in run]
+        why = f"{', '.join(missing)} not run" if missing else ""
+        if verdict == "holds" and missing:
+            verdict = "undecided"
+        if short := short_training(results):
+            verdict, why = "not testable", "; ".join(filter(None, (short, why)))
+        text = "; ".join(f"{first} - {other}: {d.text(digits)}" for other, d in run.items())
+        yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why)
+
+
+# ---------------------------------------------------------------------------------------------- limitations
+
+
+def noise(results: Results) -> Findings:
+    """Judge that noise is amplified only on photographs of the iPhone 3GS (``limitations.noise_verdict``)."""
+    name = "noise_amplification"
+    if numbers := results.numbers(name):
+        verdict = numbers["verdict"]
+        yield results.finding("noise", name, "", verdict["evidence"], verdict["verdict"], verdict["why"])
+
+
+#: The judge of each claim that saved results can test.
+JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
+    {
+        judge.__name__: judge
+        for judge in (
+            patches,
+            shift_small,
+            shift_middle,
+            shift_large,
+            bichannel,
+            single,
+            best_ssim,
+            outperforms,
+            psnr_dong,
+            ours_iphone,
+            improves,
+            noise,
+            texture_colour,
+            content_colour,
+            colour_term,
+            mse_blur,
+            top_scores,
+        )
+    }
+)

@@ -1,0 +1,63 @@
+"""The network of a (dataset, phone, loss, seed) trained here, and the networks that the authors published."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from dped_lib import losses, paper, training
+from dped_lib.base import config
+from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, pair_store
+
+#: Trained networks by phone, loss and seed.
+Trained = Mapping[tuple[str, str, int], training.TrainResult]
+
+
+def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
+    """Return the network of one (dataset, phone, loss, seed) at a preset: load, resume or train it, as needed.
+
+    ``overrides`` replace training parameters, for example ``vgg="mat"``.
+    """
+    params = config.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
+    store = pair_store.open_or_make(dataset, phone, preset, seed=seed)
+    return training.train(params, store, training.run_folder(params, preset))
+
+
+def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
+    """Return the networks of a phone and a loss by seed."""
+    return {seed: r.model for (p, name, seed), r in networks.items() if (p, name) == (phone, loss)}
+
+
+def authors_network(name: str) -> nn.Module | str:
+    """Return the authors' network ``authors:NAME``, or the reason why it cannot be had."""
+    try:
+        return network_files.resolve(f"authors:{name}")
+    except DpedError as error:
+        return str(error)
+
+
+def authors_network_for(phone: str) -> nn.Module | str:
+    """Return the authors' network for a phone, or the reason why it cannot be had.
+
+    A phone that the authors did not use gets their network of the iPhone 3GS. It was trained for another camera, and
+    every table says so.
+    """
+    return authors_network(phone if phone in paper.PHONES else "iphone")
+
+
+def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
+    """Return the network that enhances the photographs of a phone.
+
+    Args:
+        origin: ``trained`` (here, with the paper's loss) or ``authors``.
+        overrides: training parameters to replace.
+
+    Raises:
+        DpedError: another origin, or the authors' weights cannot be had.
+    """
+    if config.one_of("network", origin, config.NETWORKS) == "trained":
+        return trained(dataset, preset, phone, losses.TABLE3[0], seed, **overrides).model
+    network = authors_network_for(phone)
+    if isinstance(network, str):
+        raise DpedError(network)
+    return network

@@ -1,0 +1,160 @@
+"""Bootstrap over photographs, percentile intervals, paired differences: the statistics behind every interval here.
+
+Patches of one photograph resemble each other, so a resample draws photographs, and each photograph brings all its
+patches. All methods are computed on the same draw. The difference of two methods is therefore paired.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dped_lib import metrics
+from dped_lib.metrics import PairStatistics
+
+#: Level of every interval that is not given another one.
+LEVEL = 0.95
+
+
+# ---------------------------------------------------------------------------------------------- drawing
+
+
+def draws(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
+    """Return which of ``count`` units each resample draws: indices (resamples, count), drawn with replacement.
+
+    ``seed`` may be a generator: its next numbers are used then.
+    """
+    return np.random.default_rng(seed).integers(0, count, (resamples, count))
+
+
+def draw_counts(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
+    """Return how often each resample draws each of ``count`` units: float64 (resamples, count), rows sum to ``count``.
+
+    This is the form for statistics that are products of the counts with a matrix. It draws other numbers than
+    :func:`draws`.
+    """
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    return counts.astype(np.float64)
+
+
+def _sums(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the finite values and their number for each group, groups in sorted order."""
+    names, group = np.unique(groups, return_inverse=True)
+    known = np.isfinite(values)
+    return (
+        np.bincount(group[known], values[known], len(names)),
+        np.bincount(group[known], minlength=len(names)).astype(np.float64),
+    )
+
+
+def mean(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> float:
+    """Return the mean of the finite values (N,), summed by group as :func:`resampled_means` sums them."""
+    sums, sizes = _sums(values, groups)
+    return float(sums.sum() / sizes.sum())
+
+
+def resampled_means(
+    values: np.ndarray, groups: Sequence[str] | np.ndarray, resamples: int, seed: int | np.random.Generator = 0
+) -> np.ndarray:
+    """Return the mean of the finite values in each resample of their groups: (resamples,).
+
+    Calls with the same groups, resamples and seed use the same draw, so their results can be subtracted.
+
+    Args:
+        values: (N,) a value for each pair; NaN where it is not defined.
+        groups: (N,) photograph of each pair.
+    """
+    sums, sizes = _sums(values, groups)
+    drawn = draws(len(sums), resamples, seed)
+    return sums[drawn].sum(1) / sizes[drawn].sum(1)
+
+
+def resampled_curves(
+    curves: np.ndarray, groups: Sequence[str] | np.ndarray, resamples: int, seed: int | np.random.Generator = 0
+) -> np.ndarray:
+    """Return the mean curve of each resample of the groups: (resamples, points).
+
+    Args:
+        curves: (N, points) a curve for each patch, all values finite.
+        groups: (N,) scene of each patch.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    counts = draw_counts(len(names), resamples, seed)
+    sums = np.stack([np.bincount(group, column) for column in curves.T], 1)
+    return counts @ sums / (counts @ np.bincount(group))[:, None]
+
+
+def resampled_scores(
+    statistics: Sequence[PairStatistics], photographs: np.ndarray, protocol: str, resamples: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return the scores of several methods in each resample of the photographs: metric -> (resamples, methods).
+
+    Every method is scored on the same draw.
+
+    Args:
+        statistics: one entry a method, all over the same N pairs.
+        photographs: (N,) photograph of each pair.
+        protocol: a key of ``metrics.PROTOCOLS``.
+    """
+    names, photograph = np.unique(photographs, return_inverse=True)
+    members = [np.flatnonzero(photograph == i) for i in range(len(names))]
+    scores: dict[str, list[list[float]]] = {metric: [] for metric in metrics.METRICS}
+    for drawn in draws(len(names), resamples, seed):
+        index = np.concatenate([members[i] for i in drawn])
+        by_method = [metrics.PROTOCOLS[protocol](s.take(index)) for s in statistics]
+        for metric, rows in scores.items():
+            rows.append([math.nan if s[metric] is None else s[metric] for s in by_method])
+    return {metric: np.array(rows) for metric, rows in scores.items()}
+
+
+def resampled_trainings(
+    scores: np.ndarray, trainings: Mapping[str, int], seed: int | np.random.Generator = 1
+) -> dict[str, np.ndarray]:
+    """Return, for each method, its mean over trainings drawn with replacement in each resample: method -> (resamples,).
+
+    Args:
+        scores: (resamples, sum of ``trainings``), the trainings of a method side by side (:func:`resampled_scores`).
+        trainings: method -> number of its trainings, in the order of the columns.
+    """
+    generator = np.random.default_rng(seed)
+    means, first = {}, 0
+    for method, count in trainings.items():
+        drawn = draws(count, len(scores), generator) + first
+        means[method] = np.take_along_axis(scores, drawn, axis=1).mean(1)
+        first += count
+    return means
+
+
+# ---------------------------------------------------------------------------------------------- intervals
+
+
+def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile interval of bootstrap samples (first axis) at a level, as (low, high)."""
+    tail = 50 * (1 - level)
+    low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
+    return low, high
+
+
+def bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap samples (resamples,) as two Python floats."""
+    low, high = interval(samples, level)
+    return float(low), float(high)
+
+
+def reverse(low_high: Sequence[float]) -> tuple[float, float]:
+    """Return the interval of second minus first, given that of first minus second."""
+    low, high = low_high
+    return -high, -low
+
+
+def relation(low_high: Sequence[float], reference: float = 0.0) -> str:
+    """Return ``higher`` or ``lower`` where the whole interval lies above or below the reference, else ``undecided``."""
+    low, high = low_high
+    return "higher" if low > reference else "lower" if high < reference else "undecided"
+
+
+def in_words(value: float, low_high: Sequence[float], digits: int, sign: str = "") -> str:
+    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs."""
+    form = f"{sign}.{digits}f"
+    low, high = low_high
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
