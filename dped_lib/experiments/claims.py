@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from dped_lib import paper
 from dped_lib.base import config, paths
 from dped_lib.experiments import shift_study
+from dped_lib.report import figures
 from dped_lib.base.errors import DpedError
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable")
@@ -57,12 +58,10 @@ class Evidence:
         """
         file = self.folder / f"{name}.json"
         try:
-            content = json.loads(file.read_text())
-            numbers, made = content["numbers"], content["provenance"]
+            content = figures.read_result(file)
+            numbers, made = content["numbers"], content["parameters"]
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
         if (made["dataset"], made["preset"]) != (self.dataset, self.preset):
             raise DpedError(
                 f"{file}: is of {made['dataset']}-{made['preset']}, not of this folder. Move it where it belongs."
@@ -70,9 +69,9 @@ class Evidence:
         return numbers, made
 
     def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> Finding:
-        numbers_made = self.read(name)
-        source = f"{self.folder.name}/{name}.json"
-        return Finding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, numbers_made[1]["commit"])
+        commit = figures.provenance_of(self.folder / f"{name}.json").get("commit", "unknown")
+        source = f"{self.dataset}-{self.preset}/{name}.json"
+        return Finding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit)
 
 
 def evidence(dataset: str | None = None, preset: str | None = None) -> list[Evidence]:
@@ -80,7 +79,7 @@ def evidence(dataset: str | None = None, preset: str | None = None) -> list[Evid
     found = []
     for t in config.DATASETS if dataset is None else (dataset,):
         for p in config.PRESETS if preset is None else (preset,):
-            folder = paths.figures_dir(t, p)
+            folder = figures.result_folder(t, p)
             if any(folder.glob("*.json")):
                 found.append(Evidence(t, p, folder))
     return found
@@ -413,13 +412,14 @@ def _where(f: Finding) -> str:
 
 def write(found: list[Finding]) -> Path:
     """``figures/claims.md`` and ``claims.json``: all findings with their sources and commits; returns the first."""
-    folder = paths.figures_dir("", "").parent
+    folder = paths.figures_root()
     target = folder / "claims.md"
     head = (
         "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by `08_claims` from the "
-        "JSON files in this folder; each names its dataset, preset, seed, commit and versions.\n\n"
+        "JSON files in this folder; each names its dataset, preset and seed. `provenance.json` has commits and versions.\n\n"
     )
     body = as_frame(found).to_markdown(index=False)
-    paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in found], indent=1))
+    listed = [{key: value for key, value in asdict(f).items() if key != "commit"} for f in found]
+    paths.write_text(folder / "claims.json", json.dumps(listed, indent=1) + "\n")
     paths.write_text(target, f"{head}{summary(found).to_markdown(index=False)}\n\n## Findings\n\n{body}\n")
     return target
