@@ -7,6 +7,7 @@ import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,6 +196,14 @@ def test_the_workflow_says_where_to_save(saved):
 def test_phones_have_distinct_colours():
     assert set(figures.PHONE_COLORS) == {*config.PHONES, "dslr"}
     assert len(set(figures.PHONE_COLORS.values())) == len(config.PHONES) + 1
+
+
+@pytest.mark.parametrize("name", ["03_training", "04_baselines", "05_tables", "07_limitations", "08_claims"])
+def test_figures_of_trained_networks_say_whose_and_how_long(name):
+    cells = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4).cells
+    source = "\n".join(c.source for c in cells if c.cell_type == "code")
+    for parameter in ("network", "iterations"):
+        assert re.search(rf"{parameter}(=|\": )f?\"", source), parameter
 
 
 @pytest.mark.parametrize("form", sorted(models.DISCRIMINATORS))
