@@ -6,6 +6,7 @@ import pytest
 
 from dped_lib import paper
 from dped_lib.base import config
+from dped_lib.report import figures
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence, judges, paper_judges
 
@@ -18,8 +19,9 @@ def shelf(tmp_path, monkeypatch):
     def save(name, numbers, dataset="pirm", preset="paper"):
         folder = tmp_path / f"{dataset}-{preset}"
         folder.mkdir(exist_ok=True)
-        made = {"dataset": dataset, "preset": preset, "commit": "abc1234567"}
-        (folder / f"{name}.json").write_text(json.dumps({"provenance": made, "numbers": numbers}))
+        parameters = {"dataset": dataset, "preset": preset}
+        (folder / f"{name}.json").write_text(json.dumps({"parameters": parameters, "numbers": numbers}))
+        figures.write_provenance(folder, {name: {"commit": "abc1234567"}})
 
     return save
 

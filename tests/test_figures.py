@@ -1,9 +1,13 @@
-"""Figures and tables: whole, with provenance, strict JSON; and the drawing of Figure 7 says what the modules are."""
+"""Figures and tables: whole, with provenance beside them, strict JSON; and the drawing of Figure 7 says what the modules are."""
 
 import json
 import math
+import multiprocessing
+import re
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,20 +16,47 @@ from torch import nn
 
 from dped_lib import losses, metrics, models, paper
 from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.experiments import networks, scores, table_layout, table_plot
 from dped_lib.report import figures, network_diagrams
 from dped_lib.experiments.scores import Cell
 
 MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
+PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """The folder where figures of the rig at preset smoke are saved."""
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "figures" / "rig-smoke"
+
+
+def save(made, name="fig99_test", photographs=False, values=(1, 2)):
+    fig, axes = plt.subplots()
+    axes.plot(values)
+    file = figures.save_figure(fig, name, made, {"values": list(values)}, photographs)
+    plt.close(fig)
+    return file
 
 
 def test_provenance_names_everything_a_reader_needs():
     made = figures.provenance("rig", "smoke", 3, vgg="Oxford")
-    assert {"dataset", "preset", "seed", "commit", "versions", "device", "vgg"} <= set(made)
+    assert {"dataset", "preset", "seed", "vgg", *figures.ENVIRONMENT} == set(made)
     assert made["versions"]["torch"] == torch.__version__
-    for word in ("rig", "simulated", "smoke", "seed 3", made["commit"]):
-        assert word in figures.stamp(made)
+    assert made["threads"]["torch"] == torch.get_num_threads()
+
+
+def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run_to_run():
+    made = figures.provenance(
+        "rig", "smoke", 3, phone="sony", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
+    )
+    assert figures.stamp(made) == (
+        "dataset rig: simulated rig · preset smoke · phone sony · network trained here · iterations 60 of batch 2 · "
+        "seed 3 · n 30 pairs"
+    )
 
 
 def test_every_dataset_is_described():
@@ -41,30 +72,138 @@ def test_json_is_strict():
     assert found["e"]["psnr"] == "infinite" and found["e"]["psnr_interval"] == [1.0, None] and found["1"] is True
 
 
-def test_figure_and_numbers_lie_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
-    fig, axes = plt.subplots()
-    axes.plot([1, 2])
-    file = figures.save_figure(fig, "fig99_test", MADE, {"values": [1, 2]})
-    plt.close(fig)
-    assert file == tmp_path / "rig-smoke" / "fig99_test.png" and file.read_bytes().startswith(b"\x89PNG")
+def test_figure_and_numbers_lie_side_by_side(saved):
+    file = save(MADE)
+    assert file == saved / "fig99_test.png" and file.read_bytes().startswith(b"\x89PNG")
     beside = json.loads(file.with_suffix(".json").read_text())
-    assert beside["provenance"] == MADE and beside["numbers"] == {"values": [1, 2]}
+    assert beside == {"figure": "fig99_test", "parameters": PARAMETERS, "numbers": {"values": [1, 2]}}
+    assert figures.read_result(file.with_suffix(".json")) == beside
+    assert figures.provenance_of(file) == MADE
 
 
-def test_table_is_written_to_be_read_and_to_be_computed_with(tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+def test_table_is_written_to_be_read_and_to_be_computed_with(saved):
     frame = pd.DataFrame({"phone": ["iphone"], "mse": ["20.1"]})
     file = figures.save_table(frame, "table9", MADE, "Table 9", {"x": 1}, "A note.")
-    assert {f.suffix for f in file.parent.iterdir()} == {".md", ".csv", ".json"}
+    assert {f.name for f in saved.iterdir()} == {"table9.md", "table9.csv", "table9.json", "provenance.json"}
     text = file.read_text()
     assert "A note." in text and "simulated rig" in text and "| iphone" in text
     assert pd.read_csv(file.with_suffix(".csv"), dtype=str).equals(frame)
+    assert figures.provenance_of(file) == MADE
+
+
+def test_same_numbers_from_another_commit_time_and_machine_change_one_file_only(saved):
+    """git then shows that file alone."""
+    frame = pd.DataFrame({"phone": ["iphone"]})
+    contents = []
+    for commit, device in (("abc", "CPU"), ("def", "GPU")):
+        made = {**PARAMETERS, "commit": commit, "time": f"2026-{commit}", "versions": {"torch": commit}, "device": device}
+        save(made)
+        save(made, "fig98_photographs", photographs=True)
+        figures.save_table(frame, "table9", made, "Table 9", {"x": 1})
+        contents.append({file.name: file.read_bytes() for file in saved.iterdir()})
+    changed = {name for name in contents[0] if contents[0][name] != contents[1][name]}
+    assert contents[0].keys() == contents[1].keys() and changed == {"provenance.json"}
+
+
+def test_pictures_carry_no_version_or_date_of_the_software(saved):
+    made = figures.provenance("rig", "smoke", 3)
+    for file in (save(made), save(made, "fig98_photographs", photographs=True)):
+        content = file.read_bytes()
+        for word in ("Software", "matplotlib", mpl.__version__, made["commit"], "tEXt", "tIME", "Exif"):
+            assert word.encode() not in content, (file.name, word)
+
+
+def test_provenance_says_once_what_most_artifacts_have_in_common(saved):
+    save({**MADE, "time": "1"}, "a")
+    save({**MADE, "time": "2"}, "b")
+    save({**MADE, "time": "3", "commit": "other", "device": "GPU"}, "c")
+    assert json.loads((saved / "provenance.json").read_text()) == {
+        "common": {"commit": "abc", "versions": {"torch": "2"}},
+        "artifacts": {"a": {"time": "1"}, "b": {"time": "2"}, "c": {"commit": "other", "time": "3", "device": "GPU"}},
+    }
+    assert figures.provenance_of(saved / "a.png") == {**MADE, "time": "1"}
+    assert figures.provenance_of(saved / "c.json") == {**MADE, "time": "3", "commit": "other", "device": "GPU"}
+    # An artifact that was deleted leaves the record with the next one that is saved.
+    (saved / "c.json").unlink()
+    save({**MADE, "time": "4"}, "b")
+    assert set(json.loads((saved / "provenance.json").read_text())["artifacts"]) == {"a", "b"}
+
+
+def _save_tables(process: int) -> None:
+    for i in range(5):
+        name = f"table_{process}_{i}"
+        figures.save_table(pd.DataFrame({"x": [1]}), name, {**MADE, "time": name}, "A table", {"x": 1})
+
+
+def test_jobs_that_end_together_are_all_recorded(saved):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(_save_tables, range(4))
+    for process in range(4):
+        for i in range(5):
+            name = f"table_{process}_{i}"
+            assert figures.provenance_of(saved / f"{name}.json")["time"] == name
+    assert [f.name for f in saved.iterdir() if f.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["fig99_test.json", "provenance.json"])
+def test_a_damaged_record_is_named(saved, name):
+    file = save(MADE)
+    (saved / name).write_text("{")
+    with pytest.raises(DpedError, match=f"{name}: damaged"):
+        figures.provenance_of(file)
+
+
+def test_committed_figures_keep_provenance_in_one_file_a_folder():
+    """Nothing that differs between two runs stands in the other files, and every artifact has a commit and versions."""
+    folders = sorted(f for f in paths.published_figures().iterdir() if f.is_dir())
+    assert folders
+    for folder in folders:
+        results = [f for f in folder.glob("*.json") if f.name != figures.PROVENANCE]
+        recorded = json.loads((folder / figures.PROVENANCE).read_text())
+        assert set(recorded["artifacts"]) == {f.stem for f in results}
+        for file in results:
+            content = json.loads(file.read_text())
+            assert not {"provenance", *figures.ENVIRONMENT} & {*content, *content["parameters"]}, file
+            dataset, _, preset = folder.name.rpartition("-")
+            assert (content["parameters"]["dataset"], content["parameters"]["preset"]) == (dataset, preset), file
+        for file in folder.glob("*.md"):
+            assert not re.search(r"· (commit|torch) ", file.read_text()), file
+        if results:
+            made = figures.provenance_of(results[0])
+            assert re.match(r"[0-9a-f]{10}", made["commit"]) and made["versions"]["torch"]
+
+
+# ---------------------------------------------------------------------------------------------- where they are saved
+
+
+def test_a_notebook_run_by_hand_never_saves_in_figures(monkeypatch, tmp_path):
+    monkeypatch.delenv("DPED_FIGURES")
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
+    assert save(MADE) == tmp_path / "rig-smoke" / "figures" / "fig99_test.png"
+    assert figures.provenance_of(tmp_path / "rig-smoke" / "figures" / "fig99_test.json") == MADE
+    assert paths.figures_root() == tmp_path
+    # It reads what it saved; of other data, what is published.
+    assert figures.result_folder("rig", "smoke") == tmp_path / "rig-smoke" / "figures"
+    assert figures.result_folder("pirm", "cpu") == paths.published_figures() / "pirm-cpu"
+
+
+def test_the_workflow_says_where_to_save(saved):
+    """``workflow/Snakefile`` sets DPED_FIGURES; then nothing else is read, either."""
+    assert save(MADE).parent == saved == figures.result_folder("rig", "smoke")
+    assert figures.result_folder("pirm", "cpu") == saved.parent / "pirm-cpu"
 
 
 def test_phones_have_distinct_colours():
     assert set(figures.PHONE_COLORS) == {*config.PHONES, "dslr"}
     assert len(set(figures.PHONE_COLORS.values())) == len(config.PHONES) + 1
+
+
+@pytest.mark.parametrize("name", ["03_training", "04_baselines", "05_tables", "07_limitations", "08_claims"])
+def test_figures_of_trained_networks_say_whose_and_how_long(name):
+    cells = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4).cells
+    source = "\n".join(c.source for c in cells if c.cell_type == "code")
+    for parameter in ("network", "iterations"):
+        assert re.search(rf"{parameter}(=|\": )f?\"", source), parameter
 
 
 @pytest.mark.parametrize("form", sorted(models.DISCRIMINATORS))

@@ -278,4 +278,6 @@ def test_without_variables_everything_lies_in_the_checkout(monkeypatch):
     root = paths.project_root()
     assert (root / "pyproject.toml").is_file()
     assert paths.run_dir("pirm", "paper") == root / "runs" / "pirm-paper"
-    assert paths.figures_dir("pirm", "paper") == root / "figures" / "pirm-paper"
+    # Only the workflow, which sets the variable, saves in figures/.
+    assert paths.figures_dir("pirm", "paper") == root / "runs" / "pirm-paper" / "figures"
+    assert paths.published_figures() == root / "figures"

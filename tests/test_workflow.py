@@ -1,20 +1,32 @@
-"""The workflow's shape, by dry runs: which jobs there are, what each asks for, what it refuses."""
+"""The workflow: which jobs there are, what each asks for, which a change repeats, and how a run goes on after a lost job."""
 
+import dataclasses
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import signal
 import sys
+import time
 from itertools import product
+from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 from filelock import FileLock
 
-from dped_lib import losses
+from dped_lib import losses, training
+from dped_lib.app import claim_jobs, sources
 from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
+from dped_lib.data.training_log import read_log
+from dped_lib.experiments import ablation, discriminators
 
 ROOT = paths.project_root()
-TRAINING = re.compile(r"03_training: (\w+), (\S+), seed (\d+) \((\d+) threads, gpu=(\d+), \d+ MB, (\d+) min\)")
+TRAINING = re.compile(r"Training: (\w+), (\S+), seed (\d+) \((\d+) threads, gpu=(\d+), \d+ MB, (\d+) min\)")
 
 
 @pytest.fixture
@@ -49,13 +61,15 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
     assert code == 0, output
     assert pairs(output) == sorted(product(config.DATASET_PHONES[dataset], losses.TRAINED))
     assert len(pairs(output)) == trainings
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
     phones = len(config.DATASET_PHONES[dataset])
     aligned = int(dataset in config.ALIGNED_DATASETS)
+    rows, forms = len(ablation.CHOICE_ROWS), len(discriminators.FORMS)
+    assert counts.pop("total") == sum(counts.values())
     assert counts == {
-        **({"dataset": "1", "user_study": "1"} if aligned else {}),
-        "data": str(phones), "color_loss": "1", "training": str(trainings), "baselines": "1", "tables": "1",
-        "limitations": "1", "claims": "1", "all": "1", "total": str(phones + trainings + 6 + 2 * aligned),
+        **({"dataset": 1, "user_study": 1} if aligned else {}),
+        "data": phones, "color_loss": 1, "training": trainings, "training_notebook": trainings, "baselines": 1,
+        "tables": 1, "limitations": 1, "ablation": rows, "discriminator": forms, "claims": 1, "all": 1,
     }  # fmt: skip
 
 
@@ -72,10 +86,13 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
     code, output = snakemake("--dry-run", "--printshellcmds", dataset="pirm", vgg="mat")
     assert code == 0, output
     for loss in losses.TRAINED:
-        assert (
-            f"run 03_training --dataset pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >"
-            in output
-        )
+        for command in ("train", "run 03_training"):
+            what = f"{command} --dataset pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >"
+            assert what in output
+    for run in claim_jobs.ablation_runs("pirm", "smoke"):
+        assert f"claim_jobs ablation pirm smoke {run} --vgg mat >" in output
+    for form in discriminators.FORMS:
+        assert f"claim_jobs discriminator pirm smoke {form} >" in output
     assert "run 05_tables --dataset pirm --preset smoke --set vgg=mat >" in output
     assert "fetch --phone iphone --dataset pirm --preset smoke >" in output
     assert f"{sys.executable} -m dped_lib.app.cli" in output.replace("'", "")
@@ -133,7 +150,52 @@ def test_what_it_does_not_know_stops_it(snakemake, settings, message):
     assert message in output
 
 
-def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
+def names(files) -> set[str]:
+    return {str(f.relative_to(ROOT / "dped_lib")) for f in files}
+
+
+def test_a_notebook_depends_on_what_it_imports_directly_or_not():
+    limitations = names(sources.of_notebook(ROOT / "notebooks" / "07_limitations.ipynb"))
+    assert {"experiments/limitations.py", "explorers/enhancer.py", "report/figures.py", "__init__.py"} <= limitations
+    assert {"experiments/scores.py", "models.py", "base/paths.py", "data/registry.txt"} <= limitations, "not directly"
+    assert not {"explorers/color_loss.py", "user_study/analysis.py", "experiments/claims.py", "app/cli.py"} & limitations
+
+
+def test_a_training_depends_on_no_explorer_report_notebook_or_command():
+    training = names(sources.of_modules("dped_lib.training"))
+    assert {"losses.py", "models.py", "metrics.py", "vgg.py", "training.py", "data/pair_store.py"} <= training
+    assert "data/builder.py" in training, "imported inside a function"
+    assert not {name.split("/")[0] for name in training} & {"app", "explorers", "report", "enhance", "experiments", "user_study"}
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
+    package = tmp_path / "dped_lib"
+    files = {
+        "__init__.py": "",
+        "room/__init__.py": "",
+        "room/first.py": "from typing import TYPE_CHECKING\nimport numpy\nif TYPE_CHECKING:\n    from dped_lib.room import typed\n"
+        "def f():\n    if True:\n        from dped_lib.room.second import g\n    return 'table.txt'",
+        "room/second.py": "import dped_lib.room.third as t\nfrom dped_lib.room import first  # a cycle",
+        "room/third.py": "CONSTANT = 1",
+        "room/typed.py": "",
+        "room/other.py": "",
+        "room/table.txt": "",
+        "room/unread.txt": "",
+    }
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    monkeypatch.setattr(sources, "_folder", lambda: package)
+    sources._data_files.cache_clear()
+    try:
+        found = {str(f.relative_to(package)) for f in sources.of_modules("dped_lib.room.first")}
+    finally:
+        monkeypatch.undo()
+        sources._data_files.cache_clear()
+    assert found == files.keys() - {"room/typed.py", "room/other.py", "room/unread.txt"}
+
+
+def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     """In a copy of the checkout with every result in place."""
     for part in ("dped_lib", "workflow", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -141,38 +203,152 @@ def test_a_changed_source_notebook_or_lock_makes_its_results_stale(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DPED_")} | {"PYTHONPATH": str(tmp_path)}
 
     def jobs(*arguments) -> dict[str, int]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments, "--config", "dataset=pirm"]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         output = done.stdout + done.stderr
         assert done.returncode == 0, output
         return {k: int(v) for k, v in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if k not in ("all", "total")}
 
     run = tmp_path / "runs" / "pirm-smoke"
-    names = ("02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
-    results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in names)]
+    notebooks = ("02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
+    results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in notebooks)]
+    results += [f"discriminators/iphone-{form}-s0.json" for form in discriminators.FORMS]
+    results += [f"variants/{name}/params.json" for name in claim_jobs.ablation_runs("pirm", "smoke")]
     for loss in losses.TRAINED:
         results += [f"notebooks/03_training-iphone-{loss}-s0.ipynb", f"train/iphone-{loss}-s0/model.safetensors"]
     for result in results:
         (run / result).parent.mkdir(parents=True, exist_ok=True)
         (run / result).write_text("made")
-    pirm = ("--config", "dataset=pirm")
-    jobs("--touch", *pirm)
-    assert jobs("--dry-run", *pirm) == {}
+    jobs("--touch")
 
-    after = {"baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
-    everything = {"data": 1, "color_loss": 1, "training": len(losses.TRAINED), **after}
-    for file, expected in {
-        "notebooks/05_tables.ipynb": {"tables": 1, "claims": 1},
-        "notebooks/03_training.ipynb": {"training": len(losses.TRAINED), **after},
-        "dped_lib/metrics.py": everything,
-        "requirements.lock": everything,
+    trainings = {"training": len(losses.TRAINED), "ablation": len(ablation.CHOICE_ROWS), "discriminator": len(discriminators.FORMS)}
+    drawn = {"training_notebook": len(losses.TRAINED)}
+    with_networks = {"baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
+    every_notebook = {"color_loss": 1, **drawn, **with_networks}
+    # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
+    for files, expected in {
+        ("dped_lib/app/cli.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
+        ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
+        ("notebooks/03_training.ipynb",): drawn,
+        ("dped_lib/explorers/enhancer.py",): {"limitations": 1, "claims": 1},
+        ("dped_lib/report/network_diagrams.py",): drawn,
+        ("dped_lib/enhance/bounded_memory.py",): with_networks,
+        ("dped_lib/losses.py",): {**trainings, **every_notebook},
+        ("requirements.lock",): {"data": 1, **trainings, **every_notebook},
     }.items():
-        content, times = (tmp_path / file).read_bytes(), (tmp_path / file).stat()
-        (tmp_path / file).write_bytes(content + b"\n")
-        assert jobs("--dry-run", *pirm) == expected, file
-        (tmp_path / file).write_bytes(content)
-        os.utime(tmp_path / file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert jobs("--dry-run", *pirm) == {}, "what is as it was makes nothing stale"
+        before = {tmp_path / file: ((tmp_path / file).read_bytes(), (tmp_path / file).stat()) for file in files}
+        for changed, (content, _) in before.items():
+            changed.write_bytes(content + b"\n")
+        assert jobs("--dry-run") == expected, files
+        for changed, (content, times) in before.items():
+            changed.write_bytes(content)
+            os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def tiny_store(folder: Path) -> None:
+    """Patch pairs of twelve photographs of somebody's own."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (24, 100, 100, 3), dtype=np.uint8)
+    pairs = (pair_store.Pair(str(i), f"photograph {i // 2}", image, image + 50) for i, image in enumerate(images))
+    pair_store.write_store(folder, pairs, {"dataset": "own", "phone": "phone", "origin": "", "report": {}})
+
+
+def test_after_a_lost_job_the_same_command_goes_on_and_repeats_nothing_that_is_finished(tmp_path):
+    """A training is killed as by a system that runs out of memory, while another has ended."""
+    tiny_store(tmp_path / "runs" / "own-smoke" / "patches" / "phone")
+    wanted = ("mse", "mse+texture")
+    folders = {loss: tmp_path / "runs" / "own-smoke" / "train" / f"phone-{loss}-s0" for loss in wanted}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--profile", str(ROOT / "workflow" / "profiles" / "local"), "--cores", "1", "--directory", str(tmp_path)]
+    command += [f"runs/own-smoke/train/phone-{loss}-s0/model.safetensors" for loss in wanted]
+    command += ["--config", "dataset=own"]
+    environment = {**os.environ, "DPED_RUNS": str(tmp_path / "runs")}
+    environment.pop("DPED_OWN", None)
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def state(name: str) -> set[str]:
+        return {loss for loss, folder in folders.items() if (folder / f"{name}.safetensors").is_file()}
+
+    lost = ""
+    with start() as workflow:
+        while workflow.poll() is None and not lost:
+            time.sleep(0.02)
+            half_done = state("checkpoint") - state("model")
+            if len(state("model")) == 1 and half_done:
+                (lost,) = half_done
+                for process in psutil.Process(workflow.pid).children(recursive=True):
+                    if process.cmdline()[1:4] == ["-m", "dped_lib.app.cli", "train"]:
+                        process.send_signal(signal.SIGKILL)
+        output, _ = workflow.communicate(timeout=300)
+    assert lost and workflow.returncode != 0, output
+    assert "Error in rule training" in output, output
+    (kept,) = set(wanted) - {lost}
+    assert state("model") == {kept} and state("checkpoint") == {lost}
+    before = (folders[kept] / "model.safetensors").stat().st_mtime_ns
+    done = len([line for line in read_log(folders[lost] / "log.jsonl") if "total" in line])
+    assert 20 <= done < 60
+
+    with start() as workflow:
+        output, _ = workflow.communicate(timeout=600)
+    assert workflow.returncode == 0, output
+    assert re.findall(r"^training +(\d+)$", output, re.MULTILINE) == ["1"], output
+    assert state("model") == set(wanted) and not state("checkpoint")
+    assert (folders[kept] / "model.safetensors").stat().st_mtime_ns == before
+    log = read_log(folders[lost] / "log.jsonl")
+    assert [line["iteration"] for line in log if "total" in line] == list(range(1, 61))
+    # It went on from a checkpoint, not from the start.
+    printed = (tmp_path / "runs" / "own-smoke" / "logs" / f"training-phone-{lost}-s0.log").read_text()
+    assert re.search(r"\b[24]0/60 ", printed) and " 0/60 " not in printed, printed
+
+    with start() as workflow:
+        output, _ = workflow.communicate(timeout=300)
+    assert "Nothing to be done" in output, output
+
+
+def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
+    """The notebook trains nothing then; and a run whose description is gone is out of date, whatever network lies there."""
+    tiny_store(runs / "own-smoke" / "patches" / "phone")
+    tiny = {"variant_iterations": 2, "telling_iterations": 5, "telling_batch": 2, "eval_pairs": 2, "table_pairs": 2}
+    monkeypatch.setattr(config, "PRESETS", {"smoke": dataclasses.replace(config.PRESETS["smoke"], **tiny)})
+    (row, choices), form = list(ablation.CHOICE_ROWS.items())[1], discriminators.FORMS[1]
+    name = ablation.row_params("own", "smoke", "phone", choices).run_name
+    assert len(claim_jobs.ablation_runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
+    model = runs / "own-smoke" / "variants" / name / "model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"of older sources")
+    claim_jobs.ablation_row("own", "smoke", name)
+    assert model.stat().st_size > 1000 and (model.parent / "params.json").is_file()
+    claim_jobs.discriminator("own", "smoke", form)
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("the notebook trains"))
+    monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("the notebook trains"))
+    outcomes, _ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
+    assert outcomes[0].cell is not None
+    store = pair_store.open_or_make("own", "phone", "smoke")
+    assert discriminators.curve(store, form, config.preset("smoke")).form == form
+    with pytest.raises(DpedError, match="unknown run of the ablation 'phone-mse-s0'"):
+        claim_jobs.ablation_row("own", "smoke", "phone-mse-s0")
+
+
+def test_jobs_save_in_figures_because_the_workflow_says_so(tmp_path):
+    """It sets DPED_FIGURES for its jobs, unless the user has set it."""
+    (tmp_path / "Snakefile").write_text(
+        f"""include: {str(ROOT / "workflow" / "Snakefile")!r}
+rule where:
+    output: "where.txt"
+    localrule: True
+    shell: "printenv DPED_FIGURES > {{output}}"
+"""
+    )
+    base = {k: v for k, v in os.environ.items() if k != "DPED_FIGURES"}
+    for own, expected in (({}, ROOT / "figures"), ({"DPED_FIGURES": str(tmp_path / "mine")}, tmp_path / "mine")):
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", "where.txt"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**base, "DPED_RUNS": str(tmp_path / "runs"), **own}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / "where.txt").read_text().strip() == str(expected)
 
 
 def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):

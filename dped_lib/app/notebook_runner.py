@@ -1,4 +1,4 @@
-"""Runs notebooks headlessly: one with papermill, or all of them in the order the workflow defines."""
+"""Run notebooks headlessly: one with papermill, or all of them in the order that the workflow defines."""
 
 import ast
 import os
@@ -18,12 +18,12 @@ from dped_lib.base.progress import HEADLESS
 
 
 def notebooks() -> tuple[str, ...]:
-    """Names of the notebooks, in reading order."""
+    """Return the names of the notebooks, in reading order."""
     return tuple(sorted(f.stem for f in paths.notebooks_dir().glob("[0-9]*.ipynb")))
 
 
 def parameters_of(name: str) -> dict[str, object]:
-    """The parameters a notebook takes (its cell tagged ``parameters``), with their defaults.
+    """Return the parameters of a notebook (its cell tagged ``parameters``) with their defaults.
 
     Raises:
         DpedError: no such notebook, or no checkout that holds the notebooks.
@@ -36,9 +36,9 @@ def parameters_of(name: str) -> dict[str, object]:
 
 
 def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, object]:
-    """``values`` over the notebook's defaults, each known to it, of its type, and allowed.
+    """Return the notebook's defaults with ``values`` over them, after checking names, types and values.
 
-    papermill itself only warns of an unknown parameter; here it is an error that names the allowed ones.
+    papermill only warns of an unknown parameter. Here it is an error that names the allowed ones.
     """
     defaults = parameters_of(name)
     for key, value in values.items():
@@ -50,7 +50,7 @@ def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, objec
 
 
 def check_values(**values) -> None:
-    """Stops at the first parameter of a notebook whose value is not allowed. Called by each notebook itself, too.
+    """Stop at the first parameter of a notebook whose value is not allowed. Each notebook calls this, too.
 
     Raises:
         DpedError: names the parameter, its value, and what is allowed.
@@ -75,7 +75,10 @@ def check_values(**values) -> None:
 
 
 def output_of(name: str, values: Mapping[str, object]) -> Path:
-    """Where the executed notebook goes: ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb``."""
+    """Return where the executed notebook is written.
+
+    It is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there.
+    """
     parts = [name]
     if "loss" in values:
         parts += [str(values[key]) for key in ("phone", "loss") if values[key]]
@@ -86,11 +89,13 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
 
 
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
-    """Executes one notebook and returns the path of the executed copy.
+    """Execute one notebook and return the path of the executed copy.
+
+    Its pictures and tables go to :func:`paths.figures_dir`: to ``runs/``, unless the workflow has set ``DPED_FIGURES``.
 
     Raises:
-        DpedError: unknown notebook or parameter; or a cell failed: the message says which and why, and the notebook
-            as far as it came lies beside the output, as ``NAME.failed.ipynb``.
+        DpedError: unknown notebook or parameter; or a cell failed. The message names the cell and the error, and
+            ``NAME.failed.ipynb`` beside the output is the notebook up to that cell.
     """
     merged = check_parameters(name, values)
     target = output_of(name, merged)
@@ -129,7 +134,7 @@ def run_all(
     extra: tuple[str, ...] = (),
     vgg: str = vgg.SOURCES[0],
 ) -> None:
-    """The whole reproduction through ``workflow/Snakefile``; what is there and current is not repeated.
+    """Run the whole reproduction through ``workflow/Snakefile``. A result that is there and current is not made again.
 
     Args:
         profile: folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.

@@ -93,9 +93,25 @@ def run_dir(dataset: str, preset: str) -> Path:
     return runs_dir() / f"{dataset}-{preset}"
 
 
+def published_figures() -> Path:
+    """Return ``figures/`` of the checkout: what full runs have produced. Only the workflow saves there."""
+    return project_root() / "figures"
+
+
+def figures_root() -> Path:
+    """Return where the folders of figures of this run lie: ``DPED_FIGURES``, which the workflow sets, or the folder of runs."""
+    return _named("DPED_FIGURES", runs_dir())
+
+
 def figures_dir(dataset: str, preset: str) -> Path:
-    """Pictures, tables and their JSON of one dataset and preset. ``DPED_FIGURES`` overrides ``figures/``."""
-    return _named("DPED_FIGURES", project_root() / "figures") / f"{dataset}-{preset}"
+    """Return where pictures, tables and their JSON of one dataset and preset are saved.
+
+    The workflow (``make figures``) sets ``DPED_FIGURES`` to ``figures/``, so its notebooks save in ``figures/DATASET-PRESET``.
+    Without the variable, as in a notebook run by hand, it is ``runs/DATASET-PRESET/figures``.
+    """
+    if os.environ.get("DPED_FIGURES"):
+        return figures_root() / f"{dataset}-{preset}"
+    return run_dir(dataset, preset) / "figures"
 
 
 #: What to do about a folder that cannot be written to, unless the writer knows better.

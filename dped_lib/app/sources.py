@@ -1,0 +1,98 @@
+"""Find the files of the library that a notebook or a module depends on, from its imports and without running it.
+
+The workflow makes them the inputs of its jobs. A changed module then repeats the jobs that import it and no others.
+"""
+
+import ast
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+
+import dped_lib
+
+_PACKAGE = "dped_lib"
+
+
+def _folder() -> Path:
+    return Path(dped_lib.__file__).resolve().parent
+
+
+def of_notebook(file: Path) -> list[Path]:
+    """Return the files of the library that the code cells of a notebook import, directly or not, sorted."""
+    cells = (c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code")
+    # Lines for IPython (%magic, !command) are no Python.
+    lines = (line for source in cells for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    return _closure(_imported(ast.parse("\n".join(lines))))
+
+
+def of_modules(*names: str) -> list[Path]:
+    """Return the files of modules (``dped_lib.training``) and of all that they import within the library, sorted."""
+    return _closure(names)
+
+
+def _closure(names: Iterable[str]) -> list[Path]:
+    files: set[Path] = set()
+    waiting = list(names)
+    while waiting:
+        for file in _files_of(waiting.pop()) - files:
+            files.add(file)
+            if file.suffix == ".py":
+                waiting += _imports_of(file)
+                files |= _data_of(file)
+    return sorted(files)
+
+
+def _files_of(name: str) -> set[Path]:
+    """Return the file of a module and those of the packages that it lies in; of ``module.attribute``, the module's."""
+    files, folder = set(), _folder().parent
+    for part in name.split("."):
+        package, module = folder / part / "__init__.py", folder / f"{part}.py"
+        if package.is_file():
+            files.add(package)
+            folder = folder / part
+        elif module.is_file():
+            return files | {module}
+        else:
+            return files
+    return files
+
+
+@functools.cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+@functools.cache
+def _imports_of(file: Path) -> tuple[str, ...]:
+    return tuple(_imported(_parsed(file)))
+
+
+def _imported(node: ast.AST) -> Iterable[str]:
+    """Yield the library's modules that a piece of code imports, inside functions too; not those imported for types only."""
+    match node:
+        case ast.Import():
+            yield from (a.name for a in node.names if a.name.split(".")[0] == _PACKAGE)
+        case ast.ImportFrom(level=0) if node.module.split(".")[0] == _PACKAGE:
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+        case ast.ImportFrom(level=level) if level:
+            raise ValueError(f"line {node.lineno}: a relative import; the library imports by full names only")
+        case ast.If(test=ast.Name("TYPE_CHECKING")):
+            for child in node.orelse:
+                yield from _imported(child)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from _imported(child)
+
+
+def _data_of(file: Path) -> set[Path]:
+    """Return the package's data files that a module names in a string."""
+    words = {n.value for n in ast.walk(_parsed(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return {data for name, data in _data_files() if name in words}
+
+
+@functools.cache
+def _data_files() -> list[tuple[str, Path]]:
+    files = (f for f in _folder().rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
+    return [(file.name, file) for file in files]
