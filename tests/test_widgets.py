@@ -90,10 +90,10 @@ def test_background_runs_one_work_at_a_time_and_reports_errors():
 
 
 def test_fit_fills_the_screen_without_changing_the_shape():
-    wide = widgets.fit(np.zeros((300, 1000, 3), np.uint8))
+    wide = widgets.fit_to_screen(np.zeros((300, 1000, 3), np.uint8))
     assert wide.shape == (round(300 * widgets.WIDE / 1000), widgets.WIDE, 3)
-    assert widgets.fit(np.zeros((1000, 300, 3), np.uint8)).shape[0] == widgets.TALL
-    pixels = widgets.fit(np.array([[[0] * 3, [255] * 3]], np.uint8), 8, 8)
+    assert widgets.fit_to_screen(np.zeros((1000, 300, 3), np.uint8)).shape[0] == widgets.TALL
+    pixels = widgets.fit_to_screen(np.array([[[0] * 3, [255] * 3]], np.uint8), 8, 8)
     assert set(np.unique(pixels)) == {0, 255}, "pixels stay visible where they are enlarged"
 
 
@@ -105,14 +105,14 @@ def test_the_slider_shows_one_version_left_and_the_other_right(photo):
     explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": other, "DSLR": photo[:-9]}})
     assert explorer.right.options == ("original", "ours"), "a version of another size cannot lie over it"
     explorer.split.value = 1
-    assert (explorer.view() == widgets.fit(photo)).all()
+    assert (explorer.view() == widgets.fit_to_screen(photo)).all()
     explorer.split.value = 0
-    assert (explorer.view() == widgets.fit(other)).all()
-    assert np.abs(opened(explorer.image.value) - widgets.fit(other)).mean() < 3, "the page gets that picture"
+    assert (explorer.view() == widgets.fit_to_screen(other)).all()
+    assert np.abs(opened(explorer.image.value) - widgets.fit_to_screen(other)).mean() < 3, "the page gets that picture"
     explorer.split.value = 0.25
     quarter = explorer.view().shape[1] // 4
-    assert (explorer.view()[:, : quarter - 2] == widgets.fit(photo)[:, : quarter - 2]).all()
-    assert (explorer.view()[:, quarter + 2 :] == widgets.fit(other)[:, quarter + 2 :]).all()
+    assert (explorer.view()[:, : quarter - 2] == widgets.fit_to_screen(photo)[:, : quarter - 2]).all()
+    assert (explorer.view()[:, quarter + 2 :] == widgets.fit_to_screen(other)[:, quarter + 2 :]).all()
 
 
 def test_zoom_and_pan_choose_the_part(photo):
@@ -123,7 +123,7 @@ def test_zoom_and_pan_choose_the_part(photo):
     y, x, h, w = explorer.region()
     assert (y, x + w) == (0, width) and abs(h - height / 4) <= 1 and not explorer.across.disabled
     explorer.split.value = 1
-    assert (explorer.view() == widgets.fit(photo[:h, x:])).all()
+    assert (explorer.view() == widgets.fit_to_screen(photo[:h, x:])).all()
     mean = photo[:h, x:].reshape(-1, 3).mean(0)
     assert " ".join(f"{v:.1f}" for v in mean) in explorer.numbers.value
 
@@ -219,7 +219,7 @@ def test_blinking_alternates_the_two_aligned_images(aligned):
     aligned.view.value = "blink"
     for frame, image in ((1, aligned.alignment.dslr), (0, aligned.alignment.phone)):
         aligned.play.value = frame
-        assert np.abs(opened(aligned.image.value) - widgets.fit(image, 700, 520)).mean() < 3
+        assert np.abs(opened(aligned.image.value) - widgets.fit_to_screen(image, 700, 520)).mean() < 3
 
 
 def test_a_patch_has_the_correlation_of_its_two_windows(aligned):

@@ -255,13 +255,13 @@ class _Aligner:
         if squeezed or not 1e-4 < determinant.min() <= determinant.max() < 1e4:
             raise _Rejected("degenerate homography", "the map squeezes the picture to a sliver.")
 
-    def _crop_to_intersection(self, found: PairMap) -> _Crop:
+    def _crop_to_intersection(self, refined: PairMap) -> _Crop:
         """Return the largest rectangle of the wanted aspect that lies in both photographs."""
         dslr_frame = geometry.corners(*self.dslr.shape[:2])
-        phone_frame = geometry.clockwise(found.to_dslr(geometry.corners(*self.phone.shape[:2])))
+        phone_frame = geometry.clockwise(refined.to_dslr(geometry.corners(*self.phone.shape[:2])))
         overlap = geometry.overlap(dslr_frame, phone_frame)
-        rotation = found.rotation_at(dslr_frame.mean(0))
-        self._note(overlap=round(overlap, 4), rotation=round(rotation, 2), model=found.model)
+        rotation = refined.rotation_at(dslr_frame.mean(0))
+        self._note(overlap=round(overlap, 4), rotation=round(rotation, 2), model=refined.model)
         if overlap < _MIN_OVERLAP:
             raise _Rejected("too little overlap", f"the photographs share {overlap:.0%} ({_MIN_OVERLAP:.0%} needed).")
         aspect = self.size[1] / self.size[0]
@@ -270,7 +270,7 @@ class _Aligner:
             raise _Rejected("too little overlap", "the shared part holds no upright rectangle.")
         x, y, half = rectangle
         # Nothing is enlarged: an aligned pixel covers at least one pixel of either photograph.
-        scale = found.scale_at((x, y))
+        scale = refined.scale_at((x, y))
         height = min(self.size[0], int(2 * half), int(2 * half * scale))
         size = (height, round(height * aspect))
         if min(size) < paper.PATCH_SIZE:
@@ -281,19 +281,19 @@ class _Aligner:
         last = np.array(self.phone.shape[1::-1]) - 1
         for _ in range(20):
             origin = np.array([x - (size[1] - 1) / 2 * step, y - (size[0] - 1) / 2 * step])
-            border = found.to_phone(geometry.outline(*size) * step + origin)
+            border = refined.to_phone(geometry.outline(*size) * step + origin)
             if np.maximum(-border, border - last).max() <= 0.5:
                 break
             step *= 0.995
         return _Crop(size, origin, step, scale)
 
-    def _resample(self, found: PairMap, blocks: np.ndarray, crop: _Crop) -> Alignment:
+    def _resample(self, refined: PairMap, blocks: np.ndarray, crop: _Crop) -> Alignment:
         """Resample both photographs to the aligned images, and check that these correlate."""
         dslr = geometry.Resampler(self.dslr, crop.step)(geometry.pixel_grid(*crop.size, crop.origin, crop.step))
         resampler = geometry.Resampler(self.phone, crop.step * crop.scale)
-        phone = resampler(found.grid_to_phone(*crop.size, crop.origin, crop.step))
+        phone = resampler(refined.grid_to_phone(*crop.size, crop.origin, crop.step))
         ncc = _median_ncc(phone, dslr)
-        residuals = found.residual(blocks) / (crop.scale * crop.step)
+        residuals = refined.residual(blocks) / (crop.scale * crop.step)
         self._note(
             size=crop.size, ncc=round(ncc, 4), blocks=len(blocks),
             reprojection_px=round(float(np.median(residuals)), 4) if len(residuals) else None,
@@ -302,7 +302,7 @@ class _Aligner:
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
-            self.report, phone, dslr, found, tuple(crop.origin), crop.step, self.matches, self.inliers, self.seconds,
+            self.report, phone, dslr, refined, tuple(crop.origin), crop.step, self.matches, self.inliers, self.seconds,
             resampler,
         )  # fmt: skip
 

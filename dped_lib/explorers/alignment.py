@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.base.errors import DpedError
-from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit, jpeg, note, picture, row, slider
+from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
@@ -57,7 +57,7 @@ class AlignmentExplorer:
         self.side.style.button_width = "auto"
         self.play = ipywidgets.Play(min=0, max=1, interval=600, repeat=True, show_repeat=False)
         self.window = slider("patch", 0, 0, 1, 1, readout_format="d")
-        self.image, self.numbers = picture(), ipywidgets.HTML()
+        self.image, self.numbers = image_widget(), ipywidgets.HTML()
         self.work = Background(lambda text: self._tell(text))
         self._controls_of = {
             "matches": [self.matches],
@@ -116,15 +116,15 @@ class AlignmentExplorer:
         return getattr(self, f"_{self.view.value}")()
 
     def _matches(self) -> tuple[np.ndarray, str]:
-        found, r = self.alignment, self.alignment.report
-        count = min(int(self.matches.value), len(found.matches))
-        sample = np.linspace(0, len(found.matches) - 1, count).astype(int)
+        aligned, r = self.alignment, self.alignment.report
+        count = min(int(self.matches.value), len(aligned.matches))
+        sample = np.linspace(0, len(aligned.matches) - 1, count).astype(int)
         small, scales = self._halves()
         # The photographs are gray, so that the lines stand out.
         sheet = _beside([cv2.cvtColor(cv2.cvtColor(s, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for s in small])
         offset = np.array([small[0].shape[1] + _GAP, 0])
         for inlier, color in ((False, _OUTLIER), (True, _INLIER)):
-            for match in found.matches[sample][found.inliers[sample] == inlier]:
+            for match in aligned.matches[sample][aligned.inliers[sample] == inlier]:
                 ends = np.round([match[:2] * scales[0], match[2:] * scales[1] + offset]).astype(int)
                 cv2.line(sheet, *ends.tolist(), color, 1, cv2.LINE_AA)
         return sheet, (
@@ -134,12 +134,12 @@ class AlignmentExplorer:
         )
 
     def _overlap(self) -> tuple[np.ndarray, str]:
-        found, r = self.alignment, self.alignment.report
+        aligned, r = self.alignment, self.alignment.report
         small, scales = self._halves()
-        crop = geometry.outline(*found.dslr.shape[:2])
+        crop = geometry.outline(*aligned.dslr.shape[:2])
         outlines = (
-            (found.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), found.to_phone(crop)),
-            (found.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), found.to_dslr(crop)),
+            (aligned.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), aligned.to_phone(crop)),
+            (aligned.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), aligned.to_dslr(crop)),
         )
         for image, scale, lines in zip(small, scales, outlines, strict=True):
             for points, color in zip(lines, (_OUTLIER, _CROP), strict=True):
@@ -153,19 +153,19 @@ class AlignmentExplorer:
 
     def _halves(self) -> tuple[list[np.ndarray], list[float]]:
         """Return both photographs at half the screen's width, and their scales."""
-        small = [fit(p, (WIDE - _GAP) // 2, 420) for p in self._pair]
+        small = [fit_to_screen(p, (WIDE - _GAP) // 2, 420) for p in self._pair]
         return small, [s.shape[1] / p.shape[1] for s, p in zip(small, self._pair, strict=True)]
 
     def _blink(self) -> tuple[np.ndarray, str]:
-        found = self.alignment
-        tile = (np.indices(found.dslr.shape[:2]) // (found.dslr.shape[0] // 6)).sum(0) % 2
+        aligned = self.alignment
+        tile = (np.indices(aligned.dslr.shape[:2]) // (aligned.dslr.shape[0] // 6)).sum(0) % 2
         image = {
-            "phone": found.phone,
-            "DSLR": found.dslr,
-            "in squares": np.where(tile[..., None] == 1, found.phone, found.dslr),
+            "phone": aligned.phone,
+            "DSLR": aligned.dslr,
+            "in squares": np.where(tile[..., None] == 1, aligned.phone, aligned.dslr),
         }[self.side.value]
-        return fit(image, 700, 520), (
-            f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {found.report.ncc:.3f}. "
+        return fit_to_screen(image, 700, 520), (
+            f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
             "Press play: whatever jumps is not aligned; a change without a jump is a difference between the cameras."
         )
 
@@ -174,10 +174,10 @@ class AlignmentExplorer:
         overview = self.alignment.dslr.copy()
         y, x, side = window.y, window.x, extraction.SIZE
         cv2.rectangle(overview, (x, y), (x + side - 1, y + side - 1), _OUTLIER, 2)
-        tiles = {"the DSLR's image": fit(overview, 330, 200)}
+        tiles = {"the DSLR's image": fit_to_screen(overview, 330, 200)}
         for label, patch in (("phone in place", phone), ("phone as kept", kept), ("DSLR", dslr)):
             if patch is not None:
-                tiles[label] = fit(patch, 200, 200)
+                tiles[label] = fit_to_screen(patch, 200, 200)
         place = "not moved"
         if window.moved:
             place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px and {window.angle:+.2f} degrees"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dped_lib import losses
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import shift_study
-from dped_lib.explorers.widgets import WIDE, dropdown, jpeg, note, picture, row, slider
+from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, slider
 
 _OWN = "own sigma"
 _DIAGONAL = 1 / np.sqrt(2)  # shifts go down and to the right by equal amounts, so that no axis is preferred
@@ -69,7 +69,7 @@ class ColorLoss:
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"
-        self.image, self.plot, self.numbers = picture(), ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self.image, self.plot, self.numbers = image_widget(), ipywidgets.Image(format="png"), ipywidgets.HTML()
         self._follow_kernel()
         for control in (self.photograph, self.shift):
             control.observe(lambda _: self._draw(), "value")

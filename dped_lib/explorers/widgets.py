@@ -49,7 +49,7 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def picture() -> ipywidgets.Image:
+def image_widget() -> ipywidgets.Image:
     """Return an empty image widget for a :func:`jpeg`. It shows it at its own size, or smaller on a narrow page."""
     return ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
 
@@ -78,7 +78,7 @@ def note(text: str) -> str:
     return f'<div style="line-height:1.4">{html.escape(text)}</div>'
 
 
-def fit(image: np.ndarray, width: int = WIDE, height: int = TALL) -> np.ndarray:
+def fit_to_screen(image: np.ndarray, width: int = WIDE, height: int = TALL) -> np.ndarray:
     """Scale an image to the largest size that fits. Shrinking averages; enlarging by 2 or more keeps pixels visible."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
@@ -170,7 +170,7 @@ class BeforeAfter:
         self.split.layout = _FULL
         self.zoom = slider("zoom", 1, 1, 16, 0.25)
         self.across, self.down = slider("pan across", 0.5, 0, 1, 0.005), slider("pan down", 0.5, 0, 1, 0.005)
-        self.image, self.numbers = picture(), ipywidgets.HTML()
+        self.image, self.numbers = image_widget(), ipywidgets.HTML()
         self._offering = False
         self._offer()
         self.photograph.observe(lambda _: self._offer(), "value")
@@ -200,7 +200,7 @@ class BeforeAfter:
     def view(self) -> np.ndarray:
         """Return the visible picture (uint8 h x w x 3): ``left`` up to the slider, a white line, then ``right``."""
         y, x, h, w = self.region()
-        left, right = (fit(version[y : y + h, x : x + w]) for version in self._versions())
+        left, right = (fit_to_screen(version[y : y + h, x : x + w]) for version in self._versions())
         column = round(self.split.value * left.shape[1])
         image = left.copy()
         image[:, column:] = right[:, column:]

@@ -71,7 +71,7 @@ _NORM_OFFSET = 1.02  # from a convolution down to its norm
 _ROW_HEIGHT = 2.5
 
 
-def draw(axes: Axes, network_layers: list[Layer], title: str, per_row: int = 12) -> None:
+def draw_network(axes: Axes, network_layers: list[Layer], title: str, per_row: int = 12) -> None:
     """Draw layers as boxes in reading order, ``per_row`` convolutions and linear layers a row.
 
     A norm is below the convolution that it normalises, and a skip connection is above its residual block. A box shows
