@@ -362,7 +362,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
 def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
     explorer = enhancer.Enhancer(("big", np.tile(photo, (3, 3, 1))), [str(srcnn)])
     ticked, go = threading.Event(), threading.Event()
-    real = enhancer.enhance.Engine.__call__
+    real = enhancer.enhancement.Engine.__call__
 
     def slow(self, image, tick, how):
         def waiting(rows):
@@ -372,7 +372,7 @@ def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
 
         return real(self, image, waiting, how)
 
-    monkeypatch.setattr(enhancer.enhance.Engine, "__call__", slow)
+    monkeypatch.setattr(enhancer.enhancement.Engine, "__call__", slow)
     explorer.start.click()
     assert ticked.wait(30) and explorer.start.disabled and not explorer.stop.disabled
     explorer.stop.click()

@@ -58,7 +58,7 @@ class AlignmentExplorer:
         self.play = ipywidgets.Play(min=0, max=1, interval=600, repeat=True, show_repeat=False)
         self.window = slider("patch", 0, 0, 1, 1, readout_format="d")
         self.image, self.numbers = image_widget(), ipywidgets.HTML()
-        self.work = Background(lambda text: self._tell(text))
+        self.work = Background(self._show_text)
         self._controls_of = {
             "matches": [self.matches],
             "overlap": [],
@@ -78,7 +78,7 @@ class AlignmentExplorer:
     def open(self) -> None:
         """Align the chosen scene in the background."""
         name = self.scene.value
-        self._tell(f"{name}: aligning ...")
+        self._show_text(f"{name}: aligning ...")
 
         def work(check: Callable[[], None]) -> None:
             images = self._load(name)
@@ -96,7 +96,7 @@ class AlignmentExplorer:
 
         self.work.start(work)
 
-    def _tell(self, text: str) -> None:
+    def _show_text(self, text: str) -> None:
         self.numbers.value = note(text)
 
     def draw(self) -> None:
@@ -106,7 +106,7 @@ class AlignmentExplorer:
             return
         image, text = self.look()
         self.image.value = jpeg(image)
-        self._tell(text)
+        self._show_text(text)
 
     def look(self) -> tuple[np.ndarray, str]:
         """Return the picture of the chosen view (uint8 h x w x 3, RGB) and a text with its numbers."""
