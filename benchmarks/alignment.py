@@ -1,16 +1,18 @@
-"""Aligning photographs of 13 and 20 MP, and of City100's size, against plain full-size SIFT and RANSAC, in turns.
+"""Time the alignment of two photographs, and measure its accuracy, against plain full-size SIFT and RANSAC.
 
-    python benchmarks/alignment.py [rounds]
-    python benchmarks/alignment.py --accuracy     every phone on every scene of the rig, and a third of the pairs that do not belong together
+    python benchmarks/alignment.py [repetitions]
+    python benchmarks/alignment.py --accuracy
 
-plain    cv2.SIFT_create() with its defaults on the full photographs, FLANN matching with ratio 0.75, RANSAC at 3 px, and
-         cv2.warpPerspective of the colour photograph
-default  alignment.align, which also compares blocks and fits the lenses
+plain    cv2.SIFT_create() with its defaults on the full photographs, FLANN matching with ratio 0.75, RANSAC at 3 px,
+         and cv2.warpPerspective of the colour photograph
+default  aligner.align, which also compares blocks and fits the lenses
 
-Each runs in a process of its own on one core, as a worker of `dped align` does, the two in turns; ratios are of medians.
-Photographs are the rig's BlackBerry at its full 4160 x 3120 and its Canon enlarged from 3648 x 2432 to 5472 x 3648 (the 20 MP
-that Table 1 names), stored as JPEG; and the City100 pairs of DPED_MIRROR, where they are. The known geometry judges both:
-errors are at the corners of the aligned image, in its pixels.
+The two forms run in turns, each in its own process on one core, like a worker of `dped align`. Ratios are of medians.
+The photographs are JPEG files of the rig: its BlackBerry at the full 4160 x 3120, and its Canon enlarged from 3648 x
+2432 to 5472 x 3648 (the 20 MP that Table 1 names). The City100 pairs of DPED_MIRROR are timed too, if they are there.
+Errors are distances from the known geometry at the corners of the aligned image, in its pixels.
+
+`--accuracy` aligns every phone on every scene of the rig, and a third of the pairs that show different scenes.
 """
 
 import json
@@ -33,7 +35,7 @@ _ENLARGED = 1.5
 
 
 def plain(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, dict[str, float]]:
-    """The DSLR-to-phone homography (3 x 3), and seconds of each stage."""
+    """Align by plain SIFT and RANSAC: return the DSLR-to-phone homography (3 x 3), and the seconds of each stage."""
     clock = [time.perf_counter()]
     gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (phone, dslr)]
     sift = cv2.SIFT_create()
@@ -51,12 +53,12 @@ def plain(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]) -> tuple[n
 
 
 def _peak_mib() -> float:
-    # Not getrusage: its value is inherited from the parent.
+    # A process inherits the value of getrusage from its parent, so we read the kernel's own.
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
-    """One pair by one form: seconds of each stage, error where the geometry is known, peak memory."""
+    """Align one pair by one form: return seconds of each stage, errors if the geometry is known, and peak memory."""
     from dped_lib.alignment import aligner, geometry
     from dped_lib.data import photofile, rig
 
@@ -64,14 +66,14 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     started = time.perf_counter()
     phone, dslr = (photofile.read_photograph(Path(f)) for f in files)
     seconds = {"decode": time.perf_counter() - started}
-    # What is judged is the same for both: the corners of our aligned image.
+    # Both forms are judged at the same points: the corners of our aligned image.
     aligned = aligner.align(phone, dslr, size)
     corners = geometry.corners(*aligned.report.size)
     if form == "plain":
         h, stages = plain(phone, dslr, size)
-        found = geometry.apply(h, aligned.to_dslr(corners))
+        mapped = geometry.apply_homography(h, aligned.to_dslr(corners))
     else:
-        stages, found = aligned.seconds, aligned.to_phone(corners)
+        stages, mapped = aligned.seconds, aligned.to_phone(corners)
     seconds |= stages
     result = {
         "seconds": seconds,
@@ -82,15 +84,15 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     if truth.is_file():
         name = json.loads(truth.read_text())["scene"]
         frames = rig.shoot(name, scale=1.0, cameras=("blackberry", "dslr"))
-        at = (aligned.to_dslr(corners) + 0.5) / _ENLARGED - 0.5
-        true = rig.map_points(frames["dslr"], frames["blackberry"], at)
+        dslr_xy = (aligned.to_dslr(corners) + 0.5) / _ENLARGED - 0.5
+        true = rig.map_points(frames["dslr"], frames["blackberry"], dslr_xy)
         unit = aligned.step * aligned.map.scale_at(aligned.to_dslr(corners).mean(0))
-        result["errors"] = (np.linalg.norm(found - true, axis=1) / unit).tolist()
+        result["errors"] = (np.linalg.norm(mapped - true, axis=1) / unit).tolist()
     return result
 
 
 def make_photographs(folder: Path) -> list[list[str]]:
-    """Full-size rig photographs as JPEG files, and the name of the scene beside each."""
+    """Write full-size rig photographs as JPEG files with the name of their scene: return the pairs of files."""
     from dped_lib.data import rig
 
     pairs = []
@@ -105,20 +107,21 @@ def make_photographs(folder: Path) -> list[list[str]]:
     return pairs
 
 
-def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: int) -> None:
+def time_forms(title: str, pairs: list[list[str]], size: tuple[int, int], repetitions: int) -> None:
+    """Run both forms in turns on all pairs, and print their medians."""
     results: dict[str, list[dict]] = {"plain": [], "default": []}
-    for _ in range(rounds):
+    for _ in range(repetitions):
         for pair in pairs:
-            for form, found in results.items():
+            for form, measured in results.items():
                 command = [sys.executable, __file__, "--one", form, *map(str, size), *pair]
                 environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
                 done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-                found.append(json.loads(done.stdout.splitlines()[-1]))
+                measured.append(json.loads(done.stdout.splitlines()[-1]))
     print(title)
-    for form, found in results.items():
-        total = statistics.median(r["total"] for r in found)
-        stages = {k: statistics.median(r["seconds"].get(k, 0.0) for r in found) for k in found[0]["seconds"]}
-        errors = [e for r in found for e in r.get("errors", [])]
+    for form, measured in results.items():
+        total = statistics.median(r["total"] for r in measured)
+        stages = {k: statistics.median(r["seconds"].get(k, 0.0) for r in measured) for k in measured[0]["seconds"]}
+        errors = [e for r in measured for e in r.get("errors", [])]
         accuracy = (
             f"; error median {np.median(errors):.2f} px, 95th percentile {np.percentile(errors, 95):.2f} px"
             if errors
@@ -126,9 +129,8 @@ def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: i
         )
         print(f"  {form:8} {total:6.2f} s a pair ({', '.join(f'{k} {v:.2f}' for k, v in stages.items())}){accuracy}")
         if form == "default":
-            print(
-                f"  {'':8} {60 / total * 2:.0f} pairs a minute on two cores; peak memory {max(r['peak_mib'] for r in found):.0f} MiB a worker"
-            )
+            peak = max(r["peak_mib"] for r in measured)
+            print(f"  {'':8} {60 / total * 2:.0f} pairs a minute on two cores; peak memory {peak:.0f} MiB a worker")
     ratio = statistics.median(r["total"] for r in results["plain"]) / statistics.median(
         r["total"] for r in results["default"]
     )
@@ -136,35 +138,39 @@ def compare(title: str, pairs: list[list[str]], size: tuple[int, int], rounds: i
 
 
 def accuracy() -> None:
-    """Errors against the known geometry, and what becomes of pairs of different scenes (two takes of one photograph share
-    content and are no such pairs)."""
+    """Print the errors against the known geometry, and the verdicts on pairs of different scenes.
+
+    Two takes of one photograph share content, so they are not such a pair.
+    """
     from dped_lib import paper
     from dped_lib.alignment import aligner
     from dped_lib.data import rig
 
-    scenes, found = rig.scenes(), {}
+    scenes, images = rig.scenes(), {}
     errors: dict[str, list[float]] = {phone: [] for phone in paper.PHONES}
     for scene in scenes:
         frames = rig.shoot(scene.name)
         for phone in paper.PHONES:
             aligned = aligner.align(frames[phone].image, frames["dslr"].image, (400, 540))
-            errors[phone] += rig.map_error(aligned, frames[phone], frames["dslr"]).tolist()
+            errors[phone] += rig.alignment_error(aligned, frames[phone], frames["dslr"]).tolist()
         for camera, frame in frames.items():
-            found[scene.name, camera] = frame.image
-    for phone, of in [*errors.items(), ("all", [e for one in errors.values() for e in one])]:
-        low, high = np.median(of), np.percentile(of, 95)
+            images[scene.name, camera] = frame.image
+    errors["all"] = [e for values in errors.values() for e in values]
+    for phone, values in errors.items():
+        median, high = np.median(values), np.percentile(values, 95)
         print(
-            f"{phone:10} {len(of)} corners: median {low:.3f} px, 95th percentile {high:.3f} px, most {max(of):.2f} px",
+            f"{phone:10} {len(values)} corners: median {median:.3f} px, 95th percentile {high:.3f} px, "
+            f"largest {max(values):.2f} px",
             flush=True,
         )
     verdicts: Counter = Counter()
     for i, a in enumerate(scenes):
         for j, b in enumerate(scenes):
-            # A third of all combinations, each phone as often.
+            # We take a third of all combinations, with each phone equally often.
             if (a.kind, a.photograph) == (b.kind, b.photograph) or (i + 2 * j) % 3:
                 continue
             phone = paper.PHONES[(i + j) // 3 % 3]
-            verdicts[aligner.align(found[a.name, phone], found[b.name, "dslr"], (400, 540)).report.verdict] += 1
+            verdicts[aligner.align(images[a.name, phone], images[b.name, "dslr"], (400, 540)).report.verdict] += 1
     print(f"{sum(verdicts.values())} pairs of different scenes: {dict(verdicts)}")
 
 
@@ -178,16 +184,16 @@ def main() -> None:
         return
     from dped_lib import paper
 
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     with tempfile.TemporaryDirectory() as folder:
-        compare("13 + 20 MP (rig)", make_photographs(Path(folder)), paper.ALIGNED_SIZE, rounds)
+        time_forms("13 + 20 MP (rig)", make_photographs(Path(folder)), paper.ALIGNED_SIZE, repetitions)
     mirror = os.environ.get("DPED_MIRROR", "")
     city = Path(mirror) / "ngchc" / "CameraSR" / "City100"
     if mirror and city.is_dir():
         names = [[str(city / f"City100_{c}" / f"{n}H.PNG") for c in ("iPhoneX", "NikonD5500")] for n in CITY100]
-        compare("City100 (840 x 600 and 1218 x 870)", names, (560, 756), rounds)
+        time_forms("City100 (840 x 600 and 1218 x 870)", names, (560, 756), repetitions)
     else:
-        print("City100: not run, DPED_MIRROR has none")
+        print("City100: not timed, because DPED_MIRROR does not have it")
 
 
 if __name__ == "__main__":

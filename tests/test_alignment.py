@@ -1,4 +1,4 @@
-"""The matching algorithm against what is known: the rig's geometry, published ground truth, and scenes that do not match."""
+"""Test the matching algorithm against the rig's geometry, published ground truth, and scenes that do not match."""
 
 import json
 from dataclasses import asdict
@@ -30,19 +30,18 @@ def aligned(scene: str, phone: str) -> aligner.Alignment:
     return aligner.align(a.image, b.image, SIZE)
 
 
-def corner_errors(of: tuple[str, str]) -> np.ndarray:
-    """Of a scene and a phone: distance, in pixels of the aligned image, from where its corners are to where they are looked
-    for."""
-    found = aligned(*of)
-    assert found.report.verdict == "aligned", (of, found.report)
-    return rig.map_error(found, *frames(*of))
+def corner_errors(pair: tuple[str, str]) -> np.ndarray:
+    """Return the alignment errors at the four corners, in pixels of the aligned image, for (scene, phone)."""
+    found = aligned(*pair)
+    assert found.report.verdict == "aligned", (pair, found.report)
+    return rig.alignment_error(found, *frames(*pair))
 
 
 # ---------------------------------------------------------------------------------------------- the rig
 
 
 def test_the_rig_is_aligned_to_half_a_pixel():
-    """All scenes of the rig, each by one of the phones in turn (benchmarks/README.md has every phone on every scene)."""
+    """Each scene is aligned for one phone; benchmarks/README.md has the errors of every phone on every scene."""
     jobs = [(s.name, paper.PHONES[i % 3]) for i, s in enumerate(rig.scenes())]
     errors = np.concatenate([found for _, found in workers.run(corner_errors, jobs, 2)])
     assert len(errors) >= 4 * 30
@@ -50,35 +49,38 @@ def test_the_rig_is_aligned_to_half_a_pixel():
     assert np.percentile(errors, 95) <= 1.5
 
 
-def test_the_images_are_those_that_the_map_promises():
+def test_the_images_agree_with_the_map():
     found = aligned("wall-1", "iphone")
     b = frames("wall-1", "iphone")[1]
     assert found.phone.shape == found.dslr.shape == (*SIZE, 3) and found.phone.dtype == np.uint8
     grid = geometry.pixel_grid(*SIZE, (0, 0), 1.0)
-    assert np.abs(found.phone_at(grid).astype(int) - found.phone).max() <= 2  # the dense map is interpolated
+    assert (
+        np.abs(found.sample_phone(grid).astype(int) - found.phone).max() <= 2
+    )  # the image was made with an interpolated map
     assert found.inside(grid).all()
-    # One pixel of the aligned image is `step` pixels of the DSLR's photograph, on its axes.
+    # One pixel of the aligned image covers `step` pixels of the DSLR's photograph, along its axes.
     x, y = found.to_dslr([[0, 0]])[0]
     step = found.step
     patch = b.image[round(y) : round(y + 50 * step), round(x) : round(x + 50 * step)].mean((0, 1))
     assert np.abs(patch - found.dslr[:50, :50].mean((0, 1))).max() < 2
     r = found.report
-    assert r.overlap > 0.9 and abs(r.turn) < 2 and r.ncc > 0.9 and r.reprojection_px < 0.2
-    assert r.inliers <= r.matches <= min(r.keypoints) and len(found.matched) == r.matches == len(found.agreed)
+    assert r.overlap > 0.9 and abs(r.rotation) < 2 and r.ncc > 0.9 and r.reprojection_px < 0.2
+    assert r.inliers <= r.matches <= min(r.keypoints) and len(found.matches) == r.matches == len(found.inliers)
     json.dumps(asdict(r))
 
 
 def test_lenses_are_fitted_where_there_is_distortion_and_help():
-    """The rig's lenses bend the corners by more than the whole map may err."""
+    """The best homography alone has twice the error at the corners, because the rig's lenses distort."""
     assert aligned("foliage-1", "blackberry").report.model == "homography + lens"
     a, b = frames("foliage-1", "blackberry")
     found = aligned("foliage-1", "blackberry")
     corners = geometry.corners(*found.report.size)
-    at = found.to_dslr(corners)
-    best = cv2.findHomography(at_grid := found.to_dslr(geometry.outline(*SIZE)), rig.map_points(b, a, at_grid))[0]
-    unit = found.step * found.map.scale_at(at.mean(0))
-    straight = np.linalg.norm(geometry.apply(best, at) - rig.map_points(b, a, at), axis=1) / unit
-    assert np.median(corner_errors(("foliage-1", "blackberry"))) < 0.5 * np.median(straight)
+    dslr_corners, outline = found.to_dslr(corners), found.to_dslr(geometry.outline(*SIZE))
+    best = cv2.findHomography(outline, rig.map_points(b, a, outline))[0]
+    unit = found.step * found.map.scale_at(dslr_corners.mean(0))
+    residuals = geometry.apply_homography(best, dslr_corners) - rig.map_points(b, a, dslr_corners)
+    without_lenses = np.linalg.norm(residuals, axis=1) / unit
+    assert np.median(corner_errors(("foliage-1", "blackberry"))) < 0.5 * np.median(without_lenses)
 
 
 def test_the_same_photographs_give_the_same_bytes():
@@ -102,7 +104,7 @@ def test_other_scenes_are_rejected(phone):
 
 
 def test_the_wrong_scene_among_the_authors_photographs(mirror):
-    """demo/blackberry/10_0.jpg shows another scene than its iPhone and Sony partners; these two match."""
+    """demo/blackberry/10_0.jpg shows another scene than the iPhone and Sony photographs of that number, which match."""
     demo = mirror / "aiff22" / "aiff22.github.io" / "demo"
     images = {p: cv2.imread(str(demo / p / "10_0.jpg"))[..., ::-1].copy() for p in paper.PHONES}
     for partner in ("iphone", "sony"):
@@ -119,7 +121,7 @@ def test_nothing_to_match():
     assert aligner.align(picture, gray).report.verdict == "too few matches"
     assert aligner.align(noise, picture).report.verdict == "different scene"
     assert aligner.align(picture[:40, :40], picture).report.verdict != "aligned"
-    # SIFT does not see mirrored copies as alike.
+    # SIFT descriptors of mirrored copies do not match.
     assert aligner.align(picture[:, ::-1].copy(), picture).report.verdict != "aligned"
 
 
@@ -142,14 +144,15 @@ def test_only_rgb_bytes(bad):
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_turned_phone_gives_the_same_pair(quarters):
-    """Portrait against landscape, and upside down as three scenes of City100 are."""
+def test_a_rotated_phone_photograph_gives_the_same_pair(quarters):
+    """It may be upright against a landscape, or upside down like three scenes of City100."""
     a, b = frames("town-1", "sony")
     found = aligner.align(np.rot90(a.image, quarters).copy(), b.image, SIZE)
     straight = aligned("town-1", "sony")
     assert found.report.verdict == "aligned" and found.report.size == SIZE
-    # rot90 turns against the clock: it must be turned back by as much.
-    assert (found.report.turn - straight.report.turn - 90 * quarters + 180) % 360 - 180 == pytest.approx(0, abs=0.3)
+    # rot90 rotates counter-clockwise, so the alignment rotates clockwise by the same angle.
+    difference = found.report.rotation - straight.report.rotation - 90 * quarters
+    assert (difference + 180) % 360 - 180 == pytest.approx(0, abs=0.3)
     corners = geometry.corners(*SIZE)
     assert np.abs(found.to_dslr(corners) - straight.to_dslr(corners)).max() < 2
     assert np.abs(found.phone.astype(int) - straight.phone).mean() < 3
@@ -162,7 +165,7 @@ def test_an_upright_dslr_gives_upright_images():
 
 
 def test_nothing_is_enlarged():
-    """A smaller phone photograph gives a smaller pair of the same aspect."""
+    """A phone photograph smaller than the wanted size gives a smaller pair of the same aspect."""
     a, b = frames("market-1", "iphone")
     found = aligner.align(a.image, b.image, paper.ALIGNED_SIZE)
     height, width = found.report.size
@@ -173,7 +176,7 @@ def test_nothing_is_enlarged():
 
 
 def plain_sift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The homography of full-size OpenCV SIFT and RANSAC, everything at its defaults."""
+    """Return the homography of full-size OpenCV SIFT and RANSAC with default settings."""
     gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (a, b)]
     (ka, da), (kb, db) = (cv2.SIFT_create().detectAndCompute(g, None) for g in gray)
     good = [m for m, n in cv2.BFMatcher().knnMatch(da, db, k=2) if m.distance < 0.75 * n.distance]
@@ -183,43 +186,43 @@ def plain_sift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def published(reference, name: str, scale: float, swapped: bool) -> tuple[np.ndarray, ...]:
-    """Two photographs, and N x 2 points of the first and where the second has them. ``scale`` shrinks both."""
+    """Return two photographs, N x 2 points of the first, and the same points in the second. ``scale`` shrinks both."""
     folder = reference / "alignment"
     truth = json.loads((folder / "ground_truth.json").read_text())[name]
     a, b = (cv2.imread(str(folder / truth[k]))[..., ::-1].copy() for k in "ab")
     if "validation_points_a" in truth:
-        at, true = np.array(truth["validation_points_a"]), np.array(truth["validation_points_b"])
+        points, true = np.array(truth["validation_points_a"]), np.array(truth["validation_points_b"])
     else:
-        at = geometry.pixel_grid(9, 9, (0, 0), 1.0).reshape(-1, 2) * (np.array(a.shape[1::-1]) - 1) / 8
-        true = geometry.apply(np.array(truth["H_a_to_b"]), at)
-        seen = ((true >= 0) & (true < b.shape[1::-1])).all(1)
-        at, true = at[seen], true[seen]
+        points = geometry.pixel_grid(9, 9, (0, 0), 1.0).reshape(-1, 2) * (np.array(a.shape[1::-1]) - 1) / 8
+        true = geometry.apply_homography(np.array(truth["H_a_to_b"]), points)
+        visible = ((true >= 0) & (true < b.shape[1::-1])).all(1)
+        points, true = points[visible], true[visible]
     if scale < 1:
         a, b = (cv2.resize(i, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in (a, b))
-        at, true = ((xy + 0.5) * scale - 0.5 for xy in (at, true))
-    return (b, a, true, at) if swapped else (a, b, at, true)
+        points, true = ((xy + 0.5) * scale - 0.5 for xy in (points, true))
+    return (b, a, true, points) if swapped else (a, b, points, true)
 
 
 PUBLISHED = [(name, 1, False) for name in ("graf", "Boston", "boat", "Eiffel")]
-# Two views that share a sixth, of a tower with depth: a map fitted to all that both show would not be that of its face.
+# These two views of a tower with depth share a sixth. The truth is the map of its face, not of everything they share.
 PUBLISHED += [("Eiffel", 1, True), ("Eiffel", 0.75, False)]
 
 
 @pytest.mark.parametrize(("name", "scale", "swapped"), PUBLISHED)
 def test_published_homographies(reference, name, scale, swapped):
-    """At or below the error of plain full-size SIFT and RANSAC."""
-    a, b, at, true = published(reference, name, scale, swapped)
+    """The error is at most that of plain full-size SIFT and RANSAC."""
+    a, b, points, true = published(reference, name, scale, swapped)
     found = aligner.align(a, b)
     assert found.report.verdict == "aligned"
-    ours = np.linalg.norm(found.map.to_dslr(at) - true, axis=1).mean()
-    plain = np.linalg.norm(geometry.apply(plain_sift(a, b), at) - true, axis=1).mean()
+    ours = np.linalg.norm(found.map.to_dslr(points) - true, axis=1).mean()
+    plain = np.linalg.norm(geometry.apply_homography(plain_sift(a, b), points) - true, axis=1).mean()
     print(f"{name}: {ours:.3f} px, plain SIFT and RANSAC {plain:.3f} px")
     assert ours <= plain
 
 
-def city100_report(of: tuple[list[str], bool]) -> aligner.Report:
-    """Of the phone's and the DSLR's file, and whether the phone is turned upside down."""
-    (a, b), upside_down = (cv2.imread(f)[..., ::-1].copy() for f in of[0]), of[1]
+def city100_report(job: tuple[list[str], bool]) -> aligner.Report:
+    """Align the phone's and the DSLR's file, with the phone's photograph upside down if the second value is true."""
+    (a, b), upside_down = (cv2.imread(f)[..., ::-1].copy() for f in job[0]), job[1]
     return aligner.align(a[::-1, ::-1].copy() if upside_down else a, b, (560, 756)).report
 
 
@@ -235,4 +238,4 @@ def test_city100(mirror):
     for number, report in workers.run(city100_report, jobs, 2):
         assert report.verdict == "aligned", (names[number], report)
         assert report.ncc > 0.85 and report.reprojection_px < 0.5 and report.overlap > 0.9
-        assert (abs(report.turn) > 170) == upside_down[number]
+        assert (abs(report.rotation) > 170) == upside_down[number]

@@ -1,4 +1,4 @@
-"""Patch extraction: known shifts and turns are found, flat windows stay, and nothing is kept that is not at a maximum."""
+"""Test patch extraction: known motions are recovered, flat windows stay, and only maxima of the NCC are kept."""
 
 from dataclasses import dataclass, field
 
@@ -12,17 +12,19 @@ from PIL import Image
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
-from dped_lib.data import rig
-from dped_lib.base.errors import DpedError
 from dped_lib.alignment.extraction import BELOW, DIFFERS, EDGE, FLAT, KEPT, VERDICTS, extract, ncc
+from dped_lib.base.errors import DpedError
+from dped_lib.data import rig
 
 MARGIN = 30
 
 
 @dataclass
 class Known:
-    """An aligned pair of known truth: the DSLR shows ``canvas`` inside its margin; the phone shows a point that the DSLR
-    has at ``middle + u`` at ``middle + (dx, dy) + R(angle) u``, in other light (``tone``).
+    """Hold an aligned pair whose true motion is known.
+
+    The DSLR shows ``canvas`` inside its margin. A point that the DSLR has at ``middle + u`` is at
+    ``middle + (dx, dy) + R(angle) u`` in the phone's image, in other light (``tone``).
     """
 
     canvas: np.ndarray
@@ -31,7 +33,7 @@ class Known:
     angle: float = 0.0
     tone: object = None
     ends: bool = False  # whether the phone's photograph ends where the aligned image does
-    seen: np.ndarray | None = None  # what the phone sees, where that is not ``canvas``
+    phone_canvas: np.ndarray | None = None  # what the phone shows, if that is not ``canvas``
     dslr: np.ndarray = field(init=False)
     phone: np.ndarray = field(init=False)
 
@@ -39,14 +41,16 @@ class Known:
         self.dslr = self.canvas[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
         height, width = self.dslr.shape[:2]
         self.middle = np.array([(width - 1) / 2, (height - 1) / 2])
-        self.phone = self.phone_at(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32))
+        self.phone = self.sample_phone(
+            np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+        )
 
-    def phone_at(self, xy):
+    def sample_phone(self, xy):
         c, s = np.cos(np.radians(self.angle)), np.sin(np.radians(self.angle))
         offset = np.asarray(xy, np.float64) - self.middle - (self.dx, self.dy)
         at = offset @ np.array([[c, -s], [s, c]]) + self.middle + MARGIN
-        source = self.canvas if self.seen is None else self.seen
-        # Lanczos of a smooth canvas: its own errors stay far below what is tested.
+        source = self.canvas if self.phone_canvas is None else self.phone_canvas
+        # The canvas is smooth, so errors of Lanczos interpolation are far below the tested accuracy.
         image = cv2.remap(source, at.astype(np.float32), None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
         return (
             image
@@ -98,7 +102,7 @@ def as_image(values):
 
 
 def phase_shift(a, b):
-    """Independent of how patches are placed: the shift by phase correlation, in pixels."""
+    """Return the shift in pixels by phase correlation, which does not place the patches."""
     window = cv2.createHanningWindow((100, 100), cv2.CV_32F)
     # phaseCorrelate multiplies the window into its arguments, so each needs its own array.
     gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (a, b)]
@@ -110,7 +114,7 @@ def phase_shift(a, b):
 
 @examples(max_examples=40)
 @given(dx=st.floats(-5, 5), dy=st.floats(-5, 5), angle=st.floats(-1.2, 1.2))
-def test_an_injected_shift_and_turn_are_recovered(canvas, dx, dy, angle):
+def test_an_injected_shift_and_rotation_are_recovered(canvas, dx, dy, angle):
     w = only(extract(Known(canvas, dx, dy, angle)))
     assert w.verdict == KEPT
     assert np.hypot(w.dx - dx, w.dy - dy) < 0.1
@@ -128,12 +132,12 @@ def test_the_place_does_not_depend_on_the_phones_brightness_and_contrast(canvas,
 
 @pytest.mark.parametrize("gamma", [0.7, 0.8, 1.25, 1.5])
 def test_a_tone_curve_hardly_moves_the_place(canvas, gamma):
-    # It does move the middle of every soft edge a little towards one side, so less can be asked.
+    # A tone curve moves the centre of every soft edge slightly to one side, so the tolerance is larger.
     w = only(extract(Known(canvas, 1.3, -2.6, tone=lambda v: 255 * (v / 255) ** gamma)))
     assert np.hypot(w.dx - 1.3, w.dy + 2.6) < 0.25 and abs(w.angle) < 0.15
 
 
-def test_light_that_falls_off_does_not_pull_a_window_away(canvas):
+def test_a_gradient_of_light_does_not_move_a_window(canvas):
     ramp = np.linspace(-60, 60, 5000)
     dark = only(
         extract(Known(canvas, 1.6, -2.3, tone=lambda v: v * 0.6 + 60 + ramp[: v.shape[1]][None, :, None] * 0.8))
@@ -141,7 +145,7 @@ def test_light_that_falls_off_does_not_pull_a_window_away(canvas):
     assert np.hypot(dark.dx - 1.6, dark.dy + 2.3) < 0.15
 
 
-def test_shifts_alone_when_no_turn_is_allowed(canvas):
+def test_shifts_alone_when_no_rotation_is_allowed(canvas):
     w = only(extract(Known(canvas, 2.5, -1.5), max_angle=0))
     assert w.angle == 0
     assert np.hypot(w.dx - 2.5, w.dy + 1.5) < 0.1
@@ -160,14 +164,14 @@ def test_equal_images_correlate_fully_and_stay(photograph):
         assert np.array_equal(dslr, pair.dslr[w.y : w.y + 100, w.x : w.x + 100])
 
 
-def test_a_moved_patch_is_the_photograph_read_once(canvas):
+def test_a_moved_patch_is_interpolated_once(canvas):
     pair = Known(canvas, 2.25, -3.5, 0.8)
     ((w, phone, _),) = extract(pair).patches
-    assert np.array_equal(phone, pair.phone_at(extraction._grid(w.x + w.dx, w.y + w.dy, w.angle)))
+    assert np.array_equal(phone, pair.sample_phone(extraction._window_grid(w.x + w.dx, w.y + w.dy, w.angle)))
     assert w.ncc == pytest.approx(ncc(extraction._gray(phone), extraction._gray(pair.dslr)))
 
 
-# -- the windows that say little ---------------------------------------------------------------------------------------
+# -- windows with little detail ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
@@ -182,10 +186,10 @@ def test_a_constant_window_is_flat_and_never_moved(level):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_sky_is_flat_though_its_gradient_correlates(seed):
-    # The same evening sky for both, each with its own grain: an NCC above 0.9 at any place.
+    # Both show the same evening sky with different grain, so the NCC is above 0.9 at any place.
     sky = np.full((160, 160, 3), 150.0) + np.linspace(-30, 30, 160)[:, None, None]
     grain = noise(seed, smooth=0.8), noise(seed + 100, smooth=0.8)
-    w = only(extract(Known(as_image(sky + grain[0]), seen=as_image(sky + 2 * grain[1]))))
+    w = only(extract(Known(as_image(sky + grain[0]), phone_canvas=as_image(sky + 2 * grain[1]))))
     assert w.ncc_before > 0.9
     assert w.verdict == FLAT and not w.moved and w.ncc == w.ncc_before
 
@@ -196,39 +200,39 @@ def test_a_clipped_phone_is_flat(canvas):
 
 
 def test_fine_detail_counts_even_at_low_contrast():
-    # Four gray levels of texture that both cameras show places a window as well as any.
+    # A texture of four gray levels that both cameras show is enough to place a window.
     texture = noise(1)
     w = only(extract(Known(as_image(128 + 4 * texture), 1.4, 0.6)))
     assert w.verdict == KEPT and w.contrast < 5
     assert np.hypot(w.dx - 1.4, w.dy - 0.6) < 0.1
 
 
-def test_common_light_on_different_drawings_is_not_kept():
+def test_common_light_on_different_detail_is_not_kept():
     light = np.linspace(40, 210, 160)[:, None, None]
-    w = only(extract(Known(as_image(light + 8 * noise(1)), seen=as_image(light + 8 * noise(2)))))
+    w = only(extract(Known(as_image(light + 8 * noise(1)), phone_canvas=as_image(light + 8 * noise(2)))))
     assert w.ncc > 0.9 and w.verdict == DIFFERS
 
 
 def test_another_scene_is_below_the_threshold():
-    w = only(extract(Known(as_image(128 + 40 * noise(3)), seen=as_image(128 + 40 * noise(4)))))
+    w = only(extract(Known(as_image(128 + 40 * noise(3)), phone_canvas=as_image(128 + 40 * noise(4)))))
     assert w.verdict == BELOW and not w.moved
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(9.0, 0.0), (0.0, -8.0), (-6.0, 6.0), (6.4, 0.0)])
-def test_what_lies_beyond_the_search_is_not_kept(canvas, dx, dy):
+def test_a_shift_beyond_the_search_is_not_kept(canvas, dx, dy):
     w = only(extract(Known(canvas, dx, dy), threshold=-1))
     assert w.verdict == EDGE and not w.moved and w.ncc == w.ncc_before
     further = only(extract(Known(canvas, dx, dy), reach=12))
     assert further.verdict == KEPT and np.hypot(further.dx - dx, further.dy - dy) < 0.1
 
 
-def test_a_turn_beyond_the_search_is_not_kept(canvas):
+def test_a_rotation_beyond_the_search_is_not_kept(canvas):
     assert only(extract(Known(canvas, angle=2.5))).verdict == EDGE
     w = only(extract(Known(canvas, angle=2.5), max_angle=4))
     assert w.verdict == KEPT and abs(w.angle - 2.5) < 0.1
 
 
-def test_where_the_photograph_ends_the_search_ends(canvas):
+def test_the_search_ends_where_the_photograph_ends(canvas):
     assert only(extract(Known(canvas, 3.0, 0.0), threshold=-1)).verdict == KEPT
     assert only(extract(Known(canvas, 3.0, 0.0, ends=True), threshold=-1)).verdict == EDGE
     nearly = only(extract(Known(canvas, 0.4, -0.3, ends=True)))
@@ -241,7 +245,7 @@ arrays = st.integers(0, 10_000).map(lambda seed: np.random.default_rng(seed).uni
 
 
 @given(a=arrays, b=arrays, gain=st.floats(0.01, 100), offset=st.floats(-300, 300))
-def test_ncc_is_symmetric_bounded_and_blind_to_gain_and_offset(a, b, gain, offset):
+def test_ncc_is_symmetric_bounded_and_independent_of_gain_and_offset(a, b, gain, offset):
     value = ncc(a, b)
     assert -1 <= value <= 1
     assert ncc(b, a) == pytest.approx(value, abs=1e-12)
@@ -274,15 +278,15 @@ def test_windows_do_not_overlap_and_fill_what_they_can(height, width):
 def test_on_the_rig_patches_lie_where_the_geometry_says(rig_pairs):
     residual = []
     for phone, (aligned, frames) in rig_pairs.items():
-        # As if the alignment were off by this much.
-        off = np.array([1.7, -2.4])
-        result = extract(Shifted(aligned, off))
+        # The alignment is made wrong by this shift.
+        shift = np.array([1.7, -2.4])
+        result = extract(Shifted(aligned, shift))
         assert len(result.patches) >= 0.8 * len(result.windows)
         error = []
         for w, _, _ in result.patches:
             middle = np.array([[w.x + 49.5, w.y + 49.5]])
             wanted = rig.map_points(frames["dslr"], frames[phone], aligned.to_dslr(middle))
-            found = aligned.to_phone(middle + off + (w.dx, w.dy))
+            found = aligned.to_phone(middle + shift + (w.dx, w.dy))
             unit = np.linalg.norm(aligned.to_phone(middle + (1, 0)) - aligned.to_phone(middle))
             error.append(np.linalg.norm(found - wanted) / unit)
         assert np.median(error) < 0.15 and np.percentile(error, 95) < 0.5
@@ -291,23 +295,23 @@ def test_on_the_rig_patches_lie_where_the_geometry_says(rig_pairs):
 
 
 class Shifted:
-    """An alignment whose phone image is off by some pixels."""
+    """Wrap an alignment, with its phone image shifted by some pixels."""
 
-    def __init__(self, aligned, off):
-        self.aligned, self.off, self.dslr = aligned, np.asarray(off, np.float32), aligned.dslr
+    def __init__(self, aligned, shift):
+        self.aligned, self.shift, self.dslr = aligned, np.asarray(shift, np.float32), aligned.dslr
         height, width = aligned.dslr.shape[:2]
-        self.phone = self.phone_at(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1))
+        self.phone = self.sample_phone(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1))
 
-    def phone_at(self, xy):
-        return self.aligned.phone_at(np.asarray(xy, np.float32) + self.off)
+    def sample_phone(self, xy):
+        return self.aligned.sample_phone(np.asarray(xy, np.float32) + self.shift)
 
     def inside(self, xy):
-        # Taken as endless: the shift would put true places of windows at the border outside.
+        # The shift would put true places of border windows outside, so the photograph counts as endless.
         return np.ones(np.shape(xy)[:2], bool)
 
 
 @pytest.mark.parametrize("phone", paper.PHONES)
-def test_no_window_ends_worse_than_in_place_and_counts_add_up(rig_pairs, phone):
+def test_no_window_gets_worse_and_counts_add_up(rig_pairs, phone):
     result = extract(rig_pairs[phone][0], threshold=0.97)
     counts = result.counts()
     assert counts["tried"] == len(result.windows) == sum(counts[v] for v in VERDICTS)

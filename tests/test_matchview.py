@@ -1,4 +1,4 @@
-"""Pictures of the matching: they show what they say, and the shift left is measured right."""
+"""Test the drawings of the matching: they show the report's numbers, and residual shifts are measured correctly."""
 
 import cv2
 import matplotlib.pyplot as plt
@@ -29,7 +29,7 @@ def test_every_camera_is_named_and_drawn(pair):
 
 
 def test_the_steps_carry_the_numbers_of_the_report(pair):
-    fig = alignment_drawings.steps(*pair, ("Sony", "Canon"))
+    fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
     words = " ".join(ax.xaxis.label.get_text() + ax.get_title() for ax in fig.axes)
     report = pair[2].report
     assert f"{report.matches} matches" in words and str(report.inliers) in words and "540 x 400" in words
@@ -37,14 +37,14 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
 
 
 def test_alignment_halves_the_difference(pair):
-    fig = alignment_drawings.proof(*pair)
+    fig = alignment_drawings.alignment_check(*pair)
     scaled, aligned = (float(ax.get_title().split(": ")[1]) for ax in fig.axes[1:3])
     assert aligned < scaled / 2
     plt.close(fig)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (3.0, -2.0), (0.5, 0.25)])
-def test_the_shift_left_is_measured(pair, shift):
+def test_the_residual_shift_is_measured(pair, shift):
     image = pair[2].dslr
     moved = cv2.warpAffine(
         image, np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), image.shape[1::-1], flags=cv2.INTER_CUBIC

@@ -1,4 +1,4 @@
-"""The simulated rig: geometry is exact, cameras rank as Table 1 says, and the same call gives the same bytes."""
+"""Test the simulated rig: exact geometry, cameras that rank as in Table 1, and the same bytes for the same call."""
 
 import hashlib
 import subprocess
@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from dped_lib import paper
 from dped_lib.alignment import geometry
-from dped_lib.data import rig
-from dped_lib.data import rig_scenes as scenes_module
 from dped_lib.base.errors import DpedError
+from dped_lib.data import rig, rig_cameras, rig_scenes
 
 PHONES = paper.PHONES
 SAMPLE = ("astronaut-a", "motorcycle-b", "foliage-1", "wall-3", "town-2")
@@ -37,7 +36,7 @@ def ncc(a, b):
 
 
 def tiles(image, side=100):
-    """Non-overlapping square tiles of an aligned image, as the paper cuts its patches."""
+    """Cut an aligned image into non-overlapping square tiles, like the paper's patches."""
     height, width = image.shape[:2]
     return [
         image[y : y + side, x : x + side]
@@ -63,7 +62,7 @@ def test_only_takes_of_one_photograph_share_its_id():
             assert takes[scene.photograph] == 2 and scene.name[:-2] == scene.photograph
         else:
             assert takes[scene.photograph] == 1
-    photos = {s.name: cv2.resize(scenes_module.radiance(s.name), (64, 48)) for s in rig.scenes() if s.kind == "photo"}
+    photos = {s.name: cv2.resize(rig_scenes.radiance(s.name), (64, 48)) for s in rig.scenes() if s.kind == "photo"}
     for name, light in photos.items():
         if name.endswith("-b"):
             assert not np.allclose(light, photos[name[:-1] + "a"], atol=0.02), "two takes must differ"
@@ -71,16 +70,16 @@ def test_only_takes_of_one_photograph_share_its_id():
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_radiance_is_linear_light(name):
-    light = scenes_module.radiance(name)
+    light = rig_scenes.radiance(name)
     assert light.dtype == np.float32 and light.ndim == 3 and light.shape[2] == 3 and min(light.shape[:2]) >= 700
     assert light.min() >= 0 and np.isfinite(light).all() and 0.03 < light.mean() < 1.2
     assert not light.flags.writeable
 
 
 def test_leaves_have_the_spectrum_of_natural_pictures():
-    """Field 1987: the amplitude of natural pictures falls as about 1/f."""
+    """The amplitude of natural pictures falls as about 1/f (Field 1987)."""
     for name in ("foliage-1", "wall-3", "coast-1"):
-        light = np.log(scenes_module.radiance(name)[-512:, :512].mean(2) + 0.02)
+        light = np.log(rig_scenes.radiance(name)[-512:, :512].mean(2) + 0.02)
         window = np.hanning(512)[:, None] * np.hanning(512)[None, :]
         power = np.abs(np.fft.fftshift(np.fft.fft2((light - light.mean()) * window))) ** 2
         y, x = np.mgrid[-256:256, -256:256]
@@ -174,7 +173,7 @@ def test_homography_is_map_points_without_lenses():
 
 
 def test_geometry_agrees_with_the_pictures():
-    """Warping the phone by map_points onto the DSLR leaves less than a fifth of a pixel, at the corners too."""
+    """Warping the phone onto the DSLR by map_points leaves a shift below a fifth of a pixel, also at the corners."""
     frames = shot("foliage-1")
     dslr = frames["dslr"]
     height, width = dslr.image.shape[:2]
@@ -193,7 +192,7 @@ def test_geometry_agrees_with_the_pictures():
 
 
 def true_pair(phone: rig.Frame, dslr: rig.Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of both frames on one grid of 400 x 540, by the known geometry."""
+    """Return the centre of both frames on one grid of 400 x 540, by the known geometry."""
     height, width = dslr.image.shape[:2]
     step = 0.8 * height / 400
     grid = geometry.pixel_grid(400, 540, ((width - 540 * step) / 2, (height - 400 * step) / 2), step)
@@ -222,7 +221,7 @@ def test_noise_grows_with_light(camera):
     model = rig.CAMERAS[camera]
     rng = np.random.default_rng(5)
     levels = np.array([0.02, 0.1, 0.4, 0.9])
-    variance = [rig._noise(np.full((240, 320, 3), level, np.float32), model, rng).var() for level in levels]
+    variance = [rig_cameras.noise(np.full((240, 320, 3), level, np.float32), model, rng).var() for level in levels]
     assert np.all(np.diff(variance) > 0)
     np.testing.assert_allclose(
         variance / variance[2], (levels + 0.18 * model.read_noise**2) / (0.4 + 0.18 * model.read_noise**2), rtol=0.1
@@ -230,13 +229,13 @@ def test_noise_grows_with_light(camera):
 
 
 def test_cameras_rank_as_table_1():
-    """Noise on a flat grey wall falls, and detail and colour rise, from the iPhone to the DSLR."""
+    """From the iPhone to the DSLR, noise on a flat gray wall falls, and detail and colour rise."""
     order = ("iphone", "blackberry", "sony", "dslr")
     noise = []
     for camera in order:
         spec = paper.CAMERAS[camera]
         flat = np.full((round(spec.height * 0.3), round(spec.width * 0.3), 3), 0.2, np.float32)
-        image = rig._develop(flat, rig.CAMERAS[camera], 1.0, np.ones(3), np.random.default_rng(1))
+        image = rig_cameras.develop(flat, rig.CAMERAS[camera], 1.0, np.ones(3), np.random.default_rng(1))
         noise.append(cv2.resize(image, (540, 400), interpolation=cv2.INTER_AREA).astype(float).std((0, 1)).mean())
     assert noise[0] > noise[1] > noise[2] > noise[3]
     assert noise[0] > 2 and noise[3] < 1
@@ -254,7 +253,7 @@ def test_cameras_rank_as_table_1():
 
 
 def test_a_phone_differs_from_the_dslr_in_the_same_way_everywhere():
-    """There is a mapping to learn: one affine colour transform, fitted on other scenes, brings the phone closer."""
+    """An affine colour transform fitted on other scenes brings the phone closer, so there is a mapping to learn."""
     rows = {
         name: [c.reshape(-1, 3)[::97] / 255.0 for c in true_pair(shot(name)["iphone"], shot(name)["dslr"])]
         for name in SAMPLE
@@ -301,14 +300,14 @@ def test_points_of_the_wrong_shape():
 
 
 def test_missing_package_is_named(monkeypatch):
-    scenes_module.radiance.cache_clear()
-    monkeypatch.setattr(scenes_module.importlib.util, "find_spec", lambda name: None)
+    rig_scenes.radiance.cache_clear()
+    monkeypatch.setattr(rig_scenes.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DpedError, match="scikit-learn"):
-        scenes_module.radiance("china-a")
+        rig_scenes.radiance("china-a")
 
 
 def test_missing_photograph_is_named(monkeypatch):
-    scenes_module.radiance.cache_clear()
-    monkeypatch.setattr(scenes_module.Path, "exists", lambda self: False)
+    rig_scenes.radiance.cache_clear()
+    monkeypatch.setattr(rig_scenes.Path, "exists", lambda self: False)
     with pytest.raises(DpedError, match="flower.jpg"):
-        scenes_module.radiance("flower-a")
+        rig_scenes.radiance("flower-a")

@@ -1,4 +1,4 @@
-"""The explorers without a browser: what is set changes the pictures and numbers, to the values that the library computes."""
+"""Test the explorers without a browser: controls change pictures and numbers to the library's values."""
 
 import dataclasses
 import datetime
@@ -17,11 +17,14 @@ from PIL import Image
 from dped_lib import losses, models, training
 from dped_lib.alignment import extraction
 from dped_lib.base import config
-from dped_lib.data import network_files, pair_store, photographs, picture, rig
-from dped_lib.experiments import shift_study
-from dped_lib.explorers import alignment as alignment_explorer, color_loss as color_loss_explorer, enhancer, loss_terms as loss_terms_explorer, widgets
 from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, pair_store, photographs, picture, rig
 from dped_lib.data.pairing import Pair
+from dped_lib.experiments import shift_study
+from dped_lib.explorers import alignment as alignment_explorer
+from dped_lib.explorers import color_loss as color_loss_explorer
+from dped_lib.explorers import enhancer, widgets
+from dped_lib.explorers import loss_terms as loss_terms_explorer
 
 
 def opened(data: bytes) -> np.ndarray:
@@ -65,7 +68,7 @@ def test_show_is_live_in_a_notebook_and_still_in_a_headless_run(monkeypatch):
     assert len(shown) == 1 and small.drawn == 1
 
 
-def test_background_runs_one_work_at_a_time_and_says_what_failed():
+def test_background_runs_one_work_at_a_time_and_reports_errors():
     said, order, go = [], [], threading.Event()
     work = widgets.Background(said.append)
 
@@ -87,10 +90,10 @@ def test_background_runs_one_work_at_a_time_and_says_what_failed():
 
 
 def test_fit_fills_the_screen_without_changing_the_shape():
-    wide = widgets.fit(np.zeros((300, 1000, 3), np.uint8))
+    wide = widgets.fit_to_screen(np.zeros((300, 1000, 3), np.uint8))
     assert wide.shape == (round(300 * widgets.WIDE / 1000), widgets.WIDE, 3)
-    assert widgets.fit(np.zeros((1000, 300, 3), np.uint8)).shape[0] == widgets.TALL
-    pixels = widgets.fit(np.array([[[0] * 3, [255] * 3]], np.uint8), 8, 8)
+    assert widgets.fit_to_screen(np.zeros((1000, 300, 3), np.uint8)).shape[0] == widgets.TALL
+    pixels = widgets.fit_to_screen(np.array([[[0] * 3, [255] * 3]], np.uint8), 8, 8)
     assert set(np.unique(pixels)) == {0, 255}, "pixels stay visible where they are enlarged"
 
 
@@ -102,14 +105,14 @@ def test_the_slider_shows_one_version_left_and_the_other_right(photo):
     explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": other, "DSLR": photo[:-9]}})
     assert explorer.right.options == ("original", "ours"), "a version of another size cannot lie over it"
     explorer.split.value = 1
-    assert (explorer.view() == widgets.fit(photo)).all()
+    assert (explorer.view() == widgets.fit_to_screen(photo)).all()
     explorer.split.value = 0
-    assert (explorer.view() == widgets.fit(other)).all()
-    assert np.abs(opened(explorer.image.value) - widgets.fit(other)).mean() < 3, "the page gets that picture"
+    assert (explorer.view() == widgets.fit_to_screen(other)).all()
+    assert np.abs(opened(explorer.image.value) - widgets.fit_to_screen(other)).mean() < 3, "the page gets that picture"
     explorer.split.value = 0.25
     quarter = explorer.view().shape[1] // 4
-    assert (explorer.view()[:, : quarter - 2] == widgets.fit(photo)[:, : quarter - 2]).all()
-    assert (explorer.view()[:, quarter + 2 :] == widgets.fit(other)[:, quarter + 2 :]).all()
+    assert (explorer.view()[:, : quarter - 2] == widgets.fit_to_screen(photo)[:, : quarter - 2]).all()
+    assert (explorer.view()[:, quarter + 2 :] == widgets.fit_to_screen(other)[:, quarter + 2 :]).all()
 
 
 def test_zoom_and_pan_choose_the_part(photo):
@@ -120,7 +123,7 @@ def test_zoom_and_pan_choose_the_part(photo):
     y, x, h, w = explorer.region()
     assert (y, x + w) == (0, width) and abs(h - height / 4) <= 1 and not explorer.across.disabled
     explorer.split.value = 1
-    assert (explorer.view() == widgets.fit(photo[:h, x:])).all()
+    assert (explorer.view() == widgets.fit_to_screen(photo[:h, x:])).all()
     mean = photo[:h, x:].reshape(-1, 3).mean(0)
     assert " ".join(f"{v:.1f}" for v in mean) in explorer.numbers.value
 
@@ -189,13 +192,15 @@ def aligned():
     names = {"iphone": "iPhone 3GS", "dslr": "Canon 70D"}
     frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "dslr")).items()}
     flat = {c: np.full_like(f, 128) for c, f in frames.items()}
-    explorer = alignment_explorer.Alignment({"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540))
+    explorer = alignment_explorer.AlignmentExplorer(
+        {"cat": frames, "gray": flat}.get, ["cat", "gray"], "iphone", names, (400, 540)
+    )
     explorer.work.wait(60)
     return explorer
 
 
 def test_every_view_of_an_alignment(aligned):
-    found = aligned.found
+    found = aligned.alignment
     pictures = set()
     for view, words in (
         ("matches", f"{found.report.matches} matches"),
@@ -210,35 +215,35 @@ def test_every_view_of_an_alignment(aligned):
     assert len(aligned.static().axes) == 4
 
 
-def test_blinking_shows_the_two_aligned_images_in_turns(aligned):
+def test_blinking_alternates_the_two_aligned_images(aligned):
     aligned.view.value = "blink"
-    for turn, image in ((1, aligned.found.dslr), (0, aligned.found.phone)):
-        aligned.play.value = turn
-        assert np.abs(opened(aligned.image.value) - widgets.fit(image, 700, 520)).mean() < 3
+    for frame, image in ((1, aligned.alignment.dslr), (0, aligned.alignment.phone)):
+        aligned.play.value = frame
+        assert np.abs(opened(aligned.image.value) - widgets.fit_to_screen(image, 700, 520)).mean() < 3
 
 
 def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
     aligned.view.value = "patch"
-    seen = set()
-    for i, window in enumerate(aligned.cut.windows):
+    pictures = set()
+    for i, window in enumerate(aligned.extraction.windows):
         aligned.window.value = i
         chosen, phone, kept, dslr = aligned.patch()
         assert chosen == window and f"{window.ncc_before:.4f}" in aligned.numbers.value
         gray = [np.asarray(Image.fromarray(p).convert("L")) for p in (phone, dslr)]
         assert extraction.ncc(*gray) == pytest.approx(window.ncc_before, abs=5e-3)
         assert (kept is None) == (window.verdict != extraction.KEPT)
-        seen.add(aligned.image.value)
-    assert len(seen) == len(aligned.cut.windows)
+        pictures.add(aligned.image.value)
+    assert len(pictures) == len(aligned.extraction.windows)
 
 
-def test_what_cannot_be_aligned_is_said(aligned):
+def test_a_failed_alignment_is_reported(aligned):
     aligned.scene.value = "gray"
     aligned.work.wait(60)
     aligned.view.value = "patch"
     assert "too few matches" in aligned.numbers.value
     aligned.scene.value = "cat"
     aligned.work.wait(60)
-    assert aligned.found.report.verdict == "aligned"
+    assert aligned.alignment.report.verdict == "aligned"
 
 
 # ---------------------------------------------------------------------------------------------- loss terms
@@ -246,7 +251,7 @@ def test_what_cannot_be_aligned_is_said(aligned):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An interrupted run of two iterations and its store: a checkpoint with every network, a finished model beside it."""
+    """Return an interrupted run of two iterations, its store, and its folder with a checkpoint and a finished model."""
     base = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
@@ -259,7 +264,9 @@ def run(tmp_path_factory):
     known = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": "none"}
     (folder / "params.json").write_text(json.dumps(known))
     finished = trainer.generator.state_dict()
-    network_files.save_tensors(finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""})
+    network_files.save_tensors(
+        finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""}
+    )
     return trainer, store, folder
 
 
@@ -341,7 +348,9 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     assert "enhanced by" in explorer.message.value and explorer.progress.value == 1
     given = picture.read(tmp_path / "mine.jpg").pixels
     with torch.no_grad():
-        wanted = network_files.resolve(str(srcnn))(pair_store.to_float(torch.from_numpy(given[None])))[0].permute(1, 2, 0)
+        wanted = network_files.resolve(str(srcnn))(pair_store.to_float(torch.from_numpy(given[None])))[0].permute(
+            1, 2, 0
+        )
     assert np.abs(explorer.enhanced - wanted.numpy().clip(0, 1) * 255).max() < 3
     (tmp_path / "back.jpg").write_bytes(explorer.result)
     with Image.open(tmp_path / "back.jpg") as back:
@@ -353,7 +362,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
 def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
     explorer = enhancer.Enhancer(("big", np.tile(photo, (3, 3, 1))), [str(srcnn)])
     ticked, go = threading.Event(), threading.Event()
-    real = enhancer.enhance.Engine.__call__
+    real = enhancer.enhancement.Engine.__call__
 
     def slow(self, image, tick, how):
         def waiting(rows):
@@ -363,7 +372,7 @@ def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):
 
         return real(self, image, waiting, how)
 
-    monkeypatch.setattr(enhancer.enhance.Engine, "__call__", slow)
+    monkeypatch.setattr(enhancer.enhancement.Engine, "__call__", slow)
     explorer.start.click()
     assert ticked.wait(30) and explorer.start.disabled and not explorer.stop.disabled
     explorer.stop.click()

@@ -1,13 +1,14 @@
-"""The matching algorithm of section 2 and Figure 4: from two photographs of a scene to one pair of aligned images.
+"""Align two photographs of a scene: the matching algorithm of section 2 and Figure 4.
 
-SIFT keypoints are found at reduced size, matched and given to RANSAC for a first homography. That map is then refined:
-small blocks of both photographs are compared at (nearly) full size, and the map is fitted to where they agree; in a
-scene with depth, to keypoints of one surface, found once more where both photographs are laid over each other. Both
-photographs are cut to the largest rectangle of the wanted aspect that both show, and resampled once. The DSLR's keeps its
-axes. Every attempt ends in a report with a verdict; a pair that cannot be aligned is a result, not an error.
+The code follows the paper's order. It detects SIFT keypoints, matches them, and estimates a homography by RANSAC. It
+crops both photographs to their intersection, then to the largest rectangle of the wanted aspect, and resamples them
+once. The DSLR's image keeps its axes. Between RANSAC and the crop the map is refined
+(:mod:`dped_lib.alignment.refinement`). Every attempt ends with a verdict: a pair that cannot be aligned is a result,
+not an error.
 
-Source: paper, section 2, "Matching algorithm". Its code was never released; the authors' answer in issue 7 of aiff22/DPED
-names SIFT and windows, but no settings. Those here were chosen on the simulated rig and on City100 (benchmarks/README.md).
+Source: paper, section 2, "Matching algorithm". Its code was never released. The authors' answer in issue 7 of
+aiff22/DPED names SIFT and windows, but no settings. The settings here were chosen on the simulated rig and on City100
+(benchmarks/README.md).
 """
 
 import time
@@ -19,47 +20,40 @@ import cv2
 import numpy as np
 
 from dped_lib import paper
-from dped_lib.alignment import geometry, keypoints
+from dped_lib.alignment import geometry, keypoints, refinement
+from dped_lib.alignment.pair_map import PairMap
 from dped_lib.base.errors import DpedError
-from dped_lib.alignment.pair_map import PairMap, fit, fit_points
 
 VERDICTS = (
     "aligned", "too few matches", "different scene", "degenerate homography", "folded homography", "too little overlap",
 )  # fmt: skip
 
-_FEW_KEYPOINTS = 50
-_RANSAC_PX = 1.5  # in pixels of the image that keypoints were found in
-_ROUNDS = (
-    (0.6e6, 9),
-    (2.0e6, 6),
-    (2.0e6, 3),
-)  # of refinement: pixels of the images compared, and how far blocks may move
-_BLOCKS = 300
-_BLOCK_NCC = 0.55
-_OFF_PX = 1.0  # blocks further than that from the map do not agree with it,
-_MOST_OFF = 0.05  # and of one surface few do not: 2 % at most on the rig and City100
-_POINT_REACH = 12  # pixels from the map within which keypoints look for their partners once more
+_MIN_KEYPOINTS = 50
+_MIN_MATCHES = 8
+_RANSAC_PX = 1.5  # largest distance of an inlier, in pixels of the image that keypoints were detected in
 _MIN_OVERLAP = 0.1
-_MIN_NCC = 0.25  # depth and moving leaves cost correlation, and patches are judged one by one; chance gives about 0
-_SAME_PX = 3.0  # blocks within so many pixels of the map agree with it
+# Unrelated images correlate by about 0. Depth and moving leaves lower the NCC of good pairs; patches are judged later.
+_MIN_NCC = 0.25
+_NCC_BLOCK = 50  # side (px) of the blocks whose median NCC is reported
+_MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found for one pair of photographs. Numbers are None where the work did not come that far.
+    """Report what one pair of photographs gave. A number is None if the work stopped before it was known.
 
     Attributes:
-        verdict: ``aligned``, or why not (``VERDICTS``). ``reason``: the same as a sentence with the numbers.
-        keypoints: SIFT keypoints of the phone's and of the DSLR's photograph.
-        matches: those that pass the ratio test and are each other's nearest.
-        inliers: matches that agree on one homography.
-        blocks: blocks that agree with the refined map.
-        reprojection_px: median distance between where these were found and where the map puts them, in pixels of the
-            aligned images.
-        overlap: shared area as a share of the photograph with the smaller field of view.
-        turn: degrees, clockwise, by which the phone's photograph is turned to match the DSLR's.
+        verdict: ``aligned``, or why not (``VERDICTS``).
+        reason: the verdict as a sentence with its numbers.
+        keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
+        matches: number of keypoint pairs that pass the ratio test and are each other's nearest.
+        inliers: number of matches that agree on one homography.
+        blocks: number of blocks that agree with the refined map.
+        reprojection_px: median distance between these blocks and the map, in pixels of the aligned images.
+        overlap: shared area, as a fraction of the photograph with the smaller field of view.
+        rotation: degrees, clockwise, by which the phone's photograph was rotated to match the DSLR's.
         ncc: median normalised cross-correlation (gray) of the aligned images' 50 x 50 blocks that are not flat.
-        model: ``homography``, or ``homography + lens`` where fitting the lenses' distortion paid.
+        model: ``homography``, or ``homography + lens`` if the lenses' distortion was fitted.
         size: height and width of the aligned images.
     """
 
@@ -71,7 +65,7 @@ class Report:
     blocks: int | None = None
     reprojection_px: float | None = None
     overlap: float | None = None
-    turn: float | None = None
+    rotation: float | None = None
     ncc: float | None = None
     model: str = ""
     size: tuple[int, int] | None = None
@@ -79,14 +73,18 @@ class Report:
 
 @dataclass(frozen=True)
 class Alignment:
-    """The outcome for one pair. ``phone``, ``dslr`` and ``map`` are None unless the verdict is ``aligned``.
+    """Hold the result for one pair. Images and map are None unless the verdict is ``aligned``.
 
     Attributes:
+        report: the numbers and the verdict.
         phone, dslr: aligned images, uint8 H x W x 3, RGB.
         map: from the DSLR's photograph to the phone's.
-        origin, step: (x, y) of the first aligned pixel in the DSLR's photograph, and DSLR pixels per aligned pixel.
-        matched: keypoint matches, N x 4 (x, y in the phone's photograph, x, y in the DSLR's); ``agreed``: the inliers.
+        origin: (x, y) of the first aligned pixel in the DSLR's photograph.
+        step: DSLR pixels per aligned pixel.
+        matches: keypoint matches, N x 4: x, y in the phone's photograph, then x, y in the DSLR's.
+        inliers: bool N, true for the matches that agree on the first homography.
         seconds: time of each stage.
+        resampler: reads the phone's photograph.
     """
 
     report: Report
@@ -95,29 +93,55 @@ class Alignment:
     map: PairMap | None = None
     origin: tuple[float, float] = (0.0, 0.0)
     step: float = 1.0
-    matched: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
-    agreed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    matches: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    inliers: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     seconds: dict[str, float] = field(default_factory=dict)
-    source: "geometry.Resampler | None" = None
+    resampler: geometry.Resampler | None = None
 
     def to_dslr(self, xy) -> np.ndarray:
-        """Pixels of the aligned images (N x 2) -> pixels of the DSLR's photograph."""
-        return geometry.points(xy) * self.step + self.origin
+        """Map pixels of the aligned images (N x 2) to pixels of the DSLR's photograph (N x 2)."""
+        return geometry.as_points(xy) * self.step + self.origin
 
     def to_phone(self, xy) -> np.ndarray:
-        """Pixels of the aligned images (N x 2) -> pixels of the phone's photograph."""
+        """Map pixels of the aligned images (N x 2) to pixels of the phone's photograph (N x 2)."""
         return self.map.to_phone(self.to_dslr(xy))
 
-    def phone_at(self, xy: np.ndarray) -> np.ndarray:
-        """The phone's photograph at ``xy`` (h x w x 2, pixels of the aligned image), interpolated once: uint8 h x w x 3.
+    def sample_phone(self, xy: np.ndarray) -> np.ndarray:
+        """Return the phone's photograph at ``xy`` (h x w x 2, pixels of the aligned image): uint8 h x w x 3.
 
-        Beyond the aligned image the photograph goes on, as a rule for a few pixels; see ``inside``.
+        It is interpolated only once. Positions may lie beyond the aligned image, where the photograph usually goes on
+        for a few pixels; see ``inside``.
         """
-        return self.source(self.to_phone(np.reshape(xy, (-1, 2))).reshape(np.shape(xy)))
+        return self.resampler(self._phone_grid(xy))
 
     def inside(self, xy: np.ndarray) -> np.ndarray:
-        """Whether the phone's photograph has something at ``xy`` (h x w x 2): bool h x w."""
-        return self.source.inside(self.to_phone(np.reshape(xy, (-1, 2))).reshape(np.shape(xy)))
+        """Return whether ``xy`` (h x w x 2, aligned pixels) lies inside the phone's photograph: bool h x w."""
+        return self.resampler.inside(self._phone_grid(xy))
+
+    def _phone_grid(self, xy: np.ndarray) -> np.ndarray:
+        return self.to_phone(np.reshape(xy, (-1, 2))).reshape(np.shape(xy))
+
+
+def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALIGNED_SIZE) -> Alignment:
+    """Align two photographs of a scene (section 2, Figure 4).
+
+    Args:
+        phone, dslr: uint8 H x W x 3, RGB, of any size. One may be rotated against the other, but not mirrored.
+        size: height x width of the aligned images. They are upright if the DSLR's photograph is. Nothing is enlarged:
+            if the shared part has fewer pixels in either photograph, the images are smaller and keep the aspect.
+
+    Raises:
+        DpedError: a photograph is not uint8 RGB. A pair that cannot be aligned raises nothing: see ``Report.verdict``.
+    """
+    for image in (phone, dslr):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise DpedError(f"photographs must be uint8 H x W x 3, not {image.dtype} {image.shape}.")
+    aligner = _Aligner(phone, dslr, size)
+    try:
+        return aligner.run()
+    except _Rejected as rejected:
+        report = replace(aligner.report, verdict=rejected.verdict, reason=rejected.reason)
+        return Alignment(report, matches=aligner.matches, inliers=aligner.inliers, seconds=aligner.seconds)
 
 
 class _Rejected(Exception):
@@ -126,221 +150,176 @@ class _Rejected(Exception):
         self.verdict, self.reason = verdict, reason
 
 
-def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALIGNED_SIZE) -> Alignment:
-    """Aligns two photographs of a scene (section 2, Figure 4).
+@dataclass(frozen=True)
+class _Crop:
+    """Hold where the aligned images lie.
 
-    Args:
-        phone, dslr: uint8 H x W x 3, RGB, of any size. They may be turned against each other, but not mirrored.
-        size: height x width of the aligned images; turned for an upright DSLR photograph. Where the shared part has
-            fewer pixels than that in either photograph, it is smaller with the same aspect: nothing is enlarged.
-
-    Raises:
-        DpedError: not uint8 RGB. What cannot be aligned is no error: see ``Report.verdict``.
+    Attributes:
+        size: their height and width.
+        origin: (x, y) of their first pixel in the DSLR's photograph.
+        step: DSLR pixels per aligned pixel.
+        scale: phone pixels per DSLR pixel, at the centre.
     """
-    for image in (phone, dslr):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise DpedError(f"photographs must be uint8 H x W x 3, not {image.dtype} {image.shape}.")
-    work = _Work(phone, dslr, size)
-    try:
-        return work.run()
-    except _Rejected as no:
-        report = replace(work.report, verdict=no.verdict, reason=no.reason)
-        return Alignment(report, matched=work.matched, agreed=work.agreed, seconds=work.seconds)
+
+    size: tuple[int, int]
+    origin: np.ndarray
+    step: float
+    scale: float
 
 
-class _Work:
-    """One pair on its way. What is known so far survives a rejection."""
+class _Aligner:
+    """Align one pair, step by step. Its report and matches stay readable after a rejection."""
 
     def __init__(self, phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]):
         self.phone, self.dslr = phone, dslr
         upright = dslr.shape[0] > dslr.shape[1]
         self.size = (max(size), min(size)) if upright else (min(size), max(size))
         self.report = Report()
-        self.matched, self.agreed = np.zeros((0, 4)), np.zeros(0, bool)
+        self.matches, self.inliers = np.zeros((0, 4)), np.zeros(0, bool)
         self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def _note(self, **known) -> None:
-        self.report = replace(self.report, **known)
 
     def run(self) -> Alignment:
         with self._stage("gray"):
             gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self.phone, self.dslr)]
         with self._stage("keypoints"):
-            found = [keypoints.keypoints(g) for g in gray]
+            detected = [keypoints.detect(g) for g in gray]
         with self._stage("match"):
-            first = self._first_map(*found)
+            self._match_keypoints(*detected)
+            homography = self._estimate_homography(*(d.scale for d in detected))
         with self._stage("refine"):
-            refined, blocks = self._refine(first, *gray)
+            first = PairMap(homography, *(geometry.ideal_lens(*g.shape) for g in gray))
+            refined, blocks = refinement.refine(first, self.matches[self.inliers], *gray)
         with self._stage("resample"):
-            return self._cut(refined, blocks)
+            return self._resample(refined, blocks, self._crop_to_intersection(refined))
 
-    def _first_map(self, a: keypoints.Keypoints, b: keypoints.Keypoints) -> PairMap:
-        self._note(keypoints=(len(a.xy), len(b.xy)))
-        if min(len(a.xy), len(b.xy)) < _FEW_KEYPOINTS:
-            raise _Rejected("too few matches", f"{len(a.xy)} and {len(b.xy)} keypoints: too little detail to match.")
-        pairs = keypoints.match(a.descriptors, b.descriptors)
-        self.matched = np.hstack([a.xy[pairs[:, 0]], b.xy[pairs[:, 1]]])
-        self.agreed = np.zeros(len(pairs), bool)
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+    def _note(self, **numbers) -> None:
+        self.report = replace(self.report, **numbers)
+
+    def _match_keypoints(self, phone: keypoints.Keypoints, dslr: keypoints.Keypoints) -> None:
+        """Match the SIFT keypoints of both photographs."""
+        counts = len(phone.xy), len(dslr.xy)
+        self._note(keypoints=counts)
+        if min(counts) < _MIN_KEYPOINTS:
+            raise _Rejected("too few matches", f"{counts[0]} and {counts[1]} keypoints: too little detail to match.")
+        pairs = keypoints.match(phone.descriptors, dslr.descriptors)
+        self.matches = np.hstack([phone.xy[pairs[:, 0]], dslr.xy[pairs[:, 1]]])
+        self.inliers = np.zeros(len(pairs), bool)
         self._note(matches=len(pairs))
-        words = f"{len(pairs)} of {len(a.xy)} and {len(b.xy)} keypoints match"
-        if len(pairs) < 8:
-            raise _Rejected("different scene", f"{words}: too few for one scene.")
-        # At the size they were found in, a pixel means the same for both. The random numbers start alike at each call.
+        if len(pairs) < _MIN_MATCHES:
+            raise _Rejected("different scene", f"{self._matched()}: too few for one scene.")
+
+    def _matched(self) -> str:
+        return f"{self.report.matches} of {self.report.keypoints[0]} and {self.report.keypoints[1]} keypoints match"
+
+    def _estimate_homography(self, phone_scale: float, dslr_scale: float) -> np.ndarray:
+        """Estimate the homography from the DSLR's photograph to the phone's by RANSAC: 3 x 3.
+
+        RANSAC works in the images that keypoints were detected in (of these scales), because a pixel means the same in
+        both. Its random numbers start alike at each call.
+        """
         h, mask = cv2.findHomography(
-            self.matched[:, 2:] * b.scale, self.matched[:, :2] * a.scale, cv2.USAC_MAGSAC, _RANSAC_PX,
+            self.matches[:, 2:] * dslr_scale, self.matches[:, :2] * phone_scale, cv2.USAC_MAGSAC, _RANSAC_PX,
             maxIters=10_000, confidence=0.9999,
         )  # fmt: skip
-        inliers = 0 if h is None else int(mask.sum())
-        self._note(inliers=inliers)
-        # Chance agrees on some homography too, and on more the more matches there are (Brown and Lowe 2007, section 3.2).
-        needed = 8 + 0.1 * len(pairs)
-        if inliers < needed:
-            raise _Rejected("different scene", f"{words}, but {inliers} agree on one homography ({needed:.0f} needed).")
-        self.agreed = mask.ravel().astype(bool)
-        h = np.diag([1 / a.scale, 1 / a.scale, 1.0]) @ h @ np.diag([b.scale, b.scale, 1.0])
-        self._check(h)
-        shapes = self.phone.shape[:2], self.dslr.shape[:2]
-        return PairMap(h / h[2, 2], *(geometry.ideal_lens(*s) for s in shapes))
+        count = 0 if h is None else int(mask.sum())
+        self._note(inliers=count)
+        # Random matches agree on some homography too, on more the more there are (Brown and Lowe 2007, section 3.2).
+        needed = 8 + 0.1 * self.report.matches
+        if count < needed:
+            reason = f"{self._matched()}, but {count} agree on one homography ({needed:.0f} needed)."
+            raise _Rejected("different scene", reason)
+        self.inliers = mask.ravel().astype(bool)
+        h = np.diag([1 / phone_scale, 1 / phone_scale, 1.0]) @ h @ np.diag([dslr_scale, dslr_scale, 1.0])
+        self._check_homography(h)
+        return h / h[2, 2]
 
-    def _check(self, h: np.ndarray) -> None:
-        """Whether a homography can be that of two cameras before one scene."""
+    def _check_homography(self, h: np.ndarray) -> None:
+        """Reject a homography that two cameras in front of one scene cannot have."""
         corners = geometry.corners(*self.dslr.shape[:2])
-        inside = self.matched[self.agreed, 2:]
-        spread = np.sqrt(np.linalg.eigvalsh(np.cov(inside.T)))
+        inliers = self.matches[self.inliers, 2:]
+        spread = np.sqrt(np.linalg.eigvalsh(np.cov(inliers.T)))
         if spread[0] < 0.02 * spread[1] or spread[1] < 0.02 * np.linalg.norm(corners[2]):
             raise _Rejected("degenerate homography", "the matches that agree lie on one spot or line.")
-        around = np.vstack([inside, inside.mean(0)])
-        depth = np.column_stack([around, np.ones(len(around))]) @ h[2]
-        jacobian = np.array([np.linalg.det(_jacobian(h, p)) for p in around[:: max(1, len(around) // 50)]])
-        if depth.min() * depth.max() <= 0 or jacobian.min() <= 0:
+        tested = np.vstack([inliers, inliers.mean(0)])
+        depth = np.column_stack([tested, np.ones(len(tested))]) @ h[2]
+        determinant = np.array([np.linalg.det(_jacobian(h, p)) for p in tested[:: max(1, len(tested) // 50)]])
+        if depth.min() * depth.max() <= 0 or determinant.min() <= 0:
             raise _Rejected("folded homography", "the map mirrors or folds the picture.")
-        if not 1e-4 < jacobian.min() <= jacobian.max() < 1e4 or np.linalg.cond(_jacobian(h, inside.mean(0))) > 8:
+        squeezed = np.linalg.cond(_jacobian(h, inliers.mean(0))) > 8
+        if squeezed or not 1e-4 < determinant.min() <= determinant.max() < 1e4:
             raise _Rejected("degenerate homography", "the map squeezes the picture to a sliver.")
 
-    def _refine(self, guess: PairMap, phone: np.ndarray, dslr: np.ndarray) -> tuple[PairMap, np.ndarray]:
-        """The map fitted to blocks, and the last round's blocks that agree: N x 4, phone's and DSLR's pixels."""
-        box = self._shared_box(guess)
-        blocks, step = np.zeros((0, 4)), 1.0
-        for number, (pixels, reach) in enumerate(_ROUNDS):
-            if (laid := self._overlay(guess, box, pixels, phone, dslr)) is None:
-                break
-            *grays, valid, step = laid
-            found, ncc = keypoints.compare_blocks(*(keypoints.band(g) for g in grays), valid, reach, _BLOCKS)
-            found = found[ncc > _BLOCK_NCC]
-            # A block found further right belongs to what the guess shows there.
-            blocks = _photographed(guess, found[:, :2] + found[:, 2:], found[:, :2], box[0], step)
-            # The first round only brings the blocks near enough.
-            guess = fit(guess, self.matched[self.agreed], blocks, step, lenses=number > 0)
-        unit = step * guess.scale_at(box.mean(0))
-        # Where the map does not explain what the blocks show, the scene may have depth.
-        off = guess.off(blocks) > _OFF_PX * unit
-        if off.sum() > _MOST_OFF * len(off) and (laid := self._overlay(guess, box, pixels, phone, dslr)):
-            guess = fit_points(guess, self._points(guess, box, *laid), step)
-        return guess, blocks[guess.off(blocks) < _SAME_PX * unit]
-
-    def _overlay(self, guess: PairMap, box: np.ndarray, pixels: float, phone: np.ndarray, dslr: np.ndarray):
-        """What both photographs show, in gray, the phone's where the map puts it: (phone's, DSLR's, where both have
-        something, DSLR pixels per pixel of these); None where that is a line."""
-        step = max(1.0, 1 / guess.scale_at(box.mean(0)), (np.prod(np.ptp(box, axis=0)) / pixels) ** 0.5)
-        width, height = (np.ptp(box, axis=0) / step).astype(int) + 1
-        if min(width, height) < 2:
-            return None
-        xy = geometry.pixel_grid(height, width, box[0], step)
-        there = guess.dense(height, width, box[0], step)
-        sample_dslr = geometry.Resampler(dslr, step)
-        sample_phone = geometry.Resampler(phone, step * guess.scale_at(box.mean(0)))
-        valid = sample_phone.inside(there) & sample_dslr.inside(xy)
-        return sample_phone(there), sample_dslr(xy), valid, step
-
-    def _points(self, guess, box, phone, dslr, valid, step) -> np.ndarray:
-        """Keypoints of an overlay that match and lie near each other: N x 4, phone's and DSLR's pixels."""
-        a, b = (keypoints.keypoints(g, np.inf) for g in (phone, dslr))
-        pairs = keypoints.match(a.descriptors, b.descriptors)
-        ends = a.xy[pairs[:, 0]], b.xy[pairs[:, 1]]
-        whole = cv2.erode(valid.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=0).astype(bool)
-        good = np.linalg.norm(ends[0] - ends[1], axis=1) < _POINT_REACH
-        for xy in ends:
-            column, row = np.clip(xy.round().astype(int), 0, np.array(valid.shape[::-1]) - 1).T
-            good &= whole[row, column]
-        return _photographed(guess, ends[0][good], ends[1][good], box[0], step)
-
-    def _shared_box(self, guess: PairMap) -> np.ndarray:
-        """Bounding box (2 x 2: least and greatest x, y) of what both photographs show, in the DSLR's."""
-        outline = geometry.outline(*self.phone.shape[:2])
-        seen = guess.to_dslr(outline)
-        height, width = self.dslr.shape[:2]
-        least = np.clip(np.floor(seen.min(0)), 0, (width - 1, height - 1))
-        most = np.clip(np.ceil(seen.max(0)), 0, (width - 1, height - 1))
-        return np.array([least, most])
-
-    def _cut(self, found: PairMap, blocks: np.ndarray) -> Alignment:
-        quads = [geometry.corners(*self.dslr.shape[:2]), found.to_dslr(geometry.corners(*self.phone.shape[:2]))]
-        turned = geometry.clockwise(quads[1])
-        overlap = geometry.overlap(quads[0], turned)
-        self._note(overlap=round(overlap, 4), turn=round(found.turn_at(quads[0].mean(0)), 2), model=found.model)
+    def _crop_to_intersection(self, refined: PairMap) -> _Crop:
+        """Return the largest rectangle of the wanted aspect that lies in both photographs."""
+        dslr_frame = geometry.corners(*self.dslr.shape[:2])
+        phone_frame = geometry.clockwise(refined.to_dslr(geometry.corners(*self.phone.shape[:2])))
+        overlap = geometry.overlap(dslr_frame, phone_frame)
+        rotation = refined.rotation_at(dslr_frame.mean(0))
+        self._note(overlap=round(overlap, 4), rotation=round(rotation, 2), model=refined.model)
         if overlap < _MIN_OVERLAP:
             raise _Rejected("too little overlap", f"the photographs share {overlap:.0%} ({_MIN_OVERLAP:.0%} needed).")
         aspect = self.size[1] / self.size[0]
-        rectangle = geometry.largest_rectangle([quads[0], turned], aspect)
+        rectangle = geometry.largest_rectangle([dslr_frame, phone_frame], aspect)
         if rectangle is None:
             raise _Rejected("too little overlap", "the shared part holds no upright rectangle.")
         x, y, half = rectangle
-        scale = found.scale_at((x, y))
-        # Nothing is enlarged: at least one pixel of either photograph for one of the aligned image.
+        # Nothing is enlarged: an aligned pixel covers at least one pixel of either photograph.
+        scale = refined.scale_at((x, y))
         height = min(self.size[0], int(2 * half), int(2 * half * scale))
         size = (height, round(height * aspect))
         if min(size) < paper.PATCH_SIZE:
-            raise _Rejected(
-                "too little overlap", f"the shared part has {size[0]} x {size[1]} pixels, less than a patch."
-            )
-        step = 2 * half / size[0]
-        # Lenses bend the border: a hair of it may look outside the phone's photograph. Come in until none does.
+            reason = f"the shared part has {size[0]} x {size[1]} pixels, less than a patch."
+            raise _Rejected("too little overlap", reason)
+        step = 2 * half / height
+        # A lens bends the border, so the outermost pixels may lie outside the phone's photograph: shrink until none is.
+        last = np.array(self.phone.shape[1::-1]) - 1
         for _ in range(20):
             origin = np.array([x - (size[1] - 1) / 2 * step, y - (size[0] - 1) / 2 * step])
-            there = found.to_phone(geometry.outline(*size) * step + origin)
-            beyond = np.maximum(-there, there - (self.phone.shape[1] - 1, self.phone.shape[0] - 1)).max()
-            if beyond <= 0.5:
+            border = refined.to_phone(geometry.outline(*size) * step + origin)
+            if np.maximum(-border, border - last).max() <= 0.5:
                 break
             step *= 0.995
-        dslr = geometry.Resampler(self.dslr, step)(geometry.pixel_grid(*size, origin, step))
-        source = geometry.Resampler(self.phone, step * scale)
-        phone = source(found.dense(*size, origin, step))
-        ncc = _typical_ncc(phone, dslr)
-        away = found.off(blocks) / (scale * step)
+        return _Crop(size, origin, step, scale)
+
+    def _resample(self, refined: PairMap, blocks: np.ndarray, crop: _Crop) -> Alignment:
+        """Resample both photographs to the aligned images, and check that these correlate."""
+        dslr = geometry.Resampler(self.dslr, crop.step)(geometry.pixel_grid(*crop.size, crop.origin, crop.step))
+        resampler = geometry.Resampler(self.phone, crop.step * crop.scale)
+        phone = resampler(refined.grid_to_phone(*crop.size, crop.origin, crop.step))
+        ncc = _median_ncc(phone, dslr)
+        residuals = refined.residual(blocks) / (crop.scale * crop.step)
         self._note(
-            size=size, ncc=round(ncc, 4), blocks=len(blocks),
-            reprojection_px=round(float(np.median(away)), 4) if len(away) else None,
+            size=crop.size, ncc=round(ncc, 4), blocks=len(blocks),
+            reprojection_px=round(float(np.median(residuals)), 4) if len(residuals) else None,
         )  # fmt: skip
-        if not ncc >= _MIN_NCC:  # a nan too
+        if not ncc >= _MIN_NCC:  # nan fails, too
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
-            self.report, phone, dslr, found, tuple(origin), step, self.matched, self.agreed, self.seconds, source
-        )
-
-
-def _photographed(guess: PairMap, phone: np.ndarray, dslr: np.ndarray, origin, step: float) -> np.ndarray:
-    """Points of an overlay (N x 2 each) as pixels of the phone's and the DSLR's photographs (N x 4)."""
-    return np.hstack([guess.to_phone(phone * step + origin), dslr * step + origin])
+            self.report, phone, dslr, refined, tuple(crop.origin), crop.step, self.matches, self.inliers, self.seconds,
+            resampler,
+        )  # fmt: skip
 
 
 def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Return the Jacobian (2 x 2) of a homography at one point."""
     x, y, w = h @ (*xy, 1.0)
     return (h[:2, :2] - np.outer((x / w, y / w), h[2, :2])) / w
 
 
-def _typical_ncc(phone: np.ndarray, dslr: np.ndarray, side: int = 50) -> float:
-    found = []
+def _median_ncc(phone: np.ndarray, dslr: np.ndarray) -> float:
+    """Return the median NCC of the aligned images' gray blocks that are not flat; nan if all are flat."""
+    scores = []
     gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, dslr)]
-    for y in range(0, dslr.shape[0] - side + 1, side):
-        for x in range(0, dslr.shape[1] - side + 1, side):
-            a, b = (g[y : y + side, x : x + side] for g in gray)
-            if b.std() > 4:
-                found.append(float(cv2.matchTemplate(a, b, cv2.TM_CCOEFF_NORMED)[0, 0]))
-    return float(np.median(found)) if found else float("nan")
+    for y in range(0, dslr.shape[0] - _NCC_BLOCK + 1, _NCC_BLOCK):
+        for x in range(0, dslr.shape[1] - _NCC_BLOCK + 1, _NCC_BLOCK):
+            a, b = (g[y : y + _NCC_BLOCK, x : x + _NCC_BLOCK] for g in gray)
+            if b.std() > _MIN_BLOCK_STD:
+                scores.append(float(cv2.matchTemplate(a, b, cv2.TM_CCOEFF_NORMED)[0, 0]))
+    return float(np.median(scores)) if scores else float("nan")

@@ -7,23 +7,29 @@ import numpy as np
 
 from dped_lib.alignment import geometry
 
-_KEYPOINT_PX = 1.0  # standard errors of a match, in pixels of the images compared
-_BLOCK_PX = 0.2
-_LENS = 0.02  # what distortion a lens is expected to have at the corner, as a share of the radius
-_FEW = 40  # fewer blocks say nothing about lenses
-_PLANE_PX = 1.0  # matches within so many pixels compared lie on one plane, or surface
-_FEW_POINTS = 20
-_CONTRADICTED = 0.9  # of the cost: the best fit leaves 0.8 before the Eiffel tower, 0.91 to 0.98 before flat scenes
-_SETTLE = 8  # rounds until the keypoints on one surface stay the same
-_MOST = 150  # more keypoint matches than this add time, not accuracy: a block is worth twenty-five
+# Pixels in these constants are pixels of the images that are compared.
+_KEYPOINT_SIGMA = 1.0  # standard error (px) of a keypoint match
+_BLOCK_SIGMA = 0.2  # standard error (px) of a block
+_DISTORTION_SIGMA = 0.02  # expected distortion at the corner, relative to the radius
+_MIN_LENS_BLOCKS = 40  # fewer blocks cannot determine the lenses
+_MAX_FIT_KEYPOINTS = 150  # more keypoint matches cost time and gain nothing: one block weighs as much as 25 of them
+_INLIER_PX = 1.0  # matches within this distance of a map lie on its plane or surface
+_MIN_INLIERS = 20
+# The surface of the keypoints replaces the first map if it lowers the cost by at least this factor. The best fit leaves
+# 0.8 of the cost for the Eiffel tower, which has depth, and 0.91 to 0.98 for flat scenes.
+_MAX_COST_RATIO = 0.9
+_REPETITIONS = 8  # of the fit to one surface; its inliers then hardly change any more
 
 
 @dataclass(frozen=True)
 class PairMap:
-    """Pixels of the DSLR's photograph <-> pixels of the phone's.
+    """Map pixels of the DSLR's photograph to pixels of the phone's, and back.
 
-    ``homography`` (3 x 3) takes undistorted pixels of the DSLR to undistorted pixels of the phone; ``phone`` and
-    ``dslr`` are the lenses. The distortions of the two cannot be told apart fully: only the map as a whole is meant.
+    Only the map as a whole is meaningful, since a match cannot tell which of the two lenses distorts.
+
+    Attributes:
+        homography: 3 x 3, from undistorted pixels of the DSLR to undistorted pixels of the phone.
+        phone, dslr: the two lenses.
     """
 
     homography: np.ndarray
@@ -32,74 +38,84 @@ class PairMap:
 
     @property
     def model(self) -> str:
+        """Return ``homography``, or ``homography + lens`` if a lens distorts."""
         return "homography + lens" if self.phone.k1 or self.dslr.k1 else "homography"
 
     def to_phone(self, xy) -> np.ndarray:
-        """Pixels of the DSLR's photograph (N x 2) -> pixels of the phone's (N x 2)."""
-        return self.phone.distort(geometry.apply(self.homography, self.dslr.undistort(xy)))
+        """Map pixels of the DSLR's photograph (N x 2) to pixels of the phone's (N x 2)."""
+        return self.phone.distort(geometry.apply_homography(self.homography, self.dslr.undistort(xy)))
 
     def to_dslr(self, xy) -> np.ndarray:
-        """The inverse of ``to_phone``."""
-        return self.dslr.distort(geometry.apply(np.linalg.inv(self.homography), self.phone.undistort(xy)))
+        """Map pixels of the phone's photograph (N x 2) to pixels of the DSLR's (N x 2)."""
+        inverse = np.linalg.inv(self.homography)
+        return self.dslr.distort(geometry.apply_homography(inverse, self.phone.undistort(xy)))
 
-    def off(self, pairs: np.ndarray) -> np.ndarray:
-        """Distance (N, pixels of the phone's photograph) of matches (N x 4: phone, DSLR) from where the map puts them."""
+    def residual(self, pairs: np.ndarray) -> np.ndarray:
+        """Return the distance between matches and the map: N, in pixels of the phone's photograph.
+
+        ``pairs`` is N x 4: x, y in the phone's photograph, then x, y in the DSLR's.
+        """
         return np.linalg.norm(self.to_phone(pairs[:, 2:]) - pairs[:, :2], axis=1)
 
-    def dense(self, height: int, width: int, origin, step: float) -> np.ndarray:
-        """``to_phone`` of every pixel of a grid (h x w x 2 float32), see ``geometry.pixel_grid``."""
-        return geometry.smooth_map(self.to_phone, height, width, origin, step)
+    def grid_to_phone(self, height: int, width: int, origin, step: float) -> np.ndarray:
+        """Map a ``geometry.pixel_grid`` of the DSLR's photograph to the phone's: h x w x 2 float32."""
+        return geometry.interpolated_map(self.to_phone, height, width, origin, step)
 
-    def _frame_at(self, xy) -> np.ndarray:
+    def _local_jacobian(self, xy) -> np.ndarray:
+        """Return the change of the phone's pixel for one DSLR pixel to the right and one down, 2 x 2 (columns)."""
         around = np.asarray(xy, float) + [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]]
-        there = self.to_phone(around)
-        return np.column_stack([there[1] - there[0], there[3] - there[2]])
+        mapped = self.to_phone(around)
+        return np.column_stack([mapped[1] - mapped[0], mapped[3] - mapped[2]])
 
     def scale_at(self, xy) -> float:
-        """Pixels of the phone for one of the DSLR, at one point of the DSLR's photograph."""
-        return float(abs(np.linalg.det(self._frame_at(xy))) ** 0.5)
+        """Return how many phone pixels one DSLR pixel spans at ``xy`` (x, y) of the DSLR's photograph."""
+        return float(abs(np.linalg.det(self._local_jacobian(xy))) ** 0.5)
 
-    def turn_at(self, xy) -> float:
-        """Degrees, clockwise on the screen, by which the phone's photograph must be turned to match the DSLR's."""
-        along = self._frame_at(xy)[:, 0]
-        return float(-np.degrees(np.arctan2(along[1], along[0])))
+    def rotation_at(self, xy) -> float:
+        """Return the rotation that makes the phone's photograph match the DSLR's at ``xy`` (x, y, DSLR pixels).
+
+        The angle is in degrees, clockwise on the screen.
+        """
+        right = self._local_jacobian(xy)[:, 0]
+        return float(-np.degrees(np.arctan2(right[1], right[0])))
 
 
-def fit(guess: PairMap, matched: np.ndarray, blocks: np.ndarray, step: float, lenses: bool = True) -> PairMap:
-    """The map that fits keypoint matches and blocks best, in the robust sense of soft L1.
+def fit(guess: PairMap, matches: np.ndarray, blocks: np.ndarray, step: float, lenses: bool = True) -> PairMap:
+    """Fit the map to keypoint matches and blocks by robust least squares (Cauchy's loss).
+
+    The fit keeps the lenses' distortion if it lowers the cost by more than its three parameters are worth (Bayesian
+    information criterion). Otherwise it fits a homography to the plane that most matches lie on.
 
     Args:
-        matched, blocks: N x 4 (x, y in the phone's photograph, x, y in the DSLR's).
-        step: pixels of the DSLR per pixel of the images that were compared: errors are measured in those.
+        guess: where the fit starts.
+        matches, blocks: N x 4: x, y in the phone's photograph, then x, y in the DSLR's.
+        step: DSLR pixels per pixel of the images that were compared. Errors are measured in the latter.
         lenses: whether distortion may be fitted.
-
-    The lenses' distortion is kept if it pays for its three parameters (Bayesian information criterion).
-    Where it does not, the homography is that of the plane that most matches lie on.
     """
-    matched = matched[:: max(1, -(-len(matched) // _MOST))]
-    pairs = np.vstack([matched, blocks])
+    matches = matches[:: max(1, -(-len(matches) // _MAX_FIT_KEYPOINTS))]
+    pairs = np.vstack([matches, blocks])
     unit = step * guess.scale_at(pairs[:, 2:].mean(0))  # phone pixels per pixel compared
-    weight = 1 / np.repeat([_KEYPOINT_PX * unit, _BLOCK_PX * unit], [len(matched), len(blocks)])
-    plain, cost = _solve(guess, pairs, weight, with_lens=False)
-    if lenses and len(blocks) >= _FEW:
-        bent, less = _solve(guess, pairs, weight, with_lens=True)
-        # Twice the robust cost stands for the chi-square, in units of the richer model's: errors are not known exactly.
-        noise = max(less / len(pairs), 1e-12)
-        if (cost - less) / noise > 3 * np.log(2 * len(pairs)):
-            return bent
-    # No lens explains what is left, so the scene may have depth: then one plane is matched well, not all of them badly.
-    h, chosen = _plane(pairs, step, unit)
-    if chosen.sum() < _FEW_POINTS:
-        return plain
-    # A block may show several depths at once, so it counts no more than a keypoint here.
-    alike = np.full(chosen.sum(), 1 / unit)
-    return _solve(replace(plain, homography=h), pairs[chosen], alike, with_lens=False)[0]
+    weight = 1 / np.repeat([_KEYPOINT_SIGMA * unit, _BLOCK_SIGMA * unit], [len(matches), len(blocks)])
+    plane_map, plane_cost = _least_squares(guess, pairs, weight, with_lens=False)
+    if lenses and len(blocks) >= _MIN_LENS_BLOCKS:
+        lens_map, lens_cost = _least_squares(guess, pairs, weight, with_lens=True)
+        # The errors of matches are not known exactly, so the richer model's mean cost stands for their variance.
+        variance = max(lens_cost / len(pairs), 1e-12)
+        if (plane_cost - lens_cost) / variance > 3 * np.log(2 * len(pairs)):
+            return lens_map
+    # No lens explains the residuals, so the scene may have depth. It is better to match one plane well than all badly.
+    h, inliers = _ransac_homography(pairs, step, unit)
+    if inliers.sum() < _MIN_INLIERS:
+        return plane_map
+    # A block may show several depths at once, so here it weighs no more than a keypoint.
+    equal = np.full(inliers.sum(), 1 / unit)
+    return _least_squares(replace(plane_map, homography=h), pairs[inliers], equal, with_lens=False)[0]
 
 
-def _plane(pairs: np.ndarray, step: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """The homography that most matches agree on, and which do (none: there is no such homography)."""
+def _ransac_homography(pairs: np.ndarray, step: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the homography that most matches agree on, and which matches do (bool N; none if there is none)."""
     h, mask = cv2.findHomography(
-        pairs[:, 2:] / step, pairs[:, :2] / unit, cv2.USAC_MAGSAC, _PLANE_PX, maxIters=5000, confidence=0.9999
+        pairs[:, 2:] / step, pairs[:, :2] / unit, cv2.USAC_MAGSAC, _INLIER_PX, maxIters=5000, confidence=0.9999
     )
     if h is None:
         return np.eye(3), np.zeros(len(pairs), bool)
@@ -107,77 +123,78 @@ def _plane(pairs: np.ndarray, step: float, unit: float) -> tuple[np.ndarray, np.
     return h / h[2, 2], mask.ravel().astype(bool)
 
 
-def fit_points(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
-    """The map of the one surface that most keypoints lie on, for scenes that blocks, and ``guess``, explain badly.
+def fit_surface(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
+    """Fit the map to the one surface that most keypoints lie on, for scenes with depth.
 
-    Arguments as of :func:`fit`.
+    Blocks fail where there is depth: they straddle edges and show several depths at once. A loss with long tails fails
+    too, because the background pulls on the foreground. This fit sums the squared residuals of keypoints, each limited
+    to one pixel (MSAC, Torr and Zisserman 2000). It repeats least squares on the keypoints within that pixel.
 
-    Where there is depth, blocks straddle edges and show several depths at once, and in a loss with long tails what
-    lies behind pulls on what lies in front. So the squares of keypoints' distances are summed, each up to one pixel
-    (MSAC: Torr and Zisserman 2000), and those within that pixel are fitted anew until they stay the same.
-
-    ``guess`` stays where there are too few keypoints, and unless they contradict it: before one surface they and the
-    blocks agree, and blocks are more exact.
+    Args:
+        guess: the map that explains the blocks. It is returned if there are too few keypoints, or if no other map
+            explains them clearly better: for a scene of one surface, blocks are more accurate than keypoints.
+        points: keypoint matches, N x 4, as in :func:`fit`.
+        step: as in :func:`fit`.
     """
-    if len(points) < _FEW_POINTS:
+    if len(points) < _MIN_INLIERS:
         return guess
     unit = step * guess.scale_at(points[:, 2:].mean(0))
 
     def cost(m: PairMap) -> float:
-        return float((np.minimum(m.off(points) / unit, _PLANE_PX) ** 2).sum())
+        return float((np.minimum(m.residual(points) / unit, _INLIER_PX) ** 2).sum())
 
-    def settled(m: PairMap, with_lens: bool) -> PairMap:
-        for _ in range(_SETTLE):
-            near = m.off(points) < _PLANE_PX * unit
-            if near.sum() < _FEW_POINTS:
+    def fit_inliers(m: PairMap, with_lens: bool) -> PairMap:
+        for _ in range(_REPETITIONS):
+            inliers = m.residual(points) < _INLIER_PX * unit
+            if inliers.sum() < _MIN_INLIERS:
                 break
-            m = _solve(m, points[near], np.full(near.sum(), 1 / unit), with_lens)[0]
+            m = _least_squares(m, points[inliers], np.full(inliers.sum(), 1 / unit), with_lens)[0]
         return m
 
     starts = [replace(guess, phone=replace(guess.phone, k1=0.0, k2=0.0), dslr=replace(guess.dslr, k1=0.0, k2=0.0))]
-    h, chosen = _plane(points, step, unit)
-    if chosen.any():
+    h, inliers = _ransac_homography(points, step, unit)
+    if inliers.any():
         starts.append(replace(starts[0], homography=h))
-    plane = min((settled(s, with_lens=False) for s in starts), key=cost)
-    bent = settled(plane, with_lens=True)
-    pays = len(points) * np.log(max(cost(plane), 1e-9) / max(cost(bent), 1e-9)) > 3 * np.log(len(points))
-    found = bent if pays else plane
-    return found if cost(found) < _CONTRADICTED * cost(guess) else guess
+    plane_map = min((fit_inliers(s, with_lens=False) for s in starts), key=cost)
+    lens_map = fit_inliers(plane_map, with_lens=True)
+    gain = len(points) * np.log(max(cost(plane_map), 1e-9) / max(cost(lens_map), 1e-9))
+    best = lens_map if gain > 3 * np.log(len(points)) else plane_map
+    return best if cost(best) < _MAX_COST_RATIO * cost(guess) else guess
 
 
-def _solve(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: bool) -> tuple[PairMap, float]:
-    """The fitted map, and twice its robust cost."""
-    at_phone, at_dslr = pairs[:, :2], pairs[:, 2:]
-    # In units of the radius round the middle all nine entries of the homography are of the size of one.
-    units = [np.array([[1 / m.radius, 0, -m.centre[0] / m.radius], [0, 1 / m.radius, -m.centre[1] / m.radius], [0, 0, 1]])
-             for m in (guess.phone, guess.dslr)]  # fmt: skip
-    start = units[0] @ guess.homography @ np.linalg.inv(units[1])
+def _least_squares(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_lens: bool) -> tuple[PairMap, float]:
+    """Return the map that fits ``pairs`` (N x 4) best, and twice its robust cost. ``weight`` (N) is per phone pixel."""
+    phone_xy, dslr_xy = pairs[:, :2], pairs[:, 2:]
+    # Normalise both images by their lens's radius and centre: all nine entries of the homography are then of order one.
+    normalise = [
+        np.array([[1 / m.radius, 0, -m.centre[0] / m.radius], [0, 1 / m.radius, -m.centre[1] / m.radius], [0, 0, 1]])
+        for m in (guess.phone, guess.dslr)
+    ]
+    start = normalise[0] @ guess.homography @ np.linalg.inv(normalise[1])
     start /= np.linalg.norm(start)
 
-    def made(p: np.ndarray) -> PairMap:
-        h = np.linalg.inv(units[0]) @ np.append(p[:8], start[2, 2]).reshape(3, 3) @ units[1]
-        lens = p[8:] * _LENS if with_lens else np.zeros(3)
-        return PairMap(
-            h / h[2, 2], replace(guess.phone, k1=lens[0], k2=lens[1]), replace(guess.dslr, k1=lens[2], k2=0.0)
-        )
+    def to_map(p: np.ndarray) -> PairMap:
+        h = np.linalg.inv(normalise[0]) @ np.append(p[:8], start[2, 2]).reshape(3, 3) @ normalise[1]
+        k = p[8:] * _DISTORTION_SIGMA if with_lens else np.zeros(3)
+        return PairMap(h / h[2, 2], replace(guess.phone, k1=k[0], k2=k[1]), replace(guess.dslr, k1=k[2], k2=0.0))
 
-    def error(p: np.ndarray) -> np.ndarray:
-        m = made(p)
-        # Compared before the phone's lens, which spares inverting it and changes lengths by no more than its distortion.
-        off = m.phone.undistort(at_phone) - geometry.apply(m.homography, m.dslr.undistort(at_dslr))
-        return off * weight[:, None]
+    def weighted_residuals(p: np.ndarray) -> np.ndarray:
+        m = to_map(p)
+        # We compare undistorted pixels of the phone. That avoids inverting its lens, and it changes lengths by no more
+        # than the distortion.
+        predicted = geometry.apply_homography(m.homography, m.dslr.undistort(dslr_xy))
+        return (m.phone.undistort(phone_xy) - predicted) * weight[:, None]
 
-    def robust(p: np.ndarray) -> np.ndarray:
-        # Cauchy's loss of the distance, not of each axis: r^2 = log(1 + d^2). Wrong matches hardly pull.
-        off = error(p)
-        out = np.sqrt(np.log1p((off * off).sum(1)))
-        # Zero distortion is the expectation, so that what two lenses share stays small.
-        return np.concatenate([out, p[8:]])
+    def robust_residuals(p: np.ndarray) -> np.ndarray:
+        # Cauchy's loss of the distance d, not of each axis: r^2 = log(1 + d^2). Wrong matches hardly count.
+        residuals = weighted_residuals(p)
+        robust = np.sqrt(np.log1p((residuals * residuals).sum(1)))
+        # The prior expects no distortion. It keeps small what the two lenses could exchange.
+        return np.concatenate([robust, p[8:]])
 
-    lens = [guess.phone.k1 / _LENS, guess.phone.k2 / _LENS, guess.dslr.k1 / _LENS] if with_lens else []
+    k = [guess.phone.k1, guess.phone.k2, guess.dslr.k1] if with_lens else []
+    first = np.concatenate([start.ravel()[:8], [value / _DISTORTION_SIGMA for value in k]])
     from scipy.optimize import least_squares  # 40 MB and a quarter of a second, wherever patches are only read
 
-    answer = least_squares(
-        robust, np.concatenate([start.ravel()[:8], lens]), x_scale="jac", ftol=1e-6, xtol=1e-9, max_nfev=30
-    )
-    return made(answer.x), 2 * float(answer.cost)
+    answer = least_squares(robust_residuals, first, x_scale="jac", ftol=1e-6, xtol=1e-9, max_nfev=30)
+    return to_map(answer.x), 2 * float(answer.cost)

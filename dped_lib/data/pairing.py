@@ -19,7 +19,7 @@ from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 
 SIZE = paper.PATCH_SIZE
-_FORMAT = 2  # raised when the same photographs would give another result
+_FORMAT = 3  # raised when the same photographs would give another result
 
 
 @dataclass(frozen=True)

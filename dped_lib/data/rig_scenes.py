@@ -1,8 +1,8 @@
-"""What the simulated rig photographs: photographs inside installed packages, and dead-leaves images.
+"""Supply the scenes of the simulated rig: photographs that installed packages contain, and dead-leaves images.
 
-A scene is a flat picture of linear light. Photographs are made linear and their highlights opened up again; the
-dead-leaves images (occluding shapes with power-law sizes, after Lee, Mumford and Huang 2001) supply the statistics of
-natural pictures in any number. Nothing is downloaded.
+A scene is a flat picture in linear light. Photographs are converted to linear light, and their highlights are
+expanded. Dead-leaves images are piles of occluding shapes whose sizes follow a power law (after Lee, Mumford and
+Huang 2001). They have the statistics of natural pictures, and we can make any number of them. Nothing is downloaded.
 """
 
 import importlib.util
@@ -18,35 +18,41 @@ import numpy as np
 from dped_lib.data import photofile
 from dped_lib.base.errors import DpedError
 
-#: Pixels of a dead-leaves scene, height x width.
+#: Size of a dead-leaves scene in pixels, height x width.
 LEAVES_SIZE = (960, 1280)
 LEAVES_PER_FAMILY = 3
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One thing to photograph. Takes of the same ``photograph`` share that id: split by it, never by ``name``."""
+class RigScene:
+    """Describe one scene.
+
+    Attributes:
+        name: the scene's name.
+        photograph: what it shows. Takes of one photograph share it, so datasets are split by it, never by ``name``.
+        kind: ``photo`` or ``leaves``.
+    """
 
     name: str
     photograph: str
-    kind: str  # 'photo' | 'leaves'
+    kind: str
 
 
 @dataclass(frozen=True)
 class _Take:
-    """``top`` places the 4:3 crop (0 upper or left, 1 lower or right); ``warmth`` > 0 is evening, < 0 is shade."""
+    """Hold one take of a photograph."""
 
     package: str
     path: str
-    top: float
-    warmth: float
+    crop: float  # place of the 4:3 crop: 0 is the upper or left end, 1 the lower or right end
+    warmth: float  # colour of the light: positive is evening, negative is shade
 
 
 def _photo(package, path, crops, second=None):
     return (_Take(package, path, crops[0], 0.0), _Take(package, second or path, crops[1], crops[2]))
 
 
-#: Files of the packages; the third number of a row is the warmth of the second take's light.
+#: Files of the packages. The numbers are the crop of each take, and the warmth of the second one.
 _PHOTOS = MappingProxyType(
     {
         "astronaut": _photo("skimage", "data/astronaut.png", (0.0, 1.0, 0.3)),
@@ -64,14 +70,14 @@ _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplot
 
 @dataclass(frozen=True)
 class _Family:
-    """A kind of dead-leaves image: sRGB colours, shape, texture inside the shapes, and how much of it is sky."""
+    """Describe one kind of dead-leaves image."""
 
-    colors: str
+    colors: str  # sRGB colours of the shapes
     shape: str  # leaf | stone | disc | block
     texture: str  # veins | grain | windows
-    horizon: float = 0.0
-    largest: float = 0.24  # of the height
-    ground: str = "2c2822"
+    horizon: float = 0.0  # fraction of the height that is sky
+    largest: float = 0.24  # radius of the largest shape, relative to the height
+    ground: str = "2c2822"  # sRGB colour where there is no shape
 
 
 _FAMILIES = MappingProxyType(
@@ -97,15 +103,22 @@ _FAMILIES = MappingProxyType(
 
 
 @lru_cache(maxsize=1)
-def scenes() -> tuple[Scene, ...]:
-    """Every scene of the ``rig`` dataset, in a fixed order: 8 photographs of two takes, then 24 dead-leaves images."""
-    photos = [Scene(f"{p}-{take}", p, "photo") for p in _PHOTOS for take in "ab"]
+def scenes() -> tuple[RigScene, ...]:
+    """Return every scene of the ``rig`` dataset: 8 photographs in two takes each, then 24 dead-leaves images.
+
+    The order is fixed.
+    """
+    photos = [RigScene(f"{p}-{take}", p, "photo") for p in _PHOTOS for take in "ab"]
     names = [f"{family}-{i + 1}" for family in _FAMILIES for i in range(LEAVES_PER_FAMILY)]
-    return tuple(photos + [Scene(name, name, "leaves") for name in names])
+    return tuple(photos + [RigScene(name, name, "leaves") for name in names])
 
 
-def find(name: str) -> Scene:
-    """The scene called ``name``. Raises DpedError, listing the names there are."""
+def find_scene(name: str) -> RigScene:
+    """Return the scene of this name.
+
+    Raises:
+        DpedError: there is no such scene; the message lists the names.
+    """
     known = {scene.name: scene for scene in scenes()}
     if name not in known:
         raise DpedError(f"unknown scene {name!r}; choose one of: {', '.join(known)}")
@@ -114,44 +127,48 @@ def find(name: str) -> Scene:
 
 @lru_cache(maxsize=2)
 def radiance(name: str) -> np.ndarray:
-    """Linear light of a scene: H x W x 3 float32 RGB, read-only; diffuse white is 1, highlights reach about 2.
+    """Return the linear light of a scene: H x W x 3 float32 RGB, read-only.
 
-    Raises DpedError for an unknown scene, and for a package that is missing or lacks its photograph.
+    Diffuse white is 1, and highlights reach about 2.
+
+    Raises:
+        DpedError: the scene is unknown, or a package is missing or lacks its photograph.
     """
-    scene = find(name)
+    scene = find_scene(name)
     light = _photograph(scene) if scene.kind == "photo" else _dead_leaves(name)
     light.setflags(write=False)
     return light
 
 
 def to_linear(srgb: np.ndarray) -> np.ndarray:
-    """Undo the sRGB transfer curve (IEC 61966-2-1); any shape, values 0 to 1."""
+    """Invert the sRGB transfer curve (IEC 61966-2-1): float32 of any shape, values from 0 to 1."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def _photograph(scene: Scene) -> np.ndarray:
-    """A 4:3 crop at twice or three times its pixels, linear, under the light of its take."""
+def _photograph(scene: RigScene) -> np.ndarray:
+    """Return a 4:3 crop of a photograph at twice or three times its size, in linear light, lit as in its take."""
     take = _PHOTOS[scene.photograph]["ab".index(scene.name[-1])]
     image = _read(take.package, take.path)
     height, width = image.shape[:2]
     if width * 3 > height * 4:
         crop = height * 4 // 3
-        left = round((width - crop) * take.top)
+        left = round((width - crop) * take.crop)
         image = image[:, left : left + crop]
     else:
         crop = width * 3 // 4
-        top = round((height - crop) * take.top)
+        top = round((height - crop) * take.crop)
         image = image[top : top + crop]
     times = 3 if image.shape[0] < 340 else 2
     image = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LANCZOS4)
     soft = cv2.GaussianBlur(image, (0, 0), 0.8 * times)
     image = np.clip(cv2.addWeighted(image, 1.7, soft, -0.7, 0), 0, 255)
     light = to_linear(np.arange(256, dtype=np.float32) / 255)[image]
-    light *= 1 + light**3  # printed white becomes twice diffuse white
+    light *= 1 + light**3  # expand highlights: the file's white becomes twice diffuse white
     return light * _lamp(light.shape[:2], take.warmth)
 
 
 def _read(package, path):
+    """Return a photograph that a package contains, uint8 H x W x 3 RGB."""
     spec = importlib.util.find_spec(package)
     hint = f"install {_DISTRIBUTIONS[package]} in this environment (pip install {_DISTRIBUTIONS[package]})"
     if spec is None:
@@ -166,13 +183,14 @@ def _read(package, path):
 
 
 def _lamp(size, warmth):
-    """Colour and fall-off of the light: H x W x 3. Warmth 0 is even white light."""
+    """Return colour and fall-off of the light: H x W x 3. Warmth 0 is even white light."""
     tint = np.exp2(np.array([0.4, 0.0, -0.7], np.float32) * warmth)
     across = np.linspace(-warmth, warmth, size[1], dtype=np.float32)
     return np.exp2(0.9 * across)[None, :, None] * tint
 
 
 def _dead_leaves(name: str) -> np.ndarray:
+    """Return the linear light of a dead-leaves scene. Its name seeds the random numbers."""
     family = _FAMILIES[name.rsplit("-", 1)[0]]
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     height, width = LEAVES_SIZE
@@ -182,7 +200,7 @@ def _dead_leaves(name: str) -> np.ndarray:
         cv2.fillPoly(label, [outline], number, lineType=cv2.LINE_8, shift=3)
 
     def inside(values, background=0.0):
-        """One value a shape -> one value a pixel."""
+        """Give each pixel the value of its shape."""
         return np.concatenate([np.full((1, *values.shape[1:]), background, np.float32), values.astype(np.float32)])[
             label
         ]
@@ -191,7 +209,7 @@ def _dead_leaves(name: str) -> np.ndarray:
     x, y = x - inside(shapes["x"]), y - inside(shapes["y"])
     cos, sin, size = inside(shapes["cos"], 1), inside(shapes["sin"]), inside(shapes["radius"], height)
     u, v = (x * cos + y * sin) / size, (y * cos - x * sin) / size
-    # the same fractal noise everywhere, but every shape reads another part of it
+    # All shapes read their texture from one fractal noise, each from another part of it.
     spare = 200
     noise = _fractal((height + spare, width + spare), rng, 8, first=2)
     jump = (rng.integers(0, spare, (len(shapes["x"]) + 1, 2)) @ [width + spare, 1]).astype(np.int32)
@@ -209,10 +227,10 @@ def _dead_leaves(name: str) -> np.ndarray:
     light = inside(shapes["color"], 0.0)
     light[label == 0] = ground[0]
     light *= np.maximum(shade, 0.08)[..., None]
-    # a shape above another throws a soft shadow down and to the right: this gives the pile its depth
+    # Each shape casts a soft shadow on those below it, down and to the right. This makes the pile look deep.
     reach = 14
-    before = np.roll(label, (reach, reach // 2), (0, 1)) > label
-    shadow = cv2.GaussianBlur(before.astype(np.float32), (0, 0), 7)
+    shadowed = np.roll(label, (reach, reach // 2), (0, 1)) > label
+    shadow = cv2.GaussianBlur(shadowed.astype(np.float32), (0, 0), 7)
     light *= (1 - 0.65 * shadow)[..., None]
     light *= np.exp2(0.4 * _fractal((height, width), rng, 2))[..., None]  # patches of sun and shade
     light *= _lamp(label.shape, rng.uniform(-0.35, 0.45))
@@ -222,7 +240,10 @@ def _dead_leaves(name: str) -> np.ndarray:
 
 
 def _scatter(family, rng):
-    """Shapes from back to front. Radii follow a power law of exponent -3, which makes the image scale invariant."""
+    """Draw the shapes at random, from back to front: arrays of their properties by name.
+
+    Radii follow a power law of exponent -3, which makes the image scale invariant.
+    """
     height, width = LEAVES_SIZE
     count = 3200 if family.horizon else 1500
     smallest, largest = (0.02 if family.shape == "block" else 0.011) * height, family.largest * height
@@ -231,7 +252,7 @@ def _scatter(family, rng):
     n = radius.size
     x = rng.uniform(0, width, n)
     nearness = 1.05 * rng.random(n)
-    if family.horizon:  # further away is smaller, stands behind, and there is more of it
+    if family.horizon:  # distant shapes are smaller, more numerous, and hidden by nearer ones
         nearness **= 2
         radius *= 0.25 + 0.95 * nearness
     y = height * (family.horizon + (1 - family.horizon) * nearness)
@@ -239,13 +260,13 @@ def _scatter(family, rng):
     radius, x, y = radius[order], x[order], y[order]
     upright = family.shape == "block"
     angle = rng.normal(0, 0.02, n) if upright else rng.uniform(0, 2 * np.pi, n)
-    turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+    phase = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     if family.shape == "leaf":
-        profile = np.stack([np.cos(turn), 0.42 * np.sin(turn) * np.abs(np.sin(turn)) ** 0.6])
+        profile = np.stack([np.cos(phase), 0.42 * np.sin(phase) * np.abs(np.sin(phase)) ** 0.6])
     elif family.shape == "block":
         profile = np.array([[-0.6, 0.6, 0.6, 0, -0.6], [1, 1, -0.9, -1.15, -0.9]])
     else:
-        profile = np.stack([np.cos(turn), np.sin(turn)])
+        profile = np.stack([np.cos(phase), np.sin(phase)])
     outline = np.repeat(profile[None], n, 0)
     if family.shape == "stone":
         corners = rng.uniform(0.7, 1.05, (n, 9))
@@ -273,7 +294,7 @@ def _scatter(family, rng):
 
 
 def _paint_sky(light, label, horizon, rng):
-    """Haze in the distance, and where no shape was drawn a blue sky with clouds. Changes ``light`` in place."""
+    """Add haze in the distance, and a blue sky with clouds above the shapes. This changes ``light`` in place."""
     height, width = label.shape
     rows = int(horizon * height)
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
@@ -287,7 +308,10 @@ def _paint_sky(light, label, horizon, rng):
 
 
 def _fractal(size, rng, octaves, first=0):
-    """About 1/f noise, H x W float32, mean 0 and standard deviation 1: octaves of upsampled white noise."""
+    """Return noise with a spectrum of about 1/f, H x W float32, of mean 0 and standard deviation 1.
+
+    It is the sum of octaves of upsampled white noise.
+    """
     total = np.zeros(size, np.float32)
     for octave in range(first, octaves):
         cells = (3 * 2**octave + 2, 4 * 2**octave + 2)
@@ -299,4 +323,5 @@ def _fractal(size, rng, octaves, first=0):
 
 
 def _rgb(codes):
+    """Return hexadecimal sRGB colours as N x 3 float32 from 0 to 1."""
     return np.array([[int(c[i : i + 2], 16) for i in (0, 2, 4)] for c in codes.split()], np.float32) / 255

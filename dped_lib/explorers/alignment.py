@@ -1,4 +1,4 @@
-"""The alignment explorer: section 2 and 3.2.1, one pair of photographs at a time."""
+"""Explore the alignment of one pair of photographs at a time (sections 2 and 3.2.1)."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,29 +8,32 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.base.errors import DpedError
-from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit, jpeg, note, picture, row, slider
+from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
-_AGREED, _OTHER, _CROP = (86, 180, 233), (230, 159, 0), (0, 158, 115)
+_INLIER, _OUTLIER, _CROP = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 
 
-class Alignment:
-    """How one pair of photographs was aligned: its matches, what both show, the two images in turns, and any patch.
+class AlignmentExplorer:
+    """Show how one pair of photographs was aligned: matches, intersection, the two aligned images, and any patch.
 
-    Another scene is aligned beside the kernel (a second or two); everything else answers at once.
-
-    Attributes:
-        found: ``aligner.Alignment`` of the scene that is shown, or None; ``cut``: its ``extraction.Extraction``, or None.
+    Aligning another scene takes a second or two and runs in the background. Everything else answers at once.
 
     Args:
         load: scene -> camera -> photograph, uint8 H x W x 3, RGB (``photographs.scene``); the DSLR is ``dslr``.
         scenes: their names; the first is shown first.
         phone: the other camera.
-        names: camera -> what a reader calls it.
+        names: camera -> the name that readers see.
         size: height x width of the aligned images.
+
+    Attributes:
+        alignment: of the scene that is shown, or None.
+        extraction: windows and patches of that alignment, or None.
+        widget: the explorer for a live notebook.
     """
 
     def __init__(
@@ -43,8 +46,8 @@ class Alignment:
     ):
         self._load, self.phone, self.size = load, phone, size
         self.names = names[phone], names["dslr"]
-        self.found: aligner.Alignment | None = None
-        self.cut: extraction.Extraction | None = None
+        self.alignment: aligner.Alignment | None = None
+        self.extraction: extraction.Extraction | None = None
         self._pair: tuple[np.ndarray, np.ndarray] = ()
         self.scene = dropdown("scene", list(dict.fromkeys(scenes)))
         self.view = ipywidgets.ToggleButtons(options=_VIEWS)
@@ -54,9 +57,9 @@ class Alignment:
         self.side.style.button_width = "auto"
         self.play = ipywidgets.Play(min=0, max=1, interval=600, repeat=True, show_repeat=False)
         self.window = slider("patch", 0, 0, 1, 1, readout_format="d")
-        self.image, self.numbers = picture(), ipywidgets.HTML()
-        self.work = Background(lambda words: self._say(words))
-        self._own = {
+        self.image, self.numbers = image_widget(), ipywidgets.HTML()
+        self.work = Background(self._show_text)
+        self._controls_of = {
             "matches": [self.matches],
             "overlap": [],
             "blink": [self.play, self.side],
@@ -73,127 +76,137 @@ class Alignment:
         self.open()
 
     def open(self) -> None:
-        """Aligns the chosen scene beside the kernel."""
+        """Align the chosen scene in the background."""
         name = self.scene.value
-        self._say(f"{name}: being aligned ...")
+        self._show_text(f"{name}: aligning ...")
 
         def work(check: Callable[[], None]) -> None:
             images = self._load(name)
             pair = images[self.phone], images["dslr"]
             check()
-            found = aligner.align(*pair, self.size)
+            aligned = aligner.align(*pair, self.size)
             check()
-            cut = extraction.extract(found) if found.phone is not None else None
+            extracted = extraction.extract(aligned) if aligned.phone is not None else None
             check()
-            self._pair, self.found, self.cut = pair, found, cut
-            if cut:
-                self.window.max = len(cut.windows) - 1
-                self.window.value = len(cut.windows) // 2
+            self._pair, self.alignment, self.extraction = pair, aligned, extracted
+            if extracted:
+                self.window.max = len(extracted.windows) - 1
+                self.window.value = len(extracted.windows) // 2
             self.draw()
 
         self.work.start(work)
 
-    def _say(self, words: str) -> None:
-        self.numbers.value = note(words)
+    def _show_text(self, text: str) -> None:
+        self.numbers.value = note(text)
 
     def draw(self) -> None:
-        """Shows the chosen view of what has been aligned."""
-        self._controls.children = tuple(self._own[self.view.value])
-        if self.found is None:
+        """Draw the chosen view of the aligned scene."""
+        self._controls.children = tuple(self._controls_of[self.view.value])
+        if self.alignment is None:
             return
-        image, words = self.look()
+        image, text = self.look()
         self.image.value = jpeg(image)
-        self._say(words)
+        self._show_text(text)
 
     def look(self) -> tuple[np.ndarray, str]:
-        """What is on the screen, uint8 h x w x 3, and its numbers in words."""
-        r = self.found.report
-        if self.found.phone is None and self.view.value != "matches":
-            return self._matches()[0], f"{r.verdict}: {r.reason} There is nothing to show but its matches."
+        """Return the picture of the chosen view (uint8 h x w x 3, RGB) and a text with its numbers."""
+        r = self.alignment.report
+        if self.alignment.phone is None and self.view.value != "matches":
+            return self._matches()[0], f"{r.verdict}: {r.reason} Only the matches can be shown."
         return getattr(self, f"_{self.view.value}")()
 
     def _matches(self) -> tuple[np.ndarray, str]:
-        r, most = self.found.report, int(self.matches.value)
-        some = np.linspace(0, len(self.found.matched) - 1, min(most, len(self.found.matched))).astype(int)
+        aligned, r = self.alignment, self.alignment.report
+        count = min(int(self.matches.value), len(aligned.matches))
+        sample = np.linspace(0, len(aligned.matches) - 1, count).astype(int)
         small, scales = self._halves()
-        # Gray, so that the lines stand out.
+        # The photographs are gray, so that the lines stand out.
         sheet = _beside([cv2.cvtColor(cv2.cvtColor(s, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for s in small])
         offset = np.array([small[0].shape[1] + _GAP, 0])
-        for agreed, color in ((False, _OTHER), (True, _AGREED)):
-            for match in self.found.matched[some][self.found.agreed[some] == agreed]:
+        for inlier, color in ((False, _OUTLIER), (True, _INLIER)):
+            for match in aligned.matches[sample][aligned.inliers[sample] == inlier]:
                 ends = np.round([match[:2] * scales[0], match[2:] * scales[1] + offset]).astype(int)
                 cv2.line(sheet, *ends.tolist(), color, 1, cv2.LINE_AA)
         return sheet, (
-            f"Left {self.names[0]}, right {self.names[1]}: {r.keypoints[0]} and {r.keypoints[1]} keypoints, {r.matches} matches. "
-            f"Blue: the {r.inliers} that agree on one homography; orange: the others. {r.verdict}: {r.reason}"
+            f"Left {self.names[0]}, right {self.names[1]}: {r.keypoints[0]} and {r.keypoints[1]} keypoints, "
+            f"{r.matches} matches. Blue: the {r.inliers} that agree on one homography; orange: the others. "
+            f"{r.verdict}: {r.reason}"
         )
 
     def _overlap(self) -> tuple[np.ndarray, str]:
-        found, r = self.found, self.found.report
+        aligned, r = self.alignment, self.alignment.report
         small, scales = self._halves()
-        crop = geometry.outline(*found.dslr.shape[:2])
+        crop = geometry.outline(*aligned.dslr.shape[:2])
         outlines = (
-            (found.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), found.to_phone(crop)),
-            (found.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), found.to_dslr(crop)),
+            (aligned.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), aligned.to_phone(crop)),
+            (aligned.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), aligned.to_dslr(crop)),
         )
         for image, scale, lines in zip(small, scales, outlines, strict=True):
-            for points, color in zip(lines, (_OTHER, _CROP), strict=True):
+            for points, color in zip(lines, (_OUTLIER, _CROP), strict=True):
                 cv2.polylines(image, [np.round(points * scale).astype(np.int32)], True, color, 3, cv2.LINE_AA)
         return _beside(small), (
-            f"Orange: what the other camera sees (shared: {r.overlap:.0%}). Green: the largest rectangle in both, resampled to "
-            f"{r.size[1]} x {r.size[0]}. Turned by {r.turn:.1f} degrees; {r.model}; {r.blocks} blocks agree, "
-            f"{r.reprojection_px or 0:.2f} px from the map (median)."
+            f"Orange: the other camera's frame (shared: {r.overlap:.0%}). Green: the largest rectangle in both, "
+            f"resampled to {r.size[1]} x {r.size[0]}. The phone's photograph was rotated by "
+            f"{r.rotation:.1f} degrees; {r.model}; {r.blocks} blocks agree with the map, with a median distance of "
+            f"{r.reprojection_px or 0:.2f} px."
         )
 
     def _halves(self) -> tuple[list[np.ndarray], list[float]]:
-        """Both photographs at half the screen's width, and their scales."""
-        small = [fit(p, (WIDE - _GAP) // 2, 420) for p in self._pair]
+        """Return both photographs at half the screen's width, and their scales."""
+        small = [fit_to_screen(p, (WIDE - _GAP) // 2, 420) for p in self._pair]
         return small, [s.shape[1] / p.shape[1] for s, p in zip(small, self._pair, strict=True)]
 
     def _blink(self) -> tuple[np.ndarray, str]:
-        found = self.found
-        tile = (np.indices(found.dslr.shape[:2]) // (found.dslr.shape[0] // 6)).sum(0) % 2
-        shown = {
-            "phone": found.phone,
-            "DSLR": found.dslr,
-            "in squares": np.where(tile[..., None] == 1, found.phone, found.dslr),
+        aligned = self.alignment
+        tile = (np.indices(aligned.dslr.shape[:2]) // (aligned.dslr.shape[0] // 6)).sum(0) % 2
+        image = {
+            "phone": aligned.phone,
+            "DSLR": aligned.dslr,
+            "in squares": np.where(tile[..., None] == 1, aligned.phone, aligned.dslr),
         }[self.side.value]
-        return fit(shown, 700, 520), (
-            f"Shown: {self.side.value}. Aligned, the images correlate by {found.report.ncc:.3f} (median of blocks, NCC). "
-            "Press play: what jumps is not aligned; what changes without moving is the camera's."
+        return fit_to_screen(image, 700, 520), (
+            f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
+            "Press play: whatever jumps is not aligned; a change without a jump is a difference between the cameras."
         )
 
     def _patch(self) -> tuple[np.ndarray, str]:
-        window, phone, moved, dslr = self.patch()
-        where = self.found.dslr.copy()
+        window, phone, kept, dslr = self.patch()
+        overview = self.alignment.dslr.copy()
         y, x, side = window.y, window.x, extraction.SIZE
-        cv2.rectangle(where, (x, y), (x + side - 1, y + side - 1), _OTHER, 2)
-        tiles = [fit(where, 330, 200)]
-        tiles += [fit(p, 200, 200) for p in (phone, moved, dslr) if p is not None]
-        place = (
-            f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px and {window.angle:+.2f} degrees"
-            if window.moved
-            else "stays"
-        )
-        labels = ["the DSLR's image", "phone in place", "phone as kept", "DSLR"]
-        named = "; ".join(n for n, p in zip(labels, (where, phone, moved, dslr), strict=True) if p is not None)
-        return _beside(tiles), (
-            f"Left to right: {named}. Window at ({x}, {y}): NCC in place {window.ncc_before:.4f}, now {window.ncc:.4f}, {place}. "
-            f"Verdict: {window.verdict} (threshold 0.9)."
+        cv2.rectangle(overview, (x, y), (x + side - 1, y + side - 1), _OUTLIER, 2)
+        tiles = {"the DSLR's image": fit_to_screen(overview, 330, 200)}
+        for label, patch in (("phone in place", phone), ("phone as kept", kept), ("DSLR", dslr)):
+            if patch is not None:
+                tiles[label] = fit_to_screen(patch, 200, 200)
+        place = "not moved"
+        if window.moved:
+            place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px and {window.angle:+.2f} degrees"
+        return _beside(list(tiles.values())), (
+            f"Left to right: {'; '.join(tiles)}. Window at ({x}, {y}): NCC in place {window.ncc_before:.4f}, "
+            f"now {window.ncc:.4f}, {place}. Verdict: {window.verdict} (threshold {paper.NCC_THRESHOLD})."
         )
 
     def patch(self) -> tuple[extraction.Window, np.ndarray, np.ndarray | None, np.ndarray]:
-        """The chosen window, the phone's patch in place and as it was kept (None: it was not), and the DSLR's."""
-        window = self.cut.windows[min(int(self.window.value), len(self.cut.windows) - 1)]
+        """Return the chosen window and its patches: the phone's in place, the phone's as kept, and the DSLR's.
+
+        Patches are uint8 100 x 100 x 3, RGB. The second one is None if the window was not kept.
+        """
+        windows, patches = self.extraction.windows, self.extraction.patches
+        window = windows[min(int(self.window.value), len(windows) - 1)]
         cut = np.s_[window.y : window.y + extraction.SIZE, window.x : window.x + extraction.SIZE]
-        kept = next((p for w, p, _ in self.cut.patches if w == window), None)
-        return window, self.found.phone[cut], kept, self.found.dslr[cut]
+        kept = next((phone for other, phone, _ in patches if other == window), None)
+        return window, self.alignment.phone[cut], kept, self.alignment.dslr[cut]
 
     def static(self) -> Figure:
-        """Every view of the scene below each other."""
+        """Draw all four views of the scene in one figure.
+
+        Raises:
+            DpedError: the scene could not be read or aligned.
+        """
         self.work.wait()
-        if self.found is None:
+        if self.alignment is None:
             raise DpedError(f"{self.scene.value}: could not be aligned ({self.numbers.value}).")
+        report = self.alignment.report
         fig, axes = plt.subplots(2, 2, figsize=(9, 5.4))
         for ax, view in zip(axes.flat, _VIEWS, strict=True):
             self.view.value = view
@@ -201,9 +214,9 @@ class Alignment:
             image, _ = self.look()
             ax.imshow(image)
             ax.set_axis_off()
-        axes.flat[0].set_title(f"{self.found.report.inliers} of {self.found.report.matches} matches agree", fontsize=9)
-        axes.flat[1].set_title(f"shared: {self.found.report.overlap:.0%}", fontsize=9)
-        axes.flat[2].set_title("aligned, in squares of both", fontsize=9)
+        axes.flat[0].set_title(f"{report.inliers} of {report.matches} matches agree", fontsize=9)
+        axes.flat[1].set_title(f"shared: {report.overlap:.0%}", fontsize=9)
+        axes.flat[2].set_title("aligned: squares of both", fontsize=9)
         window = self.patch()[0]
         axes.flat[3].set_title(
             f"a window: NCC {window.ncc_before:.3f}, now {window.ncc:.3f}: {window.verdict}", fontsize=9
@@ -213,7 +226,7 @@ class Alignment:
 
 
 def _beside(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures side by side on white."""
-    tall = max(i.shape[0] for i in images)
-    padded = [np.pad(i, ((0, tall - i.shape[0]), (0, _GAP), (0, 0)), constant_values=255) for i in images]
+    """Return pictures side by side on white."""
+    height = max(i.shape[0] for i in images)
+    padded = [np.pad(i, ((0, height - i.shape[0]), (0, _GAP), (0, 0)), constant_values=255) for i in images]
     return np.ascontiguousarray(np.hstack(padded)[:, :-_GAP])

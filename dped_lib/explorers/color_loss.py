@@ -1,4 +1,4 @@
-"""The colour-loss explorer: section 3.1.1 and Figure 6 with one's own hand on the slider."""
+"""Explore the colour loss (section 3.1.1) and Figure 6: choose the shift and the kernel, and see both losses."""
 
 import io
 from collections.abc import Mapping
@@ -10,18 +10,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dped_lib import losses
-from dped_lib.experiments import shift_study
 from dped_lib.base.errors import DpedError
-from dped_lib.explorers.widgets import WIDE, dropdown, jpeg, note, picture, row, slider
+from dped_lib.experiments import shift_study
+from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, slider
 
 _OWN = "own sigma"
-_TURN = 1 / np.sqrt(2)  # shifts go down and to the right, half each: no axis is preferred
-_SIDE = 200  # pixels of a photograph that are compared
-_REACH = 36  # the largest shift, and room for interpolating
+_DIAGONAL = 1 / np.sqrt(2)  # shifts go down and to the right by equal amounts, so that no axis is preferred
+_SIDE = 200  # side (px) of the part of a photograph that is compared
+_MARGIN = 36  # px around it, for the largest shift and for interpolation
 
 
 def kernel(name: str, sigma: float) -> np.ndarray:
-    """The 21 taps of a colour kernel of ``losses.KERNELS``; or, for any other name, of a Gaussian of ``sigma`` px that sums to one."""
+    """Return the 21 taps of a kernel of the colour loss.
+
+    Args:
+        name: one of ``losses.KERNELS``; any other name means a Gaussian whose taps sum to 1.
+        sigma: standard deviation of that Gaussian, in pixels.
+    """
     if name in losses.KERNELS:
         return losses.kernel_1d(name)
     offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
@@ -30,26 +35,28 @@ def kernel(name: str, sigma: float) -> np.ndarray:
 
 
 class ColorLoss:
-    """A piece of a photograph and the same shifted, both blurred; their MSE and colour loss, and the point on Figure 6.
+    """Show a part of a photograph and the same part shifted, both blurred, with their MSE and colour loss.
 
-    Losses are means over pixels and channels of values in [0, 1], as in ``shift_study``.
-
-    Attributes:
-        mse, color: of what is shown.
+    The plot shows both losses as points on Figure 6. Losses are means over pixels and channels of values in [0, 1],
+    as in ``shift_study``.
 
     Args:
-        photographs: name -> uint8 H x W x 3, RGB, of 272 pixels at least on each side.
+        photographs: name -> uint8 H x W x 3, RGB. Those with a side below 272 pixels are left out.
         curves: Figure 6 (``shift_study.measure``).
+
+    Attributes:
+        mse, color: the two losses of what is shown.
+        widget: the explorer for a live notebook.
 
     Raises:
         DpedError: no photograph is large enough.
     """
 
     def __init__(self, photographs: Mapping[str, np.ndarray], curves: shift_study.ShiftCurves):
-        room = _SIDE + 2 * _REACH
-        self.photographs = {n: p for n, p in photographs.items() if min(p.shape[:2]) >= room}
+        needed = _SIDE + 2 * _MARGIN
+        self.photographs = {n: p for n, p in photographs.items() if min(p.shape[:2]) >= needed}
         if not self.photographs:
-            raise DpedError(f"no photograph of {room} x {room} pixels to shift.")
+            raise DpedError(f"no photograph of {needed} x {needed} pixels to shift.")
         self.mean = curves.mean()
         self.shifts = curves.shifts
         self.mse = self.color = self._named_sigma = 0.0
@@ -62,7 +69,7 @@ class ColorLoss:
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"
-        self.image, self.plot, self.numbers = picture(), ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self.image, self.plot, self.numbers = image_widget(), ipywidgets.Image(format="png"), ipywidgets.HTML()
         self._follow_kernel()
         for control in (self.photograph, self.shift):
             control.observe(lambda _: self._draw(), "value")
@@ -74,7 +81,7 @@ class ColorLoss:
         self.widget.add_class("dped-color-loss")
 
     def _follow_kernel(self) -> None:
-        """The slider shows a named kernel's standard deviation."""
+        """Set the slider to the standard deviation of the chosen kernel, and draw."""
         if self.kernel.value in losses.KERNELS:
             taps = losses.kernel_1d(self.kernel.value)
             offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
@@ -83,41 +90,44 @@ class ColorLoss:
         self._draw()
 
     def _follow_sigma(self) -> None:
-        """Whoever moves the slider leaves the named kernels."""
+        """Switch from a named kernel to ``own sigma`` if the slider was moved, and draw."""
         if self.kernel.value in losses.KERNELS and self.sigma.value != self._named_sigma:
-            self.kernel.value = _OWN  # and that draws
+            self.kernel.value = _OWN  # which draws
         elif self.kernel.value == _OWN:
             self._draw()
 
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
-        """The piece from the photograph's middle and the same shifted: float32 200 x 200 x 3 in [0, 1]."""
+        """Return the centre of the photograph, and the same part shifted: float32 200 x 200 x 3 in [0, 1]."""
         image = self.photographs[self.photograph.value]
         y, x = ((n - _SIDE) // 2 for n in image.shape[:2])
-        window = image[y - _REACH : y + _SIDE + _REACH, x - _REACH : x + _SIDE + _REACH]
-        by = self.shift.value * _TURN
-        matrix = np.array([[1, 0, by + _REACH], [0, 1, by + _REACH]])
-        # As in colorshift: Lanczos keeps the sharpness, and nothing is invented at the border.
+        window = image[y - _MARGIN : y + _SIDE + _MARGIN, x - _MARGIN : x + _SIDE + _MARGIN]
+        offset = self.shift.value * _DIAGONAL
+        matrix = np.array([[1, 0, offset + _MARGIN], [0, 1, offset + _MARGIN]])
+        # As in shift_study, Lanczos interpolation keeps the image sharp. The margin gives real pixels at the border.
         moved = cv2.warpAffine(window, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP)
-        still = window[_REACH : _REACH + _SIDE, _REACH : _REACH + _SIDE]
+        still = window[_MARGIN : _MARGIN + _SIDE, _MARGIN : _MARGIN + _SIDE]
         return still.astype(np.float32) / 255, moved.astype(np.float32) / 255
 
     def blurred(self, image: np.ndarray) -> np.ndarray:
-        """Equation 3 with the chosen kernel: H x W x 3, zero padding. ``losses.blur`` does the same for the named ones."""
+        """Blur an image (H x W x 3) with the chosen kernel and zero padding (equation 3).
+
+        For the named kernels this equals ``losses.blur``, which works on tensors.
+        """
         taps = kernel(self.kernel.value, self.sigma.value)
         return cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
 
     def _measure(self) -> dict[str, np.ndarray]:
-        """Measures what is shown, and returns its pictures, uint8."""
+        """Compute both losses, and return the pictures by name: uint8 200 x 200 x 3."""
         x, y = self.pair()
         difference = self.blurred(y - x)
         self.mse, self.color = float(np.square(y - x).mean()), float(np.square(difference).mean())
-        shown = {
+        pictures = {
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
             "difference of the blurred (gray: none)": 0.5 + 2 * difference,
         }
-        return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in shown.items()}
+        return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 
     def _plot(self, ax) -> None:
         ax.plot(self.shifts, self.mean["mse"], color="#000000", label="MSE")
@@ -132,32 +142,34 @@ class ColorLoss:
         ax.set_title("Figure 6: lines are means over all photographs", fontsize=9)
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
-    def words(self) -> str:
-        """The numbers in a sentence."""
+    def summary(self) -> str:
+        """Return both losses in a sentence."""
         ratio = f"{self.mse / self.color:.1f} times smaller" if self.color else "no difference"
-        what = f"sigma {self.sigma.value:.2f} px" if self.kernel.value == _OWN else f"kernel {self.kernel.value}"
-        return f"Shift {self.shift.value:g} px: MSE {self.mse:.5f}; colour loss ({what}) {self.color:.5f}: {ratio}."
+        kernel_name = f"sigma {self.sigma.value:.2f} px" if self.kernel.value == _OWN else f"kernel {self.kernel.value}"
+        color = f"colour loss ({kernel_name}) {self.color:.5f}"
+        return f"Shift {self.shift.value:g} px: MSE {self.mse:.5f}; {color}: {ratio}."
 
     def _draw(self) -> None:
-        shown = self._measure()
+        pictures = self._measure()
         gap = np.full((_SIDE, 8, 3), 255, np.uint8)
-        self.image.value = jpeg(np.hstack([part for image in shown.values() for part in (image, gap)][:-1]))
-        self.numbers.value = note(f"Left to right: {'; '.join(shown)}.") + f"<b>{note(self.words())}</b>"
-        fig = Figure(figsize=(8, 2.6), dpi=100, layout="constrained")  # not pyplot's: a cell would show it again
+        self.image.value = jpeg(np.hstack([part for image in pictures.values() for part in (image, gap)][:-1]))
+        self.numbers.value = note(f"Left to right: {'; '.join(pictures)}.") + f"<b>{note(self.summary())}</b>"
+        # Jupyter would show a figure of pyplot again at the end of the cell.
+        fig = Figure(figsize=(8, 2.6), dpi=100, layout="constrained")
         self._plot(fig.subplots())
         file = io.BytesIO()
         fig.savefig(file, format="png")
         self.plot.value = file.getvalue()
 
     def static(self) -> Figure:
-        """The pictures, the numbers, and the point on Figure 6."""
-        shown = self._measure()
+        """Draw the pictures, the losses, and their points on Figure 6."""
+        pictures = self._measure()
         fig = plt.figure(figsize=(9, 5.2))
         axes = fig.subplot_mosaic([list("abcd"), list("eeee")], height_ratios=(1, 1.05))
-        for ax, (name, image) in zip((axes[k] for k in "abcd"), shown.items(), strict=True):
+        for ax, (name, image) in zip((axes[k] for k in "abcd"), pictures.items(), strict=True):
             ax.imshow(image)
             ax.set_title(name.replace(" (", "\n("), fontsize=8)
             ax.set_axis_off()
         self._plot(axes["e"])
-        fig.suptitle(f"{self.photograph.value}. {self.words()}", fontsize=9)
+        fig.suptitle(f"{self.photograph.value}. {self.summary()}", fontsize=9)
         return fig

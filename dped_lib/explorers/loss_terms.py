@@ -16,7 +16,7 @@ from dped_lib import losses, models, vgg
 from dped_lib.base import config
 from dped_lib.data import network_files, pair_store
 from dped_lib.base.errors import DpedError
-from dped_lib.explorers.widgets import WIDE, dropdown, fit, jpeg, note, picture, row, slider
+from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
 #: What a term's map shows, and how its mean or sum is the term.
 MAPS = {
@@ -203,11 +203,11 @@ class LossTerms:
         shown = self.look()
         if list(self.tiles) != list(shown):
             narrow = ipywidgets.Layout(width=f"{_TILE}px", margin="0 6px 6px 0", align_items="flex-start")
-            self.tiles = {name: picture() for name in shown}
+            self.tiles = {name: image_widget() for name in shown}
             self._captions = {name: ipywidgets.HTML() for name in shown}
             self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]
         for name, (image, caption) in shown.items():
-            self.tiles[name].value = jpeg(fit(image, _TILE, _TILE))
+            self.tiles[name].value = jpeg(fit_to_screen(image, _TILE, _TILE))
             self._captions[name].value = note(caption)
         self.numbers.value = f"<b>{note(self.words())}</b>" + note(
             "; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + "."

@@ -1,8 +1,9 @@
-"""What the notebooks' live explorers share, and the first of them: a slider between a photograph before and after.
+"""Share what the notebooks' live explorers need, and provide the first explorer: a photograph before and after.
 
-An explorer has a ``widget`` for a live JupyterLab and ``static()``, the same as a still figure, for papermill, nbval and GitHub;
-:func:`show` displays whichever it is the place for. Pictures go to the page at screen size, so that no drag of a slider waits
-for more than the drawing of one screen; what takes longer runs beside the kernel (:class:`Background`) and can be stopped.
+An explorer has a ``widget`` for a live JupyterLab. It also has ``static()``, which draws the same as a still figure
+for papermill, nbval and GitHub. :func:`show` displays the one that suits the run. Pictures reach the page at screen
+size, so dragging a slider costs no more than drawing one screen. Longer work runs in the background
+(:class:`Background`), where it can be stopped.
 """
 
 import html
@@ -21,40 +22,40 @@ from matplotlib.figure import Figure
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 
-#: Screen pixels: a picture of the whole width of a notebook, and the most in height.
+#: Width of a picture that fills a notebook's width, and the greatest height of a picture, in screen pixels.
 WIDE, TALL = 860, 560
 _FULL = ipywidgets.Layout(width="100%")
 
 
 class Explorer(Protocol):
-    """What :func:`show` takes."""
+    """Describe what :func:`show` can display."""
 
     widget: ipywidgets.Widget
 
     def static(self) -> Figure:
-        """The explorer's picture as it stands, drawn with pyplot."""
+        """Draw the explorer's current picture with pyplot."""
 
 
 def show(explorer: Explorer) -> None:
-    """Displays an explorer at the end of a cell: its widget, or in a headless run (``DPED_HEADLESS``) its still figure."""
+    """Display an explorer at the end of a cell: its widget, or in a headless run (``DPED_HEADLESS``) its figure."""
     if os.environ.get(HEADLESS):
-        explorer.static()  # pyplot's own figures appear at the end of the cell
+        explorer.static()  # Jupyter shows open pyplot figures at the end of the cell
     else:
         display(explorer.widget)
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """uint8 H x W x 3, RGB, as a JPEG file in memory: what an ``ipywidgets.Image`` shows soonest."""
+    """Encode an image (uint8 H x W x 3, RGB) as the bytes of a JPEG file, which ``ipywidgets.Image`` shows fastest."""
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def picture() -> ipywidgets.Image:
-    """An empty place for a :func:`jpeg`, shown at its own size, or narrower where the page is."""
+def image_widget() -> ipywidgets.Image:
+    """Return an empty image widget for a :func:`jpeg`. It shows it at its own size, or smaller on a narrow page."""
     return ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
 
 
 def slider(label: str, value: float, least: float, most: float, step: float, **more) -> ipywidgets.FloatSlider:
-    """A slider whose label is not cut off, and which answers while it is dragged."""
+    """Return a slider that shows its whole label and reports its value while it is dragged."""
     style = {"description_width": "initial"}
     layout = ipywidgets.Layout(width="auto", flex="1 1 220px", min_width="200px")
     given = {"style": style, "layout": layout, **more}
@@ -62,38 +63,38 @@ def slider(label: str, value: float, least: float, most: float, step: float, **m
 
 
 def dropdown(label: str, options) -> ipywidgets.Dropdown:
-    """A choice whose label is not cut off; the first option is chosen."""
+    """Return a dropdown that shows its whole label. Its first option is chosen."""
     style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="auto", max_width="100%")
     return ipywidgets.Dropdown(options=options, description=label, style=style, layout=layout)
 
 
 def row(*children: ipywidgets.Widget) -> ipywidgets.HBox:
-    """Controls side by side, below each other where the page is narrow."""
+    """Return controls side by side. They wrap on a narrow page."""
     return ipywidgets.HBox(children, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
 
 
-def note(words: str) -> str:
-    """Plain words as the value of an HTML widget."""
-    return f'<div style="line-height:1.4">{html.escape(words)}</div>'
+def note(text: str) -> str:
+    """Return plain text as the value of an HTML widget."""
+    return f'<div style="line-height:1.4">{html.escape(text)}</div>'
 
 
-def fit(image: np.ndarray, width: int = WIDE, height: int = TALL) -> np.ndarray:
-    """The image scaled to the largest size that fits: averaged where it shrinks, its pixels left visible where it grows."""
+def fit_to_screen(image: np.ndarray, width: int = WIDE, height: int = TALL) -> np.ndarray:
+    """Scale an image to the largest size that fits. Shrinking averages; enlarging by 2 or more keeps pixels visible."""
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale >= 2 else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=how)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale >= 2 else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 class Stopped(Exception):
-    """Raised in a :class:`Background` work that was asked to stop."""
+    """Signal inside the work of a :class:`Background` that it was asked to stop."""
 
 
 class Background:
-    """Runs one piece of work at a time beside the kernel. A new one stops the one before it.
+    """Run one piece of work at a time in a thread, so that the kernel stays free. New work stops the previous one.
 
     Args:
-        failed: hears, in words, why a work did not come to its end.
+        failed: is called with a message if the work ends with an error.
     """
 
     def __init__(self, failed: Callable[[str], None]):
@@ -103,11 +104,15 @@ class Background:
 
     @property
     def running(self) -> bool:
+        """Return whether work is in progress."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, work: Callable[[Callable[[], None]], None]) -> None:
-        """Begins ``work(check)``; it calls ``check()`` every second or so, which raises :class:`Stopped` when it is to end."""
-        before, stop = self._thread, threading.Event()
+        """Start ``work(check)``.
+
+        The work should call ``check()`` about every second, which raises :class:`Stopped` if the work is to end.
+        """
+        previous, stop = self._thread, threading.Event()
         self._stop.set()
         self._stop = stop
 
@@ -116,8 +121,8 @@ class Background:
                 raise Stopped
 
         def run() -> None:
-            if before is not None:
-                before.join()
+            if previous is not None:
+                previous.join()
             try:
                 check()
                 work(check)
@@ -125,18 +130,18 @@ class Background:
                 pass
             except DpedError as error:
                 self._failed(str(error))
-            except Exception as error:  # nobody sees what a thread raises
+            except Exception as error:  # an error that a thread raises would go unnoticed
                 self._failed(f"{type(error).__name__}: {error}")
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Asks the work to end; what it had not finished is dropped."""
+        """Ask the work to end. Unfinished work is dropped."""
         self._stop.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Returns when the work has ended, or after ``seconds``."""
+        """Wait until the work has ended, or for ``seconds``."""
         if self._thread is not None:
             self._thread.join(seconds)
 
@@ -145,18 +150,18 @@ class Background:
 
 
 class BeforeAfter:
-    """Two versions of a whole photograph under one slider, with zoom and pan.
+    """Show two versions of a whole photograph under one slider, with zoom and pan.
 
     Args:
-        photographs: name -> version ("original", "ours", ...) -> uint8 H x W x 3, RGB. Versions of another size than the
-            first (a DSLR's, which is not aligned) cannot lie over it and are left out; two at least must be left.
+        photographs: name -> version ("original", "ours", ...) -> uint8 H x W x 3, RGB. Versions that differ in size
+            from the first are left out, because they cannot lie over it (an unaligned DSLR photograph, for example).
 
     Raises:
-        DpedError: no photograph, or one with fewer than two versions of one size.
+        DpedError: there is no photograph, or one has fewer than two versions of one size.
     """
 
     def __init__(self, photographs: Mapping[str, Mapping[str, np.ndarray]]):
-        self.photographs = {name: _alike(name, versions) for name, versions in photographs.items()}
+        self.photographs = {name: _of_one_size(name, versions) for name, versions in photographs.items()}
         if not self.photographs:
             raise DpedError("no photograph to show before and after.")
         self.photograph = dropdown("photograph", list(self.photographs))
@@ -165,7 +170,7 @@ class BeforeAfter:
         self.split.layout = _FULL
         self.zoom = slider("zoom", 1, 1, 16, 0.25)
         self.across, self.down = slider("pan across", 0.5, 0, 1, 0.005), slider("pan down", 0.5, 0, 1, 0.005)
-        self.image, self.numbers = picture(), ipywidgets.HTML()
+        self.image, self.numbers = image_widget(), ipywidgets.HTML()
         self._offering = False
         self._offer()
         self.photograph.observe(lambda _: self._offer(), "value")
@@ -180,31 +185,31 @@ class BeforeAfter:
 
     def _offer(self) -> None:
         names = list(self.photographs[self.photograph.value])
-        self._offering = True  # nothing is drawn from half of the new choices
+        self._offering = True  # do not draw while only some of the choices are new
         self.left.options, self.right.options = names, names
         self.left.value, self.right.value = names[0], names[1]
         self._offering = False
         self._draw()
 
     def region(self) -> tuple[int, int, int, int]:
-        """The part of the photograph that is shown: top, left, height, width in its pixels."""
+        """Return the visible part of the photograph: top, left, height, width in its pixels."""
         height, width = self._versions()[0].shape[:2]
         h, w = max(1, round(height / self.zoom.value)), max(1, round(width / self.zoom.value))
         return round(self.down.value * (height - h)), round(self.across.value * (width - w)), h, w
 
     def view(self) -> np.ndarray:
-        """What is on the screen: ``left`` up to the slider, a white line, then ``right`` (uint8 h x w x 3)."""
+        """Return the visible picture (uint8 h x w x 3): ``left`` up to the slider, a white line, then ``right``."""
         y, x, h, w = self.region()
-        shown, after = (fit(version[y : y + h, x : x + w]) for version in self._versions())
-        at = round(self.split.value * shown.shape[1])
-        shown = shown.copy()
-        shown[:, at:] = after[:, at:]
-        if 0 < at < shown.shape[1]:
-            shown[:, max(0, at - 1) : at + 1] = 255
-        return shown
+        left, right = (fit_to_screen(version[y : y + h, x : x + w]) for version in self._versions())
+        column = round(self.split.value * left.shape[1])
+        image = left.copy()
+        image[:, column:] = right[:, column:]
+        if 0 < column < image.shape[1]:
+            image[:, max(0, column - 1) : column + 1] = 255
+        return image
 
     def static(self) -> Figure:
-        """The photograph under the slider's middle, and a quarter of it at the place that is panned to, in both versions."""
+        """Draw the photograph as on the screen, and both versions of the part chosen by the pan sliders, at zoom 4."""
         before, after = self._versions()
         y, x = (round(c.value * 0.75 * s) for c, s in zip((self.down, self.across), before.shape[:2], strict=True))
         cut = np.s_[y : y + before.shape[0] // 4, x : x + before.shape[1] // 4]
@@ -212,9 +217,9 @@ class BeforeAfter:
         axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.05, 1))
         names = {"before": f"{self.left.value}, zoom 4", "after": f"{self.right.value}, zoom 4"}
         names["whole"] = f"{self.photograph.value}: {self.left.value} | {self.right.value}"
-        shown = {"whole": self.view(), "before": before[cut], "after": after[cut]}
+        images = {"whole": self.view(), "before": before[cut], "after": after[cut]}
         for key, ax in axes.items():
-            ax.imshow(shown[key])
+            ax.imshow(images[key])
             ax.set_title(names[key], fontsize=9)
             ax.set_axis_off()
         return fig
@@ -238,7 +243,8 @@ class BeforeAfter:
         )
 
 
-def _alike(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the versions that have the size of the first one."""
     shape = next(iter(versions.values())).shape if versions else None
     kept = {key: v for key, v in versions.items() if v.shape == shape}
     if len(kept) < 2:

@@ -1,4 +1,4 @@
-"""Figure 7: the two networks drawn from the modules themselves. Shapes and parameter counts are computed, never typed."""
+"""Draw the two networks of Figure 7 from their modules. Shapes and parameter counts are computed, not written down."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,15 @@ _KINDS = {"conv": "#56B4E9", "norm": "#E69F00", "linear": "#CC79A7"}
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as it ran: name in the module, kind, what it is in words, output shape (C, H, W) or (C,), parameters."""
+    """Describe one layer of a network.
+
+    Attributes:
+        name: of the module in the network.
+        kind: ``conv``, ``norm`` or ``linear``.
+        label: kernel and stride, or the kind of norm.
+        shape: of the output, (C, H, W) or (C,).
+        parameters: number of trainable parameters.
+    """
 
     name: str
     kind: str
@@ -24,30 +32,30 @@ class Layer:
 
 
 def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
-    """The convolutions, norms and linear layers of a network in the order they run on ``image`` (1 x C x H x W)."""
-    found: list[Layer] = []
+    """List the convolutions, norms and linear layers of a network, in the order in which they run.
 
-    def note(name: str, module: nn.Module):
+    The network runs once on ``image`` (1 x C x H x W), in evaluation mode. Its mode is restored afterwards.
+    """
+    listed: list[Layer] = []
+
+    def record(name: str, module: nn.Module):
         def hook(_module, _inputs, output):
             match module:
                 case nn.Conv2d():
-                    kind, label = (
-                        "conv",
-                        f"{module.kernel_size[0]}x{module.kernel_size[1]}"
-                        + (f" /{module.stride[0]}" if module.stride[0] > 1 else ""),
-                    )
+                    stride = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
+                    kind, label = "conv", f"{module.kernel_size[0]}x{module.kernel_size[1]}{stride}"
                 case nn.Linear():
                     kind, label = "linear", "FC"
                 case nn.BatchNorm2d():
                     kind, label = "norm", "batch norm"
                 case _:
                     kind, label = "norm", "instance norm"
-            found.append(Layer(name, kind, label, tuple(output.shape[1:]), models.count_parameters(module)))
+            listed.append(Layer(name, kind, label, tuple(output.shape[1:]), models.count_parameters(module)))
 
         return hook
 
     drawn = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, models.InstanceNorm)
-    hooks = [m.register_forward_hook(note(n, m)) for n, m in network.named_modules() if isinstance(m, drawn)]
+    hooks = [m.register_forward_hook(record(n, m)) for n, m in network.named_modules() if isinstance(m, drawn)]
     training = network.training
     try:
         with torch.inference_mode():
@@ -56,28 +64,29 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
         network.train(training)
         for hook in hooks:
             hook.remove()
-    return found
+    return listed
 
 
-_DROP = 1.02  # from a convolution down to its norm
-_ROW = 2.5
+_NORM_OFFSET = 1.02  # from a convolution down to its norm
+_ROW_HEIGHT = 2.5
 
 
-def draw(axes: Axes, found: list[Layer], title: str, per_row: int = 12) -> None:
-    """Draws layers as boxes in reading order, a norm below the convolution it belongs to, a skip above each residual block.
+def draw_network(axes: Axes, network_layers: list[Layer], title: str, per_row: int = 12) -> None:
+    """Draw layers as boxes in reading order, ``per_row`` convolutions and linear layers a row.
 
-    A box says: kernel and stride, output channels @ height x width, number of parameters.
+    A norm is below the convolution that it normalises, and a skip connection is above its residual block. A box shows
+    kernel and stride, output channels @ height x width, and the number of parameters.
     """
     columns: list[list[Layer]] = []
-    for layer in found:
+    for layer in network_layers:
         if layer.kind == "norm" and columns:
             columns[-1].append(layer)
         else:
             columns.append([layer])
     for i, column in enumerate(columns):
-        x, y = i % per_row, -(i // per_row) * _ROW
+        x, y = i % per_row, -(i // per_row) * _ROW_HEIGHT
         for depth, layer in enumerate(column):
-            _box(axes, x, y - _DROP * depth, layer)
+            _box(axes, x, y - _NORM_OFFSET * depth, layer)
         if x:
             axes.annotate("", (x - 0.44, y), (x - 0.56, y), arrowprops={"arrowstyle": "-|>", "lw": 0.6, "color": "0.2"})
         if column[0].name.startswith("blocks.") and column[0].name.endswith("conv1"):
@@ -85,7 +94,7 @@ def draw(axes: Axes, found: list[Layer], title: str, per_row: int = 12) -> None:
             axes.annotate("", (x + 1.44, y + 0.45), (x - 0.44, y + 0.45), arrowprops=skip)
             axes.text(x + 0.5, y + 0.72, "+ input", ha="center", va="bottom", fontsize=6.5)
     rows = -(-len(columns) // per_row)
-    axes.set(xlim=(-0.55, per_row - 0.45), ylim=(-(rows - 1) * _ROW - 1.55, 1.0))
+    axes.set(xlim=(-0.55, per_row - 0.45), ylim=(-(rows - 1) * _ROW_HEIGHT - 1.55, 1.0))
     axes.set_title(title, fontsize=9, loc="left")
     axes.axis("off")
 
