@@ -5,6 +5,7 @@ it differs from itself by a wave of amplitude 2 A sin(w s / 2).
 """
 
 import numpy as np
+from PIL import Image
 import pytest
 import torch
 from hypothesis import given, settings
@@ -238,7 +239,7 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
     for phone in ("sony", "iphone"):
         folder = tmp_path / phone / "test_data" / "full_size_test_images"
         folder.mkdir(parents=True)
-        readers.Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(folder / "0.jpg")
+        Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(folder / "0.jpg")
     found = list(photographs.of_dataset("dped"))
     assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
     (folder / "1.jpg").write_bytes(b"damaged")
