@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import losses, models, training, vgg
+from dped_lib import losses, models, training
 from dped_lib.base import config, paths
-from dped_lib.data import pair_store
+from dped_lib.data import network_files, pair_store, vgg_files
 from dped_lib.experiments import ablation, appearance, discriminators, gallery
 from dped_lib.base.config import replace
 from dped_lib.base.errors import DpedError
@@ -72,7 +72,7 @@ def test_a_damaged_result_is_made_again(store, runs):
 def test_each_choice_changes_what_it_says_and_nothing_else(store, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
     params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
-    trainer = training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+    trainer = training.Trainer(params, store, torch.device("cpu"), vgg_files.vgg19())
     o, released = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "released" if released else "paper")
     assert o.layer == choices.get("content_layer", "relu5_4" if released else "relu5_2")
@@ -94,7 +94,7 @@ def test_unknown_choices_are_named(store):
     ):
         params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
         with pytest.raises(DpedError, match=f"'{value}'"):
-            training.Trainer(params, store, torch.device("cpu"), vgg.vgg19())
+            training.Trainer(params, store, torch.device("cpu"), vgg_files.vgg19())
 
 
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
@@ -108,7 +108,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     frame = ablation.as_frame(outcomes, differences)
     assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
     assert json.dumps(ablation.numbers(outcomes))
-    model = training.weights.load_model(
+    model = network_files.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
     )
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

@@ -102,8 +102,7 @@ def fetch(
     on_bad: OnBad = "error",
 ) -> None:
     """Get what a dataset needs, verified, and make its store of patch pairs; get the authors' weights."""
-    from dped_lib.data import authors_checkpoints, downloads, pair_store
-    from dped_lib import vgg as vgg_module
+    from dped_lib.data import authors_checkpoints, downloads, pair_store, vgg_files
     from dped_lib.data import network_files as weights_module
 
     if phone and not dataset:
@@ -140,7 +139,7 @@ def fetch(
                 weights_module.save_released(name, safetensors / f"{name}.safetensors")
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
     if vgg:
-        typer.echo(vgg_module.vgg19(vgg).label)
+        typer.echo(vgg_files.vgg19(vgg).label)
 
 
 @app.command()

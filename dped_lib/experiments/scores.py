@@ -1,13 +1,13 @@
 """Several methods on the same held-out pairs: each one's score with its interval, and whether one is better than another."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from dped_lib import metrics, paper, training
+from dped_lib import metrics, paper, speed, training
 from dped_lib.base import config
 from dped_lib.base.errors import DpedError
 from dped_lib.metrics import PairStatistics
@@ -88,16 +88,11 @@ def rounds(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [g for g in found if {s % folds for s in g} == {s % folds for s in found[0]}]
 
 
-def joined(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Statistics of pairs one after the other."""
-    return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
-
-
 def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
     """What every score is computed from, of one method on the pairs at ``index``."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
-    return metrics.pair_statistics(method(store, index), store.dslr[index])
+    return speed.pair_statistics(method(store, index), store.dslr[index])
 
 
 def compare(
@@ -127,7 +122,7 @@ def compare(
     found: dict[str, list[PairStatistics]] = {}
     for name, method in methods.items():
         if isinstance(method, Mapping):
-            found[name] = [joined([statistics_of(method[s], store, parts[s]) for s in group]) for group in groups]
+            found[name] = [metrics.joined([statistics_of(method[s], store, parts[s]) for s in group]) for group in groups]
         else:
             found[name] = [statistics_of(method, store, index)]
     photographs = store.photographs[index]
