@@ -104,9 +104,7 @@ def write_plain(folder: Path) -> None:
 
     from dped_lib.data import network_files
 
-    state = network_files.resolve(WEIGHTS).state_dict()
-    named = {re.sub(r"\.scale$", ".weight", re.sub(r"\.shift$", ".bias", k)): v for k, v in state.items()}
-    torch.save(named, folder / "plain.pt")
+    torch.save(network_files.resolve(WEIGHTS).state_dict(), folder / "plain.pt")
     (folder / "plain.py").write_text(SCRIPT)
 
 

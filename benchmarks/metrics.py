@@ -1,15 +1,18 @@
-"""The metrics over 400 pairs, and Figure 6 over all photographs, against loops over single images, in turns.
+"""The metrics over 400 pairs, and Figure 6 over all photographs: the quick forms of ``speed`` against the plain ones, in turns.
 
     python benchmarks/metrics.py [rounds]
 
-Metrics  plain: an image at a time, as ssim.py of the released code does it (scipy's fftconvolve, five scales), scikit-image for the
-         standard SSIM; default: metrics.pair_statistics. The pairs are the PIRM ones, the phone's photograph taken for the result.
-Figure 6 plain: a patch and a shift at a time; scipy shifts the photograph's window and blurs both images with each kernel. The same
-         loop with OpenCV (warpAffine, filter2D with the 21x21 kernel) beside it. default: colorshift.measure.
+Metrics  plain: metrics.pair_statistics, the library's definition; default: speed.pair_statistics. Beside them scikit-image: an image
+         at a time, as ssim.py of the released code does it (scipy's fftconvolve, five scales), and its own standard SSIM. The pairs
+         are the PIRM ones, and the phone's photograph stands for the result.
+Figure 6 plain: colorshift.measure with losses.color_distance; default: colorshift.measure. Beside them a loop over patches and
+         shifts with scipy (which shifts the photograph's window and blurs both images with each kernel), and the same loop with
+         OpenCV (warpAffine, filter2D with the 21x21 kernel).
 
-Photographs and pairs of DPED_MIRROR, or fetched; without either, "not run". Ratios are of medians.
+Photographs and pairs come from DPED_MIRROR, or are fetched. Without either the benchmark prints "not run". Ratios are of medians.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -19,7 +22,7 @@ import numpy as np
 from scipy import ndimage, signal
 from skimage.metrics import structural_similarity
 
-from dped_lib import losses, metrics
+from dped_lib import losses, metrics, speed
 from dped_lib.base import device
 from dped_lib.data import pair_store, photographs
 from dped_lib.experiments import shift_study
@@ -34,8 +37,8 @@ def gaussian(size: int) -> np.ndarray:
     return np.outer(taps, taps)[..., None] / taps.sum() ** 2
 
 
-def plain_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """PSNR, SSIM and MS-SSIM of one pair of float64 H x W x 3 in [0, 1]."""
+def single_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return PSNR, SSIM and MS-SSIM of one pair of float64 H x W x 3 in [0, 1]."""
     found = {"psnr": -10 * np.log10(np.square(x - y).mean() or 1e-30)}
     found["ssim"] = structural_similarity(
         x, y, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -54,20 +57,21 @@ def plain_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return found | {"ms_ssim": product}
 
 
-def plain_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    rows = [plain_pair(a / 255, b / 255) for a, b in zip(x, y, strict=True)]
+def single_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    rows = [single_pair(a / 255, b / 255) for a, b in zip(x, y, strict=True)]
     found = {k: float(np.mean([r[k] for r in rows])) for k in ("ssim", "ms_ssim")}
     return found | {"psnr": float(np.mean([r["psnr"] for r in rows if r["psnr"] < 200]))}
 
 
-def default_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    statistics_ = metrics.pair_statistics(x, y)
+def library_metrics(form: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return the metrics by the library's plain or quick form."""
+    statistics_ = {"plain": metrics.pair_statistics, "default": speed.pair_statistics}[form](x, y)
     standard, pirm = metrics.score(statistics_, "standard"), metrics.score(statistics_, "pirm_script")
     return {"ssim": standard["ssim"], "ms_ssim": pirm["ms_ssim"], "psnr": pirm["psnr"]}
 
 
-def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
-    """Figure 6's ratios at 3 to 5 px, by kernel."""
+def looped_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
+    """Return Figure 6's ratios at 3 to 5 px, by kernel."""
     rng, reach, size = np.random.default_rng(0), max(shift_study.SHIFTS) + 6, 100
     kernels = {k: losses.kernel_1d(k) for k in losses.KERNELS}
     squares: dict[str, list[float]] = {k: [] for k in ("mse", *kernels)}
@@ -88,7 +92,10 @@ def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str,
             losses_ = {"mse": np.square(moved - still).mean()}
             for name, taps in kernels.items():
                 if opencv:
-                    a, b = (cv2.filter2D(z, -1, np.outer(taps, taps), borderType=cv2.BORDER_CONSTANT) for z in (moved, still))
+                    a, b = (
+                        cv2.filter2D(z, -1, np.outer(taps, taps), borderType=cv2.BORDER_CONSTANT)
+                        for z in (moved, still)
+                    )
                 else:
                     a, b = (
                         ndimage.correlate1d(ndimage.correlate1d(z, taps, 0, mode="constant"), taps, 1, mode="constant")
@@ -101,8 +108,11 @@ def plain_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str,
     return {k: np.mean(squares["mse"]) / np.mean(squares[k]) for k in kernels}
 
 
-def default_figure(found: list[photographs.Photograph]) -> dict[str, float]:
+def library_figure(form: str, found: list[photographs.Photograph]) -> dict[str, float]:
+    """Return Figure 6's ratios at 3 to 5 px, by kernel, by the library's plain or quick form."""
+    os.environ["DPED_SPEED"] = "0" if form == "plain" else "1"
     mean = shift_study.measure(found, PATCHES).mean()
+    os.environ["DPED_SPEED"] = "1"
     chosen = [shift_study.SHIFTS.index(s) for s in (3, 4, 5)]
     return {k: mean["mse"][chosen].mean() / mean[k][chosen].mean() for k in losses.KERNELS}
 
@@ -135,18 +145,23 @@ def main() -> None:
         print(f"not run: {error}")
         return
     phone, dslr = np.array(store.phone), np.array(store.dslr)
-    metrics.pair_statistics(phone[:4], dslr[:4])
+    speed.pair_statistics(phone[:4], dslr[:4])
     compare(
         f"metrics of {len(phone)} pairs",
-        {"plain": lambda: plain_metrics(phone, dslr), "default": lambda: default_metrics(phone, dslr)},
+        {
+            "scikit-image": lambda: single_metrics(phone, dslr),
+            "plain": lambda: library_metrics("plain", phone, dslr),
+            "default": lambda: library_metrics("default", phone, dslr),
+        },
         rounds,
     )
     compare(
         f"Figure 6, {PATCHES} patches of {len(found)} photographs, MSE over colour loss at 3 to 5 px",
         {
-            "scipy": lambda: plain_figure(found, False),
-            "OpenCV": lambda: plain_figure(found, True),
-            "default": lambda: default_figure(found),
+            "scipy": lambda: looped_figure(found, False),
+            "OpenCV": lambda: looped_figure(found, True),
+            "plain": lambda: library_figure("plain", found),
+            "default": lambda: library_figure("default", found),
         },
         rounds,
     )

@@ -1,19 +1,19 @@
-"""One training iteration (full loss, both networks) as the project runs it, against a straightforward loop, in turns.
+"""One training iteration (full loss, both networks) with all swaps of ``speed``, against the library's plain form, in turns.
 
     python benchmarks/training_step.py [--batch 50] [--rounds 3] [--device cpu|cuda]
     python benchmarks/training_step.py --agree [--dataset pirm] [--iterations 100] [--rounds 3] [--device cpu|cuda]
     python benchmarks/training_step.py --tried --device cuda
     python benchmarks/training_step.py --profile --device cuda
 
-plain    the same networks and losses as one writes them: ``nn.InstanceNorm2d``, a 21x21 depthwise blur of both images, float32,
-         contiguous layout, the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
-default  what ``training.train`` does on this machine
+plain    ``training.Trainer`` as it is written: ``nn.InstanceNorm2d``, a depthwise blur of both images, float32, contiguous layout,
+         the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
+default  the trainer that ``training.train`` uses on this machine: ``speed.accelerate(trainer)``
 
-Each form runs in a process of its own (the allocator cannot be switched back), the two in turns, after two iterations that are not
-counted (default on a GPU: ten); ratios are of medians. The floor is the iteration's arithmetic over the measured peak of a matrix product in the type
-used; on a GPU also the bytes of every feature map, each moved as often as it must be, over the measured bandwidth. ``--tried``: forms
-that leave one thing out. ``--profile``: the kernels an iteration spends its time in. ``--agree`` instead compares the two: every loss term
-and the gradient of one iteration, and a short training on the rig.
+Each form runs in a process of its own, because the allocator cannot be switched back. The two run in turns, after two iterations
+that are not counted (default on a GPU: ten). Ratios are of medians. The floor is the iteration's arithmetic over the measured peak
+of a matrix product in the type used. On a GPU it is also the bytes of every feature map, each moved as often as it must be, over
+the measured bandwidth. ``--tried`` runs forms that leave one thing out. ``--profile`` lists the kernels of an iteration. ``--agree``
+compares the two instead: every loss term and the gradient of one iteration, and a short training on the rig.
 """
 
 import argparse
@@ -28,12 +28,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from dped_lib import losses, metrics, models, training, vgg
+from dped_lib import metrics, speed, training
 from dped_lib.base import config, device
 from dped_lib.data import authors_checkpoints, pair_store
-from dped_lib.speed import gpu
+from dped_lib.speed import graphs
 
 #: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
 #: discriminator's, VGG-19 to relu5_4 forward for the target, and forward and back to the image for the enhanced one;
@@ -45,94 +44,18 @@ OPERATIONS = 4 * _GENERATOR + 3 * _VGG
 VALUES = (5 + 2) * 19 * 64 * 100**2 + (5 + 2) * 3.0e6
 
 
-# ------------------------------------------------------------------------------------------ the straightforward loop
-
-
-def _plain_norms(module: nn.Module) -> None:
-    """Every instance norm of the project's, in place of it ``nn.InstanceNorm2d`` with the same numbers."""
-
-    class Norm(nn.InstanceNorm2d):
-        def forward(self, x, relu=False):
-            y = super().forward(x)
-            return F.relu(y) if relu else y
-
-    for name, child in module.named_children():
-        if isinstance(child, models.InstanceNorm):
-            norm = Norm(len(child.scale), eps=models.NORM_EPSILON, affine=True)
-            norm.weight.data, norm.bias.data = child.scale.data, child.shift.data
-            setattr(module, name, norm)
-        else:
-            _plain_norms(child)
-
-
-class Plain:
-    """Generator and discriminator of the released form, trained as in ``train_model.py``, without anything clever."""
-
-    def __init__(self, store: pair_store.PairStore, params: config.TrainParams, target: torch.device):
-        torch.manual_seed(params.seed)
-        self.generator = models.generator("dped").to(target)
-        self.discriminator = models.discriminator().to(target)
-        _plain_norms(self.generator)
-        _plain_norms(self.discriminator)
-        self.vgg = vgg.vgg19().to(target)
-        taps = torch.tensor(losses.kernel_1d("released"), dtype=torch.float32, device=target)
-        self.kernel = torch.outer(taps, taps).expand(3, 1, -1, -1).contiguous()
-        networks = (self.generator, self.discriminator)
-        self.adams = [torch.optim.Adam(n.parameters(), lr=params.learning_rate) for n in networks]
-        self.batches = pair_store.Batches(store, "train", target, params.seed, params.augment)
-        self.size, self.iteration, self.target = params.batch_size, 0, target
-
-    def generator_terms(self, phone, dslr) -> dict[str, torch.Tensor]:
-        enhanced = self.generator(phone)
-        with torch.no_grad():
-            wanted = self.vgg(dslr)
-        blurred = [F.conv2d(x, self.kernel, padding=losses.KERNEL_RADIUS, groups=3) for x in (enhanced, dslr)]
-        likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(enhanced)), 1).clamp(min=1e-10))
-        dy = enhanced[:, :, 1:] - enhanced[:, :, :-1]
-        dx = enhanced[:, :, :, 1:] - enhanced[:, :, :, :-1]
-        return {
-            "color": (blurred[0] - blurred[1]).square().sum() / (2 * len(phone)),
-            "content": F.mse_loss(self.vgg(enhanced), wanted),
-            "texture": likelihood[:, 1].sum(),
-            "tv": dx.square().mean() + dy.square().mean(),
-        }
-
-    def total(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        return 0.5 * terms["color"] + 10 * terms["content"] + terms["texture"] + 2000 * terms["tv"]
-
-    def step(self) -> dict[str, float]:
-        phone, dslr = self.batches.draw(self.iteration, self.size, "generator")
-        terms = self.generator_terms(phone, dslr)
-        total = self.total(terms)
-        self.adams[0].zero_grad()
-        total.backward()
-        self.adams[0].step()
-        phone, dslr = self.batches.draw(self.iteration, self.size, "discriminator")
-        swaps = torch.from_numpy(self.batches.rng(self.iteration, "swaps").integers(0, 2, self.size)).to(self.target)
-        with torch.no_grad():
-            enhanced = self.generator(phone)
-        shown = torch.where(swaps.view(-1, 1, 1, 1).bool(), dslr, enhanced)
-        likelihood = torch.log(torch.softmax(self.discriminator(losses.gray(shown)), 1).clamp(min=1e-10))
-        loss = F.nll_loss(likelihood, 1 - swaps, reduction="sum")
-        self.adams[1].zero_grad()
-        loss.backward()
-        self.adams[1].step()
-        self.iteration += 1
-        return {"total": total.item(), **{k: v.item() for k, v in terms.items()}, "discriminator": loss.item()}
-
-
 # ------------------------------------------------------------------------------------------ timing
 
 
 def peak(dtype: torch.dtype, target: torch.device, size: int = 4096) -> float:
-    """Measured operations a second of a square matrix product."""
+    """Return the measured operations a second of a square matrix product."""
     a = torch.randn(size, size, device=target).to(dtype)
     best = min(_timed(lambda: a @ a, target) for _ in range(6))
     return 2 * size**3 / best
 
 
 def bandwidth(target: torch.device) -> float:
-    """Measured bytes a second of a copy on a GPU, each byte read and written counted."""
+    """Return the measured bytes a second of a copy on a GPU. A byte that is read and written counts twice."""
     a = torch.randn(1 << 28, device=target)
     b = torch.empty_like(a)
     return 2 * a.nbytes / min(_timed(lambda: b.copy_(a), target) for _ in range(6))
@@ -157,47 +80,47 @@ def random_store(folder: Path, count: int) -> pair_store.PairStore:
     return pair_store.write_store(folder / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})
 
 
-#: What the project does on a GPU, and forms that it does not take, by what they leave out or add.
+#: The form that the project takes on a GPU, and forms that leave something out or add something.
 TRIED = ("default", "launched", "not compiled", "neither", "searching")
 
 
-def trainer_of(form: str, store: pair_store.PairStore, params: config.TrainParams, target: torch.device):
-    """The trainer of a form, ready to step."""
-    if form == "plain":
-        gpu.convolve = lambda conv, x: conv(x)  # layers as they stand
-        return Plain(store, params, target)
-    device.keep_pages()
-    pays = gpu.compiling_pays
-    try:
-        if form in ("not compiled", "neither"):
-            gpu.compiling_pays = lambda *_: False
-        trainer = training.Trainer(params, store, target)
-    finally:
-        gpu.compiling_pays = pays
-    if form in ("launched", "neither"):
-        trainer._recorded = None
+def trainer_of(
+    form: str, store: pair_store.PairStore, params: config.TrainParams, target: torch.device
+) -> training.Trainer:
+    """Return the trainer of a form, ready to step."""
+    trainer = training.Trainer(params, store, target)
+    if form != "plain":
+        compiled = False if form in ("not compiled", "neither") else None
+        speed.accelerate(trainer, compiled, recorded=False if form in ("launched", "neither") else None)
     if target.type == "cuda":
         torch.backends.cudnn.benchmark = form == "searching"
     return trainer
 
 
+def step(form: str, trainer: training.Trainer) -> None:
+    """Take one step. The plain loop reads its numbers in every iteration."""
+    terms = trainer.step()
+    if form == "plain":
+        torch.stack(list(terms.values())).tolist()
+
+
 def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
-    """Median seconds an iteration of one form, on random pairs."""
+    """Return the median seconds of an iteration of one form, on random pairs."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), 64)
         params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
         start = time.perf_counter()
         trainer = trainer_of(form, store, params, target)
         for _ in range(2 if target.type == "cpu" or form == "plain" else 10):
-            trainer.step()
+            step(form, trainer)
         if target.type == "cuda":
             torch.cuda.synchronize()
         before = time.perf_counter() - start
         # A GPU runs ahead of Python: iterations are timed together there.
         each = 1 if target.type == "cpu" else 10 if form == "plain" else 50
-        timings = [_timed(lambda: [trainer.step() for _ in range(each)], target) / each for _ in range(iterations)]
+        timings = [_timed(lambda: [step(form, trainer) for _ in range(each)], target) / each for _ in range(iterations)]
         memory = torch.cuda.max_memory_allocated() / 2**30 if target.type == "cuda" else 0
-    dtype = getattr(trainer, "dtype", torch.float32)
+    dtype = torch.float32 if form == "plain" else speed.precision(params.precision, target)
     # What cuDNN convolves float32 in by default, and the plain loop with it.
     tf32 = target.type == "cuda" and form == "plain"
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -245,7 +168,7 @@ def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iteratio
 
 
 def profile(form: str, batch: int, target: torch.device) -> None:
-    """The kernels of an iteration; on a GPU of one that is launched, not replayed, so that each keeps its name."""
+    """Print the kernels of an iteration. On a GPU it is launched and not replayed, so that each kernel keeps its name."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), 64)
         params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
@@ -271,54 +194,49 @@ def profile(form: str, batch: int, target: torch.device) -> None:
 # ------------------------------------------------------------------------------------------ agreement
 
 
-def _renamed(state: dict) -> dict:
-    """Parameters of the project's norms under the names of ``nn.InstanceNorm2d``."""
-    return {k.replace(".scale", ".weight").replace(".shift", ".bias"): v for k, v in state.items()}
-
-
 def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> None:
-    """Loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
+    """Print loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
     device.pick(str(target))  # float32 is float32 in both
-    gpu.COMPILE_FROM = 0  # what long trainings do
+    graphs.COMPILE_FROM = 0  # what long trainings do
     phone_name = config.first_phone(dataset)
     store = pair_store.open_or_make(dataset, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
-    def both(seed: int) -> tuple[training.Trainer, Plain]:
+    def both(seed: int) -> dict[str, training.Trainer]:
         params = config.train_params(dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
-        trainer, plain = training.Trainer(params, store, target), Plain(store, params, target)
-        plain.discriminator.load_state_dict(_renamed(trainer.discriminator.state_dict()))
-        plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
-        return trainer, plain
+        return {form: trainer_of(form, store, params, target) for form in ("default", "plain")}
 
-    trainer, plain = both(0)
-    # Away from the start, where every pixel is alike: the authors' network.
-    trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
-    plain.generator.load_state_dict(_renamed(trainer.generator.state_dict()))
-    phone, dslr = trainer._draw(0, 8, "generator")
-    trainer.discriminator.requires_grad_(False)
-    ours = trainer._generator_losses(phone, dslr)
-    ours.pop("total").backward()
-    theirs = plain.generator_terms(phone.contiguous(), dslr.contiguous())
-    plain.total(theirs).backward()
-    print(f"one batch, the authors' iPhone network, {trainer.dtype} against float32:")
-    for name in ours:
-        a, b = float(ours[name].detach()), float(theirs[name].detach())
+    trainers = both(0)
+    dtype = speed.precision(trainers["default"].params.precision, target)
+    terms, gradients = {}, {}
+    for form, trainer in trainers.items():
+        # The authors' network: at the start of a training every pixel is alike.
+        trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
+        trainer.discriminator.requires_grad_(False)
+        terms[form] = trainer.generator_losses(*trainer.batches.draw(0, 8, "generator"))
+        terms[form].pop("total").backward()
+        # Without the biases in the blocks: a norm follows them, and their gradient is rounding noise in any precision.
+        gradients[form] = torch.cat(
+            [
+                p.grad.flatten()
+                for n, p in trainer.generator.named_parameters()
+                if not (n.startswith("blocks") and "conv" in n and n.endswith("bias"))
+            ]
+        )
+    print(f"one batch, the authors' iPhone network, {dtype} against float32:")
+    for name in terms["plain"]:
+        a, b = (float(terms[form][name].detach()) for form in ("default", "plain"))
         print(f"  {name:8} {a:12.6g} against {b:12.6g}: off by {abs(a - b) / abs(b):.1e}")
-    # Without the biases in the blocks: a norm follows them, and their gradient is rounding noise in any precision.
-    of, other = (dict(net.named_parameters()) for net in (trainer.generator, plain.generator))
-    names = [n for n in of if not (n.startswith("blocks") and "conv" in n and n.endswith("bias"))]
-    a = torch.cat([of[n].grad.flatten() for n in names])
-    b = torch.cat([other[n].grad.flatten() for n in (next(iter(_renamed({n: 0}))) for n in names)])
+    a, b = gradients["default"], gradients["plain"]
     off = float((a - b).norm() / b.norm())
     print(f"  gradient: cosine {float(F.cosine_similarity(a, b, 0)):.6f}; norm of the difference {off:.1e} of its own")
-    found: dict[str, list[float]] = {"default": [], "plain": []}
+    found: dict[str, list[float]] = {form: [] for form in trainers}
     for seed in range(seeds):
-        for name, form in zip(found, both(seed), strict=True):
+        for form, trainer in both(seed).items():
             for _ in range(iterations):
-                form.step()
-            scores = metrics.score(training.evaluate(form.generator, store, store.index("val"), target), "train_script")
-            found[name].append(scores["psnr"])
+                trainer.step()
+            scores = metrics.score(training.evaluate(trainer.generator, store, store.index("val"), target), "train_script")
+            found[form].append(scores["psnr"])
     print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
     for name, values in found.items():
         spread = f", deviation {statistics.stdev(values):.2f}" if seeds > 1 else ""

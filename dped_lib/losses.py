@@ -1,4 +1,4 @@
-"""The loss terms of section 3.1 and their weighted sums, as the paper writes them and as the released code computes them.
+"""The loss terms of section 3.1 and their weighted sum, as the paper writes them and as the released code computes them.
 
 The two variants differ in kernels, layers and normalisation, so their weights cannot be exchanged:
 
@@ -13,13 +13,12 @@ tv       eq. 7: norm of (grad_x + grad_y) / (C H W)     mean squared grad_x plus
 weights  1, -, 1, 0.1, 100 (eq. 8)                      0.5, -, 1, 10, 2000
 ======== ============================================== ==============================================
 
-All but the released texture term are means over the batch (equation 1). The MSE of Table 3 stands in the colour
-term's place: same normalisation, same weight. Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
+All terms but the released texture term are means over the batch (equation 1). The MSE of Table 3 stands in the place of the
+colour term, with its normalisation and weight. Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -31,22 +30,21 @@ from torch import Tensor, nn
 from dped_lib import paper
 from dped_lib.base.config import VARIANTS, one_of
 from dped_lib.base.errors import DpedError
-from dped_lib.vgg import VGG19
 
-#: Half-width of every colour kernel; the released code's is 21x21 and the paper gives no size.
+#: Half-width of every colour kernel. The released kernel is 21x21; the paper gives no size.
 KERNEL_RADIUS = 10
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss function of the paper: its terms, the network it trains, the VGG layer where that is not the variant's."""
+    """A loss function of the paper: its terms, the network it trains, and its VGG layer where that is not the variant's."""
 
     terms: tuple[str, ...]
     model: str = "dped"
     content_layer: str = ""
 
 
-#: The four columns of Table 3, in the paper's order. Total variation goes with the texture term it tames.
+#: The four columns of Table 3, in the paper's order. Total variation goes with the texture term, whose noise it damps.
 TABLE3 = ("color+content+texture", "content+texture", "mse+texture", "mse")
 
 LOSSES: Mapping[str, LossSpec] = MappingProxyType(
@@ -55,7 +53,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
         "content+texture": LossSpec(("content", "texture", "tv")),
         "mse+texture": LossSpec(("mse", "texture", "tv")),
         "mse": LossSpec(("mse",)),
-        # Johnson et al. train the same kind of residual network on VGG features alone; relu2_2 is theirs.
+        # Johnson et al. train the same kind of residual network on VGG features alone, at relu2_2.
         "johnson": LossSpec(("content",), content_layer="relu2_2"),
         "dong": LossSpec(("mse",), model="srcnn"),
     }
@@ -67,7 +65,7 @@ TRAINED = (*TABLE3, "johnson", "dong")
 CONTENT_LAYER = MappingProxyType({"paper": "relu5_2", "released": "relu5_4"})
 DISCRIMINATOR = MappingProxyType({"paper": "bichannel", "released": "released"})
 
-#: The three kernels the colour loss can mean; see DEVIATIONS.md.
+#: The three kernels that the colour loss can mean; see DEVIATIONS.md.
 KERNELS = MappingProxyType(
     {
         "paper": "equation 4 as printed: variance 3, standard deviation 1.73 px",
@@ -76,123 +74,177 @@ KERNELS = MappingProxyType(
     }
 )
 
+# ---------------------------------------------------------------------------------------------- equation 1
+
+
+def batch_mean(losses: Tensor) -> Tensor:
+    """Equation 1: return the mean of N losses, one for each image pair."""
+    return losses.mean()
+
+
+# ---------------------------------------------------------------------------------------------- colour, equations 2 to 4
+
 
 def kernel_1d(kernel: str) -> np.ndarray:
-    """The 21 taps, float64, whose outer product with themselves is the named colour kernel (``KERNELS``)."""
+    """Equation 4: return the 21 taps (float64) whose outer product with themselves is the kernel G of ``KERNELS``."""
     k = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
     match one_of("kernel", kernel, KERNELS):
         case "paper":
             return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(k**2) / (2 * paper.COLOR_SIGMA))
         case "sigma3":
             taps = np.exp(-(k**2) / (2 * 3.0**2))
-            return taps / taps.sum()
         case "released":
-            # 21 equal bins over +-(3 + 1/6) deviations, each with its normal probability; the code then takes the
-            # square root of their outer product, which widens the kernel by sqrt(2).
+            # The probabilities of 21 equal bins over +-(3 + 1/6) deviations of a normal variable. The released code then
+            # takes the square root of their outer product, which widens the kernel by sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
-            return taps / taps.sum()
-
-
-def blur_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The banded matrix size x size whose product with a vector is its convolution with a kernel's taps, zero padding.
-
-    A compiler takes its value for a constant (``training``): SciPy, which makes it, cannot be traced.
-    """
-    return _cached_matrix(kernel, size, device, dtype)
-
-
-@lru_cache(maxsize=32)
-def _cached_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    # Row i holds the taps centred on i; what falls outside meets the zero padding.
-    taps = kernel_1d(kernel)
-    matrix = sum(
-        np.diag(np.full(size - abs(o), taps[KERNEL_RADIUS + o]), o)
-        for o in range(1 - size, size)
-        if abs(o) <= KERNEL_RADIUS
-    )
-    with torch.inference_mode(False):  # a matrix first needed in inference mode serves training, too
-        return torch.tensor(matrix, device=device, dtype=dtype)
+    return taps / taps.sum()
 
 
 def blur(image: Tensor, kernel: str = "released") -> Tensor:
-    """Equation 3: each channel of N x C x H x W convolved with a colour kernel, zero padding, same size.
+    """Equation 3: return each channel of N x C x H x W convolved with a kernel, zero-padded, in the same size."""
+    channels = image.shape[1]
+    taps = torch.tensor(kernel_1d(kernel), dtype=image.dtype, device=image.device)
+    # The kernel is the outer product of its taps, so a row of them and a column of them give the same sums.
+    row, column = (taps.view(shape).expand(channels, *shape) for shape in ((1, 1, -1), (1, -1, 1)))
+    x = F.conv2d(image, row, padding=(0, KERNEL_RADIUS), groups=channels)
+    return F.conv2d(x, column, padding=(KERNEL_RADIUS, 0), groups=channels)
 
-    The kernels are separable, so the convolution is two products with banded matrices: 42 times as fast as the
-    21x21 depthwise convolution on two cores, forward and backward.
+
+def squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared Euclidean distance of each pair of images: N values for N x C x H x W."""
+    return (x - y).square().flatten(1).sum(1)
+
+
+def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "released") -> Tensor:
+    """Equation 2: return the squared distance of the blurred images, one value a pair."""
+    return squared_distance(blur(enhanced, kernel), blur(target, kernel))
+
+
+def _of_variant(distances: Tensor, variant: str) -> Tensor:
+    """Return the mean of squared distances (equation 1), which the released code halves."""
+    return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "released" else 1)
+
+
+def color_loss(
+    enhanced: Tensor, target: Tensor, variant: str = "released", kernel: str = "", distance=color_distance
+) -> Tensor:
+    """Equations 1 and 2: return the colour loss of a batch. ``kernel`` is the variant's unless it is named.
+
+    ``distance`` computes equation 2 (``speed`` has a quicker form of it).
     """
-    rows = blur_matrix(kernel, image.shape[-2], image.device, image.dtype)
-    columns = blur_matrix(kernel, image.shape[-1], image.device, image.dtype)
-    # Autocast would compute the products, and the squares after them, with the 8 bits of bfloat16.
-    with torch.autocast(image.device.type, enabled=False):
-        # Both with the matrix on the right: one large product each, where a left one would be N x C small ones.
-        return ((image @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
+    return _of_variant(distance(enhanced, target, kernel or variant), variant)
+
+
+def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
+    """Return the MSE of Table 3 in the normalisation of :func:`color_loss`."""
+    return _of_variant(squared_distance(enhanced, target), variant)
+
+
+# ---------------------------------------------------------------------------------------------- texture, equation 5
 
 
 def gray(image: Tensor) -> Tensor:
-    """N x 3 x H x W to N x 1 x H x W by TensorFlow's weights (``rgb_to_grayscale``)."""
+    """Return N x 1 x H x W from N x 3 x H x W by TensorFlow's weights (``rgb_to_grayscale``)."""
     red, green, blue = image.split(1, 1)
     return 0.2989 * red + 0.5870 * green + 0.1140 * blue
 
 
-def _squares(difference: Tensor, variant: str) -> Tensor:
-    one_of("variant", variant, VARIANTS)
-    total = difference.square().sum() / difference.shape[0]
-    return total / 2 if variant == "released" else total
-
-
-def color_loss(enhanced: Tensor, target: Tensor, variant: str = "released", kernel: str = "") -> Tensor:
-    """Equation 2: squared distance of the blurred images, a mean over the batch of sums over pixels (see the table above).
-
-    ``kernel`` is the variant's unless named. The blur is linear: the difference is blurred once.
-    """
-    return _squares(blur(enhanced - target, kernel or variant), variant)
-
-
-def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
-    """The MSE of Table 3, in the normalisation of :func:`color_loss`."""
-    return _squares(enhanced - target, variant)
-
-
-def content_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
-    """Equation 6 on feature maps N x C x h x w of the two images."""
-    difference = enhanced - target
-    if one_of("variant", variant, VARIANTS) == "released":
-        return difference.square().mean()
-    return torch.linalg.vector_norm(difference.flatten(1), dim=1).mean() / difference[0].numel()
-
-
-def tv_loss(image: Tensor, variant: str = "released") -> Tensor:
-    """Equation 7 on N x C x H x W. ``paper``: both gradients where both exist, (H-1) x (W-1)."""
-    dy = image[:, :, 1:, :] - image[:, :, :-1, :]
-    dx = image[:, :, :, 1:] - image[:, :, :, :-1]
-    if one_of("variant", variant, VARIANTS) == "released":
-        return dy.square().mean() + dx.square().mean()
-    both = dx[:, :, :-1, :] + dy[:, :, :, :-1]
-    return torch.linalg.vector_norm(both.flatten(1), dim=1).mean() / image[0].numel()
-
-
-def _log_probability(logits: Tensor) -> Tensor:
-    # Clipped as in the released code: below 1e-10 the gradient is zero, not infinite.
+def log_probability(logits: Tensor) -> Tensor:
+    """Return log softmax of N x 2 logits. The released code clips it: below 1e-10 the gradient is zero and not infinite."""
     return torch.log(torch.softmax(logits, dim=1).clamp(min=1e-10))
 
 
+def texture_loss(logits: Tensor) -> Tensor:
+    """Equation 5 from a discriminator's answers to enhanced images: return ``-log D``.
+
+    N x 1 logits (the paper's discriminators): the mean of -log sigmoid. N x 2 logits (the released one): the batch sum of
+    log p(enhanced), which falls as the discriminator is deceived.
+    """
+    if logits.shape[1] == 2:
+        return log_probability(logits)[:, 1].sum()
+    return batch_mean(F.softplus(-logits))
+
+
+def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
+    """Return the cross-entropy that trains a discriminator (section 3.1.2): a mean, or with N x 2 logits a batch sum.
+
+    ``is_dslr``: N ones or zeros, whether the (first) image was the DSLR photo.
+    """
+    if logits.shape[1] == 2:
+        log_p = log_probability(logits)
+        return -(is_dslr * log_p[:, 0] + (1 - is_dslr) * log_p[:, 1]).sum()
+    return F.binary_cross_entropy_with_logits(logits[:, 0], is_dslr)
+
+
+def says_dslr(logits: Tensor) -> Tensor:
+    """Return N truth values: whether a discriminator takes the (first) image for the DSLR photo."""
+    return logits[:, 0] > (logits[:, 1] if logits.shape[1] == 2 else 0)
+
+
+def permuted(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images of each pair in the order that a discriminator sees them in (section 3.1.2).
+
+    ``swaps``: N ones or zeros; 1 puts the DSLR photo first.
+    """
+    swap = swaps.view(-1, 1, 1, 1).to(enhanced.dtype)
+    return enhanced * (1 - swap) + target * swap, enhanced * swap + target * (1 - swap)
+
+
+# ---------------------------------------------------------------------------------------------- content, equation 6
+
+
+def content_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
+    """Equation 6: return the distance of two feature maps N x C x h x w (released: the mean of their squared difference)."""
+    difference = enhanced - target
+    if one_of("variant", variant, VARIANTS) == "released":
+        return difference.square().mean()
+    return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
+
+
+# ---------------------------------------------------------------------------------------------- total variation, equation 7
+
+
+def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the differences of neighbours of N x C x H x W to the right, N x C x H x (W-1), and down, N x C x (H-1) x W."""
+    return image[..., 1:] - image[..., :-1], image[..., 1:, :] - image[..., :-1, :]
+
+
+def tv_loss(image: Tensor, variant: str = "released") -> Tensor:
+    """Equation 7: return the total variation of N x C x H x W. ``paper`` takes both gradients where both exist."""
+    dx, dy = gradients(image)
+    if one_of("variant", variant, VARIANTS) == "released":
+        return dx.square().mean() + dy.square().mean()
+    both = dx[:, :, :-1, :] + dy[:, :, :, :-1]
+    return batch_mean(torch.linalg.vector_norm(both.flatten(1), dim=1)) / image[0].numel()
+
+
+# ---------------------------------------------------------------------------------------------- total, equation 8
+
+
 def weights_of(variant: str) -> dict[str, float]:
-    """Weight of every term in one variant. MSE, which the paper gives none, takes the colour term's: it stands in its place."""
+    """Return the weight of every term. The paper gives MSE none; it takes that of the colour term, in whose place it stands."""
     published = paper.LOSS_WEIGHTS[one_of("variant", variant, VARIANTS)]
     return {**published, "mse": published["color"]}
 
 
+def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Equation 8: return the weighted sum of the terms."""
+    return sum(weights[name] * value for name, value in terms.items())
+
+
 class Objective:
-    """The generator's and the discriminator's loss for one (loss, variant), with the frozen networks they need.
+    """Tie the loss functions of one (loss, variant) to the networks they ask: VGG-19 and the discriminator.
 
     Args:
         loss: name in ``LOSSES``.
         variant: ``released`` or ``paper``.
-        vgg: needed when the loss has a content term.
-        discriminator: needed when it has a texture term. Its form decides that term's: the released one is trained with
-            sums of log-probabilities over a batch, those of the paper with means.
+        vgg: the frozen features; a loss with a content term needs them.
+        discriminator: the opponent; a loss with a texture term needs one.
         weights: weight of each term; the variant's by default.
         kernel, content_layer: of ``KERNELS`` and of VGG-19; the variant's (or the loss's own layer) by default.
+
+    Attributes:
+        color_distance: computes equation 2.
 
     Raises:
         DpedError: an unknown name, or a network that the loss needs is missing.
@@ -202,7 +254,7 @@ class Objective:
         self,
         loss: str,
         variant: str = "released",
-        vgg: VGG19 | None = None,
+        vgg: nn.Module | None = None,
         discriminator: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
         kernel: str = "",
@@ -215,71 +267,46 @@ class Objective:
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER[variant]
         self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator
+        self.color_distance = color_distance
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")
-        if self.adversarial and discriminator is None:
+        if "texture" in self.terms and discriminator is None:
             raise DpedError(f"loss {loss!r} has a texture term and needs a discriminator.")
 
-    @property
-    def adversarial(self) -> bool:
-        """Whether a discriminator is trained too."""
-        return "texture" in self.terms
-
     def generator_terms(self, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Every term, unweighted, for enhanced and DSLR images N x 3 x H x W in about [0, 1]."""
-        terms = {}
-        for name in self.terms:
-            match name:
-                case "color":
-                    terms[name] = color_loss(enhanced, target, self.variant, self.kernel)
-                case "mse":
-                    terms[name] = mse_loss(enhanced, target, self.variant)
-                case "tv":
-                    terms[name] = tv_loss(enhanced, self.variant)
-                case "content":
-                    with torch.no_grad():
-                        wanted = self.vgg(target, self.layer).float()
-                    terms[name] = content_loss(self.vgg(enhanced, self.layer).float(), wanted, self.variant)
-                case "texture":
-                    terms[name] = self._texture(enhanced, target)
-        return terms
+        """Return every term, unweighted, for enhanced and DSLR images N x 3 x H x W in about [0, 1]."""
+        return {name: self.term(name, enhanced, target) for name in self.terms}
+
+    def term(self, name: str, enhanced: Tensor, target: Tensor) -> Tensor:
+        """Return one term, unweighted."""
+        match name:
+            case "color":
+                return color_loss(enhanced, target, self.variant, self.kernel, self.color_distance)
+            case "mse":
+                return mse_loss(enhanced, target, self.variant)
+            case "texture":
+                return texture_loss(self.ask(gray(enhanced), gray(target)))
+            case "content":
+                with torch.no_grad():
+                    wanted = self.vgg(target, self.layer)
+                return content_loss(self.vgg(enhanced, self.layer), wanted, self.variant)
+            case "tv":
+                return tv_loss(enhanced, self.variant)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Equation 8: the weighted sum."""
-        return sum(self.weights[name] * value for name, value in terms.items())
+        """Return equation 8 with this objective's weights."""
+        return total_loss(terms, self.weights)
 
-    def _texture(self, enhanced: Tensor, target: Tensor) -> Tensor:
-        if self.discriminator.outputs == 2:
-            return _log_probability(self.discriminator(gray(enhanced)))[:, 1].sum()
-        return F.softplus(-self.discriminator(self._pair(gray(enhanced), gray(target)))).mean()
+    def ask(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the discriminator's logits for gray images: for both side by side, or for the first alone."""
+        return self.discriminator(torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first)
 
-    def _pair(self, first: Tensor, second: Tensor) -> Tensor:
-        return torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first
-
-    def _judge(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
-        """The discriminator's logits: shown the DSLR photo where ``swaps`` is 1 (first, where it sees both), else the other."""
-        swap = swaps.view(-1, 1, 1, 1).to(enhanced.dtype)
-        a, b = gray(enhanced.detach()), gray(target)
-        first = a * (1 - swap) + b * swap
-        return self.discriminator(self._pair(first, a * swap + b * (1 - swap)))
-
-    def _positive(self, logits: Tensor) -> Tensor:
-        return logits[:, 0] > logits[:, 1] if self.discriminator.outputs == 2 else logits[:, 0] > 0
-
-    def says_dslr(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
-        """N truth values: whether the discriminator takes the (first) image for the DSLR photo; arguments as below."""
-        return self._positive(self._judge(enhanced, target, swaps))
+    def judge(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
+        """Return the discriminator's logits for a batch in the order of :func:`permuted`. No gradient reaches the generator."""
+        return self.ask(*permuted(gray(enhanced.detach()), gray(target), swaps))
 
     def discriminator_terms(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy (``discriminator``: with the released form a batch sum, else a mean) and ``accuracy``.
-
-        ``swaps``: N zeros or ones; 1 shows the DSLR photo (first, where the discriminator sees both).
-        """
-        logits = self._judge(enhanced, target, swaps)
-        label = swaps.to(enhanced.dtype)
-        if self.discriminator.outputs == 2:
-            likelihood = _log_probability(logits)
-            loss = -(label * likelihood[:, 0] + (1 - label) * likelihood[:, 1]).sum()
-        else:
-            loss = F.binary_cross_entropy_with_logits(logits[:, 0], label)
-        return {"discriminator": loss, "accuracy": (self._positive(logits) == (label > 0.5)).float().mean()}
+        """Return the discriminator's loss (``discriminator``) and the share of right answers (``accuracy``)."""
+        logits, is_dslr = self.judge(enhanced, target, swaps), swaps.to(enhanced.dtype)
+        right = says_dslr(logits) == (is_dslr > 0.5)
+        return {"discriminator": discriminator_loss(logits, is_dslr), "accuracy": right.float().mean()}

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and MS-SSIM under named protocols, because the same pictures differ by more than 2 dB between conventions.
+"""PSNR, SSIM and MS-SSIM under named protocols. Between conventions the same pictures differ by more than 2 dB.
 
 ============ ==================================================================================================
 train_script the authors' training code (``train_model.py``, ``ssim.py``): values unclipped; PSNR of the mean squared
@@ -10,34 +10,34 @@ standard     values clipped; PSNR and SSIM (Wang et al. 2004, 11x11 window of de
              mean; MS-SSIM (Wang et al. 2003) is not defined for sides under 161 pixels, and is None there.
 ============ ==================================================================================================
 
-What the paper's tables call SSIM is MS-SSIM by ``ssim.py``. Per-pair statistics are computed once
-(:func:`pair_statistics`); every protocol, and every bootstrap resample of it, is arithmetic on them.
+The paper's tables call MS-SSIM by ``ssim.py`` SSIM. :func:`pair_statistics` computes the statistics of every pair once.
+Every protocol, and every bootstrap resample of it, is arithmetic on them.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dped_lib.base import device as devices
 from dped_lib import paper
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 
 #: Weights of the five scales, from the finest (Wang et al. 2003; ``ssim.py``).
 SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))
-_WINDOW, _SIGMA = 11, 1.5
-_C1, _C2 = 0.01**2, 0.03**2
+#: Side and standard deviation of SSIM's Gaussian window in pixels, and its two constants for values in [0, 1].
+WINDOW, SIGMA = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means: its name, unit, range, and whether more is better."""
+    """The meaning of a number: its name, unit and range, and whether more is better."""
 
     label: str
     unit: str
@@ -56,13 +56,13 @@ METRICS = MappingProxyType(
 
 
 def as_images(images) -> Tensor:
-    """Images as a float64 tensor N x 3 x H x W with 1.0 as white.
+    """Return images as a float64 tensor N x C x H x W in which white is 1.0.
 
     Args:
-        images: a float tensor N x C x H x W, or an array N x H x W x C; integers are uint8 (255 is white).
+        images: a tensor N x C x H x W or an array N x H x W x C; floats, or uint8 whose 255 is white.
 
     Raises:
-        DpedError: another shape or type.
+        DpedError: the shape or type is another.
     """
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1)
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3):
@@ -75,98 +75,57 @@ def as_images(images) -> Tensor:
     return tensor.to(torch.float64, memory_format=torch.contiguous_format)
 
 
-@lru_cache(maxsize=64)
-def _band(size: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Column i holds the window from row i on. On images smaller than 11 pixels window and deviation shrink together, as in ssim.py.
-    at = np.arange(size) - (size - 1) / 2
-    taps = np.exp(-(at**2) / (2 * (_SIGMA * size / _WINDOW) ** 2))
-    matrix = np.zeros((outputs + size - 1, outputs))
-    for i in range(outputs):
-        matrix[i : i + size, i] = taps / taps.sum()
-    with torch.inference_mode(False):  # a matrix first needed in inference mode serves elsewhere, too
-        return torch.tensor(matrix, dtype=dtype, device=device)
+def window(size: int, like: Tensor) -> Tensor:
+    """Return the taps of the Gaussian window: 11 of deviation 1.5, or fewer of proportional deviation on a smaller image."""
+    at = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
+    taps = torch.exp(-(at**2) / (2 * (SIGMA * size / WINDOW) ** 2))
+    return taps / taps.sum()
 
 
-def _smooth(z: Tensor) -> Tensor:
-    """The Gaussian window over the first and the last axis, where it fits entirely.
-
-    The window is separable: two products with a banded matrix, cut into blocks along its band, where most of it is not zero.
-    """
-    size, step = min(_WINDOW, z.shape[0], z.shape[-1]), 18
-    height, width = z.shape[0] - size + 1, z.shape[-1] - size + 1
-
-    def band(outputs: int) -> Tensor:
-        return _band(size, outputs, z.dtype, z.device)
-
-    rows = z.reshape(-1, z.shape[-1])
-    across = z.new_empty(len(rows), width)
-    for at in range(0, width, step):
-        n = min(step, width - at)
-        torch.mm(rows[:, at : at + n + size - 1], band(n), out=across[:, at : at + n])
-    columns = across.view(z.shape[0], -1)
-    smooth = z.new_empty(height, columns.shape[1])
-    for at in range(0, height, step):
-        n = min(step, height - at)
-        torch.mm(band(n).T, columns[at : at + n + size - 1], out=smooth[at : at + n])
-    return smooth.view(height, *z.shape[1:-1], width)
+def window_mean(x: Tensor) -> Tensor:
+    """Return the means of N x C x H x W under the window, where it lies inside the image: N x C x (H-10) x (W-10)."""
+    taps = window(min(WINDOW, *x.shape[-2:]), x)
+    # The window is the outer product of its taps.
+    row, column = (taps.view(shape).expand(x.shape[1], *shape) for shape in ((1, 1, -1), (1, -1, 1)))
+    return F.conv2d(F.conv2d(x, row, groups=x.shape[1]), column, groups=x.shape[1])
 
 
-def _planes(x: Tensor, y: Tensor) -> Tensor:
-    # Rows first, then [x, y and room for what _terms makes of them], images by channels, columns: both products of _smooth are large.
-    n, c, h, w = x.shape
-    planes = x.new_empty(h, 4, n * c, w)
-    for k, z in enumerate((x, y)):
-        planes[:, k].view(h, n, c, w).copy_(z.permute(2, 0, 1, 3))
-    return planes
+def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean SSIM and mean contrast-structure term of each image pair (Wang et al. 2004): two vectors of N."""
+    mean_x, mean_y = window_mean(x), window_mean(y)
+    var_x = window_mean(x * x) - mean_x**2
+    var_y = window_mean(y * y) - mean_y**2
+    covariance = window_mean(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    contrast_structure = (2 * covariance + C2) / (var_x + var_y + C2)
+    return (luminance * contrast_structure).mean((1, 2, 3)), contrast_structure.mean((1, 2, 3))
 
 
-def _terms(planes: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast-structure term of each image.
-
-    The window's weights add up to 1, so the constants enter before it: with P = 2xy + C1 + C2 and S = x^2 + y^2 + C1 + C2, smoothed,
-    and L = 2 mx my + C1 and B = mx^2 + my^2 + C1, cs = (P - L) / (S - B) and SSIM = cs L / B. S is P + (x - y)^2 and B likewise, so
-    that both terms of identical images are 1 exactly.
-    """
-    x, y = planes[:, 0], planes[:, 1]
-    c1, both = planes.new_tensor(_C1), planes.new_tensor(_C1 + _C2)
-    torch.addcmul(both, x, y, value=2, out=planes[:, 2])
-    off = x - y
-    torch.addcmul(planes[:, 2], off, off, out=planes[:, 3])
-    mx, my, product, squares = _smooth(planes).unbind(1)
-    means = torch.addcmul(c1, mx, my, value=2)
-    off = mx.sub_(my)
-    powers = torch.addcmul(means, off, off)
-    cs = product.sub_(means).div_(squares.sub_(powers))
-    ssim = means.div_(powers).mul_(cs)
-    ssim, cs = (z.mean((0, 2)).view(images, -1).mean(1) for z in (ssim, cs))
-    return ssim, cs
+def halved(x: Tensor) -> Tensor:
+    """Return the means of 2 x 2 pixels. An odd last row or column is reflected, as in ``ssim.py`` (scipy's ``reflect``)."""
+    odd_rows, odd_columns = x.shape[-2] % 2, x.shape[-1] % 2
+    return F.avg_pool2d(F.pad(x, (0, odd_columns, 0, odd_rows), mode="replicate"), 2)
 
 
-def _halved(planes: Tensor) -> Tensor:
-    # 2x2 means; an odd last row or column is reflected, as scipy's convolve(mode="reflect")[::2] does.
-    h, _, n, w = planes.shape
-    rows = planes.new_empty(h - h // 2, 2, n, w)
-    torch.add(planes[: h - h % 2 : 2, :2], planes[1::2, :2], out=rows[: h // 2])
-    if h % 2:
-        torch.mul(planes[-1, :2], 2, out=rows[-1])
-    smaller = planes.new_empty(len(rows), 4, n, w - w // 2)
-    found = smaller[:, :2]
-    torch.add(rows[..., : w - w % 2 : 2], rows[..., 1::2], out=found[..., : w // 2])
-    if w % 2:
-        torch.mul(rows[..., -1], 2, out=found[..., -1])
-    found.mul_(0.25)
-    return smaller
+def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the terms of :func:`ssim_terms` at five scales (Wang et al. 2003): two N x 5."""
+    found = []
+    for scale in range(len(SCALE_WEIGHTS)):
+        x, y = (halved(x), halved(y)) if scale else (x, y)
+        found.append(ssim_terms(x, y))
+    ssim, cs = zip(*found, strict=True)
+    return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """What every protocol is computed from, an entry a pair (numpy, float64).
+    """The numbers that every protocol is computed from, one entry a pair (numpy, float64).
 
     Attributes:
-        mse, mse_clipped: mean squared error of values as they are, and clipped to [0, 1]; shape (N,).
-        ssim_clipped: single-scale SSIM of clipped values; (N,).
-        scale_ssim, scale_cs: the two terms at each of five scales, of values as they are; (N, 5).
-        scale_ssim_clipped, scale_cs_clipped: the same of clipped values; NaN where sides are under 161 pixels.
+        mse, mse_clipped: mean squared error of the values as they are, and clipped to [0, 1]; (N,).
+        ssim_clipped: single-scale SSIM of the clipped values; (N,).
+        scale_ssim, scale_cs: the two terms at each of five scales, of the values as they are; (N, 5).
+        scale_ssim_clipped, scale_cs_clipped: the same of the clipped values; NaN where a side is under 161 pixels.
     """
 
     mse: np.ndarray
@@ -181,69 +140,64 @@ class PairStatistics:
         return len(self.mse)
 
     def take(self, index) -> "PairStatistics":
-        """The statistics of some pairs, in that order; repeats allowed (bootstrap)."""
+        """Return the statistics of the pairs at ``index``, in that order; a pair may be repeated (bootstrap)."""
         return PairStatistics(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def _scales(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    found, planes = [], _planes(x, y)
-    for scale in range(len(SCALE_WEIGHTS)):
-        planes = _halved(planes) if scale else planes
-        found.append(_terms(planes, len(x)))
-    ssim, cs = zip(*found, strict=True)
-    return torch.stack(ssim, 1), torch.stack(cs, 1)
+def has_five_scales(x: Tensor) -> bool:
+    """Return whether the window fits into the fifth scale of N x C x H x W, as the definition of MS-SSIM demands."""
+    return min(x.shape[-2:]) > (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
 
 
-def pair_statistics(images, targets, batch: int = 0) -> PairStatistics:
-    """Statistics of each pair, in float64 on the device the tensors are on.
+def statistics_of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return the fields of :class:`PairStatistics` for float64 images N x C x H x W, in order."""
+    xc, yc = x.clamp(0, 1), y.clamp(0, 1)
+    ssim, cs = scale_terms(x, y)
+    if has_five_scales(x):
+        ssim_clipped, cs_clipped = scale_terms(xc, yc)
+        finest = ssim_clipped[:, 0]
+    else:
+        finest = ssim_terms(xc, yc)[0]
+        ssim_clipped = cs_clipped = torch.full_like(ssim, math.nan)
+    mse, mse_clipped = ((a - b).square().mean((1, 2, 3)) for a, b in ((x, y), (xc, yc)))
+    return mse, mse_clipped, finest, ssim, cs, ssim_clipped, cs_clipped
+
+
+def pair_statistics(images, targets, batch: int = 50, compute=statistics_of) -> PairStatistics:
+    """Return the statistics of each pair, computed in float64 on the device that the tensors are on.
 
     Args:
-        images, targets: see :func:`as_images`; same shape.
-        batch: pairs computed at a time (bounds the memory, changes no result). 0: on a CPU so few that they stay in a core's cache, on
-            a GPU so many that it has something to do.
+        images, targets: see :func:`as_images`; of the same shape.
+        batch: pairs computed at a time. It bounds the memory and changes no result.
+        compute: computes a batch (``speed.pair_statistics`` has a quicker form of it).
 
     Raises:
-        DpedError: shapes differ, or a value is not finite.
+        DpedError: the shapes differ, or a value is not finite.
     """
     if tuple(images.shape) != tuple(targets.shape):
         raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
-    devices.keep_pages()  # else a third of the time goes into the pages of the same intermediate results, again and again
-    found: list[PairStatistics] = []
-    batch = batch or (100 if isinstance(images, Tensor) and images.is_cuda else 8)
+    parts: list[PairStatistics] = []
     for at in range(0, len(images), batch):
-        x, y = as_images(images[at : at + batch]), as_images(targets[at : at + batch])
-        mse = (x - y).square_().mean((1, 2, 3))
-        if not torch.isfinite(mse).all():
-            raise DpedError(f"images {at} to {at + len(x) - 1} hold values that are not finite.")
-        ssim, cs = _scales(x, y)
-        mse_c, finest_c, ssim_c, cs_c = mse.clone(), ssim[:, 0].clone(), ssim.clone(), cs.clone()
-        # Clipping changes nothing of most pairs, and nothing has to be computed anew of those.
-        flat = [z.flatten(1) for z in (x, y)]  # amin and amax are vectorised, aminmax is not: four times as fast
-        changed = torch.stack([(z.amin(1) < 0) | (z.amax(1) > 1) for z in flat]).any(0)
-        large = min(x.shape[-2:]) > (_WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
-        if changed.any():
-            xc, yc = x[changed].clamp_(0, 1), y[changed].clamp_(0, 1)
-            mse_c[changed] = (xc - yc).square_().mean((1, 2, 3))
-            if large:
-                ssim_c[changed], cs_c[changed] = _scales(xc, yc)
-                finest_c[changed] = ssim_c[changed, 0]
-            else:
-                finest_c[changed] = _terms(_planes(xc, yc), len(xc))[0]
-        if not large:
-            ssim_c[:] = cs_c[:] = math.nan
-        values = (mse, mse_c, finest_c, ssim, cs, ssim_c, cs_c)
-        found.append(PairStatistics(*(v.cpu().numpy() for v in values)))
-    return PairStatistics(*(np.concatenate([getattr(s, f.name) for s in found]) for f in fields(PairStatistics)))
+        values = compute(as_images(images[at : at + batch]), as_images(targets[at : at + batch]))
+        if not torch.isfinite(values[0]).all():
+            raise DpedError(f"images {at} to {at + len(values[0]) - 1} hold values that are not finite.")
+        parts.append(PairStatistics(*(v.cpu().numpy() for v in values)))
+    return joined(parts)
+
+
+def joined(parts: Sequence[PairStatistics]) -> PairStatistics:
+    """Return the statistics of all parts, one after the other."""
+    return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
 
 
 def psnr(mse: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB for a peak of 1; infinite where the error is 0."""
+    """Return the peak signal-to-noise ratio in dB for a peak of 1. It is infinite where the error is 0."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(mse)
 
 
 def ms_ssim(scale_ssim: np.ndarray, scale_cs: np.ndarray) -> np.ndarray:
-    """The weighted product over scales (last axis). A negative mean, where the authors' code gives NaN, counts as 0."""
+    """Return the weighted product over the scales (last axis). A negative mean counts as 0; the authors' code gives NaN."""
     cs = np.maximum(scale_cs[..., :-1], 0) ** SCALE_WEIGHTS[:-1]
     return cs.prod(-1) * np.maximum(scale_ssim[..., -1], 0) ** SCALE_WEIGHTS[-1]
 
@@ -258,7 +212,7 @@ def _batches(n: int) -> list[slice]:
 
 
 def _released(s: PairStatistics) -> dict[str, float | None]:
-    # A last batch of fewer pairs (the authors leave it out) counts by its size; one of identical pairs alone has no PSNR.
+    # The authors leave out a last batch of fewer pairs; here it counts by its size. A batch of identical pairs has no PSNR.
     parts = _batches(len(s))
     sizes = np.array([len(s.mse[p]) for p in parts])
     pooled = np.array([psnr(s.mse[p].mean()) for p in parts])
@@ -288,17 +242,16 @@ def _standard(s: PairStatistics) -> dict[str, float | None]:
     }
 
 
-#: Every protocol: statistics of the pairs -> value of each metric, None where the protocol does not define it.
+#: Protocol -> function from the pairs' statistics to the value of each metric (None where the protocol does not define it).
 PROTOCOLS: MappingProxyType[str, Callable[[PairStatistics], dict[str, float | None]]] = MappingProxyType(
     {"train_script": _released, "pirm_script": _pirm, "standard": _standard}
 )
 
 
 def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | None]:
-    """Every metric under one protocol, and ``identical_pairs``: pairs whose PSNR is infinite.
+    """Return every metric under one protocol, and ``identical_pairs``: the number of pairs whose PSNR is infinite.
 
-    Those pairs cannot enter a mean of decibels: where PSNR is averaged image by image they are left out and counted
-    here; pooled errors and similarities include them.
+    A mean of decibels leaves those pairs out. Pooled errors and similarities include them.
     """
     return {
         **PROTOCOLS[one_of("protocol", protocol, PROTOCOLS)](statistics),
@@ -307,21 +260,21 @@ def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | 
 
 
 def score_all(statistics: PairStatistics) -> dict[str, dict[str, float | int | None]]:
-    """Every metric under every protocol."""
+    """Return every metric under every protocol."""
     return {name: score(statistics, name) for name in PROTOCOLS}
 
 
 def bootstrap(
     statistics: Sequence[PairStatistics], groups: np.ndarray, protocol: str, resamples: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Resampled scores of several methods on the same pairs: metric -> array (resamples, methods).
+    """Return resampled scores of several methods on the same pairs: metric -> array (resamples, methods).
 
-    Photographs, not patches, are drawn with replacement, the same ones for every method, so that differences between
+    Photographs, not patches, are drawn with replacement. Every method gets the same draw, so that differences between
     columns are paired.
 
     Args:
-        statistics: one entry a method, all over the same N pairs.
-        groups: (N,) photograph of each pair.
+        statistics: one entry a method, each over the same N pairs.
+        groups: the photograph of each pair; (N,).
     """
     rng = np.random.default_rng(seed)
     names, inverse = np.unique(groups, return_inverse=True)
@@ -336,7 +289,7 @@ def bootstrap(
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples (first axis) at a level."""
+    """Return the percentile interval of bootstrap samples (first axis) at a level."""
     tail = 50 * (1 - level)
     low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
     return low, high

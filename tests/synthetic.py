@@ -57,8 +57,8 @@ def discriminator(seed: int = 1705) -> models.ReleasedDiscriminator:
             conv.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
             conv.bias.copy_(torch.tensor(normal((out,), 0.05)))
             if i:
-                net.norms[i - 1].shift.copy_(torch.tensor(normal((out,), 0.1)))
-                net.norms[i - 1].scale.copy_(torch.tensor(1 + normal((out,), 0.1)))
+                net.norms[i - 1].bias.copy_(torch.tensor(normal((out,), 0.1)))
+                net.norms[i - 1].weight.copy_(torch.tensor(1 + normal((out,), 0.1)))
         for layer, deviation in ((net.fc, 0.01), (net.out, 0.03)):
             layer.weight.copy_(torch.tensor(normal(layer.weight.shape[::-1], deviation).T.copy()))
             layer.bias.copy_(torch.tensor(normal(layer.bias.shape, 0.05)))

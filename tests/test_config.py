@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dped_lib import losses, paper, vgg
+from dped_lib import losses, paper
 from dped_lib.base import config
+from dped_lib.data import vgg_files
 from dped_lib.base.config import TrainParams
 from dped_lib.base.errors import DpedError
 
@@ -124,7 +125,7 @@ def test_siblings_have_folders_of_their_own():
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_presets_make_valid_runs(preset, loss):
     run = config.train_params("rig", "iphone", loss, preset)
-    assert run.vgg in vgg.SOURCES
+    assert run.vgg in vgg_files.SOURCES
     assert 1 <= run.checkpoint_every <= run.iterations and 1 <= run.eval_every <= run.iterations
     p = config.preset(preset)
     assert p.name == preset and p.seeds and p.shift_patches > 0 and p.resamples > 0

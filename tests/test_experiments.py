@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from dped_lib import losses, models, training, vgg
+from dped_lib import losses, models, training
 from dped_lib.base import config, paths
+from dped_lib.data import network_files, pair_store, vgg_files
 from dped_lib.base.config import replace
 from dped_lib.base.errors import DpedError
-from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery
@@ -26,7 +26,7 @@ SHORT = replace(TINY, telling_iterations=2)
 
 @pytest.fixture(scope="module")
 def features():
-    return vgg.vgg19()
+    return vgg_files.vgg19()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     frame = ablation.choices_frame(outcomes, differences)
     assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
     assert json.dumps(ablation.choices_numbers(outcomes))
-    model = training.network_files.load_model(
+    model = network_files.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
     )
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

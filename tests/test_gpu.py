@@ -1,4 +1,4 @@
-"""On a GPU: the same losses, gradients and photographs as on a CPU. What can be shown without one is shown without one."""
+"""On a GPU: the same losses, gradients and photographs as on a CPU. ``test_speed`` shows what needs no GPU."""
 
 import copy
 import warnings
@@ -9,11 +9,11 @@ import torch
 from test_streaming import NETWORKS, noise
 from test_training import changed, make_store, settings, state, tiny_vgg
 
-from dped_lib import losses, metrics, models, training
-from dped_lib.data import network_files, pair_store, photofile
-from dped_lib.enhance import bands, bounded_memory, photographs as enhancement
-from dped_lib.speed import gpu
+from dped_lib import losses, models, speed, training
+from dped_lib.data import checkpoints, network_files, pair_store, photofile
+from dped_lib.enhance import bands, bounded_memory, photographs as enhancement  # fmt: skip
 from dped_lib.base import device as devices
+from dped_lib.speed import graphs
 
 CPU = torch.device("cpu")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -22,79 +22,6 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machin
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("store"))
-
-
-# ---------------------------------------------------------------------------------------------- compiled losses, without a compiler
-
-
-# Every term and every network is in these.
-@pytest.mark.parametrize("variant", ["released", "paper"])
-@pytest.mark.parametrize("loss", ["color+content+texture", "mse", "johnson", "dong"])
-def test_every_loss_is_one_graph_with_the_same_gradient(store, loss, variant):
-    """The whole of each loss can be traced (nothing falls back to Python), and what is traced computes the same."""
-    params = settings(loss, variant=variant, model="", batch_size=2, precision="float32")
-    plain, traced = (training.Trainer(params, store, CPU, tiny_vgg()) for _ in range(2))
-    drawn = [t.double() for t in (*plain._draw(0, 2, "generator"), *plain._draw(0, 2, "discriminator"))]
-    swaps = torch.tensor([0, 1])
-    traced.compile(backend="aot_eager")
-    found = []
-    for trainer in (plain, traced):
-        # In float64: at the start every pixel is nearly alike, and norms blow rounding up.
-        for net in (*trainer._networks().values(), trainer.objective.vgg):
-            if net is not None:
-                net.double()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # that it went on without
-            terms = trainer._generator_losses(*drawn[:2])
-            gradients = [torch.autograd.grad(terms["total"], trainer.generator.parameters())]
-            if trainer.discriminator is not None:
-                more = trainer._discriminator_losses(*drawn[2:], swaps)
-                gradients.append(torch.autograd.grad(more["discriminator"], trainer.discriminator.parameters()))
-                terms |= more
-        found.append((terms, [torch.cat([g.flatten() for g in gs]) for gs in gradients]))
-    (expected, wanted), (terms, gradients) = found
-    assert list(terms) == list(expected)
-    for term, value in expected.items():
-        assert terms[term].item() == pytest.approx(value.item(), rel=1e-5), term
-    for a, b in zip(gradients, wanted, strict=True):
-        assert (a - b).norm() < 1e-5 * b.norm()
-
-
-@pytest.mark.parametrize(("inputs", "outputs", "k"), [(3, 64, 9), (3, 64, 3), (64, 3, 9), (32, 3, 5), (1, 5, 5)])
-def test_convolutions_of_few_channels_in_their_other_order(inputs, outputs, k):
-    """Value and every gradient are those of the layer as it stands; in float64, so that only the order of sums can differ."""
-    conv = torch.nn.Conv2d(inputs, outputs, k, padding=k // 2).double()
-    x = torch.rand(2, inputs, 21, 17, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(2, outputs, 21, 17, dtype=torch.float64)
-    forms = [conv(x)]
-    if inputs < gpu.FEW:
-        forms.append(gpu.from_few(x, conv.weight, conv.bias, k // 2))
-        inside = gpu.from_few(x, conv.weight, conv.bias, 0)
-        assert torch.allclose(inside, conv(x)[:, :, k // 2 : -(k // 2)], rtol=1e-12, atol=1e-12)
-    if outputs < gpu.FEW:
-        forms.append(gpu.to_few(x, conv.weight, conv.bias))
-    expected, *others = ((y, *torch.autograd.grad((y * weight).sum(), (x, *conv.parameters()))) for y in forms)
-    assert others
-    for other in others:
-        for a, b in zip(expected, other, strict=True):
-            assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
-
-
-def test_where_the_compiler_fails_the_function_runs_as_it_is():
-    def broken(graph, inputs):
-        raise RuntimeError("no compiler here")
-
-    twice = gpu.Compiled(lambda x: 2 * x, backend=broken)
-    with pytest.warns(UserWarning, match="goes on without torch.compile, which failed: .*no compiler here"):
-        assert twice(torch.tensor(3)) == 6
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert twice(torch.tensor(4)) == 8
-
-
-def test_a_cpu_and_a_short_run_are_not_compiled():
-    assert not gpu.compiling_pays(CPU, 10**6)
-    assert not gpu.compiling_pays(torch.device("cuda"), gpu.COMPILE_FROM - 1)
 
 
 def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> bounded_memory.Plan:
@@ -123,11 +50,11 @@ def test_bands_for_a_gpu_are_large_and_fit_its_memory():
 def test_a_band_is_normalised_as_on_a_cpu(dtype, aside):
     """Statistics over bands of a mean far from zero, and the norm with them, into a tensor of its own or between other rows."""
     values = (torch.randn(3, 1, 64, 7, 50, generator=torch.Generator().manual_seed(0)) + 3).to(dtype)
-    norm = models.InstanceNorm(64)
+    norm = models.normalisation("instance", 64)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        norm.scale.uniform_(0.5, 2)
-        norm.shift.normal_()
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
     found = []
     for target in (CPU, torch.device("cuda")):
         xs = [x.to(target, memory_format=torch.channels_last) for x in values]
@@ -208,10 +135,10 @@ def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
 def test_a_recorded_step_does_what_the_steps_of_a_cpu_do(store, loss, variant, compiled):
     """Ten iterations, seven of them replayed, in float32: the terms of each are the CPU's while rounding has not yet told."""
     target = devices.pick("cuda")
-    iterations = gpu.COMPILE_FROM if compiled else 10
+    iterations = graphs.COMPILE_FROM if compiled else 10
     params = settings(loss, variant=variant, model="", batch_size=2, precision="float32", iterations=iterations)
-    there, here = (training.Trainer(params, store, d, tiny_vgg()) for d in (target, CPU))
-    assert isinstance(there._generator_losses, gpu.Compiled) == compiled
+    there, here = (speed.accelerate(training.Trainer(params, store, d, tiny_vgg())) for d in (target, CPU))
+    assert isinstance(there.generator_losses, graphs.Compiled) == compiled
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="training goes on without")
         logged = [(there.step(), here.step()) for _ in range(10)]
@@ -220,7 +147,7 @@ def test_a_recorded_step_does_what_the_steps_of_a_cpu_do(store, loss, variant, c
             assert torch.isfinite(found[term])
             if step < 1 or (step < 5 and loss in ("mse", "dong")):
                 assert found[term].item() == pytest.approx(value.item(), rel=2e-3, abs=1e-5), (step, term)
-    for name in there._networks():
+    for name in there.networks:
         before, after = state(training.Trainer(params, store, CPU, tiny_vgg()), name), state(there, name)
         # A bias before an instance norm has no gradient but rounding's.
         assert len(changed(before, {k: v.cpu() for k, v in after.items()})) > 0.7 * len(before)
@@ -233,10 +160,10 @@ def test_replays_go_on_with_the_batches_and_the_weights_of_their_turn(store):
     """Recorded against launched, the same device: the same losses, iteration for iteration, while rounding allows."""
     params = settings("mse", model="", batch_size=4, precision="float32", iterations=30)
     target = devices.pick("cuda")
-    recorded, launched = (training.Trainer(params, store, target, tiny_vgg()) for _ in range(2))
-    launched._recorded = None
+    recorded, launched = (
+        speed.accelerate(training.Trainer(params, store, target, tiny_vgg()), recorded=r) for r in (True, False)
+    )
     curves = [[t.step()["total"].item() for _ in range(30)] for t in (recorded, launched)]
-    assert recorded._recorded._graph is not None
     np.testing.assert_allclose(*curves, rtol=2e-2)
     assert len(set(curves[0])) == 30
 
@@ -246,14 +173,14 @@ def test_a_run_stopped_and_resumed_on_a_gpu(store, tmp_path):
     """The checkpoint holds all of it: resumed, the next steps are those of the run that was not stopped."""
     params = settings(batch_size=2, iterations=12, precision="float32")
     target = devices.pick("cuda")
-    one = training.Trainer(params, store, target, tiny_vgg())
+    one, other = (speed.accelerate(training.Trainer(params, store, target, tiny_vgg())) for _ in range(2))
     for _ in range(6):
         one.step()
-    one.save(tmp_path / "checkpoint.safetensors")
-    other = training.Trainer(params, store, target, tiny_vgg())
+    checkpoints.save(one, tmp_path / "checkpoint.safetensors")
     for _ in range(5):
         other.step()  # recorded with weights and moments that are about to be replaced
-    other.restore(tmp_path / "checkpoint.safetensors")
+    checkpoints.restore(other, tmp_path / "checkpoint.safetensors")
+    speed.accelerate(other)
     assert other.iteration == 6
     for step in range(6):  # the last of them replayed anew
         a, b = one.step(), other.step()
@@ -266,7 +193,7 @@ def test_a_run_stopped_and_resumed_on_a_gpu(store, tmp_path):
 @on_a_gpu
 def test_nothing_in_an_iteration_waits_for_the_gpu(store):
     params = settings(batch_size=2, augment=True, iterations=12)
-    trainer = training.Trainer(params, store, devices.pick("cuda"), tiny_vgg())
+    trainer = speed.accelerate(training.Trainer(params, store, devices.pick("cuda"), tiny_vgg()))
     for _ in range(5):
         trainer.step()
     torch.cuda.set_sync_debug_mode("error")
@@ -282,6 +209,6 @@ def test_batches_and_metrics_are_those_of_the_cpu(store):
     drawn = [pair_store.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
     for a, b in zip(*drawn, strict=True):
         assert torch.equal(a, b.cpu())
-    found, expected = (metrics.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))
+    found, expected = (speed.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))
     for name in ("mse", "scale_ssim", "scale_cs", "ssim_clipped"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)

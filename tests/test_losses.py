@@ -1,5 +1,7 @@
 """Every loss term against the authors' values, closed forms, and where its gradient goes."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 from synthetic import discriminator, vgg_kernels
 
 from dped_lib import losses, models, paper, vgg
-from dped_lib.data import authors_checkpoints
+from dped_lib.data import authors_checkpoints, vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.speed import blur
+from dped_lib.speed.networks import swap
 
 RELATIVE = 1e-5
 
@@ -37,9 +41,23 @@ def networks():
     return vgg.VGG19(weights, "synthetic"), discriminator()
 
 
+@pytest.fixture(scope="module", params=["plain", "swapped"])
+def prepare(request):
+    """Leave a network as it is, or swap its layers.
+
+    The memory layout stays. In channels-last oneDNN rounds otherwise: plain PyTorch, too, then has the gradient of the texture
+    term 0.4 % off, because a value in the discriminator crosses the kink of its LeakyReLU. ``test_speed`` compares the layouts
+    in float64.
+    """
+    return (lambda network: network) if request.param == "plain" else swap
+
+
 @pytest.fixture(scope="module")
-def objective(networks):
-    return losses.Objective("color+content+texture", "released", *networks)
+def objective(networks, prepare):
+    found = losses.Objective("color+content+texture", "released", *(prepare(copy.deepcopy(n)) for n in networks))
+    if type(found.vgg) is not vgg.VGG19:  # swapped
+        found.color_distance = blur.color_distance
+    return found
 
 
 # ------------------------------------------------------------------------------------ the authors' values
@@ -78,7 +96,7 @@ def test_each_pair_alone_equals_the_authors(images, wanted):
 
 @torch.inference_mode()
 def test_oxford_content_loss_equals_the_authors(images, load_reference):
-    wanted, network = load_reference("content_oxford_vgg19"), vgg.vgg19()
+    wanted, network = load_reference("content_oxford_vgg19"), vgg_files.vgg19()
     for layer in ("relu5_2", "relu5_4"):
         target = network(images["dslr"], layer)
         for image, key in (("phone", "phone"), ("enhanced", "enhanced_iphone")):
@@ -94,12 +112,12 @@ def test_blur_and_gray_equal_the_authors(images, wanted):
     np.testing.assert_allclose(losses.gray(images["dslr"][2:3])[0, 0].numpy(), wanted["dslr_gray_patch42"], atol=1e-6)
 
 
-def test_gradients_equal_the_authors(objective, images, wanted):
+def test_gradients_equal_the_authors(objective, prepare, images, wanted):
     """L2 norm of the gradient of every term with respect to every variable of the generator, and one full array.
 
     Biases b2..b9 are dead (a norm follows): their gradients are rounding noise.
     """
-    network = authors_checkpoints.load("iphone")
+    network = prepare(authors_checkpoints.load("iphone"))
     by_name = dict(network.named_parameters())
     order = ["head.weight", "head.bias"]
     for b in range(4):
@@ -107,8 +125,8 @@ def test_gradients_equal_the_authors(objective, images, wanted):
             order += [
                 f"blocks.{b}.conv{c}.weight",
                 f"blocks.{b}.conv{c}.bias",
-                f"blocks.{b}.norm{c}.shift",
-                f"blocks.{b}.norm{c}.scale",
+                f"blocks.{b}.norm{c}.bias",
+                f"blocks.{b}.norm{c}.weight",
             ]
     order += [f"{n}.{p}" for n in ("conv1", "conv2", "tail") for p in ("weight", "bias")]
     assert len(order) == len(wanted["gen_var_names"]) == len(by_name)
@@ -118,7 +136,7 @@ def test_gradients_equal_the_authors(objective, images, wanted):
     for name, value in values.items():
         gradients = torch.autograd.grad(value, parameters, retain_graph=True)
         for key, gradient, norm in zip(order, gradients, wanted[f"grad_l2_{name}"], strict=True):
-            if "blocks" in key and key.endswith("bias"):
+            if "blocks" in key and "conv" in key and key.endswith("bias"):
                 continue
             assert gradient.norm().item() == pytest.approx(norm, rel=2e-3), f"{name}: {key}"
         if name == "total":
@@ -225,7 +243,7 @@ def small_objective(loss, variant):
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(4)
-    return losses.Objective(loss, variant, vgg.vgg19(), net)
+    return losses.Objective(loss, variant, vgg_files.vgg19(), net)
 
 
 @pytest.mark.parametrize("variant", ["released", "paper"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from dped_lib import metrics
+from dped_lib import metrics, speed
 from dped_lib.base.errors import DpedError
 
 
@@ -24,11 +24,16 @@ def sets(load_reference):
     return outputs, inputs["canon_u8"]
 
 
+#: The definition, and its quick form.
+FORMS = {"plain": metrics.pair_statistics, "swapped": speed.pair_statistics}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["phone", "enhanced_iphone", "srcnn"])
-def test_every_scale_and_product_equal_the_authors(sets, load_reference, name):
+def test_every_scale_and_product_equal_the_authors(sets, load_reference, name, form):
     outputs, dslr = sets
     wanted = load_reference("loss_reference")
-    s = metrics.pair_statistics(outputs[name], dslr.astype(np.float32) / 255)
+    s = FORMS[form](outputs[name], dslr.astype(np.float32) / 255)
     np.testing.assert_allclose(s.scale_ssim, wanted[f"msssim_{name}_ssim_levels"], atol=1e-6)
     np.testing.assert_allclose(s.scale_cs, wanted[f"msssim_{name}_cs_levels"], atol=1e-6)
     np.testing.assert_allclose(metrics.ms_ssim(s.scale_ssim, s.scale_cs), wanted[f"msssim_{name}"], atol=1e-6)
@@ -48,10 +53,11 @@ def test_pooled_psnr_equals_the_training_codes(sets, load_reference):
         assert found == pytest.approx(wanted[key].item(), abs=1e-4)
 
 
-def test_standard_protocol_equals_scikit_image():
+@pytest.mark.parametrize("form", FORMS)
+def test_standard_protocol_equals_scikit_image(form):
     rng = np.random.default_rng(0)
     x, y = rng.random((3, 70, 53, 3)), rng.random((3, 70, 53, 3)) * 0.5 + 0.2
-    found = metrics.score(metrics.pair_statistics(x, y), "standard")
+    found = metrics.score(FORMS[form](x, y), "standard")
     ssim = [
         structural_similarity(
             a, b, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False

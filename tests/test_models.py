@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dped_lib import models
+from dped_lib import models, speed
 from dped_lib.data import authors_checkpoints
 from dped_lib.base.errors import DpedError
 
@@ -24,11 +24,14 @@ def inputs(load_reference):
     return {"patches": nchw(found["iphone_u8"]) / 255, "hd256x320": nchw(found["hd0_crop_u8"][None]) / 255}
 
 
+@pytest.mark.parametrize("form", ["plain", "swapped"])
 @pytest.mark.parametrize("name", ["iphone", "blackberry", "sony", "srcnn", "resnet_8_32"])
 @torch.inference_mode()
-def test_outputs_equal_the_authors(name, inputs, load_reference):
+def test_outputs_equal_the_authors(name, form, inputs, load_reference):
     wanted = load_reference("srcnn_resnet8_outputs" if name in ("srcnn", "resnet_8_32") else "dped_generator_outputs")
     network = authors_checkpoints.load(name)
+    if form == "swapped":
+        network = speed.prepare(network, torch.device("cpu"))
     for key, image in inputs.items():
         reference = wanted[f"{name}_{key}"]
         found = network(image).permute(0, 2, 3, 1).numpy().reshape(reference.shape)
@@ -75,8 +78,8 @@ def test_parameter_counts_follow_from_section_3_2_2(variant):
 
 def test_variants_differ_in_the_norm():
     kinds = {v: {type(m).__name__ for m in models.generator("dped", v).modules()} for v in ("released", "paper")}
-    assert "InstanceNorm" in kinds["released"] and "BatchNorm2d" not in kinds["released"]
-    assert "BatchNorm2d" in kinds["paper"] and "InstanceNorm" not in kinds["paper"]
+    assert "InstanceNorm2d" in kinds["released"] and "BatchNorm2d" not in kinds["released"]
+    assert "BatchNorm2d" in kinds["paper"] and "InstanceNorm2d" not in kinds["paper"]
 
 
 @settings(max_examples=10, deadline=None)
@@ -102,18 +105,20 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 
 @torch.inference_mode()
-def test_instance_norm_equals_pytorch_in_both_layouts():
+def test_a_norm_is_biased_and_has_the_released_epsilon():
+    """Mean and biased variance of each channel of each image, 1e-3 inside the root, then weight and bias."""
     x = torch.randn(2, 8, 11, 13, dtype=torch.float64) * 3 + 1
-    norm = models.InstanceNorm(8).double()
-    norm.scale.data.uniform_(0.5, 2)
-    norm.shift.data.uniform_(-1, 1)
-    wanted = torch.nn.functional.instance_norm(x, weight=norm.scale, bias=norm.shift, eps=models.NORM_EPSILON)
-    for layout in (torch.contiguous_format, torch.channels_last):
-        assert torch.allclose(norm(x.contiguous(memory_format=layout)), wanted, atol=1e-12)
+    norm = models.normalisation("instance", 8).double()
+    norm.weight.data.uniform_(0.5, 2)
+    norm.bias.data.uniform_(-1, 1)
+    variance, mean = torch.var_mean(x, (2, 3), keepdim=True, correction=0)
+    wanted = (x - mean) / torch.sqrt(variance + 1e-3) * norm.weight[:, None, None] + norm.bias[:, None, None]
+    assert torch.allclose(norm(x), wanted, atol=1e-12)
 
 
 def test_initial_weights_are_tensorflows_truncated_normal():
-    weight = torch.cat([p.flatten() for n, p in models.generator().named_parameters() if n.endswith("weight")])
+    kernels = [m.weight.flatten() for m in models.generator().modules() if isinstance(m, torch.nn.Conv2d)]
+    weight = torch.cat(kernels)
     assert weight.abs().max() <= 0.02  # cut at two deviations
     assert abs(weight.std().item() - 0.01 * 0.8796) < 1e-4  # deviation of a normal cut at two
     bias = models.generator().head.bias

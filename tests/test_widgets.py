@@ -18,7 +18,7 @@ from dped_lib import losses, models, training
 from dped_lib.alignment import extraction
 from dped_lib.base import config
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, pair_store, photographs, picture, rig
+from dped_lib.data import checkpoints, network_files, pair_store, photographs, picture, rig
 from dped_lib.data.pairing import Pair
 from dped_lib.experiments import shift_study
 from dped_lib.explorers import alignment as alignment_explorer
@@ -260,7 +260,7 @@ def run(tmp_path_factory):
     folder = base / "run"
     trainer = training.Trainer(params, store, torch.device("cpu"))
     trainer.step()
-    trainer.save(folder / "checkpoint.safetensors")
+    checkpoints.save(trainer, folder / "checkpoint.safetensors")
     known = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": "none"}
     (folder / "params.json").write_text(json.dumps(known))
     finished = trainer.generator.state_dict()

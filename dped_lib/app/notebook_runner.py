@@ -11,8 +11,9 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from dped_lib import losses, vgg
+from dped_lib import losses
 from dped_lib.base import config, paths
+from dped_lib.data import vgg_files
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 
@@ -65,7 +66,7 @@ def check_values(**values) -> None:
     if "variant" in values:
         config.one_of("variant", values["variant"], config.VARIANTS)
     if "vgg" in values:
-        config.one_of("VGG source", values["vgg"], vgg.SOURCES)
+        config.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
     if "network" in values:
         config.one_of("network", values["network"], config.NETWORKS)
     if "margin" in values and not 0 < values["margin"] < 0.5:
@@ -132,14 +133,14 @@ def run_all(
     cores: int | None = None,
     profile: str = "local",
     extra: tuple[str, ...] = (),
-    vgg: str = vgg.SOURCES[0],
+    vgg: str = vgg_files.SOURCES[0],
 ) -> None:
     """Run the whole reproduction through ``workflow/Snakefile``. A result that is there and current is not made again.
 
     Args:
         profile: folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
         extra: further arguments for snakemake.
-        vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
+        vgg: source of the VGG-19 features, of ``vgg_files.SOURCES``.
 
     Raises:
         DpedError: unknown dataset, preset or profile, or a job failed (snakemake has said which).

@@ -212,7 +212,7 @@ class TrainParams:
         kernel, content_layer, norm, discriminator: one of these choices made otherwise than the variant does (``""``: as it
             does): colour kernel of ``losses.KERNELS``, VGG layer, ``instance`` or ``batch``, form of ``models.DISCRIMINATORS``.
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
-        vgg: source of the VGG-19 features, of ``vgg.SOURCES``.
+        vgg: source of the VGG-19 features, of ``vggfile.SOURCES``.
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
     """
 

@@ -190,8 +190,8 @@ def _conv(variables, weight: str, bias: str | None, target: str) -> dict[str, to
 def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.Tensor]:
     """The variables of a checkpoint as the state of ``models.generator(model)``.
 
-    TensorFlow names the norms by creation: ``generator/Variable`` and ``Variable_2j`` shift norm j,
-    ``Variable_{2j+1}`` scales it; norm j follows convolution j + 2.
+    TensorFlow numbers the norms' variables by creation. ``Variable_2j`` (and ``Variable`` for j = 0) is the bias of norm j,
+    ``Variable_{2j+1}`` its weight. Norm j follows convolution j + 2.
     """
     name = "generator/{}".format
     if model == "srcnn":
@@ -208,8 +208,8 @@ def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.
         state |= _conv(variables, name(f"W{k}"), name(f"b{k}"), target)
     for j in range(2 * blocks):
         norm = f"blocks.{j // 2}.norm{j % 2 + 1}"
-        state[f"{norm}.shift"] = torch.tensor(variables[name(f"Variable_{2 * j}" if j else "Variable")])
-        state[f"{norm}.scale"] = torch.tensor(variables[name(f"Variable_{2 * j + 1}")])
+        state[f"{norm}.bias"] = torch.tensor(variables[name(f"Variable_{2 * j}" if j else "Variable")])
+        state[f"{norm}.weight"] = torch.tensor(variables[name(f"Variable_{2 * j + 1}")])
     return state
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dped_lib.base import device as devices
 from dped_lib.base import paths
 from dped_lib.data import official_layout
-from dped_lib.speed import gpu
 from dped_lib.base.config import FOLDS, check_phone, one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pairing import Pair
@@ -379,9 +379,9 @@ class Batches:
     def draw(self, iteration: int, size: int, stream: str = "generator") -> tuple[Tensor, Tensor]:
         """A batch of (phone, dslr), float32 N x 3 x 100 x 100 in [0, 1], drawn with replacement as in the released code."""
         rng = self.rng(iteration, stream)
-        index = gpu.put(rng.integers(0, len(self), size), self.device)
+        index = devices.put(rng.integers(0, len(self), size), self.device)
         pair = [to_float(images[index]) for images in (self._phone, self._dslr)]
         if self.augment:
-            codes = gpu.put(rng.integers(0, 8, size), self.device)
+            codes = devices.put(rng.integers(0, 8, size), self.device)
             pair = [dihedral(images, codes) for images in pair]
         return tuple(pair)

@@ -1,4 +1,4 @@
-"""The log of a training run: a line of JSON an iteration (every term, unweighted) and a line an evaluation."""
+"""The log of a training run: a line of JSON for each iteration (every term, unweighted) and one for each evaluation."""
 
 import contextlib
 import json
@@ -12,20 +12,23 @@ from torch import Tensor
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
+#: Iterations whose numbers may wait on a GPU before they are read. A CPU has nothing to wait for.
+HOLD = 20
+
 
 class TrainingDiverged(DpedError):
     """A loss term, a weight or an enhanced picture is not a finite number; the message names it and the iteration."""
 
 
 def diverged(folder: Path, what: str, iteration: int) -> TrainingDiverged:
-    """The error to raise when ``what`` (a thing and its value, in words) has come up at an iteration."""
+    """Return the error to raise when ``what`` (a thing and its value, in words) has occurred at an iteration."""
     return TrainingDiverged(
         f"{folder}: {what} at iteration {iteration}. What was saved before is intact. Lower learning_rate, or try precision=float32."
     )
 
 
 def read_log(file: Path) -> list[dict]:
-    """The complete lines of a log; a last line cut by a kill is left out.
+    """Return the complete lines of a log. A last line that a kill cut short is left out.
 
     Raises:
         DpedError: a line before the last is damaged.
@@ -46,15 +49,15 @@ def read_log(file: Path) -> list[dict]:
 
 
 class Log:
-    """Appends to a log; holds numbers that lie on a GPU back, so that no iteration waits for them.
+    """A log that is appended to. It reads numbers from a GPU in groups, so that no iteration waits for them.
 
     Args:
-        after: iteration that is continued from; what came later will be done again, and is cut off.
-        hold: iterations whose numbers may wait before they are read.
+        after: the iteration from which the run goes on. Later lines are cut off: those iterations are done again.
+        hold: the number of iterations in a group.
     """
 
     def __init__(self, file: Path, after: int, hold: int):
-        # A run that starts anew logs its first evaluation (iteration 0) again, too.
+        # A run that starts anew also logs its first evaluation (iteration 0) again.
         kept = [line for line in read_log(file) if line["iteration"] <= after] if after else []
         paths.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(file, "a", encoding="utf-8")
@@ -63,13 +66,13 @@ class Log:
         self._held: list[tuple[int, dict[str, Tensor]]] = []
 
     def terms(self, iteration: int, terms: dict[str, Tensor]) -> None:
-        """Takes the terms of an iteration, on any device."""
+        """Add the terms of an iteration, which may be on any device."""
         self._held.append((iteration, terms))
         if len(self._held) >= self._hold:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was held; raises TrainingDiverged at the first number that is not finite."""
+        """Write the lines that wait. Raise TrainingDiverged at the first number that is not finite."""
         held, self._held = self._held, []
         if not held:
             return
@@ -77,14 +80,14 @@ class Log:
         values = torch.stack([torch.stack([t[n].float() for n in names]) for _, t in held]).cpu().tolist()
         for (iteration, _), row in zip(held, values, strict=True):
             found = dict(zip(names, row, strict=True))
-            # Terms before their sum: the sum is not finite because one of them is not.
+            # The terms come before their sum, which is not finite because one of them is not.
             for name in sorted(names, key=lambda n: n == "total"):
                 if not math.isfinite(found[name]):
                     raise diverged(self.folder, f"loss term {name!r} is {found[name]}", iteration)
             self._write({"iteration": iteration, **found})
 
     def validation(self, iteration: int, found: dict[str, float]) -> None:
-        """Takes the scores of an evaluation."""
+        """Add the scores of an evaluation."""
         self.flush()
         self._write({"iteration": iteration, "validation": found})
 
@@ -93,13 +96,19 @@ class Log:
             self._file.write(json.dumps(line) + "\n")
 
     def sync(self) -> None:
-        """Puts everything on the disk."""
+        """Write everything to the disk."""
         self.flush()
         with paths.explain_full_disk(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file; to be called whatever happened."""
-        with contextlib.suppress(OSError):  # a full disk was reported by the write that met it
+        """Close the file."""
+        with contextlib.suppress(OSError):  # the write that met a full disk has reported it
             self._file.close()
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.speed import gpu
+from dped_lib.speed import convolution
 
 
 def picture(rows: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ class Conv:
         return self.window
 
     def convolve(self, window: Tensor) -> Tensor:
-        if window.is_cuda and window.shape[1] < gpu.FEW:
-            return gpu.from_few(window, self.weight, self.bias, rows=0)
+        if window.is_cuda and window.shape[1] < convolution.FEW:
+            return convolution.from_few(window, self.weight, self.bias, rows=0)
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
 
 
@@ -138,9 +138,9 @@ class Statistics:
         self.mean += delta * (n / total)
         self.count = total
 
-    def of(self, norm: models.InstanceNorm) -> "Norm":
+    def of(self, norm: nn.InstanceNorm2d) -> "Norm":
         """The norm with these statistics."""
-        return Norm(self.mean.float(), (self.squares / self.count).float(), norm.scale, norm.shift)
+        return Norm(self.mean.float(), (self.squares / self.count).float(), norm.weight, norm.bias)
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class Norm:
 
     mean: Tensor
     variance: Tensor
-    scale: Tensor
-    shift: Tensor
+    weight: Tensor
+    bias: Tensor
 
     @classmethod
     def fixed(cls, norm: nn.BatchNorm2d) -> "Norm":
@@ -163,12 +163,12 @@ class Norm:
         if (
             x.is_cuda
         ):  # where native_batch_norm does not write to every ``out``, and one launch converts types as it goes
-            scale = self.scale * torch.rsqrt(self.variance + models.NORM_EPSILON)
-            shift = self.shift - self.mean * scale
+            scale = self.weight * torch.rsqrt(self.variance + models.NORM_EPSILON)
+            shift = self.bias - self.mean * scale
             torch.addcmul(shift.view(-1, 1, 1), x, scale.view(-1, 1, 1), out=out)
         else:
             # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
-            known = (self.scale, self.shift, self.mean, self.variance)
+            known = (self.weight, self.bias, self.mean, self.variance)
             none = x.new_empty(0, dtype=torch.float32)
             torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
         _bits(out).clamp_min_(0)

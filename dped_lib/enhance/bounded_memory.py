@@ -95,7 +95,7 @@ def plan(
     each = dtype.itemsize
     if isinstance(model, models.Generator):
         channels = model.head.out_channels
-        statistics = isinstance(model.blocks[0].norm1, models.InstanceNorm)
+        statistics = isinstance(model.blocks[0].norm1, nn.InstanceNorm2d)
         depth = len(_norms(model)) + 4
     elif isinstance(model, models.SRCNN):
         channels, statistics, depth = model.conv1.out_channels, False, 3

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dped_lib.base import device as devices
-from dped_lib import models
+from dped_lib import models, speed
 from dped_lib.data import picture
 from dped_lib.enhance import bounded_memory
 from dped_lib.base.errors import DpedError
@@ -115,8 +115,8 @@ def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limi
     target = devices.pick(device)
     if limit is None:
         limit = default_limit() if target.type == "cpu" else int(torch.cuda.mem_get_info(target)[0] * _SHARE)
-    devices.keep_pages()
-    return Engine(model.eval().to(target), devices.precision(precision, target), target, limit)
+    speed.keep_pages()
+    return Engine(model.eval().to(target), speed.precision(precision, target), target, limit)
 
 
 def whole(

@@ -1,8 +1,8 @@
-"""The claim behind the bi-channel discriminator (section 3.1.2): two images side by side are told apart sooner than one alone.
+"""The claim behind the bi-channel discriminator (section 3.1.2): it learns sooner from two images than from one.
 
 "The considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images,
-while its single-channel counterpart shows only 86% after 5000 steps." No generator takes part: the phone's patches are
-the fakes. Accuracy is measured on held-out photographs.
+while its single-channel counterpart shows only 86% after 5000 steps." No generator takes part; the phone's patches are the
+fakes. Accuracy is measured on held-out photographs.
 """
 
 import dataclasses
@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from dped_lib.base import device as devices
-from dped_lib import losses, models, paper
+from dped_lib import losses, models, paper, speed
 from dped_lib.base import paths
 from dped_lib.data import pair_store
-from dped_lib.speed import gpu
 from dped_lib.base.config import Preset, one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
@@ -31,8 +30,10 @@ _FORMAT = 1
 class Curve:
     """Accuracy of one discriminator on held-out pairs while it is trained.
 
-    ``iterations`` and ``accuracy`` (in [0, 1]) go together; ``correct``: right answers of two for each held-out pair at the
-    end (both orders, or both images), by the pair's photograph in ``photographs``.
+    Attributes:
+        iterations, accuracy: when it was measured, and the value in [0, 1].
+        correct: right answers of two for each held-out pair at the end (both orders, or both images).
+        photographs: the photograph of each held-out pair.
     """
 
     dataset: str
@@ -46,11 +47,11 @@ class Curve:
     photographs: list[str]
 
     def after(self, iteration: int) -> float | None:
-        """Accuracy after so many iterations; None if it was not trained that long."""
+        """Return the accuracy after that many iterations, or None if it was not measured then."""
         return dict(zip(self.iterations, self.accuracy, strict=True)).get(iteration)
 
     def interval(self, resamples: int = 2000) -> tuple[float, float]:
-        """95 % bootstrap interval over photographs of the last accuracy."""
+        """Return the 95 % bootstrap interval of the last accuracy over photographs."""
         names, inverse = np.unique(self.photographs, return_inverse=True)
         right, count = (np.bincount(inverse, w) for w in (np.array(self.correct) / 2, np.ones(len(inverse))))
         drawn = np.random.default_rng(0).integers(0, len(names), (resamples, len(names)))
@@ -59,9 +60,9 @@ class Curve:
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
-    """Trains one discriminator of a ``FORMS`` on the training pairs of a store, or returns what is finished.
+    """Train a discriminator of one of ``FORMS`` on the training pairs of a store, or return a finished result.
 
-    Adam, its learning rate, patches and random order as in section 3.2; the preset says how long and with which batch.
+    Optimiser, learning rate, patches and random order are those of section 3.2. The preset sets iterations and batch size.
     """
     one_of("form", form, FORMS)
     store = store.fold(seed)
@@ -84,7 +85,7 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
         if known["asked"] == asked:
             return Curve(**known["curve"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # none, damaged, or of other settings: trained again
+        pass  # there is none, or it is damaged or of other settings: train again
     found = _train(store, form, preset, seed)
     paths.write_text(file, json.dumps({"asked": asked, "curve": dataclasses.asdict(found)}))
     return found
@@ -92,25 +93,25 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
 
 def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) -> Curve:
     device = devices.pick()
-    devices.keep_pages()
+    speed.keep_pages()
     index = store.some("test", preset.table_pairs)
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs in split 'test' to tell apart.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = models.discriminator(form).to(device=device, memory_format=torch.channels_last)
+        network = speed.prepare(models.discriminator(form), device)
     objective = losses.Objective("mse+texture", "paper", discriminator=network)
     optimizer = torch.optim.Adam(network.parameters(), lr=paper.LEARNING_RATE)
     batches = pair_store.Batches(store, "train", device, seed, preset.augment)
-    bfloat = devices.precision("auto", device) == torch.bfloat16
+    dtype = speed.precision("auto", device)
     last = preset.telling_iterations
     looks = sorted({i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last})
     accuracy = []
     for i in bar(range(last), label=f"telling {form}", unit="it", brief=True):
         network.train()
         phone, dslr = batches.draw(i, preset.telling_batch, "telling")
-        swaps = gpu.put(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch), device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat):
+        swaps = devices.put(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch), device)
+        with speed.autocast(device, dtype):
             loss = objective.discriminator_terms(phone, dslr, swaps)["discriminator"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -127,8 +128,10 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
 
 @torch.no_grad()
 def _settle(objective: losses.Objective, batches: pair_store.Batches, size: int, device: torch.device) -> None:
-    """Batch norm's running statistics anew, from training batches: those gathered so far are of networks long past, and
-    after a few iterations hardly of any. The training itself does not use them."""
+    """Compute batch norm's running statistics anew from training batches. Those gathered so far describe earlier networks.
+
+    The training itself does not use them.
+    """
     norms = [m for m in objective.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -136,12 +139,12 @@ def _settle(objective: losses.Objective, batches: pair_store.Batches, size: int,
     objective.discriminator.train()
     swaps = torch.arange(size, device=device) % 2
     for i in range(4):
-        objective.says_dslr(*batches.draw(i, size, "settling"), swaps)
+        objective.judge(*batches.draw(i, size, "settling"), swaps)
 
 
 @torch.inference_mode()
 def _correct(objective: losses.Objective, store, index: np.ndarray, device: torch.device) -> np.ndarray:
-    """Right answers of two for each pair: once with the DSLR photo first (or shown alone), once with the phone's."""
+    """Return the right answers of two for each pair: with the DSLR photo first (or alone), and with the phone's."""
     objective.discriminator.eval()
     found = []
     for at in range(0, len(index), 50):
@@ -150,6 +153,6 @@ def _correct(objective: losses.Objective, store, index: np.ndarray, device: torc
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)
-            right += objective.says_dslr(*pair, swaps) == bool(answer)
+            right += losses.says_dslr(objective.judge(*pair, swaps)) == bool(answer)
         found.append(right.cpu().numpy())
     return np.concatenate(found)

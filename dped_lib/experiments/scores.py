@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 from torch import nn
 
-from dped_lib import metrics, paper, training
+from dped_lib import metrics, paper, speed, training
 from dped_lib.base import config
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pair_store import PairStore
@@ -109,16 +109,11 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
-def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Return the statistics of all pairs, part after part."""
-    return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
-
-
 def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
     """Return the statistics that every score is computed from, of one method on the pairs at ``index``."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
-    return metrics.pair_statistics(method(store, index), store.dslr[index])
+    return speed.pair_statistics(method(store, index), store.dslr[index])
 
 
 def score_methods(
@@ -151,7 +146,7 @@ def score_methods(
     for column, method in methods.items():
         if isinstance(method, Mapping):
             measured[column] = [
-                concatenate([statistics_of(method[s], store, held_out[s]) for s in group]) for group in groups
+                metrics.joined([statistics_of(method[s], store, held_out[s]) for s in group]) for group in groups
             ]
         else:
             measured[column] = [statistics_of(method, store, index)]

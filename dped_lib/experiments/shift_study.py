@@ -1,4 +1,4 @@
-"""Figure 6: how MSE and the colour loss grow with a shift between two otherwise equal images."""
+"""Figure 6: MSE and the colour loss of two images that differ by a shift alone, as functions of that shift."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
-from dped_lib import losses, metrics
+from dped_lib import losses, metrics, speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data.photographs import Photograph
 
@@ -23,11 +24,11 @@ _SUPPORT = 6  # room for the interpolation around a shifted patch
 
 @dataclass(frozen=True)
 class ShiftCurves:
-    """Losses of shifted patches, a mean over pixels and channels of squares, values in [0, 1].
+    """Losses of shifted patches: means of squares over pixels and channels, for values in [0, 1].
 
     Attributes:
         shifts: in pixels.
-        photographs, scenes: (N,) photograph of each patch, and what it shows.
+        photographs, scenes: the photograph of each patch, and the scene that it shows; (N,).
         loss: ``mse`` and each colour kernel -> array (N, len(shifts)).
     """
 
@@ -37,11 +38,11 @@ class ShiftCurves:
     loss: dict[str, np.ndarray]
 
     def mean(self) -> dict[str, np.ndarray]:
-        """Each curve averaged over the patches: (len(shifts),)."""
+        """Return each curve averaged over the patches: (len(shifts),)."""
         return {k: v.mean(0) for k, v in self.loss.items()}
 
     def resampled(self, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """Mean curves of bootstrap resamples of scenes: (resamples, len(shifts)), the same draw for every curve."""
+        """Return mean curves of bootstrap resamples of scenes: (resamples, len(shifts)). All curves share a draw."""
         names, inverse = np.unique(self.scenes, return_inverse=True)
         sizes = np.bincount(inverse)
         draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
@@ -55,13 +56,13 @@ class ShiftCurves:
 def measure(
     photographs: Iterable[Photograph], patches: int, seed: int = 0, size: int = 100, shifts: tuple[int, ...] = SHIFTS
 ) -> ShiftCurves:
-    """Losses between patches and themselves shifted in a random direction, for every shift.
+    """Return the losses between patches and themselves shifted in a random direction, for every shift.
 
-    The shifted patch is cut from the photograph around it, so nothing is invented at its border.
+    The shifted patch is cut from the photograph around it, so its border holds real pixels.
 
     Args:
-        photographs: those too small for the largest shift are left out.
-        patches: patches in all, spread evenly over the photographs, or over some of them, evenly chosen, if there are more.
+        photographs: photographs that are too small for the largest shift are left out.
+        patches: number of patches, spread evenly over the photographs. If there are more photographs, evenly chosen ones are used.
         size: side of a patch in pixels.
 
     Raises:
@@ -85,7 +86,7 @@ def measure(
             scenes.append(photo.scene)
             windows.append(_window(photo.image, size, reach, len(shifts), rng))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV works without the interpreter's lock
-        found = list(pool.map(lambda w: _losses(*w, shifts), windows))
+        found = list(pool.map(lambda w: _losses(*_shifted_patches(*w, shifts)), windows))
     rows = {k: np.array([f[k] for f in found]) for k in ("mse", *losses.KERNELS)}
     return ShiftCurves(shifts, np.array(names), np.array(scenes), rows)
 
@@ -93,34 +94,36 @@ def measure(
 def _window(
     image: np.ndarray, size: int, reach: int, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random patch with ``reach`` pixels around it, and ``count`` random directions (radians)."""
+    """Return a random patch with ``reach`` pixels around it, and ``count`` random directions (radians)."""
     height, width = image.shape[:2]
     y = rng.integers(reach, height - size - reach + 1)
     x = rng.integers(reach, width - size - reach + 1)
     return image[y - reach : y + size + reach, x - reach : x + size + reach], rng.uniform(0, 2 * np.pi, count)
 
 
-def _losses(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, ...]) -> dict[str, list[float]]:
-    """Of the patch within the window, shifted by each of ``shifts`` in its direction: ``mse`` and each colour kernel."""
+def _shifted_patches(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the patch within the window shifted by each of ``shifts`` in its direction, and the patch: N x 3 x H x W each."""
     reach = max(shifts) + _SUPPORT
-    still = window[reach:-reach, reach:-reach].astype(np.float32)
-    found: dict[str, list[float]] = {k: [] for k in ("mse", *losses.KERNELS)}
-    for shift, angle in zip(shifts, angles, strict=True):
-        difference = (_shifted(window, reach, shift * np.sin(angle), shift * np.cos(angle)) - still) / 255
-        found["mse"].append(float(np.square(difference).mean(dtype=np.float64)))
-        for kernel in losses.KERNELS:
-            # The blur is linear: of the difference, once. Zero padding, as losses.blur has it.
-            taps = losses.kernel_1d(kernel)
-            blurred = cv2.sepFilter2D(difference, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
-            found[kernel].append(float(np.square(blurred).mean(dtype=np.float64)))
-    return found
+    still = torch.from_numpy(window[reach:-reach, reach:-reach].astype(np.float32) / 255)
+    moved = torch.empty(len(shifts), *still.shape)
+    for i, (shift, angle) in enumerate(zip(shifts, angles, strict=True)):
+        moved[i] = torch.from_numpy(_shifted(window, reach, shift * np.sin(angle), shift * np.cos(angle)) / 255)
+    return moved.permute(0, 3, 1, 2), still.permute(2, 0, 1).expand(len(shifts), -1, -1, -1)
+
+
+def _losses(moved: Tensor, still: Tensor) -> dict[str, np.ndarray]:
+    """Return MSE and, for each kernel, equation 2 of each pair of patches, as a mean over pixels and channels."""
+    values = {"mse": losses.squared_distance(moved, still)}
+    values |= {kernel: speed.color_distance(moved, still, kernel) for kernel in losses.KERNELS}
+    return {name: v.double().numpy() / still[0].numel() for name, v in values.items()}
 
 
 def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.ndarray:
-    """What lies ``down`` and ``right`` of the patch within the window, in the window's own 256 levels, as float32.
+    """Return what lies ``down`` and ``right`` of the patch within the window: float32, in the window's own 256 levels.
 
-    Lanczos keeps the sharpness that a bilinear shift would take away, and count as a loss. A shift is the same everywhere, so it is a
-    window of whole pixels and a separable filter: ten times as fast as cv2.warpAffine, and without its rounding to 32nds of a pixel.
+    Lanczos keeps the sharpness. A bilinear shift would take it away, and the difference would count as a loss. All pixels are
+    shifted alike, so we take a window of whole pixels and a separable filter. That is ten times as fast as cv2.warpAffine,
+    which also rounds to 32nds of a pixel.
     """
     (y, row), (x, column) = _taps(down), _taps(right)
     side = window.shape[0] - 2 * reach
@@ -130,7 +133,7 @@ def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.nd
 
 
 def _taps(shift: float) -> tuple[int, np.ndarray]:
-    """Whole pixels of a shift, and the eight Lanczos taps of the rest, from three pixels before to four behind."""
+    """Return the whole pixels of a shift, and the eight Lanczos taps of the rest, from three pixels before to four behind."""
     whole = int(np.floor(shift))
     at = np.arange(-3, 5) - (shift - whole)
     taps = np.sinc(at) * np.sinc(at / 4)
@@ -147,7 +150,7 @@ class Sentence:
     high: float
 
 
-#: "Almost not sensitive" is read as more than ten times less than MSE (the next sentence says "still ... 5-10 times"),
+#: We read "almost not sensitive" as more than ten times less than MSE (the next sentence says "still ... 5-10 times"), and
 #: "similar magnitude" as less than a factor of three at the two largest shifts.
 SENTENCES = MappingProxyType(
     {
@@ -169,14 +172,14 @@ class Ratio:
     high: float
 
     def verdict(self, sentence: Sentence) -> str:
-        """``holds`` or ``fails`` where the whole interval says so, else ``open``."""
+        """Return ``holds`` or ``fails`` if the whole interval agrees, else ``open``."""
         if sentence.low <= self.low and self.high <= sentence.high:
             return "holds"
         return "fails" if self.high < sentence.low or self.low > sentence.high else "open"
 
 
 def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict[str, Ratio]]:
-    """For each kernel, the ratio over the shifts of each sentence that were measured, and at each single shift (``"3"``)."""
+    """Return for each kernel the ratio over each sentence's shifts, if they were measured, and at each single shift (``"3"``)."""
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     groups = {name: s.shifts for name, s in SENTENCES.items()} | {str(s): (s,) for s in curves.shifts}
     table: dict[str, dict[str, Ratio]] = {}
@@ -196,7 +199,7 @@ _STYLES = MappingProxyType({"mse": "-", "paper": ":", "sigma3": "--", "released"
 
 
 def plot(curves: ShiftCurves, found: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
-    """Figure 6 and, beside it, how many times smaller the colour loss is, with 95 % bands and the paper's 3-5 px."""
+    """Draw Figure 6 and, beside it, the ratio of MSE to colour loss, with 95 % bands and the paper's box at 3-5 px."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     for name, style in _STYLES.items():

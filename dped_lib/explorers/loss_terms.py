@@ -1,6 +1,5 @@
-"""The loss-term explorer: what every term of section 3.1 says of one patch, as a value and as a map, at any state of a training."""
+"""The loss-term explorer: every term of section 3.1 for one patch, as a value and as a map, at any state of a training."""
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,55 +8,51 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dped_lib import losses, models, vgg
+from dped_lib import losses, training, vgg
 from dped_lib.base import config
-from dped_lib.data import network_files, pair_store
+from dped_lib.data import checkpoints, network_files, pair_store, vgg_files
 from dped_lib.base.errors import DpedError
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
-#: What a term's map shows, and how its mean or sum is the term.
+#: What the map of each term shows.
 MAPS = {
     "color": "squared difference of the blurred images",
     "mse": "squared difference",
-    "content": "squared difference of VGG features, each as large as what one of them stands for",
+    "content": "squared difference of VGG features; a square stands for one feature",
     "tv": "squared differences of neighbouring pixels",
-    "texture": "how strongly each pixel moves the discriminator (absolute gradient)",
+    "texture": "absolute gradient of the texture term with respect to each pixel",
 }
 _TILE = 196
 _START = "iteration 0, before training"
-#: What a finished run keeps of its discriminator (``training``).
-_OPPONENT = "discriminator.safetensors"
 
 
 class State:
     """The networks of a run at one moment.
 
     Attributes:
-        generator: in evaluation mode, as it is for validation; discriminator: None where none was kept or the loss has none.
+        generator: in evaluation mode, as in validation.
+        discriminator: None where none was kept or the loss has none.
+
+    Args:
+        file: a checkpoint or finished network of the run. None: the networks before training.
+
+    Raises:
+        DpedError: the file is damaged, or holds other networks.
     """
 
     def __init__(self, params: config.TrainParams, file: Path | None):
-        """``file``: a checkpoint or finished network of the run; None: as the training begins.
-
-        Raises:
-            DpedError: damaged, or of other networks.
-        """
-        form = params.discriminator or losses.DISCRIMINATOR[params.variant]
-        adversarial = "texture" in losses.LOSSES[params.loss].terms
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(params.seed)
-            name = params.model or losses.LOSSES[params.loss].model
-            self.generator = models.generator(name, params.variant, params.norm)
-            self.discriminator = models.discriminator(form) if adversarial else None
+        networks = training.networks_of(params)
+        self.generator, self.discriminator = networks["generator"], networks.get("discriminator")
         if file is not None:
             tensors, metadata = network_files.load_tensors(file)
             if "model" in metadata:
                 tensors = {f"generator/{k}": v for k, v in tensors.items()}
-                opponent = file.with_name(_OPPONENT)
-                if file.name == "model.safetensors" and opponent.is_file():
+                opponent = file.with_name(checkpoints.DISCRIMINATOR)
+                if file.name == checkpoints.MODEL and opponent.is_file():
                     tensors |= {f"discriminator/{k}": v for k, v in network_files.load_tensors(opponent)[0].items()}
             self._load(self.generator, "generator", tensors, file)
             if not any(k.startswith("discriminator/") for k in tensors):
@@ -76,10 +71,9 @@ class State:
 
 
 def states(folder: Path) -> dict[str, Path | None]:
-    """The moments of a run that can be looked at, by name: its start, its checkpoint, the finished network, and copies of
-    either that the user keeps in the folder."""
+    """Return the states of a run by name: its start, its checkpoint, its finished network, and copies of them in the folder."""
     found: dict[str, Path | None] = {_START: None}
-    for file in sorted(f for f in folder.glob("*.safetensors") if f.name != _OPPONENT):
+    for file in sorted(f for f in folder.glob("*.safetensors") if f.name != checkpoints.DISCRIMINATOR):
         _, metadata = network_files.load_tensors(file)
         when = f", iteration {metadata['iteration']}" if "iteration" in metadata else ""
         found[f"{'finished' if file.stem == 'model' else file.stem}{when}"] = file
@@ -87,37 +81,33 @@ def states(folder: Path) -> dict[str, Path | None]:
 
 
 def maps(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """A map of every term for one patch (1 x 3 x H x W): H x W, not negative, at whatever scale (``MAPS``).
+    """Return a map of every term for one patch (1 x 3 x H x W): H x W, not negative. ``MAPS`` says what it shows.
 
-    In variant ``released`` the colour and MSE maps sum to twice their term, the content map has the term as its mean.
+    In variant ``released`` the colour and MSE maps sum to twice their term, and the mean of the content map is the term.
     """
     found = {}
-    size = enhanced.shape[-2:]
     for name in objective.terms:
         match name:
             case "color":
-                found[name] = losses.blur(enhanced - target, objective.kernel).square().sum(1)[0]
+                blurred = [losses.blur(image, objective.kernel) for image in (enhanced, target)]
+                found[name] = (blurred[0] - blurred[1]).square().sum(1)[0]
             case "mse":
                 found[name] = (enhanced - target).square().sum(1)[0]
             case "tv":
-                square = torch.zeros(size)
-                square[1:] += (enhanced[0, :, 1:] - enhanced[0, :, :-1]).square().mean(0)
-                square[:, 1:] += (enhanced[0, :, :, 1:] - enhanced[0, :, :, :-1]).square().mean(0)
-                found[name] = square
+                dx, dy = (gradient.square().mean(1)[0] for gradient in losses.gradients(enhanced))
+                found[name] = F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))
             case "content":
-                of = [objective.vgg(image, objective.layer).float() for image in (enhanced, target)]
-                found[name] = (of[0] - of[1]).square().mean(1)[0]
+                features = [objective.vgg(image, objective.layer) for image in (enhanced, target)]
+                found[name] = (features[0] - features[1]).square().mean(1)[0]
             case "texture":
                 found[name] = _influence(objective, enhanced, target)
     return {k: v.detach() for k, v in found.items()}
 
 
 def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> Tensor:
-    only = copy.copy(objective)
-    only.terms = ("texture",)
     with torch.enable_grad():
         image = enhanced.detach().clone().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(only.generator_terms(image, target)["texture"], image)
+        (gradient,) = torch.autograd.grad(objective.term("texture", image, target), image)
     return gradient.abs().sum(1)[0]
 
 
@@ -125,7 +115,7 @@ class LossTerms:
     """Every term of a run's loss for any patch, at the run's start, at a checkpoint, or finished.
 
     Attributes:
-        terms: term -> value before weighting, of what is shown; a term that cannot be computed is missing.
+        terms: term -> value before weighting for the patch on the screen. A term that cannot be computed is missing.
 
     Args:
         folder: a run (``training.run_folder``).
@@ -133,18 +123,18 @@ class LossTerms:
         vgg_net: features to use instead of loading those that the run was trained with.
 
     Raises:
-        DpedError: no run in the folder, or a damaged file.
+        DpedError: the folder holds no run, or a file is damaged.
     """
 
     def __init__(self, folder: Path, store: pair_store.PairStore, vgg_net: vgg.VGG19 | None = None):
         self.folder, self.store = Path(folder), store
         try:
-            known = json.loads((self.folder / "params.json").read_text(encoding="utf-8"))["params"]
+            known = json.loads((self.folder / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))["params"]
         except (OSError, ValueError, KeyError) as error:
             raise DpedError(f"{folder}: no training run ({error}). Train one: dped train.") from error
         self.params = config.build(config.TrainParams, known)
         spec = losses.LOSSES[self.params.loss]
-        self._vgg = (vgg_net or vgg.vgg19(self.params.vgg)) if "content" in spec.terms else None
+        self._vgg = (vgg_net or vgg_files.vgg19(self.params.vgg)) if "content" in spec.terms else None
         self._files = states(self.folder)
         self.terms: dict[str, float] = {}
         self.state = dropdown("state of the training", list(self._files))
@@ -172,7 +162,7 @@ class LossTerms:
         self.patch.max = max(1, len(self.store.index(self.split.value)) - 1)
 
     def look(self) -> dict[str, tuple[np.ndarray, str]]:
-        """What is on the screen: name -> (uint8 H x W x 3, its caption). Sets ``terms``."""
+        """Return what is on the screen, name -> (uint8 H x W x 3, its caption), and set ``terms``."""
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
         phone, dslr = (
@@ -191,13 +181,13 @@ class LossTerms:
         return shown
 
     def words(self) -> str:
-        """The total, and what is missing from it, in words."""
+        """Return the total, and the term that is missing from it, in words."""
         index = self.store.index(self.split.value)
         name = self.store.names[index[min(int(self.patch.value), len(index) - 1)]]
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
         lacking = " without texture: no discriminator was kept with this file" if missing else ""
-        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. Maps: bright is much; each has its own scale."
+        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. In a map bright is large; each has its own scale."
 
     def _draw(self) -> None:
         shown = self.look()
@@ -214,7 +204,7 @@ class LossTerms:
         )
 
     def static(self) -> Figure:
-        """The patch and every term's map and value."""
+        """Draw the patch, and the map and value of every term."""
         shown = self.look()
         columns = 4
         rows = -(-len(shown) // columns)
@@ -229,16 +219,8 @@ class LossTerms:
 
 
 def _objective(params: config.TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None):
-    """The run's objective; without its texture term where there is no discriminator to ask."""
-    form = params.discriminator or losses.DISCRIMINATOR[params.variant]
-    found = losses.Objective(
-        params.loss,
-        params.variant,
-        vgg_net,
-        discriminator or models.discriminator(form),
-        kernel=params.kernel,
-        content_layer=params.content_layer,
-    )
+    """Return the run's objective, without its texture term if there is no discriminator to ask."""
+    found = training.objective_of(params, vgg_net, discriminator or nn.Identity())
     if discriminator is None:
         found.terms = tuple(t for t in found.terms if t != "texture")
     return found
@@ -249,7 +231,7 @@ def _image(tensor: Tensor) -> np.ndarray:
 
 
 def _heat(values: Tensor) -> np.ndarray:
-    """A map from black over red to light yellow, scaled to its own 99.5th percentile."""
+    """Return a map in colours from black over red to light yellow, scaled to its own 99.5th percentile."""
     array = values.numpy()
     top = float(np.percentile(array, 99.5)) or 1.0
     return (plt.get_cmap("magma")(np.clip(array / max(top, 1e-12), 0, 1))[..., :3] * 255).astype(np.uint8)

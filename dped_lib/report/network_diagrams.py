@@ -54,7 +54,7 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
 
         return hook
 
-    drawn = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, models.InstanceNorm)
+    drawn = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d)
     hooks = [m.register_forward_hook(record(n, m)) for n, m in network.named_modules() if isinstance(m, drawn)]
     training = network.training
     try:

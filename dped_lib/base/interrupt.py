@@ -1,0 +1,26 @@
+"""Signals that end a long piece of work between two of its steps."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def stop_between_steps() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM (which Slurm sends before it kills) set, so that no step is cut in half.
+
+    Outside the main thread, which alone receives signals, the event is never set.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    # A shell starts background jobs so that they ignore Ctrl-C. They go on ignoring it.
+    heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, lambda *_: stop.set()) for s in heeded}
+    try:
+        yield stop
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

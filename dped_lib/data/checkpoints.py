@@ -1,0 +1,151 @@
+"""The folder of a training run: its description, its checkpoint, the finished networks.
+
+    params.json               the parameters (``TrainParams``), their digest, and which VGG features were used
+    log.jsonl                 a line an iteration and a line an evaluation (``trainlog``)
+    checkpoint.safetensors    networks, optimisers and iteration, while the run is not finished
+    model.safetensors         the finished network
+    discriminator.safetensors its opponent, where the loss has a texture term (``lossui`` shows that term)
+
+Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is random. A run
+that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number of threads).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dped_lib.base import paths
+from dped_lib.data import network_files
+from dped_lib.base.config import TrainParams
+from dped_lib.base.errors import DpedError
+from dped_lib.data.training_log import diverged
+
+DESCRIPTION, LOG = "params.json", "log.jsonl"
+CHECKPOINT, MODEL, DISCRIMINATOR = (f"{name}.safetensors" for name in ("checkpoint", "model", "discriminator"))
+
+
+class State(Protocol):
+    """The part of ``training.Trainer`` that is saved: everything that the next step depends on."""
+
+    params: TrainParams
+    iteration: int
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+
+
+# ---------------------------------------------------------------------------------------------- description
+
+
+def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
+    """Return the VGG label of the run in a folder, or None if there is no run yet.
+
+    Raises:
+        DpedError: the description is damaged, or the run has other parameters.
+    """
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        return None
+    try:
+        known = json.loads(file.read_text())
+        found, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DpedError(f"{file}: damaged ({error!r}). Delete {folder} and train again.") from error
+    if digest != params.digest():
+        asked = dataclasses.asdict(params)
+        differing = (f"{k}: {found.get(k)!r} there, {v!r} asked" for k, v in asked.items() if found.get(k) != v)
+        raise DpedError(
+            f"{folder}: holds a run with other parameters ({', '.join(differing)}). "
+            "Delete that folder, or ask for those parameters."
+        )
+    return label
+
+
+def describe(folder: Path, params: TrainParams, vgg_label: str) -> None:
+    """Write what a run is, and delete the half-written files that a killed run left behind (up to a checkpoint each)."""
+    paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
+    content = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": vgg_label}
+    paths.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))
+
+
+# ---------------------------------------------------------------------------------------------- state
+
+
+def check_weights(state: State, folder: Path) -> None:
+    """Raise TrainingDiverged if the last step broke a weight. The loss would show that only in the next step."""
+    for name, network in state.networks.items():
+        for key, value in network.state_dict().items():
+            if not value.isfinite().all():
+                raise diverged(folder, f"the {name}'s {key} has values that are not finite", state.iteration)
+
+
+def save(state: State, file: Path) -> None:
+    """Write everything that the next step depends on, atomically.
+
+    Raises:
+        TrainingDiverged: a weight is not finite; nothing is written.
+    """
+    check_weights(state, file.parent)
+    tensors: dict[str, Tensor] = {}
+    for name, network in state.networks.items():
+        tensors |= {f"{name}/{k}": v for k, v in network.state_dict().items()}
+        for j, moments in state.optimizers[name].state_dict()["state"].items():
+            tensors |= {f"{name}.adam/{j}/{k}": v for k, v in moments.items()}
+    network_files.save_tensors(tensors, file, {"iteration": str(state.iteration), "digest": state.params.digest()})
+
+
+def restore(state: State, file: Path) -> None:
+    """Take up the state that :func:`save` wrote.
+
+    Raises:
+        DpedError: the file is damaged, or belongs to a run with other parameters or to another version of a network.
+    """
+    tensors, metadata = network_files.load_tensors(file)
+    if metadata.get("digest") != state.params.digest():
+        raise DpedError(
+            f"{file}: checkpoint of a run with other parameters. Delete {file.parent} or choose another seed."
+        )
+    for name, network in state.networks.items():
+        try:
+            network.load_state_dict(_under(tensors, f"{name}/"))
+        except RuntimeError as error:
+            raise DpedError(
+                f"{file}: checkpoint of another version of the {name}: {error}. Delete {file.parent} and train again."
+            ) from error
+        moments: dict[int, dict[str, Tensor]] = {}
+        for j, weight in enumerate(network.parameters()):
+            # Moments get the memory layout of their weight, as Adam gives them: another order may round otherwise.
+            moments[j] = {
+                k: torch.empty_like(weight).copy_(v) if v.shape == weight.shape else v
+                for k, v in _under(tensors, f"{name}.adam/{j}/").items()
+            }
+        optimizer = state.optimizers[name]
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    state.iteration = int(metadata["iteration"])
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+# ---------------------------------------------------------------------------------------------- the end
+
+
+def finish(state: State, folder: Path, model_name: str, vgg_label: str) -> None:
+    """Write the finished networks and delete the checkpoint.
+
+    Raises:
+        TrainingDiverged: a weight is not finite; nothing is written.
+    """
+    check_weights(state, folder)
+    if "discriminator" in state.networks:  # it comes first: once the model is there, the run is finished
+        network_files.save_tensors(state.networks["discriminator"].state_dict(), folder / DISCRIMINATOR, {})
+    params = state.params
+    said = {"model": model_name, "variant": params.variant, "norm": params.norm, "vgg": vgg_label}
+    said |= {"params": json.dumps(dataclasses.asdict(params))}
+    network_files.save_tensors(state.networks["generator"].state_dict(), folder / MODEL, said)
+    (folder / CHECKPOINT).unlink(missing_ok=True)

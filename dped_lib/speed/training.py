@@ -1,0 +1,79 @@
+"""A trainer made quick: swapped layers and losses, mixed precision, one pass of Adam, compiled losses, a recorded step."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dped_lib.speed import blur, graphs
+
+#: Methods of a trainer that :func:`accelerate` replaces.
+_METHODS = ("generator_losses", "discriminator_losses", "update")
+
+
+def autocast(device: torch.device, dtype: torch.dtype):
+    """Return a context in which layers compute in ``dtype`` (nothing changes for float32)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def adam(network: nn.Module, plain: torch.optim.Optimizer, capturable: bool) -> torch.optim.Adam:
+    """Return an Adam with the rate and state of ``plain`` that updates all weights in one pass.
+
+    Its moments get the memory layout of their weights: the fused kernel demands it, and another order may round otherwise.
+    """
+    weights = list(network.parameters())
+    quick = torch.optim.Adam(weights, lr=plain.param_groups[0]["lr"], fused=True, capturable=capturable)
+    state = {
+        j: {k: torch.empty_like(weights[j]).copy_(v) if v.shape == weights[j].shape else v for k, v in values.items()}
+        for j, values in plain.state_dict()["state"].items()
+    }
+    quick.load_state_dict({"state": state, "param_groups": quick.state_dict()["param_groups"]})
+    return quick
+
+
+def accelerate(
+    trainer, prepare: Callable, dtype: torch.dtype, compiled: bool | dict | None, recorded: bool | None
+) -> None:
+    """Replace parts of a ``training.Trainer`` by quick forms of the same numbers; see :func:`dped_lib.speed.accelerate`."""
+    device, objective = trainer.device, trainer.objective
+    release(trainer)
+    objective.color_distance = blur.color_distance
+    if objective.vgg is not None:
+        objective.vgg = prepare(objective.vgg, device, dtype)
+    for name, network in trainer.networks.items():
+        prepare(network, device)
+        trainer.optimizers[name] = adam(network, trainer.optimizers[name], capturable=device.type == "cuda")
+    if compiled is None:
+        compiled = graphs.compiling_pays(device, trainer.params.iterations - trainer.iteration)
+    for name in _METHODS[:2]:
+        quick = _in_precision(getattr(trainer, name), device, dtype)
+        if compiled is not False:
+            torch.compiler.assume_constant_result(
+                blur.blur_matrix
+            )  # not where it is defined: that imports the compiler
+            quick = graphs.Compiled(quick, **(compiled if isinstance(compiled, dict) else {}))
+        setattr(trainer, name, quick)
+    record = device.type == "cuda" if recorded is None else recorded
+    trainer.update = _update(trainer.update, graphs.Recorded() if record else None)
+
+
+def _in_precision(function: Callable, device: torch.device, dtype: torch.dtype) -> Callable:
+    def quick(*images: Tensor) -> dict[str, Tensor]:
+        with autocast(device, dtype):
+            return function(*images)
+
+    return quick
+
+
+def _update(plain: Callable, recorded: graphs.Recorded | None) -> Callable:
+    def update(*drawn: Tensor) -> dict[str, Tensor]:
+        drawn = [t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t for t in drawn]
+        return recorded(plain, *drawn) if recorded else plain(*drawn)
+
+    return update
+
+
+def release(trainer) -> None:
+    """Give a trainer its own methods back. Compiled losses and a recording keep the trainer and all its memory alive."""
+    for name in _METHODS:
+        vars(trainer).pop(name, None)
