@@ -226,7 +226,7 @@ def city100_report(job: tuple[list[str], bool]) -> aligner.Report:
 
 
 def test_city100(mirror):
-    """All real pairs of the mirror align. Three of them show the phone's photograph upside down, and we rotate others."""
+    """All real pairs of the mirror align. Three phone photographs are upside down; we rotate others."""
     upside_down = {"065H.PNG", "085H.PNG", "099H.PNG"}
     folder = mirror / "ngchc" / "CameraSR" / "City100"
     names = sorted(f.name for f in (folder / "City100_iPhoneX").glob("*.PNG"))
