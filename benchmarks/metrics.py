@@ -24,9 +24,9 @@ from skimage.metrics import structural_similarity
 
 from dped_lib import losses, metrics, speed
 from dped_lib.base import device
+from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, photographs
 from dped_lib.experiments import shift_study
-from dped_lib.base.errors import DpedError
 
 PATCHES = 80  # of Figure 6, two or so a photograph
 

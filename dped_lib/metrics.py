@@ -262,34 +262,3 @@ def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | 
 def score_all(statistics: PairStatistics) -> dict[str, dict[str, float | int | None]]:
     """Return every metric under every protocol."""
     return {name: score(statistics, name) for name in PROTOCOLS}
-
-
-def bootstrap(
-    statistics: Sequence[PairStatistics], groups: np.ndarray, protocol: str, resamples: int, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Return resampled scores of several methods on the same pairs: metric -> array (resamples, methods).
-
-    Photographs, not patches, are drawn with replacement. Every method gets the same draw, so that differences between
-    columns are paired.
-
-    Args:
-        statistics: one entry a method, each over the same N pairs.
-        groups: the photograph of each pair; (N,).
-    """
-    rng = np.random.default_rng(seed)
-    names, inverse = np.unique(groups, return_inverse=True)
-    members = [np.flatnonzero(inverse == g) for g in range(len(names))]
-    found: dict[str, list] = {m: [] for m in METRICS}
-    for _ in range(resamples):
-        index = np.concatenate([members[g] for g in rng.integers(0, len(names), len(names))])
-        scores = [PROTOCOLS[protocol](s.take(index)) for s in statistics]
-        for metric, rows in found.items():
-            rows.append([math.nan if v[metric] is None else v[metric] for v in scores])
-    return {m: np.array(rows) for m, rows in found.items()}
-
-
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap samples (first axis) at a level."""
-    tail = 50 * (1 - level)
-    low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
-    return low, high

@@ -12,8 +12,8 @@ import pytest
 from dped_lib import paper
 from dped_lib.alignment import aligner, geometry
 from dped_lib.base import workers
-from dped_lib.data import downloads, readers, rig
 from dped_lib.base.errors import DpedError
+from dped_lib.data import downloads, readers, rig
 
 SIZE = (400, 540)  # of the aligned images of dataset rig
 

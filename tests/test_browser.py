@@ -23,7 +23,11 @@ from synthetic import write_study
 from dped_lib import models
 from dped_lib.base import paths
 from dped_lib.data import network_files
-from dped_lib.user_study import analysis as study_analysis, answers as study_answers, pictures as study_pictures, questions as study_questions, subjects as study_subjects
+from dped_lib.user_study import analysis as study_analysis
+from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import pictures as study_pictures
+from dped_lib.user_study import questions as study_questions
+from dped_lib.user_study import subjects as study_subjects
 
 #: Milliseconds; the page takes no answer sooner after a question has appeared.
 _LOOK = 230

@@ -6,9 +6,9 @@ import pytest
 
 from dped_lib import paper
 from dped_lib.base import config
-from dped_lib.report import figures
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence, judges, paper_judges
+from dped_lib.report import figures
 
 
 @pytest.fixture

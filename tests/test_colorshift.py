@@ -5,19 +5,19 @@ it differs from itself by a wave of amplitude 2 A sin(w s / 2).
 """
 
 import numpy as np
-from PIL import Image
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.special import j0
 
 from dped_lib import losses
-from dped_lib.data import photographs, readers, rig
+from dped_lib.base.errors import DpedError
+from dped_lib.data import photographs, rig
+from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import shift_study
 from dped_lib.experiments.shift_study import Ratio, Sentence, ShiftCurves
-from dped_lib.base.errors import DpedError
-from dped_lib.data.photographs import Photograph
 
 VARIANCE = {"paper": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from dped_lib import losses, paper
 from dped_lib.base import config
-from dped_lib.data import vgg_files
 from dped_lib.base.config import TrainParams
 from dped_lib.base.errors import DpedError
+from dped_lib.data import vgg_files
 
 FIELDS = {f.name: f for f in dataclasses.fields(TrainParams)}
 RUN = {"dataset": "rig", "phone": "sony", "loss": "mse"}

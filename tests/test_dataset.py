@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from dped_lib.base import paths
-from dped_lib.data import builder, pair_store, pairing, photofile, rig
 from dped_lib.base.errors import DpedError
+from dped_lib.data import builder, pair_store, pairing, photofile, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")

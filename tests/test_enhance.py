@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from dped_lib import models
 from dped_lib.app import cli
-from dped_lib.data import network_files, picture
-from dped_lib.enhance import files as enhance_files, photographs as enhancement
 from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, picture
+from dped_lib.enhance import files as enhance_files
+from dped_lib.enhance import photographs as enhancement
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

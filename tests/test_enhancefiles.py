@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from dped_lib import models
 from dped_lib.app import cli
 from dped_lib.base import paths
-from dped_lib.data import color_profiles, network_files, photofile, picture
-from dped_lib.enhance import files as enhance_files, photographs as enhancement
 from dped_lib.base.errors import DpedError
+from dped_lib.data import color_profiles, network_files, photofile, picture
+from dped_lib.enhance import files as enhance_files
+from dped_lib.enhance import photographs as enhancement
 
 
 @pytest.fixture(scope="module")

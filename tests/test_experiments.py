@@ -10,9 +10,9 @@ from torch import nn
 
 from dped_lib import losses, models, training
 from dped_lib.base import config, paths
-from dped_lib.data import network_files, pair_store, vgg_files
 from dped_lib.base.config import replace
 from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery

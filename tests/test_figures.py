@@ -19,8 +19,8 @@ from dped_lib.base import config, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.experiments import networks, scores, table_layout, table_plot
-from dped_lib.report import figures, network_diagrams
 from dped_lib.experiments.scores import Cell
+from dped_lib.report import figures, network_diagrams
 
 MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}

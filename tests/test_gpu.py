@@ -10,9 +10,10 @@ from test_streaming import NETWORKS, noise
 from test_training import changed, make_store, settings, state, tiny_vgg
 
 from dped_lib import losses, models, speed, training
-from dped_lib.data import checkpoints, network_files, pair_store, photofile
-from dped_lib.enhance import bands, bounded_memory, photographs as enhancement  # fmt: skip
 from dped_lib.base import device as devices
+from dped_lib.data import checkpoints, network_files, pair_store, photofile
+from dped_lib.enhance import bands, bounded_memory  # fmt: skip
+from dped_lib.enhance import photographs as enhancement
 from dped_lib.speed import graphs
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from synthetic import discriminator, vgg_kernels
 
 from dped_lib import losses, models, paper, vgg
-from dped_lib.data import authors_checkpoints, vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints, vgg_files
 from dped_lib.speed import blur
 from dped_lib.speed.networks import swap
 

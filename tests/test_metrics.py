@@ -175,30 +175,6 @@ def test_wrong_input_is_named(x, y, words):
         metrics.pair_statistics(x, y)
 
 
-def test_bootstrap_draws_photographs_not_patches():
-    """Patches of one photograph are copies: the interval is that of the photographs, wider than patches would give."""
-    rng = np.random.default_rng(4)
-    errors = np.repeat(rng.uniform(0.001, 0.01, 8), 25)
-    fill = np.ones((len(errors), 5))
-    s = metrics.PairStatistics(errors, errors, errors, fill, fill, fill, fill)
-    photographs = np.repeat(np.arange(8), 25)
-    by_photo = metrics.bootstrap([s], photographs, "pirm_script", 500)["psnr"][:, 0]
-    by_patch = metrics.bootstrap([s], np.arange(len(errors)), "pirm_script", 500)["psnr"][:, 0]
-    decibels = -10 * np.log10(errors[::25])
-    assert by_photo.std() == pytest.approx(decibels.std() / np.sqrt(8), rel=0.15)
-    assert by_photo.std() > 3 * by_patch.std()
-    assert by_photo.mean() == pytest.approx(decibels.mean(), abs=0.15)
-
-
-def test_bootstrap_is_paired():
-    """Two methods that differ by a constant differ by it in every resample."""
-    errors = np.random.default_rng(5).uniform(0.001, 0.01, 30)
-    fill = np.ones((30, 5))
-    one, other = (metrics.PairStatistics(e, e, e, fill, fill, fill, fill) for e in (errors, errors * 10))
-    found = metrics.bootstrap([one, other], np.arange(30), "train_script", 50)["psnr"]
-    np.testing.assert_allclose(found[:, 0] - found[:, 1], 10)
-
-
 def test_unknown_protocol():
     s = metrics.pair_statistics(np.zeros((1, 9, 9, 3)), np.zeros((1, 9, 9, 3)))
     with pytest.raises(DpedError, match="train_script, pirm_script, standard"):

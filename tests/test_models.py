@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dped_lib import models, speed
-from dped_lib.data import authors_checkpoints
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints
 
 # A float32 port reaches 1e-5 (reference/README.md); the issue asks for 1e-4.
 TOLERANCE = 1e-5

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from dped_lib.app import cli, doctor
-from dped_lib.data import archives, official_layout, pair_store, photographs
 from dped_lib.base.errors import DpedError
+from dped_lib.data import archives, official_layout, pair_store, photographs
 
 COUNTS = {"training_data": 60, "test_data/patches": 4}
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dped_lib.alignment import aligner, extraction
-from dped_lib.data import downloads, pair_store, pairing, readers, rig
 from dped_lib.base.errors import DpedError
+from dped_lib.data import downloads, pair_store, pairing, readers, rig
 from dped_lib.data.pair_store import SIZE, Batches, Pair, PairStore
 
 CPU = torch.device("cpu")

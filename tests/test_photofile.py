@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, photofile
 from dped_lib.data import picture as pictures
-from dped_lib.base.errors import DpedError
 
 HEIGHT, WIDTH = 120, 180
 ORIENTATION = 0x0112

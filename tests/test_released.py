@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dped_lib.data import authors_checkpoints
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints
 
 PREFIX = "aiff22/ai-challenge/models_pretrained/dped_srcnn"
 

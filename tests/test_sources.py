@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dped_lib.base import paths
-from dped_lib.data import authors_checkpoints, downloads
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints, downloads
 
 KEY = "aiff22/DPED/models_orig/sony_orig.index"
 OTHER = "aiff22/ai-challenge/dped/patches/iphone/7.jpg"

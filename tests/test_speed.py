@@ -13,8 +13,8 @@ from test_training import make_store, tiny_vgg
 from test_training import settings as run_of
 
 from dped_lib import losses, metrics, models, speed, training
-from dped_lib.data import network_files, vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, vgg_files
 from dped_lib.speed import blur, convolution, graphs, norm, windows
 
 CPU = torch.device("cpu")

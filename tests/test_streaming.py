@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dped_lib import models, speed
+from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
 from dped_lib.enhance import bands, bounded_memory
-from dped_lib.base.errors import DpedError
 
 
 def network(name: str) -> nn.Module:

@@ -28,11 +28,21 @@ from synthetic import FULL, SCENES, write_study
 
 from dped_lib import models, paper
 from dped_lib.base import config, paths
-from dped_lib.enhance import photographs as enhancement
-from dped_lib.experiments import baselines, study_statistics
-from dped_lib.report import figures
-from dped_lib.user_study import agreement as study_agreement, analysis as study_analysis, answers as study_answers, figures as study_figures, make_pictures, observers as study_observers, page as study_page, pictures as study_pictures, questions as study_questions, server as study_server, subjects as study_subjects
 from dped_lib.base.errors import DpedError
+from dped_lib.enhance import photographs as enhancement
+from dped_lib.experiments import baselines, statistics
+from dped_lib.report import figures
+from dped_lib.user_study import agreement as study_agreement
+from dped_lib.user_study import analysis as study_analysis
+from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import figures as study_figures
+from dped_lib.user_study import make_pictures
+from dped_lib.user_study import observers as study_observers
+from dped_lib.user_study import page as study_page
+from dped_lib.user_study import pictures as study_pictures
+from dped_lib.user_study import questions as study_questions
+from dped_lib.user_study import server as study_server
+from dped_lib.user_study import subjects as study_subjects
 
 EXPECTED_FIRST = [("iphone/scene-2/original-enhanced", "enhanced"), ("iphone/scene-3/dslr-enhanced", "enhanced")]
 PICTURES = "0" * 64
@@ -645,7 +655,7 @@ def test_wilson_covers_the_truth_at_its_nominal_rate():
     first = study_observers.simulate(QUESTIONS, utility_of(original=-1.0, enhanced=0.3), 10_000, 0)
     for pair, gap in ((("original", "dslr"), -1.0), (("original", "enhanced"), -1.3), (("dslr", "enhanced"), -0.3)):
         at = [i for i, q in enumerate(QUESTIONS) if (q.first, q.second) == pair]
-        bounds = np.array([study_statistics.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
+        bounds = np.array([statistics.wilson(int(k), len(at)) for k in first[:, at].sum(1)])
         covered = np.mean((bounds[:, 0] <= probability(gap)) & (probability(gap) <= bounds[:, 1]))
         assert 0.93 < covered < 0.97, (pair, covered)
 
@@ -818,7 +828,7 @@ def test_figure_10_is_an_average_over_scenes_and_a_share_of_all_answers():
     found = study_analysis.share(choices, "sony", "dslr", "enhanced", 50)
     assert found.by_scene == {SCENES[0]: 0.75, SCENES[1]: 0.0}
     assert found.share == 0.375, "not 3 of 6: scenes count alike"
-    assert found.answers == 6 and found.wilson == study_statistics.wilson(3, 6)
+    assert found.answers == 6 and found.wilson == statistics.wilson(3, 6)
     last = {f.cls: f.share for f in study_analysis.fractions(choices, 50)}
     assert last == {"original": 0.0, "dslr": 0.5, "enhanced": 0.5}
     assert study_analysis.share(choices, "sony", "original", "dslr").share is None, "nobody was asked"

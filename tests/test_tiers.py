@@ -13,10 +13,10 @@ from torch import nn
 from dped_lib import training
 from dped_lib.app import doctor
 from dped_lib.base import config
-from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
-from dped_lib.experiments import networks, scores
 from dped_lib.base.errors import DpedError
+from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
 from dped_lib.data.pairing import Settings
+from dped_lib.experiments import networks, scores
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from synthetic import vgg_kernels
 
 from dped_lib import vgg
-from dped_lib.data import vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import vgg_files
 
 
 def nchw(array):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dped_lib import models
-from dped_lib.data import authors_checkpoints, downloads, network_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints, downloads, network_files
 
 NETWORKS = [(name, variant) for name in models.GENERATORS for variant in ("released", "paper")]
 

@@ -1,12 +1,11 @@
 """The workflow: which jobs there are, what each asks for, which a change repeats, and how a run goes on after a lost job."""
 
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
-import subprocess
 import signal
+import subprocess
 import sys
 import time
 from itertools import product

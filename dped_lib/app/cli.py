@@ -125,7 +125,7 @@ def fetch(
         raise DpedError("say what to fetch: --dataset, --weights or --vgg (dped doctor shows what is missing).")
     if source:
         os.environ["DPED_DATA"] = os.path.abspath(source.expanduser())
-    from dped_lib.data import downloads, official_layout, pair_store
+    from dped_lib.data import official_layout
 
     if dataset:
         config.preset(preset)
@@ -235,8 +235,8 @@ def train(
     on_bad: OnBad = "error",
 ) -> None:
     """Train one network; the same command resumes what was interrupted."""
-    from dped_lib.base import device as devices
     from dped_lib import losses, training
+    from dped_lib.base import device as devices
     from dped_lib.data import pair_store
 
     devices.pick(device)
@@ -267,11 +267,11 @@ def evaluate(
     on_bad: OnBad = "error",
 ) -> None:
     """Measure a network on the pairs of a dataset: every metric under every protocol."""
-    from dped_lib.base import device as devices
     from dped_lib import metrics, training
+    from dped_lib.base import device as devices
+    from dped_lib.data import network_files as weights_module
     from dped_lib.data import pair_store
     from dped_lib.report import figures
-    from dped_lib.data import network_files as weights_module
 
     phone = _phone(dataset, phone)
     target = devices.pick(device)
@@ -338,10 +338,10 @@ def enhance(
     device: str = "auto",
 ) -> None:
     """Enhance whole photographs of any size, exactly, in bounded memory."""
-    from dped_lib.enhance import photographs as module
+    from dped_lib.data import network_files as weights_module
     from dped_lib.data import picture
     from dped_lib.enhance import files as enhance_files
-    from dped_lib.data import network_files as weights_module
+    from dped_lib.enhance import photographs as module
 
     if len(inputs) < 2:
         raise DpedError("name photographs or folders, and last where the results go: dped enhance IN... OUT.")
@@ -381,8 +381,8 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a network as ONNX, for images of any size, checked against PyTorch by running it."""
-    from dped_lib.enhance import onnx_export
     from dped_lib.data import network_files as weights_module
+    from dped_lib.enhance import onnx_export
 
     onnx_export.check_target(out, overwrite)
     model = weights_module.resolve(weights)
@@ -398,8 +398,8 @@ def baselines(
     preset: PresetName = "smoke",
 ) -> None:
     """Write a dataset's patches as pictures for Apple's enhancer or a retoucher; Table 2 reads what comes back."""
-    from dped_lib.experiments import baselines as module
     from dped_lib.data import pair_store
+    from dped_lib.experiments import baselines as module
 
     phone = _phone(dataset, phone)
     written = module.write_sheets(pair_store.open_or_make(dataset, phone, preset), folder)
@@ -439,7 +439,9 @@ def study(
     ] = "127.0.0.1",
 ) -> None:
     """Serve the user study as a page without code, for any number of subjects at once."""
-    from dped_lib.user_study import answers as study_answers, make_pictures, server as study_server
+    from dped_lib.user_study import answers as study_answers
+    from dped_lib.user_study import make_pictures
+    from dped_lib.user_study import server as study_server
 
     config.one_of("network", network, config.NETWORKS)
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, manual, scenes, folder or "")

@@ -12,8 +12,8 @@ import torch
 from packaging.requirements import Requirement
 
 from dped_lib.base import device, paths
-from dped_lib.data import archives, downloads, official_layout, readers, vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import archives, downloads, official_layout, readers, vgg_files
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from papermill.exceptions import PapermillExecutionError
 
 from dped_lib import losses
 from dped_lib.base import config, paths
-from dped_lib.data import vgg_files
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
+from dped_lib.data import vgg_files
 
 
 def notebooks() -> tuple[str, ...]:

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from dped_lib import models
-from dped_lib.data import downloads
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.data import downloads
 
 _MAGIC = 0xDB4775248B80FB57
 _FLOAT32 = 1

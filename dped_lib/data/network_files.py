@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dped_lib import models
 from dped_lib.base import paths
-from dped_lib.data import authors_checkpoints
 from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints
 
 
 def save_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:

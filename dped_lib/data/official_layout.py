@@ -24,9 +24,9 @@ import numpy as np
 
 from dped_lib import paper
 from dped_lib.base import config, paths
-from dped_lib.data import archives, photofile, readers
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.data import archives, photofile, readers
 from dped_lib.data.readers import BadPatch
 
 SPLITS = {"training_data": "train", "test_data/patches": "test"}

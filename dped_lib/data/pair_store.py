@@ -18,11 +18,23 @@ from torch import Tensor
 
 from dped_lib.base import device as devices
 from dped_lib.base import paths
-from dped_lib.data import official_layout
 from dped_lib.base.config import FOLDS, check_phone, one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.data import official_layout
 from dped_lib.data.pairing import Pair
-from dped_lib.data.readers import CITY100_SETTINGS, SIZE, city100_folders, city100_origin, own_origin, own_root, read_city100, read_folders, read_image, read_pirm, read_rig
+from dped_lib.data.readers import (
+    CITY100_SETTINGS,
+    SIZE,
+    city100_folders,
+    city100_origin,
+    own_origin,
+    own_root,
+    read_city100,
+    read_folders,
+    read_image,
+    read_pirm,
+    read_rig,
+)
 
 __all__ = [
     "SIZE", "SPLITS", "Batches", "Pair", "PairStore", "dihedral", "folder_of", "open_or_make", "read_folders", "read_image",

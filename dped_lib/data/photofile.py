@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from dped_lib import paper
-from dped_lib.data import color_profiles, photo_metadata
 from dped_lib.base.errors import DpedError
+from dped_lib.data import color_profiles, photo_metadata
 
 #: What is looked at in a folder of photographs; other files there are none of ours.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})

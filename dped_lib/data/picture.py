@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dped_lib.base import paths
-from dped_lib.data import color_profiles, photo_metadata, photofile
 from dped_lib.base.errors import DpedError
+from dped_lib.data import color_profiles, photo_metadata, photofile
 
 #: What can be written, by suffix. 16 bits a channel go into PNG only, which keeps EXIF and profile there.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}

@@ -1,7 +1,6 @@
 """Aligned patch pairs as they come from each dataset, one at a time: folders of files, and the rig."""
 
 import hashlib
-import io
 import os
 import re
 from collections import Counter
@@ -12,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib import paper
-from dped_lib.data import downloads, pairing, photofile, rig
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
-from dped_lib.data.pairing import Pair, Settings
 from dped_lib.base.progress import bar
+from dped_lib.data import downloads, pairing, photofile, rig
+from dped_lib.data.pairing import Pair, Settings
 
 SIZE = paper.PATCH_SIZE
 

@@ -15,8 +15,8 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from dped_lib.data import photofile
 from dped_lib.base.errors import DpedError
+from dped_lib.data import photofile
 
 #: Size of a dead-leaves scene in pixels, height x width.
 LEAVES_SIZE = (960, 1280)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.enhance import bands
 from dped_lib.base.errors import DpedError
+from dped_lib.enhance import bands
 
 #: Bytes of one band of features: large enough to feed the cores, small enough to stay in their caches. Measured (benchmarks/README.md).
 BAND_BYTES = 4 << 20

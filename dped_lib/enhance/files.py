@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dped_lib.base import paths
-from dped_lib.data import photofile, picture
-from dped_lib.enhance import photographs as enhancement
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.data import photofile, picture
+from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
 #: Suffixes of pictures that cannot be written: as OUT they would be taken for folders.

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from dped_lib.base import device as devices
 from dped_lib import models, speed
+from dped_lib.base import device as devices
+from dped_lib.base.errors import DpedError
 from dped_lib.data import picture
 from dped_lib.enhance import bounded_memory
-from dped_lib.base.errors import DpedError
 
 _MIB, _GIB = 1 << 20, 1 << 30
 #: Of the memory that is free, what a run takes unless told otherwise.

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dped_lib.base import device as devices
 from dped_lib import losses, models, paper, speed
+from dped_lib.base import device as devices
 from dped_lib.base import paths
-from dped_lib.data import pair_store
 from dped_lib.base.config import Preset, one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.data import pair_store
+from dped_lib.experiments import statistics
 
 #: Forms of the paper's discriminator that are compared.
 FORMS = ("bichannel", "single")
@@ -52,11 +53,7 @@ class Curve:
 
     def interval(self, resamples: int = 2000) -> tuple[float, float]:
         """Return the 95 % bootstrap interval of the last accuracy over photographs."""
-        names, inverse = np.unique(self.photographs, return_inverse=True)
-        right, count = (np.bincount(inverse, w) for w in (np.array(self.correct) / 2, np.ones(len(inverse))))
-        drawn = np.random.default_rng(0).integers(0, len(names), (resamples, len(names)))
-        low, high = np.percentile(right[drawn].sum(1) / count[drawn].sum(1), (2.5, 97.5))
-        return float(low), float(high)
+        return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, resamples))
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:

@@ -1,7 +1,7 @@
 """Several methods on the same held-out pairs: the score of each, its interval, and whether one is better."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 

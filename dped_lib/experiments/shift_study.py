@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dped_lib import losses, metrics, speed
+from dped_lib import losses, speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data.photographs import Photograph
+from dped_lib.experiments import statistics
 
 #: Shifts in pixels. The paper speaks of 1-2, 3-5, and larger ones.
 SHIFTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30)
@@ -43,14 +44,7 @@ class ShiftCurves:
 
     def resampled(self, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
         """Return mean curves of bootstrap resamples of scenes: (resamples, len(shifts)). All curves share a draw."""
-        names, inverse = np.unique(self.scenes, return_inverse=True)
-        sizes = np.bincount(inverse)
-        draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
-        found = {}
-        for key, values in self.loss.items():
-            sums = np.stack([np.bincount(inverse, values[:, j]) for j in range(values.shape[1])], 1)
-            found[key] = draws @ sums / (draws @ sizes)[:, None]
-        return found
+        return {k: statistics.resampled_curves(v, self.scenes, resamples, seed) for k, v in self.loss.items()}
 
 
 def measure(
@@ -190,7 +184,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
                 continue
             at = [curves.shifts.index(s) for s in shifts]
             value = mean["mse"][at].sum() / mean[kernel][at].sum()
-            low, high = metrics.interval(boot["mse"][:, at].sum(1) / boot[kernel][:, at].sum(1))
+            low, high = statistics.interval(boot["mse"][:, at].sum(1) / boot[kernel][:, at].sum(1))
             table[kernel][name] = Ratio(float(value), float(low), float(high))
     return table
 
@@ -206,7 +200,7 @@ def plot(curves: ShiftCurves, found: dict[str, dict[str, Ratio]], resamples: int
         label = "MSE" if name == "mse" else f"colour loss, {name}"
         (line,) = left.plot(curves.shifts, mean[name], style, marker=".", label=label)
         band = {"color": line.get_color(), "alpha": 0.15, "lw": 0}
-        left.fill_between(curves.shifts, *metrics.interval(boot[name]), **band)
+        left.fill_between(curves.shifts, *statistics.interval(boot[name]), **band)
         if name in found:
             at = [found[name][str(s)] for s in curves.shifts]
             right.plot(curves.shifts, [r.value for r in at], style, marker=".", color=line.get_color(), label=name)

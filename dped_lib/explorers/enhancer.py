@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dped_lib.base import paths
+from dped_lib.base.errors import DpedError
 from dped_lib.data import authors_checkpoints, network_files, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.explorers import widgets
-from dped_lib.base.errors import DpedError
 
 _BY_FILE = "a file, named below"
 

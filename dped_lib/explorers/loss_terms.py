@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dped_lib import losses, training, vgg
 from dped_lib.base import config
-from dped_lib.data import checkpoints, network_files, pair_store, vgg_files
 from dped_lib.base.errors import DpedError
+from dped_lib.data import checkpoints, network_files, pair_store, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
 #: What the map of each term shows.

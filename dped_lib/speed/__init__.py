@@ -21,8 +21,8 @@ import os
 import torch
 from torch import Tensor, nn
 
-from dped_lib.base import device as devices
 from dped_lib import losses, metrics
+from dped_lib.base import device as devices
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.speed import blur, memory, networks, training, windows

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dped_lib.base.errors import DpedError
-from dped_lib.experiments.study_statistics import percentile_interval, resample_counts, wilson
+from dped_lib.experiments.statistics import draw_counts, finite_bounds, wilson
 from dped_lib.user_study.analysis import Choices, Share, share
 
 #: With fewer subjects, intervals of the bootstrap over subjects are too narrow, so we give no verdict.
@@ -66,7 +66,7 @@ def _kappa(sign: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def agreement(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Agreement]:
     """Return the agreement on every pair of classes that the study asks about."""
-    weights = resample_counts(len(choices.subjects), resamples, seed)
+    weights = draw_counts(len(choices.subjects), resamples, seed)
     once = np.ones((1, len(choices.subjects)))
     agreements = []
     for name, first, second in choices.pairs:
@@ -84,7 +84,7 @@ def agreement(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Agr
         agreeing, chance, kappa = (float(v[0]) for v in _kappa(of_pair.sign, once))
         # If every answer is the same class, both shares are 1 and kappa is 0 / 0. The scene says nothing then.
         kappa = kappa if np.isfinite(kappa) else 0.0
-        interval = percentile_interval(_kappa(of_pair.sign, weights)[2])
+        interval = finite_bounds(_kappa(of_pair.sign, weights)[2])
         total = int(pairs.sum())
         agreements.append(Agreement(name, first, second, total, agreeing, chance, kappa, interval, by_scene))
     return agreements

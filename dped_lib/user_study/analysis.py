@@ -13,7 +13,7 @@ from scipy import sparse
 
 from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
-from dped_lib.experiments.study_statistics import percentile_interval, resample_counts, wilson
+from dped_lib.experiments.statistics import draw_counts, finite_bounds, wilson
 from dped_lib.user_study.answers import OBSERVERS, AnswerStore
 from dped_lib.user_study.questions import KINDS, Question, kind_of
 
@@ -149,8 +149,8 @@ def share(
         return Share(name, first, second, None, 0, 0, None, None, {})
     clustered = None
     if subjects > 1:
-        weights = resample_counts(len(of_pair.sign), resamples, seed)
-        clustered = percentile_interval(_scene_mean(of_pair.sign, weights), level)
+        weights = draw_counts(len(of_pair.sign), resamples, seed)
+        clustered = finite_bounds(_scene_mean(of_pair.sign, weights), level)
     by_scene = {q.scene: float(w / n) for q, w, n in zip(of_pair.questions, wins, answers, strict=True) if n}
     value = float(np.mean(list(by_scene.values())))
     interval = wilson(int(wins.sum()), total, level)
@@ -186,7 +186,7 @@ def fractions(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Fr
 
     A class is in two of three questions, so in a finished study its share is at most 2/3.
     """
-    weights, parts = resample_counts(len(choices.subjects), resamples, seed), []
+    weights, parts = draw_counts(len(choices.subjects), resamples, seed), []
     for name in choices.sets:
         of_set = choices.of(name)
         answers = (of_set.sign != 0).sum(1)
@@ -195,7 +195,7 @@ def fractions(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Fr
             chosen = _chosen(of_set, cls)
             with np.errstate(invalid="ignore"):
                 resampled = (weights @ chosen) / (weights @ answers)
-            clustered = percentile_interval(resampled) if (answers > 0).sum() > 1 else None
+            clustered = finite_bounds(resampled) if (answers > 0).sum() > 1 else None
             wins = int(chosen.sum())
             parts.append(Fraction(name, cls, wins / total, total, wilson(wins, total), clustered))
     return parts
@@ -256,7 +256,7 @@ def ranking(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Stren
     A set whose answers do not decide the strengths (:func:`is_decided`) has its classes without numbers, in the order
     of ``KINDS``.
     """
-    weights, strengths = resample_counts(len(choices.subjects), resamples, seed), []
+    weights, strengths = draw_counts(len(choices.subjects), resamples, seed), []
     for name in choices.sets:
         of_set = choices.of(name)
         classes, wins = of_set.classes, _wins(of_set)
@@ -272,7 +272,7 @@ def ranking(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Stren
         for i in np.argsort(-logits):
             interval = first = None
             if len(resampled):
-                interval = percentile_interval(resampled[:, i])
+                interval = finite_bounds(resampled[:, i])
                 first = float((resampled.argmax(1) == i).mean())
             strengths.append(Strength(name, classes[i], float(logits[i]), interval, first, answers))
     return strengths

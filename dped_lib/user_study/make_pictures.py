@@ -12,12 +12,12 @@ from torch import nn
 from dped_lib import paper
 from dped_lib.alignment import aligner
 from dped_lib.base import config, paths
+from dped_lib.base.errors import DpedError
+from dped_lib.base.progress import bar
 from dped_lib.data import network_files, pair_store, photofile, photographs, readers
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network
-from dped_lib.base.errors import DpedError
-from dped_lib.base.progress import bar
 from dped_lib.user_study.pictures import Pictures, open_folder
 
 #: The stand-in for Apple's one-click enhancer, which runs only on Apple's systems.

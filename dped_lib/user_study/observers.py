@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from dped_lib.user_study import pictures as study_pictures, questions as study_questions
+from dped_lib.user_study import pictures as study_pictures
+from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study.answers import AnswerStore
 
 #: What the model observer prefers, for captions.

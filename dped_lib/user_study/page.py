@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from dped_lib.user_study import pictures as study_pictures
 from dped_lib.base.errors import DpedError
+from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnswerStore
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
@@ -112,7 +112,9 @@ class SubjectPage:
 
     def static(self) -> "Figure":
         """Return a figure of the first trial. A run without a browser shows it in place of the page."""
-        from dped_lib.user_study import figures as study_figures  # It loads matplotlib, which a subject's page does not need.
+        from dped_lib.user_study import (
+            figures as study_figures,  # It loads matplotlib, which a subject's page does not need.
+        )
 
         first = order(self.store.questions.values(), self.subject, self.store.seed)[0]
         return study_figures.trial_figure(*study_pictures.shown_pair(self.pictures, first), first)

@@ -21,9 +21,9 @@ from PIL import Image
 # This module must not import PyTorch: the page of each subject is a process of its own and should open at once.
 from dped_lib import paper
 from dped_lib.base import config
+from dped_lib.base.errors import DpedError
 from dped_lib.data import photofile
 from dped_lib.user_study import questions as study_questions
-from dped_lib.base.errors import DpedError
 
 _WIDEST = 900  # pixels: two pictures side by side fit on a screen
 
