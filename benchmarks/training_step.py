@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 
 from dped_lib import metrics, speed, training
-from dped_lib.base import config, device
+from dped_lib.base import datasets, device, run_parameters
 from dped_lib.data import authors_checkpoints, pair_store
 from dped_lib.speed import graphs
 
@@ -85,7 +85,7 @@ TRIED = ("default", "launched", "not compiled", "neither", "searching")
 
 
 def trainer_of(
-    form: str, store: pair_store.PairStore, params: config.TrainParams, target: torch.device
+    form: str, store: pair_store.PairStore, params: run_parameters.TrainParams, target: torch.device
 ) -> training.Trainer:
     """Return the trainer of a form, ready to step."""
     trainer = training.Trainer(params, store, target)
@@ -108,7 +108,7 @@ def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
     """Return the median seconds of an iteration of one form, on random pairs."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), 64)
-        params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
+        params = run_parameters.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
         start = time.perf_counter()
         trainer = trainer_of(form, store, params, target)
         for _ in range(2 if target.type == "cpu" or form == "plain" else 10):
@@ -171,7 +171,7 @@ def profile(form: str, batch: int, target: torch.device) -> None:
     """Print the kernels of an iteration. On a GPU it is launched and not replayed, so that each kernel keeps its name."""
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), 64)
-        params = config.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
+        params = run_parameters.TrainParams("rig", "iphone", "color+content+texture", batch_size=batch)
         trainer = trainer_of(form, store, params, target)
         for _ in range(2):
             trainer.step()
@@ -198,12 +198,12 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
     """Print loss terms and gradient of one iteration, and the validation PSNR of short trainings, in both forms."""
     device.pick(str(target))  # float32 is float32 in both
     graphs.COMPILE_FROM = 0  # what long trainings do
-    phone_name = config.first_phone(dataset)
+    phone_name = datasets.first_phone(dataset)
     store = pair_store.open_or_make(dataset, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
     def both(seed: int) -> dict[str, training.Trainer]:
-        params = config.train_params(dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
+        params = run_parameters.train_params(dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
         return {form: trainer_of(form, store, params, target) for form in ("default", "plain")}
 
     trainers = both(0)

@@ -28,8 +28,9 @@ from scipy.special import ndtr
 from torch import Tensor, nn
 
 from dped_lib import paper
-from dped_lib.base.config import VARIANTS, one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import VARIANTS
+from dped_lib.base.validation import one_of
 
 #: Half-width of every colour kernel. The released kernel is 21x21; the paper gives no size.
 KERNEL_RADIUS = 10

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dped_lib import paper
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 
 #: Weights of the five scales, from the finest (Wang et al. 2003; ``ssim.py``).
 SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 
 #: Epsilon inside the square root of every normalisation, as in the released code. PyTorch's default is 1e-5.
 NORM_EPSILON = 1e-3

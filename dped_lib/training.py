@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from dped_lib import losses, metrics, models, speed, vgg
 from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
-from dped_lib.base.config import TrainParams, one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.base.run_parameters import TrainParams
+from dped_lib.base.validation import one_of
 from dped_lib.data import checkpoints, network_files, vgg_files
 from dped_lib.data.pair_store import Batches, PairStore, to_float
 from dped_lib.data.training_log import HOLD, Log, TrainingDiverged, diverged, read_log  # noqa: F401 (TrainingDiverged: for callers)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib.base.config import one_of
+from dped_lib.base.validation import one_of
 
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 #: conv1_1 ... conv5_4, in order.

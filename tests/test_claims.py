@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dped_lib import paper
-from dped_lib.base import config
+from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence, judges, paper_judges
 from dped_lib.report import figures
@@ -168,8 +168,8 @@ def test_what_is_committed_agrees_with_itself():
     folder = paths.project_root() / "figures"
     there = [
         evidence.Results(t, p, folder / f"{t}-{p}")
-        for t in config.DATASETS
-        for p in config.PRESETS
+        for t in datasets.DATASETS
+        for p in presets.PRESETS
         if any((folder / f"{t}-{p}").glob("*.json"))
     ]
     found = claims.judge_claims(there)

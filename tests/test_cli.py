@@ -15,7 +15,6 @@ from PIL import Image
 
 from dped_lib import losses
 from dped_lib.app import cli, notebook_runner
-from dped_lib.base import config
 from dped_lib.data import network_files
 
 
@@ -316,7 +315,7 @@ def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
     def denied(*_):
         raise PermissionError(13, "Permission denied", "/runs")
 
-    monkeypatch.setattr(config, "preset", denied)
+    monkeypatch.setattr(presets, "preset", denied)
     assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
     assert capsys.readouterr().err == "dped: [Errno 13] Permission denied: '/runs'\n"
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dped_lib import losses, paper
-from dped_lib.base import config
-from dped_lib.base.config import TrainParams
+from dped_lib.base import datasets, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import vgg_files
 
 FIELDS = {f.name: f for f in dataclasses.fields(TrainParams)}
@@ -18,7 +18,7 @@ RUN = {"dataset": "rig", "phone": "sony", "loss": "mse"}
 
 
 def params(**values):
-    return config.build(TrainParams, {**RUN, **values})
+    return validation.build(TrainParams, {**RUN, **values})
 
 
 # unknown, missing, ill-typed
@@ -37,14 +37,14 @@ def test_an_unknown_parameter_is_named_with_the_nearest_and_all_allowed(wrong, n
 
 def test_nothing_is_suggested_for_what_resembles_nothing():
     with pytest.raises(DpedError, match="allowed: rig, pirm, city100, dped, own") as error:
-        config.one_of("dataset", "zzzzzz", config.DATASETS)
+        validation.one_of("dataset", "zzzzzz", datasets.DATASETS)
     assert "Did you mean" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_missing_parameter_is_named(name):
     with pytest.raises(DpedError, match=f"'{name}' is missing"):
-        config.build(TrainParams, {k: v for k, v in RUN.items() if k != name})
+        validation.build(TrainParams, {k: v for k, v in RUN.items() if k != name})
 
 
 WRONG = {
@@ -113,7 +113,7 @@ def test_digest_is_the_same_in_every_version_of_the_code():
 def test_siblings_have_folders_of_their_own():
     runs = [
         params(phone=phone, loss=loss, variant=variant, seed=seed, model=model)
-        for phone in paper.PHONES for loss in losses.LOSSES for variant in config.VARIANTS for seed in (0, 1) for model in ("", "srcnn")
+        for phone in paper.PHONES for loss in losses.LOSSES for variant in run_parameters.VARIANTS for seed in (0, 1) for model in ("", "srcnn")
     ]  # fmt: skip
     assert len({r.run_name for r in runs}) == len(runs)
 
@@ -121,36 +121,36 @@ def test_siblings_have_folders_of_their_own():
 # presets, datasets
 
 
-@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize("preset", presets.PRESETS)
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_presets_make_valid_runs(preset, loss):
-    run = config.train_params("rig", "iphone", loss, preset)
+    run = run_parameters.train_params("rig", "iphone", loss, preset)
     assert run.vgg in vgg_files.SOURCES
     assert 1 <= run.checkpoint_every <= run.iterations and 1 <= run.eval_every <= run.iterations
-    p = config.preset(preset)
+    p = presets.preset(preset)
     assert p.name == preset and p.seeds and p.shift_patches > 0 and p.resamples > 0
 
 
 def test_the_paper_preset_is_what_section_3_2_3_states():
-    run = config.train_params("dped", "sony", "mse", "paper")
+    run = run_parameters.train_params("dped", "sony", "mse", "paper")
     assert (run.iterations, run.batch_size, run.learning_rate, run.augment) == (20_000, 50, 5e-4, False)
 
 
 def test_overrides_win_over_the_preset_and_are_checked():
-    assert config.train_params("rig", "sony", "mse", "smoke", iterations=7).iterations == 7
+    assert run_parameters.train_params("rig", "sony", "mse", "smoke", iterations=7).iterations == 7
     with pytest.raises(DpedError, match="'iterations' must be int"):
-        config.train_params("rig", "sony", "mse", "smoke", iterations="7")
+        run_parameters.train_params("rig", "sony", "mse", "smoke", iterations="7")
     with pytest.raises(DpedError, match="unknown preset 'smok'.*'smoke'"):
-        config.train_params("rig", "sony", "mse", "smok")
+        run_parameters.train_params("rig", "sony", "mse", "smok")
 
 
 def test_phones_of_a_dataset():
-    for dataset, phones in config.DATASET_PHONES.items():
+    for dataset, phones in datasets.DATASET_PHONES.items():
         for phone in phones:
-            assert config.check_phone(dataset, phone) == phone
+            assert datasets.check_phone(dataset, phone) == phone
     with pytest.raises(DpedError, match="'pirm' has no sony photographs, only iphone; datasets that do: rig, dped"):
-        config.check_phone("pirm", "sony")
+        datasets.check_phone("pirm", "sony")
     with pytest.raises(DpedError, match="unknown phone 'iphon'.*Did you mean 'iphone'"):
-        config.check_phone("rig", "iphon")
+        datasets.check_phone("rig", "iphon")
     with pytest.raises(DpedError, match="unknown dataset 'PIRM'.*Did you mean"):
-        config.check_phone("PIRM", "iphone")
+        datasets.check_phone("PIRM", "iphone")

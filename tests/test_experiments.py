@@ -1,6 +1,7 @@
 """The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
 import json
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,8 +10,7 @@ import torch
 from torch import nn
 
 from dped_lib import losses, models, training
-from dped_lib.base import config, paths
-from dped_lib.base.config import replace
+from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
@@ -18,7 +18,7 @@ from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery
 
 TINY = replace(
-    config.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
+    presets.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
 )
 #: Of a training whose length does not matter.
 SHORT = replace(TINY, telling_iterations=2)
@@ -78,7 +78,7 @@ def test_a_damaged_result_is_made_again(store, runs):
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
-    params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
+    params = run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, released = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "released" if released else "paper")
@@ -89,7 +89,7 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row,
     assert type(trainer.discriminator) is type(models.discriminator(form)) and trainer.discriminator.inputs == 1 + (
         form == "bichannel"
     )
-    assert params.run_name != config.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
+    assert params.run_name != run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
 
 
 def test_unknown_choices_are_named(store, features):
@@ -99,14 +99,14 @@ def test_unknown_choices_are_named(store, features):
         ("norm", "layer"),
         ("discriminator", "three"),
     ):
-        params = config.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
+        params = run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
         with pytest.raises(DpedError, match=f"'{value}'"):
             training.Trainer(params, store, torch.device("cpu"), features)
 
 
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
-    monkeypatch.setattr(config, "preset", lambda name: TINY)
+    monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"released": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3", ("mse",))
     outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dped_lib import losses, metrics, models, paper
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.experiments import networks, scores, table_layout, table_plot
@@ -60,7 +60,7 @@ def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run
 
 
 def test_every_dataset_is_described():
-    assert set(figures.DATASET_WORDS) == set(config.DATASETS)
+    assert set(figures.DATASET_WORDS) == set(datasets.DATASETS)
     assert "simulated" in figures.DATASET_WORDS["rig"] and "real" in figures.DATASET_WORDS["pirm"]
 
 
@@ -194,8 +194,8 @@ def test_the_workflow_says_where_to_save(saved):
 
 
 def test_phones_have_distinct_colours():
-    assert set(figures.PHONE_COLORS) == {*config.PHONES, "dslr"}
-    assert len(set(figures.PHONE_COLORS.values())) == len(config.PHONES) + 1
+    assert set(figures.PHONE_COLORS) == {*datasets.PHONES, "dslr"}
+    assert len(set(figures.PHONE_COLORS.values())) == len(datasets.PHONES) + 1
 
 
 @pytest.mark.parametrize("name", ["03_training", "04_baselines", "05_tables", "07_limitations", "08_claims"])
@@ -243,7 +243,7 @@ class Brighter(nn.Module):
 
 
 def test_cells_measure_compare_and_cite(store):
-    preset = config.preset("smoke")
+    preset = presets.preset("smoke")
     methods = {"original": nn.Identity(), "ours": {0: Brighter()}}
     found, differences = scores.score_methods("2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)})
     original, ours = found

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dped_lib import metrics
-from dped_lib.base import config
+from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
@@ -46,7 +46,7 @@ def folded(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("s") / "pirm", "pirm")
 
 
-PRESET = config.preset("smoke")
+PRESET = presets.preset("smoke")
 
 
 def test_repetitions_test_the_same_pairs():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dped_lib import metrics
-from dped_lib.base import config, paths
+from dped_lib.base import paths, presets
 from dped_lib.experiments import limitations, statistics
 
 finite = st.floats(-100, 100)
@@ -127,7 +127,7 @@ def _numbers(folder, name):
 )
 def test_committed_noise_intervals_are_those_of_the_committed_measurements(folder):
     flaws = [limitations.Flaw(**f) for f in _numbers(folder, "limitations")["flaws"]]
-    resamples = config.preset(folder.name.rsplit("-", 1)[1]).resamples
+    resamples = presets.preset(folder.name.rsplit("-", 1)[1]).resamples
     committed = [tuple(a["interval"]) for a in _numbers(folder, "noise_amplification")["amplification"]]
     again = [a.interval for a in limitations.amplifications(flaws, resamples)]
     np.testing.assert_allclose(again, committed, rtol=1e-12)

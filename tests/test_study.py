@@ -27,7 +27,7 @@ from PIL import Image
 from synthetic import FULL, SCENES, write_study
 
 from dped_lib import models, paper
-from dped_lib.base import config, paths
+from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines, statistics
@@ -1062,7 +1062,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     networks = {"iphone": models.generator("srcnn").eval()}
     monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
     monkeypatch.setattr(make_pictures, "enhancing_network", lambda *_, **__: networks["iphone"])
-    monkeypatch.setattr(config, "DATASET_PHONES", {"rig": ("iphone",)})
+    monkeypatch.setattr(datasets, "DATASET_PHONES", {"rig": ("iphone",)})
 
     def make(manual=""):
         return make_pictures.open_or_make("rig", "smoke", manual=manual)

@@ -12,7 +12,7 @@ from torch import nn
 
 from dped_lib import training
 from dped_lib.app import doctor
-from dped_lib.base import config
+from dped_lib.base import datasets, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
 from dped_lib.data.pairing import Settings
@@ -102,8 +102,8 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     assert [n["photographs"] for n in store.counts().values()] == [6, 2, 2]
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
-    found, _ = scores.score_methods("2", store, {"original": nn.Identity()}, "test", config.preset("smoke"), {})
-    params = config.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
+    found, _ = scores.score_methods("2", store, {"original": nn.Identity()}, "test", presets.preset("smoke"), {})
+    params = run_parameters.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
     trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
     assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
     assert found[0].published is None and 10 < found[0].psnr < 25
@@ -150,14 +150,14 @@ def test_scene_065_is_the_same_way_up_by_both_cameras(mirror, runs):
 
 
 def test_a_dataset_has_its_own_cameras():
-    assert config.first_phone("city100") == "iphonex" and config.first_phone("pirm") == "iphone"
-    assert config.camera_name("city100", "dslr") == "Nikon D5500"
-    assert config.camera_name("rig", "dslr") == "Canon 70D DSLR" and config.camera_name("own", "dslr") == "DSLR"
-    for dataset, phones in config.DATASET_PHONES.items():
+    assert datasets.first_phone("city100") == "iphonex" and datasets.first_phone("pirm") == "iphone"
+    assert datasets.camera_name("city100", "dslr") == "Nikon D5500"
+    assert datasets.camera_name("rig", "dslr") == "Canon 70D DSLR" and datasets.camera_name("own", "dslr") == "DSLR"
+    for dataset, phones in datasets.DATASET_PHONES.items():
         for phone in phones:
-            assert config.camera_name(dataset, phone)
+            assert datasets.camera_name(dataset, phone)
     with pytest.raises(DpedError, match=r"dataset 'city100' has no iphone photographs, only iphonex"):
-        config.check_phone("city100", "iphone")
+        datasets.check_phone("city100", "iphone")
     with pytest.raises(DpedError, match="dataset with photographs to align 'pirm'"):
         photographs.scene("pirm", "1")
 

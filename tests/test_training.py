@@ -20,8 +20,8 @@ import torch
 from dped_lib import losses, metrics, models, speed, training, vgg
 from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
-from dped_lib.base.config import TrainParams
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import authors_checkpoints, checkpoints, network_files, training_log  # fmt: skip
 from dped_lib.data.pair_store import PairStore, to_float, write_store
 from dped_lib.data.readers import Pair

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dped_lib import losses, models, training
 from dped_lib.alignment import extraction
-from dped_lib.base import config
+from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import checkpoints, network_files, pair_store, photographs, picture, rig
 from dped_lib.data.pairing import Pair
@@ -256,7 +256,7 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
     store = pair_store.write_store(base / "store", made, {"dataset": "rig", "phone": "iphone", "report": {}})
-    params = config.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
+    params = run_parameters.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
     folder = base / "run"
     trainer = training.Trainer(params, store, torch.device("cpu"))
     trainer.step()

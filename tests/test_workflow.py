@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from dped_lib import losses, training
 from dped_lib.app import claim_jobs, sources
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.data.training_log import read_log
@@ -58,11 +58,11 @@ def pairs(output) -> list[tuple[str, str]]:
 def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
     code, output = snakemake("--dry-run", dataset=dataset)
     assert code == 0, output
-    assert pairs(output) == sorted(product(config.DATASET_PHONES[dataset], losses.TRAINED))
+    assert pairs(output) == sorted(product(datasets.DATASET_PHONES[dataset], losses.TRAINED))
     assert len(pairs(output)) == trainings
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
-    phones = len(config.DATASET_PHONES[dataset])
-    aligned = int(dataset in config.ALIGNED_DATASETS)
+    phones = len(datasets.DATASET_PHONES[dataset])
+    aligned = int(dataset in datasets.ALIGNED_DATASETS)
     rows, forms = len(ablation.CHOICE_ROWS), len(discriminators.FORMS)
     assert counts.pop("total") == sum(counts.values())
     assert counts == {
@@ -101,7 +101,7 @@ def test_slurm_asks_for_a_gpu_for_each_phone_and_loss(snakemake):
     code, output = snakemake("--dry-run", profile="slurm", dataset="dped", preset="paper")
     assert code == 0, output
     assert {int(m[3]) for m in TRAINING.finditer(output)} == {0, 1, 2}
-    assert pairs(output) == sorted(3 * list(product(config.DATASET_PHONES["dped"], losses.TRAINED)))
+    assert pairs(output) == sorted(3 * list(product(datasets.DATASET_PHONES["dped"], losses.TRAINED)))
     assert {m[5] for m in TRAINING.finditer(output)} == {"1"}
     assert {int(m[6]) for m in TRAINING.finditer(output)} == {1440}
 
@@ -116,7 +116,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
     }.items():
         (cluster / name).write_text(f"#!/bin/sh\n{body}\n")
         (cluster / name).chmod(0o755)
-    for phone in config.DATASET_PHONES["dped"]:
+    for phone in datasets.DATASET_PHONES["dped"]:
         store = tmp_path / "runs" / "dped-paper" / "patches" / phone / "meta.json"
         store.parent.mkdir(parents=True)
         store.write_text("{}")
@@ -310,7 +310,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     """The notebook trains nothing then; and a run whose description is gone is out of date, whatever network lies there."""
     tiny_store(runs / "own-smoke" / "patches" / "phone")
     tiny = {"variant_iterations": 2, "telling_iterations": 5, "telling_batch": 2, "eval_pairs": 2, "table_pairs": 2}
-    monkeypatch.setattr(config, "PRESETS", {"smoke": dataclasses.replace(config.PRESETS["smoke"], **tiny)})
+    monkeypatch.setattr(presets, "PRESETS", {"smoke": dataclasses.replace(presets.PRESETS["smoke"], **tiny)})
     (row, choices), form = list(ablation.CHOICE_ROWS.items())[1], discriminators.FORMS[1]
     name = ablation.row_params("own", "smoke", "phone", choices).run_name
     assert len(claim_jobs.ablation_runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
@@ -325,7 +325,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     outcomes, _ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
     assert outcomes[0].cell is not None
     store = pair_store.open_or_make("own", "phone", "smoke")
-    assert discriminators.curve(store, form, config.preset("smoke")).form == form
+    assert discriminators.curve(store, form, presets.preset("smoke")).form == form
     with pytest.raises(DpedError, match="unknown run of the ablation 'phone-mse-s0'"):
         claim_jobs.ablation_row("own", "smoke", "phone-mse-s0")
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from dped_lib import paper
 from dped_lib.alignment.keypoints import band_pass
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 
 if TYPE_CHECKING:
     from dped_lib.alignment.aligner import Alignment

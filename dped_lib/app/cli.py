@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from dped_lib import paper
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 
 
@@ -41,8 +41,8 @@ app = typer.Typer(
     help="A living reproduction of 'DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks'.",
 )
 
-Dataset = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(config.DATASETS)}.")]
-PresetName = Annotated[str, typer.Option("--preset", help=f"How much computing: {', '.join(config.PRESETS)}.")]
+Dataset = Annotated[str, typer.Option(help=f"Where pictures come from: {', '.join(datasets.DATASETS)}.")]
+PresetName = Annotated[str, typer.Option("--preset", help=f"How much computing: {', '.join(presets.PRESETS)}.")]
 Phone = Annotated[str, typer.Option(help="A phone of the dataset; none named: its first.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Settings = Annotated[
@@ -73,7 +73,7 @@ def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]
         key, separator, text = item.partition("=")
         if not separator:
             raise DpedError(f"--set {item!r}: write KEY=VALUE, for instance --set seed=1.")
-        kind = types[config.one_of("parameter", key, types)]
+        kind = types[validation.one_of("parameter", key, types)]
         try:
             found[key] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
         except (ValueError, KeyError):
@@ -83,7 +83,7 @@ def _overrides(settings: list[str], types: dict[str, type]) -> dict[str, object]
 
 def _phone(dataset: str, phone: str) -> str:
     """The phone that is meant: the dataset's first where none is named."""
-    return config.check_phone(dataset, phone or config.first_phone(dataset))
+    return datasets.check_phone(dataset, phone or datasets.first_phone(dataset))
 
 
 def _report_skips(store) -> None:
@@ -128,11 +128,11 @@ def fetch(
     from dped_lib.data import official_layout
 
     if dataset:
-        config.preset(preset)
+        presets.preset(preset)
         phones = (
-            (config.check_phone(dataset, phone),)
+            (datasets.check_phone(dataset, phone),)
             if phone
-            else config.DATASET_PHONES[config.one_of("dataset", dataset, config.DATASETS)]
+            else datasets.DATASET_PHONES[validation.one_of("dataset", dataset, datasets.DATASETS)]
         )
         for name in phones:
             store = pair_store.open_or_make(dataset, name, preset, on_bad)
@@ -155,7 +155,7 @@ def fetch(
         from dped_lib.data import network_files as weights_module
 
         chosen = (
-            authors_checkpoints.RELEASED if weights == "all" else (config.one_of("authors' weights", weights, authors_checkpoints.RELEASED),)
+            authors_checkpoints.RELEASED if weights == "all" else (validation.one_of("authors' weights", weights, authors_checkpoints.RELEASED),)
         )
         for name in chosen:
             authors_checkpoints.load(name)
@@ -240,10 +240,10 @@ def train(
     from dped_lib.data import pair_store
 
     devices.pick(device)
-    config.one_of("loss", loss, losses.LOSSES)
-    types = {f.name: f.type for f in fields(config.TrainParams) if f.name not in ("dataset", "phone", "loss")}
+    validation.one_of("loss", loss, losses.LOSSES)
+    types = {f.name: f.type for f in fields(run_parameters.TrainParams) if f.name not in ("dataset", "phone", "loss")}
     phone = _phone(dataset, phone)
-    params = config.train_params(dataset, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
+    params = run_parameters.train_params(dataset, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
     store = pair_store.open_or_make(dataset, phone, preset, on_bad, params.seed)
     _report_skips(store)
     result = training.train(params, store, training.run_folder(params, preset), device)
@@ -347,7 +347,7 @@ def enhance(
         raise DpedError("name photographs or folders, and last where the results go: dped enhance IN... OUT.")
     suffix = f".{format.lower().lstrip('.')}" if format else ""
     if suffix:
-        config.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
+        validation.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
     limit = module.parse_size(max_memory) if max_memory else None
     settled = enhance_files.settle(inputs[:-1], inputs[-1], suffix, compare, overwrite)
     failed = list(settled.failed)
@@ -443,7 +443,7 @@ def study(
     from dped_lib.user_study import make_pictures
     from dped_lib.user_study import server as study_server
 
-    config.one_of("network", network, config.NETWORKS)
+    validation.one_of("network", network, run_parameters.NETWORKS)
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, manual, scenes, folder or "")
     answers_folder = answers or study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers_folder, pictures.digest, pictures.questions, seed)

@@ -12,7 +12,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from dped_lib import losses
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import vgg_files
@@ -30,7 +30,7 @@ def parameters_of(name: str) -> dict[str, object]:
         DpedError: no such notebook, or no checkout that holds the notebooks.
     """
     paths.checkout()
-    config.one_of("notebook", name, notebooks())
+    validation.one_of("notebook", name, notebooks())
     found = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
     # papermill hands defaults over as source text.
     return {key: ast.literal_eval(entry["default"]) for key, entry in found.items()}
@@ -43,8 +43,8 @@ def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, objec
     """
     defaults = parameters_of(name)
     for key, value in values.items():
-        config.one_of(f"parameter of {name}", key, defaults)
-        config.check_type(key, value, type(defaults[key]))
+        validation.one_of(f"parameter of {name}", key, defaults)
+        validation.check_type(key, value, type(defaults[key]))
     merged = {**defaults, **values}
     check_values(**merged)
     return merged
@@ -56,19 +56,19 @@ def check_values(**values) -> None:
     Raises:
         DpedError: names the parameter, its value, and what is allowed.
     """
-    config.preset(values["preset"])
-    config.one_of("dataset", values["dataset"], config.DATASETS)
+    presets.preset(values["preset"])
+    validation.one_of("dataset", values["dataset"], datasets.DATASETS)
     # Where a notebook takes several, an empty name means all of them.
     if values.get("phone"):
-        config.check_phone(values["dataset"], values["phone"])
+        datasets.check_phone(values["dataset"], values["phone"])
     if values.get("loss"):
-        config.one_of("loss", values["loss"], losses.LOSSES)
+        validation.one_of("loss", values["loss"], losses.LOSSES)
     if "variant" in values:
-        config.one_of("variant", values["variant"], config.VARIANTS)
+        validation.one_of("variant", values["variant"], run_parameters.VARIANTS)
     if "vgg" in values:
-        config.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
+        validation.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
     if "network" in values:
-        config.one_of("network", values["network"], config.NETWORKS)
+        validation.one_of("network", values["network"], run_parameters.NETWORKS)
     if "margin" in values and not 0 < values["margin"] < 0.5:
         raise DpedError(f"parameter 'margin' must be between 0 and 0.5, not {values['margin']}.")
     if "observers" in values and values["observers"] < 0:
@@ -145,10 +145,10 @@ def run_all(
     Raises:
         DpedError: unknown dataset, preset or profile, or a job failed (snakemake has said which).
     """
-    config.one_of("dataset", dataset, config.DATASETS)
-    config.preset(preset)
+    validation.one_of("dataset", dataset, datasets.DATASETS)
+    presets.preset(preset)
     workflow = paths.checkout() / "workflow"
-    config.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
+    validation.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
     command = [
         sys.executable,
         "-m",

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 
 
 def pick(name: str = "auto") -> torch.device:

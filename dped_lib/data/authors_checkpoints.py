@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from dped_lib import models
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import downloads
 
 _MAGIC = 0xDB4775248B80FB57

@@ -23,9 +23,9 @@ import numpy as np
 
 from dped_lib.alignment import extraction
 from dped_lib.base import paths, workers
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store, pairing, photofile
 from dped_lib.data.pairing import Job, Pair, Settings
 from dped_lib.data.readers import natural

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from dped_lib.base import paths
-from dped_lib.base.config import TrainParams
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import network_files
 from dped_lib.data.training_log import diverged
 

@@ -16,9 +16,9 @@ import pooch
 import requests
 
 from dped_lib.base import paths
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.base.validation import one_of
 
 #: Public repositories and the commit each file is taken from.
 COMMITS = MappingProxyType(

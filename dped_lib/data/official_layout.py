@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib import paper
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.data import archives, photofile, readers
@@ -59,7 +59,7 @@ def origin(path: Path) -> str:
 def phones(path: Path) -> list[str]:
     """Return the phones with training data in a folder."""
     found = {tuple(name.split("/")[-2:]) for name in archives.Folder(path).folders()}
-    return [p for p in config.DATASET_PHONES["dped"] if (p, "training_data") in found]
+    return [p for p in datasets.DATASET_PHONES["dped"] if (p, "training_data") in found]
 
 
 class Listing:
@@ -334,7 +334,7 @@ def compare(phone: str, counts: dict[str, dict[str, int]]) -> list[str]:
 
 def photographs(path: Path) -> list[tuple[str, str, int]]:
     """Return phone, path and token of every full-size test image, in natural order."""
-    form = re.compile(rf"(?:.*/)?({'|'.join(config.DATASET_PHONES['dped'])})/{_PHOTOGRAPHS}/([^/]+)", re.DOTALL)
+    form = re.compile(rf"(?:.*/)?({'|'.join(datasets.DATASET_PHONES['dped'])})/{_PHOTOGRAPHS}/([^/]+)", re.DOTALL)
     found = {}
     for name, token in archives.open_source(path).walk():
         match = form.fullmatch(name)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dped_lib.base import device as devices
 from dped_lib.base import paths
-from dped_lib.base.config import FOLDS, check_phone, one_of
+from dped_lib.base.datasets import FOLDS, check_phone
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import official_layout
 from dped_lib.data.pairing import Pair
 from dped_lib.data.readers import (
@@ -95,7 +96,7 @@ class PairStore:
             return []
 
     def fold(self, seed: int) -> "PairStore":
-        """The same pairs with the split that a training of this seed uses: of datasets in ``config.FOLDS``, one part is ``test``
+        """The same pairs with the split that a training of this seed uses: of datasets in ``datasets.FOLDS``, one part is ``test``
         and a tenth of the rest ``val``; of others nothing changes."""
         folds = FOLDS.get(self.meta.get("dataset"))
         if not folds:

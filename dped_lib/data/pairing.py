@@ -14,8 +14,8 @@ import numpy as np
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
 from dped_lib.base import paths
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
 
 SIZE = paper.PATCH_SIZE

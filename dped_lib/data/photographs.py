@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dped_lib.base.config import ALIGNED_DATASETS, DATASETS, one_of
+from dped_lib.base.datasets import ALIGNED_DATASETS, DATASETS
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import downloads, official_layout, pair_store, photofile, readers, rig
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib import paper
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
+from dped_lib.base.validation import one_of
 from dped_lib.data import downloads, pairing, photofile, rig
 from dped_lib.data.pairing import Pair, Settings
 

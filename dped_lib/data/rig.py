@@ -15,8 +15,8 @@ import numpy as np
 
 from dped_lib import paper
 from dped_lib.alignment.geometry import Lens, apply_homography, as_points, corners
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data.rig_cameras import CAMERAS, develop, expose
 from dped_lib.data.rig_scenes import RigScene, find_scene, radiance, scenes
 

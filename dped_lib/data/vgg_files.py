@@ -17,8 +17,8 @@ import numpy as np
 import scipy.io
 import torch
 
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import downloads
 from dped_lib.vgg import CONVS, SHAPES, VGG19, Weights
 

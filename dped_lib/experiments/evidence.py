@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dped_lib.base import config
+from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.report import figures
@@ -84,8 +84,8 @@ class Results:
 def saved_results(dataset: str | None = None, preset: str | None = None) -> list[Results]:
     """Return the results in ``figures/``, dataset by dataset; those of one dataset or preset where it is named."""
     results = []
-    for d in config.DATASETS if dataset is None else (dataset,):
-        for p in config.PRESETS if preset is None else (preset,):
+    for d in datasets.DATASETS if dataset is None else (dataset,):
+        for p in presets.PRESETS if preset is None else (preset,):
             folder = figures.result_folder(d, p)
             if any(folder.glob("*.json")):
                 results.append(Results(d, p, folder))
@@ -109,7 +109,7 @@ def verdict_equal(interval: Sequence[float]) -> str:
 
 def short_training(results: Results) -> str:
     """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full ones."""
-    settings, full = config.preset(results.preset), config.preset("paper")
+    settings, full = presets.preset(results.preset), presets.preset("paper")
     patches, all_patches = (p.iterations * p.batch_size for p in (settings, full))
     if (settings.iterations, settings.batch_size) == (full.iterations, full.batch_size):
         return ""

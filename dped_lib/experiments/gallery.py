@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from dped_lib.base.config import camera_name
+from dped_lib.base.datasets import camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement

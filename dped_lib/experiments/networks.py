@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from dped_lib import losses, paper, training
-from dped_lib.base import config
+from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, pair_store
 
@@ -18,7 +18,7 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
 
     ``overrides`` replace training parameters, for example ``vgg="mat"``.
     """
-    params = config.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
+    params = run_parameters.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
     store = pair_store.open_or_make(dataset, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
 
@@ -55,7 +55,7 @@ def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: 
     Raises:
         DpedError: another origin, or the authors' weights cannot be had.
     """
-    if config.one_of("network", origin, config.NETWORKS) == "trained":
+    if validation.one_of("network", origin, run_parameters.NETWORKS) == "trained":
         return trained(dataset, preset, phone, losses.TABLE3[0], seed, **overrides).model
     network = authors_network_for(phone)
     if isinstance(network, str):

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from dped_lib import metrics, paper, speed, training
-from dped_lib.base import config
+from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pair_store import PairStore
 from dped_lib.experiments import statistics
@@ -98,10 +98,10 @@ class Difference:
 def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     """Return the seeds in groups that each test the same pairs, each pair once.
 
-    A group is one seed; for a dataset in ``config.FOLDS`` it is one seed for each fold. A group that lacks a fold of
+    A group is one seed; for a dataset in ``datasets.FOLDS`` it is one seed for each fold. A group that lacks a fold of
     the first group is left out.
     """
-    folds = config.FOLDS.get(dataset, 1)
+    folds = datasets.FOLDS.get(dataset, 1)
     groups: dict[int, list[int]] = {}
     for seed in seeds:
         groups.setdefault(seed // folds, []).append(seed)
@@ -121,7 +121,7 @@ def score_methods(
     store: PairStore,
     methods: Mapping[str, Method | Mapping[int, Method]],
     split: str,
-    preset: config.Preset,
+    preset: presets.Preset,
     published: Mapping[str, paper.Score],
 ) -> tuple[list[Cell], list[Difference]]:
     """Score several methods on the same pairs of one phone, and compare each with each.
@@ -129,7 +129,7 @@ def score_methods(
     Args:
         table: name of the table, for its cells.
         methods: by column of the table. Networks trained here are given by seed, all with the same seeds.
-        split: ``val`` or ``test``. For a dataset in ``config.FOLDS`` it is the fold that each seed was trained without.
+        split: ``val`` or ``test``. For a dataset in ``datasets.FOLDS`` it is the fold that each seed was trained without.
         published: the paper's scores by column.
 
     Raises:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from torch import nn
 
 from dped_lib import losses, paper
-from dped_lib.base import config
+from dped_lib.base import datasets, presets
 from dped_lib.data import pair_store
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import Trained, authors_network, authors_network_for, of_seeds
@@ -62,11 +62,11 @@ def score_table3(
     A dataset in folds is scored on the pairs held out. Training chooses nothing by either split.
     """
     cells, differences = [], []
-    split = "test" if dataset in config.FOLDS else "val"
+    split = "test" if dataset in datasets.FOLDS else "val"
     for phone in phones:
         store = pair_store.open_or_make(dataset, phone, preset)
         methods = {loss: of_seeds(networks, phone, loss) for loss in columns}
-        scored = score_methods("3", store, methods, split, config.preset(preset), paper.TABLE3.get(phone, {}))
+        scored = score_methods("3", store, methods, split, presets.preset(preset), paper.TABLE3.get(phone, {}))
         cells += scored[0]
         differences += scored[1]
     return cells, differences
@@ -76,14 +76,14 @@ def score_table2(
     dataset: str, preset: str, networks: Trained, phones: Iterable[str]
 ) -> tuple[list[Cell], list[Difference], Missing]:
     """Score the methods of Table 2 on the test split: cells, differences, and the columns that are not run."""
-    return _score2(dataset, preset, networks, phones, COLUMNS2, "test", config.preset(preset))
+    return _score2(dataset, preset, networks, phones, COLUMNS2, "test", presets.preset(preset))
 
 
 def score_untrained(dataset: str, preset: str) -> tuple[list[Cell], list[Difference], Missing]:
     """Score the columns of Table 2 that need no training here, on every pair of a dataset."""
     columns = [column for column in COLUMNS2 if column not in TRAINED2]
-    every_pair = dataclasses.replace(config.preset(preset), table_pairs=0)
-    return _score2(dataset, preset, {}, config.DATASET_PHONES[dataset], columns, "all", every_pair)
+    every_pair = dataclasses.replace(presets.preset(preset), table_pairs=0)
+    return _score2(dataset, preset, {}, datasets.DATASET_PHONES[dataset], columns, "all", every_pair)
 
 
 def _score2(
@@ -93,7 +93,7 @@ def _score2(
     phones: Iterable[str],
     columns: Sequence[str],
     split: str,
-    settings: config.Preset,
+    settings: presets.Preset,
 ) -> tuple[list[Cell], list[Difference], Missing]:
     cells, differences, missing = [], [], {}
     for phone in phones:

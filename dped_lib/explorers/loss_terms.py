@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dped_lib import losses, training, vgg
-from dped_lib.base import config
+from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import checkpoints, network_files, pair_store, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
@@ -44,7 +44,7 @@ class State:
         DpedError: the file is damaged, or holds other networks.
     """
 
-    def __init__(self, params: config.TrainParams, file: Path | None):
+    def __init__(self, params: run_parameters.TrainParams, file: Path | None):
         networks = training.networks_of(params)
         self.generator, self.discriminator = networks["generator"], networks.get("discriminator")
         if file is not None:
@@ -132,7 +132,7 @@ class LossTerms:
             known = json.loads((self.folder / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))["params"]
         except (OSError, ValueError, KeyError) as error:
             raise DpedError(f"{folder}: no training run ({error}). Train one: dped train.") from error
-        self.params = config.build(config.TrainParams, known)
+        self.params = validation.build(run_parameters.TrainParams, known)
         spec = losses.LOSSES[self.params.loss]
         self._vgg = (vgg_net or vgg_files.vgg19(self.params.vgg)) if "content" in spec.terms else None
         self._files = states(self.folder)
@@ -218,7 +218,7 @@ class LossTerms:
         return fig
 
 
-def _objective(params: config.TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None):
+def _objective(params: run_parameters.TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None):
     """Return the run's objective, without its texture term if there is no discriminator to ask."""
     found = training.objective_of(params, vgg_net, discriminator or nn.Identity())
     if discriminator is None:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from dped_lib import losses, metrics
 from dped_lib.base import device as devices
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.speed import blur, memory, networks, training, windows
 from dped_lib.speed.training import autocast, release
 

@@ -11,8 +11,8 @@ import choix
 import numpy as np
 from scipy import sparse
 
-from dped_lib.base.config import one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.experiments.statistics import draw_counts, finite_bounds, wilson
 from dped_lib.user_study.answers import OBSERVERS, AnswerStore
 from dped_lib.user_study.questions import KINDS, Question, kind_of

@@ -21,8 +21,8 @@ from types import MappingProxyType
 import filelock
 
 from dped_lib.base import paths
-from dped_lib.base.config import build, one_of
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import build, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
 from dped_lib.user_study.subjects import is_subject_id, subject_id
 

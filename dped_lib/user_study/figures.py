@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dped_lib.base import config
+from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study.agreement import Agreement, Verdict
 from dped_lib.user_study.analysis import Choices, Fraction, Share, Strength
@@ -36,8 +36,8 @@ def class_name(cls: str) -> str:
 
 def set_name(name: str, dataset: str) -> str:
     """Return the name of a set for readers: its camera, or for a user's own folder the name of the set."""
-    known = dataset != "own" and name in config.DATASET_PHONES[dataset]
-    return config.camera_name(dataset, name) if known else name
+    known = dataset != "own" and name in datasets.DATASET_PHONES[dataset]
+    return datasets.camera_name(dataset, name) if known else name
 
 
 def describe_subjects(observer: str, subjects: int) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from dped_lib import paper
 from dped_lib.alignment import aligner
-from dped_lib.base import config, paths
+from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.data import network_files, pair_store, photofile, photographs, readers
@@ -38,13 +38,13 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     Raises:
         DpedError: the dataset holds out fewer scenes, or has no whole aligned photographs.
     """
-    config.preset(preset)
-    if dataset not in config.ALIGNED_DATASETS:
+    presets.preset(preset)
+    if dataset not in datasets.ALIGNED_DATASETS:
         raise DpedError(
             f"dataset {dataset!r} has no whole aligned photographs by two cameras; a study can be made on "
-            f"{', '.join(config.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
+            f"{', '.join(datasets.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
         )
-    store = pair_store.open_or_make(dataset, config.first_phone(dataset), preset)
+    store = pair_store.open_or_make(dataset, datasets.first_phone(dataset), preset)
     by_photograph: dict[str, list[str]] = {}
     for split in ("test", "val"):
         for i in store.index(split):
@@ -91,7 +91,7 @@ def open_or_make(
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in config.DATASET_PHONES[dataset]
+        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in datasets.DATASET_PHONES[dataset]
     }
     return make(dataset, preset, networks, names, retouched)
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 # This module must not import PyTorch: the page of each subject is a process of its own and should open at once.
 from dped_lib import paper
-from dped_lib.base import config
+from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photofile
 from dped_lib.user_study import questions as study_questions
@@ -112,7 +112,7 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
     for set_folder in sets:
         by_class = {}
         for class_folder in _folders(set_folder):
-            config.one_of(f"class of pictures in {set_folder}", class_folder.name, study_questions.CLASSES)
+            validation.one_of(f"class of pictures in {set_folder}", class_folder.name, study_questions.CLASSES)
             by_class[class_folder.name] = photofile.list_photographs(class_folder)
         kind = study_questions.kind_of(by_class)
         if kind is None:

