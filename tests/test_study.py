@@ -27,7 +27,7 @@ from PIL import Image
 from synthetic import FULL, SCENES, write_study
 
 from dped_lib import models, paper
-from dped_lib.base import paths
+from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines, statistics
