@@ -15,6 +15,7 @@ from PIL import Image
 
 from dped_lib import losses
 from dped_lib.app import cli, notebook_runner
+from dped_lib.base import presets
 from dped_lib.data import network_files
 
 
