@@ -3,7 +3,7 @@
 The two variants differ in kernels, layers and normalisation, so their weights cannot be exchanged:
 
 ======== ============================================== ==============================================
-term     ``paper``                                      ``released``
+term     ``paper``                                      ``code``
 ======== ============================================== ==============================================
 color    eq. 2-4: sum of squares an image               sum of squares an image / 2, a wider kernel
 mse      sum of squares an image                        sum of squares an image / 2
@@ -63,15 +63,16 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
 #: What the whole reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
 TRAINED = (*TABLE3, "johnson", "dong")
 
-CONTENT_LAYER = MappingProxyType({"paper": "relu5_2", "released": "relu5_4"})
-DISCRIMINATOR = MappingProxyType({"paper": "bichannel", "released": "released"})
+KERNEL = MappingProxyType({"paper": "printed", "code": "code"})
+CONTENT_LAYER = MappingProxyType({"paper": "relu5_2", "code": "relu5_4"})
+DISCRIMINATOR = MappingProxyType({"paper": "two_image", "code": "code"})
 
 #: The three kernels that the colour loss can mean; see DEVIATIONS.md.
 KERNELS = MappingProxyType(
     {
-        "paper": "equation 4 as printed: variance 3, standard deviation 1.73 px",
+        "printed": "equation 4 as printed: variance 3, standard deviation 1.73 px",
         "sigma3": "a reader's guess: standard deviation 3 px",
-        "released": "utils.gauss_kernel(21, 3): standard deviation 4.34 px",
+        "code": "utils.gauss_kernel(21, 3): standard deviation 4.34 px",
     }
 )
 
@@ -90,18 +91,18 @@ def kernel_1d(kernel: str) -> np.ndarray:
     """Equation 4: return the 21 taps (float64) whose outer product with themselves is the kernel G of ``KERNELS``."""
     k = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
     match one_of("kernel", kernel, KERNELS):
-        case "paper":
+        case "printed":
             return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(k**2) / (2 * paper.COLOR_SIGMA))
         case "sigma3":
             taps = np.exp(-(k**2) / (2 * 3.0**2))
-        case "released":
+        case "code":
             # The probabilities of 21 equal bins over +-(3 + 1/6) deviations of a normal variable. The released code then
             # takes the square root of their outer product, which widens the kernel by sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
     return taps / taps.sum()
 
 
-def blur(image: Tensor, kernel: str = "released") -> Tensor:
+def blur(image: Tensor, kernel: str = "code") -> Tensor:
     """Equation 3: return each channel of N x C x H x W convolved with a kernel, zero-padded, in the same size."""
     channels = image.shape[1]
     taps = torch.tensor(kernel_1d(kernel), dtype=image.dtype, device=image.device)
@@ -116,27 +117,27 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().flatten(1).sum(1)
 
 
-def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "released") -> Tensor:
+def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
     """Equation 2: return the squared distance of the blurred images, one value a pair."""
     return squared_distance(blur(enhanced, kernel), blur(target, kernel))
 
 
 def _of_variant(distances: Tensor, variant: str) -> Tensor:
     """Return the mean of squared distances (equation 1), which the released code halves."""
-    return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "released" else 1)
+    return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "code" else 1)
 
 
 def color_loss(
-    enhanced: Tensor, target: Tensor, variant: str = "released", kernel: str = "", distance=color_distance
+    enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "", distance=color_distance
 ) -> Tensor:
     """Equations 1 and 2: return the colour loss of a batch. ``kernel`` is the variant's unless it is named.
 
     ``distance`` computes equation 2 (``speed`` has a quicker form of it).
     """
-    return _of_variant(distance(enhanced, target, kernel or variant), variant)
+    return _of_variant(distance(enhanced, target, kernel or KERNEL[one_of("variant", variant, VARIANTS)]), variant)
 
 
-def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
+def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
     """Return the MSE of Table 3 in the normalisation of :func:`color_loss`."""
     return _of_variant(squared_distance(enhanced, target), variant)
 
@@ -194,10 +195,10 @@ def permuted(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, T
 # ---------------------------------------------------------------------------------------------- content, equation 6
 
 
-def content_loss(enhanced: Tensor, target: Tensor, variant: str = "released") -> Tensor:
+def content_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
     """Equation 6: return the distance of two feature maps N x C x h x w (released: the mean of their squared difference)."""
     difference = enhanced - target
-    if one_of("variant", variant, VARIANTS) == "released":
+    if one_of("variant", variant, VARIANTS) == "code":
         return difference.square().mean()
     return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
 
@@ -210,10 +211,10 @@ def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
     return image[..., 1:] - image[..., :-1], image[..., 1:, :] - image[..., :-1, :]
 
 
-def tv_loss(image: Tensor, variant: str = "released") -> Tensor:
+def tv_loss(image: Tensor, variant: str = "code") -> Tensor:
     """Equation 7: return the total variation of N x C x H x W. ``paper`` takes both gradients where both exist."""
     dx, dy = gradients(image)
-    if one_of("variant", variant, VARIANTS) == "released":
+    if one_of("variant", variant, VARIANTS) == "code":
         return dx.square().mean() + dy.square().mean()
     both = dx[:, :, :-1, :] + dy[:, :, :, :-1]
     return batch_mean(torch.linalg.vector_norm(both.flatten(1), dim=1)) / image[0].numel()
@@ -238,7 +239,7 @@ class Objective:
 
     Args:
         loss: name in ``LOSSES``.
-        variant: ``released`` or ``paper``.
+        variant: ``code`` or ``paper``.
         vgg: the frozen features; a loss with a content term needs them.
         discriminator: the opponent; a loss with a texture term needs one.
         weights: weight of each term; the variant's by default.
@@ -254,7 +255,7 @@ class Objective:
     def __init__(
         self,
         loss: str,
-        variant: str = "released",
+        variant: str = "code",
         vgg: nn.Module | None = None,
         discriminator: nn.Module | None = None,
         weights: Mapping[str, float] | None = None,
@@ -264,7 +265,7 @@ class Objective:
         spec = LOSSES[one_of("loss", loss, LOSSES)]
         self.variant = one_of("variant", variant, VARIANTS)
         self.terms = spec.terms
-        self.kernel = one_of("kernel", kernel or variant, KERNELS)
+        self.kernel = one_of("kernel", kernel or KERNEL[variant], KERNELS)
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER[variant]
         self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator

@@ -211,7 +211,7 @@ def _batches(n: int) -> list[slice]:
     return [slice(at, at + paper.BATCH_SIZE) for at in range(0, n, paper.BATCH_SIZE)]
 
 
-def _released(s: PairStatistics) -> dict[str, float | None]:
+def _train_script(s: PairStatistics) -> dict[str, float | None]:
     # The authors leave out a last batch of fewer pairs; here it counts by its size. A batch of identical pairs has no PSNR.
     parts = _batches(len(s))
     sizes = np.array([len(s.mse[p]) for p in parts])
@@ -225,7 +225,7 @@ def _released(s: PairStatistics) -> dict[str, float | None]:
     }
 
 
-def _pirm(s: PairStatistics) -> dict[str, float | None]:
+def _pirm_script(s: PairStatistics) -> dict[str, float | None]:
     return {
         "psnr": _mean_finite(psnr(s.mse_clipped)),
         "ms_ssim": float(ms_ssim(s.scale_ssim, s.scale_cs).mean()),
@@ -244,7 +244,7 @@ def _standard(s: PairStatistics) -> dict[str, float | None]:
 
 #: Protocol -> function from the pairs' statistics to the value of each metric (None where the protocol does not define it).
 PROTOCOLS: MappingProxyType[str, Callable[[PairStatistics], dict[str, float | None]]] = MappingProxyType(
-    {"train_script": _released, "pirm_script": _pirm, "standard": _standard}
+    {"train_script": _train_script, "pirm_script": _pirm_script, "standard": _standard}
 )
 
 

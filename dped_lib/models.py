@@ -113,7 +113,7 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(x, padding))
 
 
-class ReleasedDiscriminator(nn.Module):
+class CodeDiscriminator(nn.Module):
     """The discriminator of the released code (``models.py: adversarial``), which sees one gray image of 100 x 100.
 
     Each of five convolutions is followed by LeakyReLU 0.2 and, from the second on, by instance norm. Two fully connected
@@ -194,25 +194,25 @@ GENERATORS: MappingProxyType[str, Callable[[str], nn.Module]] = MappingProxyType
     }
 )
 #: The norm of each variant.
-NORM = MappingProxyType({"paper": "batch", "released": "instance"})
+NORM = MappingProxyType({"paper": "batch", "code": "instance"})
 
 #: Discriminators by name.
 DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
     {
-        "released": ReleasedDiscriminator,
-        "bichannel": lambda: PaperDiscriminator(2),
-        "single": lambda: PaperDiscriminator(1),
+        "code": CodeDiscriminator,
+        "two_image": lambda: PaperDiscriminator(2),
+        "one_image": lambda: PaperDiscriminator(1),
     }
 )
 
 
-def generator(name: str = "dped", variant: str = "released", norm: str = "") -> nn.Module:
+def generator(name: str = "dped", variant: str = "code", norm: str = "") -> nn.Module:
     """Return a freshly initialised network of ``GENERATORS``. ``norm`` replaces the variant's norm. The caller seeds PyTorch."""
     norm = norm or NORM[one_of("variant", variant, NORM)]
     return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, ("instance", "batch")))
 
 
-def discriminator(form: str = "released") -> nn.Module:
+def discriminator(form: str = "code") -> nn.Module:
     """Return a freshly initialised network of ``DISCRIMINATORS``. The caller seeds PyTorch."""
     return DISCRIMINATORS[one_of("discriminator", form, DISCRIMINATORS)]()
 

@@ -49,11 +49,11 @@ LEARNING_RATE = 5e-4
 COLOR_AMPLITUDE = 0.053
 COLOR_SIGMA = 3.0
 
-#: Equation 8 (``paper``) and the defaults of the released training code (``released``).
+#: Equation 8 (``paper``) and the defaults of the released training code (``code``).
 LOSS_WEIGHTS = MappingProxyType(
     {
         "paper": MappingProxyType({"color": 1.0, "texture": 1.0, "content": 0.1, "tv": 100.0}),
-        "released": MappingProxyType({"color": 0.5, "texture": 1.0, "content": 10.0, "tv": 2000.0}),
+        "code": MappingProxyType({"color": 0.5, "texture": 1.0, "content": 10.0, "tv": 2000.0}),
     }
 )
 
@@ -122,8 +122,8 @@ CLAIMS = (
     Claim("shift_middle", "3.1.1, Figure 6", "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
     Claim("shift_large", "3.1.1, Figure 6", "for larger displacements it demonstrates similar magnitude and behavior"),
     Claim("amplitude", "3.1.1, equation 4", "A = 0.053, mu = 0, and sigma = 3"),
-    Claim("bichannel", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images"),
-    Claim("single", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
+    Claim("two_image", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images"),
+    Claim("one_image", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
     Claim("best_ssim", "4.2, Table 2", "our method is the best in terms of SSIM"),
     Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method and ours equivalent"),
     Claim("outperforms", "4.2, Table 2", "while outperforming other methods (PSNR)"),

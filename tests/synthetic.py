@@ -42,14 +42,14 @@ def vgg_kernels(seed: int = 1704) -> list[tuple[Array, Array]]:
     return found
 
 
-def discriminator(seed: int = 1705) -> models.ReleasedDiscriminator:
+def discriminator(seed: int = 1705) -> models.CodeDiscriminator:
     """The released discriminator with the reference's weights, drawn in TensorFlow's creation order."""
     rs = np.random.RandomState(seed)
 
     def normal(shape, scale):
         return rs.standard_normal(shape).astype(np.float32) * np.float32(scale)
 
-    net = models.ReleasedDiscriminator()
+    net = models.CodeDiscriminator()
     with torch.no_grad():
         for i, conv in enumerate(net.convs):
             out, incoming, size, _ = conv.weight.shape

@@ -248,7 +248,7 @@ def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
     file = tmp_path / "small.safetensors"
     network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn"})
     slow = tmp_path / "slow.safetensors"
-    network_files.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "released"})
+    network_files.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "code"})
     code = (
         "import numpy as np\nfrom dped_lib.explorers import enhancer, widgets\n\n"
         f"widgets.show(enhanceui.Enhancer(('gray', np.full((200, 300, 3), 99, np.uint8)), [{str(file)!r}, {str(slow)!r}]))"

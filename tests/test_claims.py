@@ -102,14 +102,14 @@ def test_lower_is_better_for_colour_deviation(shelf):
 @pytest.mark.parametrize(
     ("form", "last", "batch", "interval", "expected"),
     [
-        ("bichannel", 300, 50, (0.98, 1.0), "holds"),
-        ("bichannel", 300, 50, (0.80, 0.90), "does not hold"),
-        ("bichannel", 300, 16, (0.80, 0.90), "not testable"),
-        ("bichannel", 40, 50, (0.80, 0.90), "not testable"),
-        ("bichannel", 40, 16, (0.995, 1.0), "holds"),
-        ("single", 5000, 50, (0.84, 0.87), "holds"),
-        ("single", 300, 16, (0.90, 0.95), "does not hold"),
-        ("single", 300, 50, (0.60, 0.70), "not testable"),
+        ("two_image", 300, 50, (0.98, 1.0), "holds"),
+        ("two_image", 300, 50, (0.80, 0.90), "does not hold"),
+        ("two_image", 300, 16, (0.80, 0.90), "not testable"),
+        ("two_image", 40, 50, (0.80, 0.90), "not testable"),
+        ("two_image", 40, 16, (0.995, 1.0), "holds"),
+        ("one_image", 5000, 50, (0.84, 0.87), "holds"),
+        ("one_image", 300, 16, (0.90, 0.95), "does not hold"),
+        ("one_image", 300, 50, (0.60, 0.70), "not testable"),
     ],
 )
 def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
@@ -122,11 +122,11 @@ def test_figure_6_is_judged_by_the_printed_kernel(shelf):
     def ratio(value):
         return {"value": value, "low": value * 0.9, "high": value * 1.1}
 
-    kernels = {"paper": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "released": {"3-5 px": ratio(20.0)}}
+    kernels = {"printed": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "code": {"3-5 px": ratio(20.0)}}
     shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}})
     found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle" and f.preset]
     assert [f.verdict for f in found] == ["does not hold"]
-    assert "sigma3 holds" in found[0].why and "released does not hold" in found[0].why
+    assert "sigma3 holds" in found[0].why and "code does not hold" in found[0].why
     assert not verdicts("shift_large")
 
 

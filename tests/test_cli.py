@@ -93,7 +93,7 @@ def test_evaluate_what_was_trained(trained, place):
     assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
     done = dped("evaluate", "--dataset", "dped", "--split", "train", **place)
     assert done.returncode == 0
-    assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  released  PSNR ")
+    assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  train_script PSNR ")
 
 
 def test_evaluate_real_pairs(mirror):
@@ -246,7 +246,7 @@ REFUSED = [
     ("train --set augment", "--set 'augment': write KEY=VALUE"),
     ("train --set seed=x", "--set seed=x: seed must be int"),
     ("train --set precision=float16", "unknown precision 'float16'; allowed: auto, float32, bfloat16"),
-    ("train --set variant=later", "unknown variant 'later'; allowed: released, paper"),
+    ("train --set variant=later", "unknown variant 'later'; allowed: code, paper"),
     ("train --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
     ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
     ("evaluate --phone nokia", "unknown phone 'nokia'"),

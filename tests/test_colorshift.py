@@ -19,7 +19,7 @@ from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import shift_study
 from dped_lib.experiments.shift_study import Ratio, Sentence, ShiftCurves
 
-VARIANCE = {"paper": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
+VARIANCE = {"printed": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
 
 
 def photograph(image, name="p", scene=None):
@@ -85,8 +85,8 @@ def test_shifted_waves(wavelength):
 
 def test_the_order_of_the_kernels_is_that_of_their_widths():
     curves = shift_study.measure([waves(13)], 10, size=200).mean()
-    assert (curves["mse"] > curves["paper"]).all()
-    assert (curves["paper"] > curves["sigma3"]).all() and (curves["sigma3"] > curves["released"]).all()
+    assert (curves["mse"] > curves["printed"]).all()
+    assert (curves["printed"] > curves["sigma3"]).all() and (curves["sigma3"] > curves["code"]).all()
 
 
 @settings(max_examples=15)
@@ -147,7 +147,7 @@ def curves_of(mse, color, scenes):
 
 
 def test_ratios_are_those_of_the_sums():
-    found = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["paper"]
+    found = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["printed"]
     assert found.keys() == {"3-5 px", "3", "4", "5"}  # no sentence about shifts that were not measured
     assert all(r.value == pytest.approx(4.0) for r in found.values())
     assert all(2 <= r.low <= r.value <= r.high <= 6 for r in found.values())
@@ -155,10 +155,10 @@ def test_ratios_are_those_of_the_sums():
 
 def test_patches_of_one_scene_are_resampled_together():
     # Many patches of one scene know no more about other scenes than one does.
-    few = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 200)["paper"]["3"]
-    many = shift_study.ratios(curves_of([6] * 50 + [2] * 50, [1] * 100, ["a"] * 50 + ["b"] * 50), 200)["paper"]["3"]
+    few = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 200)["printed"]["3"]
+    many = shift_study.ratios(curves_of([6] * 50 + [2] * 50, [1] * 100, ["a"] * 50 + ["b"] * 50), 200)["printed"]["3"]
     assert (few.low, few.value, few.high) == pytest.approx((many.low, many.value, many.high))
-    alone = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "a"]), 50)["paper"]["3"]
+    alone = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "a"]), 50)["printed"]["3"]
     assert alone.low == alone.value == alone.high
 
 
@@ -243,7 +243,7 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
     found = list(photographs.of_dataset("dped"))
     assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
     (folder / "1.jpg").write_bytes(b"damaged")
-    with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: cannot be read"):
+    with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: no image that can be read"):
         [p.image for p in photographs.of_dataset("dped")]
     with pytest.raises(DpedError, match="unknown dataset 'owned'"):
         list(photographs.of_dataset("owned"))

@@ -79,7 +79,7 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 @pytest.mark.parametrize("seed", [0])
 def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed):
     net, folder, out = tmp_path / "net.safetensors", tmp_path / "in", tmp_path / "out"
-    network_files.save_tensors(models.generator("srcnn").state_dict(), net, {"model": "srcnn", "variant": "released"})
+    network_files.save_tensors(models.generator("srcnn").state_dict(), net, {"model": "srcnn", "variant": "code"})
     folder.mkdir()
     rng, whole = np.random.default_rng(seed), wholes()
     kinds = ("truncated", "bits flipped", "header", "size", "spliced", "suffix")

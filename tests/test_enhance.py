@@ -32,7 +32,7 @@ def net(tmp_path_factory) -> Path:
         model = models.generator("resnet_8_32")
     for p in model.parameters():
         p.data *= 3
-    network_files.save_tensors(model.state_dict(), file, {"model": "resnet_8_32", "variant": "released"})
+    network_files.save_tensors(model.state_dict(), file, {"model": "resnet_8_32", "variant": "code"})
     return file
 
 

@@ -26,7 +26,7 @@ from dped_lib.enhance import photographs as enhancement
 def net(tmp_path_factory) -> Path:
     """A quick network in a file."""
     file = tmp_path_factory.mktemp("net") / "quick.safetensors"
-    network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn", "variant": "released"})
+    network_files.save_tensors(models.generator("srcnn").state_dict(), file, {"model": "srcnn", "variant": "code"})
     return file
 
 

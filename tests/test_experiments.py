@@ -67,10 +67,10 @@ def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
 
 
 def test_a_damaged_result_is_made_again(store, runs):
-    found = discriminators.curve(store, "single", SHORT)
-    file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-single-s0.json"
+    found = discriminators.curve(store, "one_image", SHORT)
+    file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-one_image-s0.json"
     file.write_text(file.read_text()[:40])
-    assert discriminators.curve(store, "single", SHORT) == found
+    assert discriminators.curve(store, "one_image", SHORT) == found
     with pytest.raises(DpedError, match="unknown form 'double'"):
         discriminators.curve(store, "double", SHORT)
 
@@ -81,13 +81,13 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row,
     params = run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, released = trainer.objective, "variant" not in choices
-    assert o.kernel == choices.get("kernel", "released" if released else "paper")
+    assert o.kernel == choices.get("kernel", "code" if released else "printed")
     assert o.layer == choices.get("content_layer", "relu5_4" if released else "relu5_2")
     batch = choices.get("norm") == "batch" or not released
     assert any(isinstance(m, nn.BatchNorm2d) for m in trainer.generator.modules()) == batch
-    form = choices.get("discriminator", "released" if released else "bichannel")
+    form = choices.get("discriminator", "code" if released else "two_image")
     assert type(trainer.discriminator) is type(models.discriminator(form)) and trainer.discriminator.inputs == 1 + (
-        form == "bichannel"
+        form == "two_image"
     )
     assert params.run_name != run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
 
@@ -107,13 +107,13 @@ def test_unknown_choices_are_named(store, features):
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
-    rows = {"released": {}, "batch": {"norm": "batch"}}
+    rows = {"code": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3", ("mse",))
     outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
-    assert [o.row for o in outcomes] == ["released", "batch"] and len(differences) == 2
+    assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
     frame = ablation.choices_frame(outcomes, differences)
-    assert frame["PSNR minus released"][0] == "" and frame["PSNR minus released"][1][0] in "+-"
+    assert frame["PSNR minus code"][0] == "" and frame["PSNR minus code"][1][0] in "+-"
     assert json.dumps(ablation.choices_numbers(outcomes))
     model = network_files.load_model(
         runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"

@@ -215,7 +215,7 @@ def test_drawn_layers_add_up_to_the_network(form):
     ):
         found = network_diagrams.layers(network, image)
         assert sum(layer.parameters for layer in found) == models.count_parameters(network)
-    assert [layer.kind for layer in found].count("conv") == (5 if form == "released" else 6)
+    assert [layer.kind for layer in found].count("conv") == (5 if form == "code" else 6)
     generator = network_diagrams.layers(models.generator(), torch.zeros(1, 3, 64, 48))
     assert [layer.kind for layer in generator].count("conv") == 12
     assert generator[-1].shape == (3, 64, 48) and generator[0].label == "9x9"

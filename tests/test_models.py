@@ -69,7 +69,7 @@ def test_every_layer_equals_the_authors(inputs, load_reference):
     np.testing.assert_allclose(var, wanted["moments_var"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("variant", ["code", "paper"])
 def test_parameter_counts_follow_from_section_3_2_2(variant):
     """9x9 and 3x3 kernels, 64 channels, ten 3x3 layers, eight norms: countable by hand."""
     convs = 9 * 9 * 3 * 64 + 64 + 10 * (3 * 3 * 64 * 64 + 64) + 9 * 9 * 64 * 3 + 3
@@ -77,8 +77,8 @@ def test_parameter_counts_follow_from_section_3_2_2(variant):
 
 
 def test_variants_differ_in_the_norm():
-    kinds = {v: {type(m).__name__ for m in models.generator("dped", v).modules()} for v in ("released", "paper")}
-    assert "InstanceNorm2d" in kinds["released"] and "BatchNorm2d" not in kinds["released"]
+    kinds = {v: {type(m).__name__ for m in models.generator("dped", v).modules()} for v in ("code", "paper")}
+    assert "InstanceNorm2d" in kinds["code"] and "BatchNorm2d" not in kinds["code"]
     assert "BatchNorm2d" in kinds["paper"] and "InstanceNorm2d" not in kinds["paper"]
 
 
@@ -126,7 +126,7 @@ def test_initial_weights_are_tensorflows_truncated_normal():
 
 
 @pytest.mark.parametrize("name", sorted(models.GENERATORS))
-@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("variant", ["code", "paper"])
 def test_gradient_reaches_every_parameter(name, variant):
     torch.manual_seed(0)
     network = models.generator(name, variant)
@@ -141,7 +141,7 @@ def test_gradient_reaches_every_parameter(name, variant):
 def test_discriminators_take_patches_only(form):
     network = models.discriminator(form)
     logits = network(torch.rand(2, network.inputs, 100, 100))
-    assert logits.shape == (2, 2 if form == "released" else 1)
+    assert logits.shape == (2, 2 if form == "code" else 1)
     for bad in ((2, network.inputs, 64, 64), (2, network.inputs + 1, 100, 100), (network.inputs, 100, 100)):
         with pytest.raises(DpedError, match="100 x 100"):
             network(torch.rand(*bad))
@@ -149,16 +149,16 @@ def test_discriminators_take_patches_only(form):
 
 def test_paper_discriminator_has_the_layers_of_the_text():
     """Six convolutions, 64 to 256 channels doubling after each second one, which has stride 2; FC 1024."""
-    convs = [m for m in models.discriminator("bichannel").modules() if isinstance(m, torch.nn.Conv2d)]
+    convs = [m for m in models.discriminator("two_image").modules() if isinstance(m, torch.nn.Conv2d)]
     assert [c.out_channels for c in convs] == [64, 64, 128, 128, 256, 256]
     assert [c.stride[0] for c in convs] == [1, 2, 1, 2, 1, 2]
     assert convs[0].in_channels == 2
-    assert models.discriminator("single").features[0].in_channels == 1
-    assert models.discriminator("bichannel").fc.out_features == 1024
+    assert models.discriminator("one_image").features[0].in_channels == 1
+    assert models.discriminator("two_image").fc.out_features == 1024
 
 
 def test_unknown_names_list_the_allowed_ones():
     with pytest.raises(DpedError, match="dped, srcnn, resnet_8_32"):
         models.generator("unet")
-    with pytest.raises(DpedError, match="bichannel"):
+    with pytest.raises(DpedError, match="two_image"):
         models.discriminator("patchgan")

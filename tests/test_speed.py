@@ -25,7 +25,7 @@ def store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("store"))
 
 
-def network_of(name, variant="released"):
+def network_of(name, variant="code"):
     """Return a network whose layers all matter: weights, biases and running statistics are moved off their start."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -40,7 +40,7 @@ def network_of(name, variant="released"):
 # ---------------------------------------------------------------------------------------------- whole networks
 
 NETWORKS = [
-    *((n, v) for n in models.GENERATORS for v in ("released", "paper")),
+    *((n, v) for n in models.GENERATORS for v in ("code", "paper")),
     *((d, "") for d in models.DISCRIMINATORS),
 ]
 
@@ -290,7 +290,7 @@ def test_statistics_of_large_images_have_five_scales():
 
 
 # Every term and every network is in these.
-@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("variant", ["code", "paper"])
 @pytest.mark.parametrize("loss", ["color+content+texture", "mse", "johnson", "dong"])
 def test_every_loss_is_one_graph_with_the_same_gradient(store, loss, variant):
     """Each loss can be traced as a whole (nothing falls back to Python), and has the plain form's values and gradients."""

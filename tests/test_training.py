@@ -203,7 +203,7 @@ def test_a_polite_stop_saves_the_iteration_it_was_in(store, tmp_path, word, prec
 
 
 @pytest.mark.parametrize("form", ["plain", "swapped"])
-@pytest.mark.parametrize(("loss", "variant"), [("color+content+texture", "released"), ("mse", "paper")])
+@pytest.mark.parametrize(("loss", "variant"), [("color+content+texture", "code"), ("mse", "paper")])
 def test_a_restored_state_is_the_saved_one_in_memory_layout_too(store, features, tmp_path, loss, variant, form):
     """Every tensor of networks (batch norms' running statistics included) and of both optimisers, and what they do next."""
     params = settings(loss, variant=variant, model="")
@@ -361,7 +361,7 @@ def test_texture_alone_moves_the_generator(store):
     assert changed(before, state(trainer, "generator")) == set(before)
 
 
-@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("variant", ["code", "paper"])
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_every_loss_takes_two_steps(store, features, loss, variant):
     trainer = training.Trainer(settings(loss, variant=variant, model=""), store, CPU, features)

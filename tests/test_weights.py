@@ -11,10 +11,10 @@ from dped_lib import models
 from dped_lib.base.errors import DpedError
 from dped_lib.data import authors_checkpoints, downloads, network_files
 
-NETWORKS = [(name, variant) for name in models.GENERATORS for variant in ("released", "paper")]
+NETWORKS = [(name, variant) for name in models.GENERATORS for variant in ("code", "paper")]
 
 
-def network(name: str, variant: str = "released", seed: int = 0) -> nn.Module:
+def network(name: str, variant: str = "code", seed: int = 0) -> nn.Module:
     """Weights and running statistics away from where they start, in the layout that training leaves them in."""
     torch.manual_seed(seed)
     model = models.generator(name, variant).to(memory_format=torch.channels_last)
@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_damaged_files_are_refused(tmp_path):
     file = tmp_path / "model.safetensors"
-    save(network("srcnn"), file, model="srcnn", variant="released")
+    save(network("srcnn"), file, model="srcnn", variant="code")
     whole = file.read_bytes()
     for damaged in (b"", whole[:5], whole[:200], whole[:-1], whole + b"x", b"\xff" * 64, b"GIF89a" * 20):
         file.write_bytes(damaged)
@@ -102,10 +102,10 @@ def test_files_of_others_are_refused(tmp_path):
 
 def test_resolve(tmp_path, monkeypatch):
     assert isinstance(network_files.resolve("identity"), nn.Identity)
-    save(network("resnet_8_32"), tmp_path / "mine.safetensors", model="resnet_8_32", variant="released")
+    save(network("resnet_8_32"), tmp_path / "mine.safetensors", model="resnet_8_32", variant="code")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert isinstance(network_files.resolve("~/mine.safetensors"), models.Generator)
-    for wrong in ("iphone", str(tmp_path), "released", "Identity"):
+    for wrong in ("iphone", str(tmp_path), "code", "Identity"):
         with pytest.raises(
             DpedError,
             match=rf"weights '{re.escape(wrong)}': no such file, and not one of authors:iphone, .*, identity",
@@ -117,7 +117,7 @@ def test_resolve(tmp_path, monkeypatch):
 
 def test_a_result_can_say_which_network_it_used(tmp_path):
     model = network("srcnn")
-    said = {"model": "srcnn", "variant": "released", "vgg": "Oxford", "params": '{"seed": 3}'}
+    said = {"model": "srcnn", "variant": "code", "vgg": "Oxford", "params": '{"seed": 3}'}
     network_files.save_tensors(model.state_dict(), tmp_path / "net.safetensors", said)
     found = network_files.describe(str(tmp_path / "net.safetensors"), model)
     assert found["vgg"] == "Oxford" and found["params"] == {"seed": 3}
@@ -149,7 +149,7 @@ def test_fingerprint():
 @pytest.mark.parametrize("name", authors_checkpoints.RELEASED)
 def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     target = tmp_path / "deep" / f"{name}.safetensors"
-    network_files.save_released(name, target)
+    network_files.save_authors(name, target)
     found = network_files.load_model(target)
     assert (
         network_files.fingerprint(found)

@@ -161,7 +161,7 @@ def test_the_colour_explorer_computes_what_the_library_does(color):
 
 
 def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
-    color.kernel.value, color.shift.value = "released", 2
+    color.kernel.value, color.shift.value = "code", 2
     before = color.image.value, color.plot.value, color.numbers.value, color.mse
     color.shift.value = 9
     after = color.image.value, color.plot.value, color.numbers.value, color.mse
@@ -171,7 +171,7 @@ def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
 
 
 def test_dragging_sigma_leaves_the_named_kernels(color):
-    color.kernel.value, color.shift.value = "released", 4
+    color.kernel.value, color.shift.value = "code", 4
     color.sigma.value = 3.0
     assert color.kernel.value == "own sigma"
     x, y = (torch.from_numpy(i).permute(2, 0, 1)[None] for i in color.pair())
@@ -179,7 +179,7 @@ def test_dragging_sigma_leaves_the_named_kernels(color):
     wide = color.color
     color.sigma.value = 1.0
     assert wide < color.color < color.mse, "less blur leaves more of the difference"
-    color.kernel.value = "paper"
+    color.kernel.value = "printed"
     assert color.sigma.value == 1.73
     assert len(color.static().axes) == 5
 
@@ -265,7 +265,7 @@ def run(tmp_path_factory):
     (folder / "params.json").write_text(json.dumps(known))
     finished = trainer.generator.state_dict()
     network_files.save_tensors(
-        finished, folder / "model.safetensors", {"model": "dped", "variant": "released", "norm": ""}
+        finished, folder / "model.safetensors", {"model": "dped", "variant": "code", "norm": ""}
     )
     return trainer, store, folder
 

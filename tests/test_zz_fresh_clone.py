@@ -42,7 +42,7 @@ def test_everything_promised_is_there(clone):
         "fig02_rig",
         "fig05_blurred_fragments",
         "fig06_color_loss_shift",
-        "fig07_networks_released",
+        "fig07_networks_code",
         "table2_methods_plot",
         "table3_losses_plot",
         "noise_amplification",

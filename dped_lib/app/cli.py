@@ -161,7 +161,7 @@ def fetch(
             authors_checkpoints.load(name)
             typer.echo(f"authors:{name}: {authors_checkpoints.RELEASED[name].what}, verified")
             if safetensors:
-                weights_module.save_released(name, safetensors / f"{name}.safetensors")
+                weights_module.save_authors(name, safetensors / f"{name}.safetensors")
                 typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
     if vgg:
         typer.echo(vgg_files.vgg19(vgg).label)

@@ -83,7 +83,7 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
     parts = [name]
     if "loss" in values:
         parts += [str(values[key]) for key in ("phone", "loss") if values[key]]
-        if values.get("variant", "released") != "released":
+        if values.get("variant", "code") != "code":
             parts.append(str(values["variant"]))
         parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
     return paths.run_dir(values["dataset"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"

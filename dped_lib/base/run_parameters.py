@@ -12,7 +12,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.presets import Preset, preset
 from dped_lib.base.validation import build, one_of
 
-VARIANTS = ("released", "paper")
+VARIANTS = ("code", "paper")
 #: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
 NETWORKS = ("trained", "authors")
 
@@ -27,7 +27,7 @@ class TrainParams:
     Attributes:
         dataset, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
         model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
-        variant: ``released`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
+        variant: ``code`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
             discriminator, and the generator's norm.
         kernel, content_layer, norm, discriminator: one of these choices made otherwise than the variant does (``""``: as it
             does): colour kernel of ``losses.KERNELS``, VGG layer, ``instance`` or ``batch``, form of ``models.DISCRIMINATORS``.
@@ -41,7 +41,7 @@ class TrainParams:
     loss: str
     seed: int = 0
     model: str = ""
-    variant: str = "released"
+    variant: str = "code"
     kernel: str = ""
     content_layer: str = ""
     norm: str = ""
@@ -75,7 +75,7 @@ class TrainParams:
         parts = [self.phone, self.loss]
         if self.model:
             parts.append(self.model)
-        if self.variant != "released":
+        if self.variant != "code":
             parts.append(self.variant)
         parts += [f"{key}_{value}" for key in CHOICES if (value := getattr(self, key))]
         return "-".join([*parts, f"s{self.seed}"])

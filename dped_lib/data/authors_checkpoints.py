@@ -235,7 +235,7 @@ def origin(name: str) -> dict[str, str]:
     released = RELEASED[one_of("authors' weights", name, RELEASED)]
     return {
         "model": released.model,
-        "variant": "released",
+        "variant": "code",
         "origin": f"{released.prefix} @ {downloads.commit_of(released.prefix)}",
         "sha256": downloads.sha256_of(f"{released.prefix}.data-00000-of-00001"),
     }

@@ -52,7 +52,7 @@ def load_model(file: Path) -> nn.Module:
             f"{file}: does not say which network it holds (metadata 'model'); it was not written by this project."
         )
     try:
-        model = models.generator(metadata["model"], metadata.get("variant", "released"), metadata.get("norm", ""))
+        model = models.generator(metadata["model"], metadata.get("variant", "code"), metadata.get("norm", ""))
         model.load_state_dict(state)
     except (DpedError, RuntimeError) as error:
         raise DpedError(f"{file}: not the weights of network {metadata['model']!r}: {error}") from error
@@ -94,7 +94,7 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     return said
 
 
-def save_released(name: str, target: Path) -> None:
+def save_authors(name: str, target: Path) -> None:
     """Writes one of the authors' networks as safetensors, with its origin in the metadata."""
     save_tensors(authors_checkpoints.load(name).state_dict(), target, authors_checkpoints.origin(name))
 

@@ -17,17 +17,17 @@ from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_m
 from dped_lib.experiments.table_layout import metric_name
 
 #: The row of the authors' code, which every other row changes in one choice.
-BASELINE = "released"
+BASELINE = "code"
 #: The rows: for each, the parameters of ``TrainParams`` that differ from the authors' code.
 CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         BASELINE: {},
-        "paper's kernel (eq. 4)": {"kernel": "paper"},
+        "paper's kernel (eq. 4)": {"kernel": "printed"},
         "kernel of 3 px": {"kernel": "sigma3"},
         "relu5_2 (eq. 6)": {"content_layer": "relu5_2"},
         "batch norm (3.2.2)": {"norm": "batch"},
-        "bi-channel discriminator (3.1.2)": {"discriminator": "bichannel"},
-        "single-channel counterpart": {"discriminator": "single"},
+        "bi-channel discriminator (3.1.2)": {"discriminator": "two_image"},
+        "single-channel counterpart": {"discriminator": "one_image"},
         "all of the paper": {"variant": "paper"},
     }
 )

@@ -24,7 +24,7 @@ from dped_lib.data import pair_store
 from dped_lib.experiments import statistics
 
 #: Forms of the paper's discriminator that are compared.
-FORMS = ("bichannel", "single")
+FORMS = ("two_image", "one_image")
 _FORMAT = 1
 
 

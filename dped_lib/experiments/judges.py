@@ -36,7 +36,7 @@ def patches(results: Results) -> Findings:
 # ---------------------------------------------------------------------------------------------- Figure 6
 
 #: The kernel that equation 4 prints.
-_PRINTED = "paper"
+_PRINTED = "printed"
 _RATIO_VERDICTS = MappingProxyType({"holds": "holds", "fails": "does not hold", "open": "undecided"})
 
 
@@ -80,10 +80,10 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 # ---------------------------------------------------------------------------------------------- the discriminator
 
 
-def bichannel(results: Results) -> Findings:
+def two_image(results: Results) -> Findings:
     """Judge that a discriminator which sees both images is right on 99 % of the pairs after 300 iterations."""
     iterations, published = 300, 0.99
-    for curve in _curves(results, "bichannel"):
+    for curve in _curves(results, "two_image"):
         low, high = curve["interval"]
         verdict, why = ("does not hold" if high < published else "holds"), ""
         if short := _short_curve(curve, iterations):
@@ -93,10 +93,10 @@ def bichannel(results: Results) -> Findings:
         yield _curve_finding(results, curve, iterations, published, verdict, why)
 
 
-def single(results: Results) -> Findings:
+def one_image(results: Results) -> Findings:
     """Judge that the discriminator which sees one image reaches only 86 % after 5000 iterations."""
     iterations, published = 5000, 0.86
-    for curve in _curves(results, "single"):
+    for curve in _curves(results, "one_image"):
         verdict, why = ("does not hold" if curve["interval"][0] > published else "holds"), ""
         # More than 86 % contradicts "only 86 %", however short the training was.
         if verdict == "holds" and (short := _short_curve(curve, iterations)):
@@ -276,8 +276,8 @@ JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
             shift_small,
             shift_middle,
             shift_large,
-            bichannel,
-            single,
+            two_image,
+            one_image,
             best_ssim,
             outperforms,
             psnr_dong,

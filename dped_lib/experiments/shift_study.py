@@ -189,7 +189,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
     return table
 
 
-_STYLES = MappingProxyType({"mse": "-", "paper": ":", "sigma3": "--", "released": "-."})
+_STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
 
 def plot(curves: ShiftCurves, found: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:

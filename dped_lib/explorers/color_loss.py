@@ -65,7 +65,7 @@ class ColorLoss:
         self.sigma = slider("sigma of the blur (px)", 3.0, 0.3, 6, 0.01)
         self.kernel = ipywidgets.ToggleButtons(
             options=[*losses.KERNELS, _OWN],
-            value="released",
+            value="code",
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"

@@ -83,7 +83,7 @@ def states(folder: Path) -> dict[str, Path | None]:
 def maps(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Return a map of every term for one patch (1 x 3 x H x W): H x W, not negative. ``MAPS`` says what it shows.
 
-    In variant ``released`` the colour and MSE maps sum to twice their term, and the mean of the content map is the term.
+    In variant ``code`` the colour and MSE maps sum to twice their term, and the mean of the content map is the term.
     """
     found = {}
     for name in objective.terms:

@@ -97,7 +97,7 @@ def accelerated(trainer):
         release(trainer)
 
 
-def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "released") -> Tensor:
+def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
     """Return ``losses.color_distance`` of image pairs, computed by its quick form."""
     if not enabled():
         return losses.color_distance(enhanced, target, kernel)

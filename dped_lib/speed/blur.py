@@ -31,7 +31,7 @@ def _cached_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dt
         return torch.tensor(matrix, device=device, dtype=dtype)
 
 
-def blur(image: Tensor, kernel: str = "released") -> Tensor:
+def blur(image: Tensor, kernel: str = "code") -> Tensor:
     """Return ``losses.blur(image, kernel)``."""
     rows = blur_matrix(kernel, image.shape[-2], image.device, image.dtype)
     columns = blur_matrix(kernel, image.shape[-1], image.device, image.dtype)
@@ -41,12 +41,12 @@ def blur(image: Tensor, kernel: str = "released") -> Tensor:
         return ((image @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
 
 
-def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "released") -> Tensor:
+def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
     """Return ``losses.color_distance(enhanced, target, kernel)``. The blur is linear, so we blur the difference once."""
     return blur(enhanced - target, kernel).square().flatten(1).sum(1)
 
 
-def filtered_distance(enhanced: Tensor, target: Tensor, kernel: str = "released") -> Tensor:
+def filtered_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
     """Return ``losses.color_distance`` of images on the CPU, without a gradient, by OpenCV's separable filter."""
     taps = losses.kernel_1d(kernel)
     differences = (enhanced - target).permute(0, 2, 3, 1).numpy()
