@@ -95,6 +95,22 @@ def test_pictures_of_other_patches_are_refused(store, root, tmp_path):
     assert baselines.write_sheets(store, tmp_path / "pictures") == root / "input"
 
 
+def test_sheets_that_the_user_worked_on_and_foreign_pictures_are_never_overwritten(store, root, tmp_path):
+    sheet = root / "input" / "0000.png"
+    sheet.write_bytes(b"worked on in place")
+    baselines.write_sheets(store, tmp_path / "pictures")
+    assert sheet.read_bytes() == b"worked on in place"
+    # An interrupted call left a sheet out: the next one makes it.
+    sheet.unlink()
+    baselines.write_sheets(store, tmp_path / "pictures")
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    (root / "input" / "layout.json").unlink()
+    before = {f.name: f.read_bytes() for f in (root / "input").iterdir()}
+    with pytest.raises(DpedError, match="input: holds 0000.png but no layout.json, so its pictures are not ours"):
+        baselines.write_sheets(store, tmp_path / "pictures")
+    assert {f.name: f.read_bytes() for f in (root / "input").iterdir()} == before
+
+
 def test_a_damaged_layout_is_named(store, root):
     enhance(root)
     (root / "input" / "layout.json").write_text(json.dumps({"store": 1}))

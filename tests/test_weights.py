@@ -146,6 +146,19 @@ def test_fingerprint():
     assert network_files.fingerprint(batch) != before
 
 
+def test_a_file_in_the_place_of_the_authors_network_is_kept(mirror, tmp_path):
+    target = tmp_path / "srcnn.safetensors"
+    target.write_bytes(b"the user's own")
+    with pytest.raises(DpedError, match="srcnn.safetensors: is there and holds something else"):
+        network_files.save_authors("srcnn", target)
+    assert target.read_bytes() == b"the user's own"
+    target.unlink()
+    network_files.save_authors("srcnn", target)
+    stamp = target.stat().st_mtime_ns
+    network_files.save_authors("srcnn", target)
+    assert target.stat().st_mtime_ns == stamp
+
+
 @pytest.mark.parametrize("name", authors_checkpoints.RELEASED)
 def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     target = tmp_path / "deep" / f"{name}.safetensors"

@@ -95,8 +95,24 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
 
 
 def save_authors(name: str, target: Path) -> None:
-    """Writes one of the authors' networks as safetensors, with its origin in the metadata."""
-    save_tensors(authors_checkpoints.load(name).state_dict(), target, authors_checkpoints.origin(name))
+    """Write one of the authors' networks as safetensors, with its origin in the metadata. A file that holds it is kept.
+
+    Raises:
+        DpedError: another file is there.
+    """
+    origin = authors_checkpoints.origin(name)
+    if target.exists():
+        if _metadata(target) == origin:
+            return
+        raise DpedError(f"{target}: is there and holds something else. It is kept; name another folder.")
+    save_tensors(authors_checkpoints.load(name).state_dict(), target, origin)
+
+
+def _metadata(file: Path) -> dict[str, str] | None:
+    try:
+        return load_tensors(file)[1]
+    except DpedError:
+        return None
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -15,6 +15,7 @@ is a stand-in that everyone has, it is not Apple's enhancer, and every label say
 
 import hashlib
 import json
+import os
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -96,21 +97,27 @@ def write_sheets(store: PairStore, root: Path) -> Path:
     """Write the sheets of every photograph of a store and the layout of their patches; return their folder.
 
     Raises:
-        DpedError: the folder holds sheets of another store, or it cannot be written.
+        DpedError: the folder holds sheets of another store or pictures that are not ours, or it cannot be written.
     """
     folder = Path(root) / store.meta["dataset"] / store.meta["phone"] / "input"
-    layout = {"store": _digest(store), "sheets": []}
-    layout_file = folder / "layout.json"
-    if layout_file.is_file() and _read_layout(layout_file)["store"] != layout["store"]:
+    sheets = [(folder / f"{i:04d}.png", name, members) for i, (name, members) in enumerate(_sheets(store))]
+    layout_file, digest = folder / "layout.json", _digest(store)
+    if not layout_file.is_file():
+        if present := [file.name for file, _, _ in sheets if os.path.lexists(file)]:
+            raise DpedError(
+                f"{folder}: holds {present[0]} but no layout.json, so its pictures are not ours. Name another folder."
+            )
+    elif _read_layout(layout_file)["store"] != digest:
         raise DpedError(
             f"{folder}: holds the sheets of other patches; pictures enhanced from them would not fit. "
             "Name another folder."
         )
-    for number, (name, members) in enumerate(_sheets(store)):
-        pixels = sheet(np.array(store.phone[members]))
-        picture.write(picture.Picture(pixels), folder / f"{number:04d}.png")
-        layout["sheets"].append({"photograph": name, "patches": [store.names[i] for i in members]})
-    paths.write_text(layout_file, json.dumps(layout, indent=1))
+    # The layout comes first: it marks the folder as ours if this call is interrupted.
+    listed = [{"photograph": name, "patches": [store.names[i] for i in members]} for _, name, members in sheets]
+    paths.write_text(layout_file, json.dumps({"store": digest, "sheets": listed}, indent=1))
+    for file, _, members in sheets:
+        if not file.exists():  # a sheet that is there may be one that the user has worked on
+            picture.write(picture.Picture(sheet(np.array(store.phone[members]))), file)
     return folder
 
 
