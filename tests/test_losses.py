@@ -238,7 +238,7 @@ def test_norms_have_a_finite_gradient_where_images_are_equal():
 
 def small_objective(loss, variant):
     torch.manual_seed(0)
-    net = models.discriminator(losses.DISCRIMINATOR[variant])
+    net = models.discriminator(losses.DISCRIMINATOR_OF[variant])
     # From the initial weights of 0.01 hardly anything gets through; scale them up so that the test sees it.
     with torch.no_grad():
         for p in net.parameters():

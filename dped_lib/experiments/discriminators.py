@@ -137,7 +137,7 @@ def _settle(objective: losses.Objective, batches: pair_store.Batches, size: int,
     objective.discriminator.train()
     swaps = torch.arange(size, device=device) % 2
     for i in range(4):
-        objective.judge(*batches.draw(i, size, "settling"), swaps)
+        objective.discriminate_permuted(*batches.draw(i, size, "settling"), swaps)
 
 
 @torch.inference_mode()
@@ -151,6 +151,6 @@ def _correct(objective: losses.Objective, store, index: np.ndarray, device: torc
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)
-            right += losses.says_dslr(objective.judge(*pair, swaps)) == bool(answer)
+            right += losses.predicts_dslr(objective.discriminate_permuted(*pair, swaps)) == bool(answer)
         found.append(right.cpu().numpy())
     return np.concatenate(found)

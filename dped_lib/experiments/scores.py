@@ -109,7 +109,7 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
-def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
+def method_statistics(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
     """Return the statistics that every score is computed from, of one method on the pairs at ``index``."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
@@ -146,10 +146,10 @@ def score_methods(
     for column, method in methods.items():
         if isinstance(method, Mapping):
             measured[column] = [
-                metrics.joined([statistics_of(method[s], store, held_out[s]) for s in group]) for group in groups
+                metrics.concatenate([method_statistics(method[s], store, held_out[s]) for s in group]) for group in groups
             ]
         else:
-            measured[column] = [statistics_of(method, store, index)]
+            measured[column] = [method_statistics(method, store, index)]
     photographs = store.photographs[index]
     samples = _samples(measured, photographs, preset.resamples)
     cells = []

@@ -6,7 +6,7 @@ swap            what becomes quick                                              
 ``norm``        instance norm and its ReLU in one pass                               ``nn.InstanceNorm2d``, ``F.relu``
 ``convolution`` layers of few channels                                               ``nn.Conv2d``, ``nn.Linear``
 ``blur``        the colour loss's blur as products with banded matrices              ``losses.color_distance``
-``windows``     SSIM's window sums                                                   ``metrics.statistics_of``
+``windows``     SSIM's window sums                                                   ``metrics.batch_statistics``
 ``graphs``      losses compiled, a step recorded (GPU)                               a step called from Python
 ``training``    mixed precision, one pass of Adam                                    float32, ``torch.optim.Adam``
 ``memory``      freed memory kept                                                    the system's allocator
@@ -113,4 +113,4 @@ def pair_statistics(images, targets) -> metrics.PairStatistics:
     memory.keep_pages()
     # On a CPU a batch stays in a core's cache; a GPU needs more to be busy.
     batch = 100 if isinstance(images, Tensor) and images.is_cuda else 8
-    return metrics.pair_statistics(images, targets, batch, windows.statistics_of)
+    return metrics.pair_statistics(images, targets, batch, windows.batch_statistics)

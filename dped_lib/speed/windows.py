@@ -76,7 +76,7 @@ def _terms(planes: Tensor, images: int) -> tuple[Tensor, Tensor]:
 
 
 def _halved(planes: Tensor) -> Tensor:
-    # metrics.halved of the first two planes, with room for the other two.
+    # metrics.half_size of the first two planes, with room for the other two.
     h, _, n, w = planes.shape
     rows = planes.new_empty(h - h // 2, 2, n, w)
     torch.add(planes[: h - h % 2 : 2, :2], planes[1::2, :2], out=rows[: h // 2])
@@ -101,8 +101,8 @@ def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
-def statistics_of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Return ``metrics.statistics_of(x, y)``."""
+def batch_statistics(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return ``metrics.batch_statistics(x, y)``."""
     mse = (x - y).square_().mean((1, 2, 3))
     ssim, cs = scale_terms(x, y)
     mse_c, finest_c, ssim_c, cs_c = mse.clone(), ssim[:, 0].clone(), ssim.clone(), cs.clone()
