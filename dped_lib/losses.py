@@ -13,8 +13,9 @@ tv       eq. 7: norm of (grad_x + grad_y) / (C H W)     mean squared grad_x plus
 weights  1, -, 1, 0.1, 100 (eq. 8)                      0.5, -, 1, 10, 2000
 ======== ============================================== ==============================================
 
-All terms are means over the batch (equation 1), except the texture term of variant ``code``. In Table 3 the MSE replaces
-the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W in about [0, 1].
+All terms are means over the batch (equation 1), except the texture term of variant ``code``. In Table 3 the MSE
+replaces the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W whose values
+are in [0, 1] or slightly outside.
 
 Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
 """
@@ -72,7 +73,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
 #: The losses that a full reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
 TRAINED = (*TABLE3, "johnson", "dong")
 
-#: For each variant: its colour kernel (``KERNELS``), its layer of VGG-19, and its discriminator (``models.DISCRIMINATORS``).
+#: The colour kernel, the layer of VGG-19 and the discriminator of each variant.
 KERNEL_OF = MappingProxyType({"paper": "printed", "code": "code"})
 CONTENT_LAYER_OF = MappingProxyType({"paper": "relu5_2", "code": "relu5_4"})
 DISCRIMINATOR_OF = MappingProxyType({"paper": "two_image", "code": "code"})
@@ -94,7 +95,7 @@ def batch_mean(losses: Tensor) -> Tensor:
     return losses.mean()
 
 
-# ---------------------------------------------------------------------------------------------- colour, equations 2 to 4
+# --------------------------------------------------------------------------------------------- colour, equations 2 to 4
 
 
 def kernel_1d(kernel: str) -> np.ndarray:
@@ -106,8 +107,8 @@ def kernel_1d(kernel: str) -> np.ndarray:
         case "sigma3":
             taps = np.exp(-(k**2) / (2 * 3.0**2))
         case "code":
-            # The probabilities of a normal variable in 21 equal bins over +-(3 + 1/6) deviations. The authors' code then
-            # takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
+            # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The authors'
+            # code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
     return taps / taps.sum()
 
@@ -162,25 +163,21 @@ def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
 
 
 def gray(image: Tensor) -> Tensor:
-    """Return RGB images in gray, with the weights of TensorFlow's ``rgb_to_grayscale``: N x 3 x H x W to N x 1 x H x W."""
+    """Return RGB images N x 3 x H x W in gray, N x 1 x H x W, with the weights of TensorFlow's ``rgb_to_grayscale``."""
     red, green, blue = image.split(1, 1)
     return 0.2989 * red + 0.5870 * green + 0.1140 * blue
 
 
 def log_probability(logits: Tensor) -> Tensor:
-    """Return the logarithms of the probabilities (softmax) of N x 2 logits.
-
-    As in the authors' code, probabilities are clipped at 1e-10. Below that the gradient is zero.
-    """
+    """Return the log-softmax of N x 2 logits, with probabilities below 1e-10 clipped as in the authors' code."""
     return torch.log(torch.softmax(logits, dim=1).clamp(min=1e-10))
 
 
 def texture_loss(logits: Tensor) -> Tensor:
     """Return the texture loss from a discriminator's logits for enhanced images (equation 5): a scalar.
 
-    For N x 1 logits (``models.PaperDiscriminator``) it is the mean of -log D, where D = sigmoid(logit). For N x 2 logits
-    (``models.CodeDiscriminator``) it is the sum of log p(enhanced). Both fall as the discriminator takes enhanced images
-    for DSLR photos.
+    For N x 1 logits it is the mean of -log D, with D = sigmoid(logit). For N x 2 logits (variant ``code``) it is the
+    sum of log p(enhanced). Both fall as the discriminator takes enhanced images for DSLR photos.
     """
     if logits.shape[1] == 2:
         return log_probability(logits)[:, 1].sum()
@@ -190,8 +187,8 @@ def texture_loss(logits: Tensor) -> Tensor:
 def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
     """Return the cross-entropy that trains a discriminator (section 3.1.2): a scalar.
 
-    It is the mean over N x 1 logits, or the sum over N x 2 logits. ``is_dslr`` has N values: 1 where the first (or only)
-    image was the DSLR photo, else 0.
+    It is the mean over N x 1 logits, or the sum over N x 2 logits. ``is_dslr`` has N values: 1 where the first (or
+    only) image was the DSLR photo, else 0.
     """
     if logits.shape[1] == 2:
         log_p = log_probability(logits)
@@ -217,17 +214,14 @@ def permute_pairs(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tens
 
 
 def content_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Return the content loss of two batches of VGG-19 features N x C x h x w (equation 6): a scalar.
-
-    Variant ``code`` takes the mean of the squared difference.
-    """
+    """Return the content loss of VGG-19 features N x C x h x w (equation 6; ``code``: a mean of squares): a scalar."""
     difference = enhanced - target
     if one_of("variant", variant, VARIANTS) == "code":
         return difference.square().mean()
     return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
 
 
-# ---------------------------------------------------------------------------------------------- total variation, equation 7
+# ------------------------------------------------------------------------------------------ total variation, equation 7
 
 
 def gradients(image: Tensor) -> tuple[Tensor, Tensor]:

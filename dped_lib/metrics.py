@@ -11,8 +11,8 @@ standard     The textbook definitions. Values are clipped. PSNR and SSIM (Wang e
              under 161 pixels, where it is not defined.
 ============ ==================================================================================================
 
-What the paper's tables call SSIM is MS-SSIM in the authors' code. :func:`pair_statistics` computes numbers for every pair
-once. Every protocol and every bootstrap resample is arithmetic on these numbers.
+What the paper's tables call SSIM is MS-SSIM in the authors' code. :func:`pair_statistics` computes numbers for every
+pair once. Every protocol and every bootstrap resample is arithmetic on these numbers.
 """
 
 import math
@@ -33,7 +33,7 @@ from dped_lib.base.validation import one_of
 SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))
 #: Side and standard deviation of SSIM's Gaussian window, in pixels.
 WINDOW, SIGMA = 11, 1.5
-#: The two constants of SSIM that keep its quotients finite, for values in [0, 1].
+#: Constants that keep SSIM's quotients finite, for values in [0, 1].
 C1, C2 = 0.01**2, 0.03**2
 
 
@@ -101,7 +101,7 @@ def window_mean(x: Tensor) -> Tensor:
 
 
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean SSIM of each pair, and the mean of its contrast-structure factor (Wang et al. 2004): N values each."""
+    """Return mean SSIM and mean contrast-structure factor of each pair (Wang et al. 2004): N values each."""
     mean_x, mean_y = window_mean(x), window_mean(y)
     var_x = window_mean(x * x) - mean_x**2
     var_y = window_mean(y * y) - mean_y**2
@@ -204,7 +204,7 @@ def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
 
 
 def psnr(mse: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio in dB of mean squared errors, for a peak of 1. An error of 0 gives infinity."""
+    """Return the peak signal-to-noise ratio (dB) of mean squared errors, for a peak of 1. Error 0 gives infinity."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(mse)
 

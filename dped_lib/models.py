@@ -24,10 +24,7 @@ def scaled_tanh(x: Tensor) -> Tensor:
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw weights from a normal distribution of deviation 0.01, cut at two deviations, and set biases to 0.01.
-
-    The authors' code does so; the paper does not say.
-    """
+    """Draw weights from a normal distribution (deviation 0.01, cut at 0.02), as in the authors' code. Set biases to 0.01."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
@@ -36,17 +33,14 @@ def initialise(network: nn.Module) -> None:
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:
-    """Return batch norm (section 3.2.2) or instance norm (the authors' code), with a weight and a bias for each channel."""
+    """Return batch norm (section 3.2.2) or instance norm (authors' code), with a weight and a bias for each channel."""
     if one_of("norm", kind, ("instance", "batch")) == "instance":
         return nn.InstanceNorm2d(channels, affine=True, eps=NORM_EPSILON)
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
 
 
 class ResidualBlock(nn.Module):
-    """Apply convolution, norm and ReLU twice, then add the input (section 3.2.2).
-
-    No activation follows the addition. Input and output: N x ``channels`` x H x W.
-    """
+    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W (section 3.2.2)."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
@@ -64,8 +58,8 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """Enhance photographs: the fully convolutional network of section 3.2.2 and Figure 7, with 12 layers.
 
-    It has a 9x9 layer, four residual blocks of two 3x3 layers, two more 3x3 layers and a last 9x9 layer. Every layer but
-    the last has 64 channels and ends in ReLU. Zero padding keeps the size.
+    It has a 9x9 layer, four residual blocks of two 3x3 layers, two more 3x3 layers and a last 9x9 layer. Every layer
+    but the last has 64 channels and ends in ReLU. Zero padding keeps the size.
 
     Input: RGB N x 3 x H x W in [0, 1]. Output: the same shape, in (-0.08, 1.08).
 
@@ -131,8 +125,8 @@ class SameConv(nn.Conv2d):
 class CodeDiscriminator(nn.Module):
     """Tell DSLR photos from enhanced ones as the authors' code does (``models.py: adversarial``): one image at a time.
 
-    Five convolutions are each followed by LeakyReLU with slope 0.2, and all but the first also by instance norm. Two fully
-    connected layers follow, with 1024 and 2 outputs.
+    Five convolutions are each followed by LeakyReLU with slope 0.2, and all but the first also by instance norm. Two
+    fully connected layers follow, with 1024 and 2 outputs.
 
     Input: gray N x 1 x 100 x 100 in about [0, 1]. Output: logits N x 2 for (DSLR photo, enhanced photo).
     """
@@ -162,9 +156,9 @@ class CodeDiscriminator(nn.Module):
 class PaperDiscriminator(nn.Module):
     """Tell whether the first image of a pair is the DSLR photo (sections 3.1.2 and 3.2.2).
 
-    Six convolutions are each followed by LeakyReLU and batch norm. The number of channels grows from 64 to 256. It doubles
-    after each second layer, which has stride 2. A fully connected layer of 1024 neurons and one output follow. The loss
-    applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
+    Six convolutions are each followed by LeakyReLU and batch norm. The number of channels grows from 64 to 256. It
+    doubles after each second layer, which has stride 2. A fully connected layer of 1024 neurons and one output follow.
+    The loss applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
 
     Input: gray N x ``inputs`` x 100 x 100 in about [0, 1]. Output: logits N x 1 of "the first image is a DSLR photo".
 

@@ -1,7 +1,7 @@
 """Hold what the paper states: cameras, constants, published tables and claims. This module computes nothing.
 
-Source: arXiv v1 of "DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks". Values of its later version
-have ``LATER_VERSION`` in their name; values of the authors' code have the key ``code``.
+Source: arXiv v1 of "DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks". Values of its later
+version have ``LATER_VERSION`` in their name; values of the authors' code have the key ``code``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PHONES = ("iphone", "blackberry", "sony")
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """Hold one row of Table 1. ``sensor_mp`` is in megapixels; ``width`` and ``height`` of a photograph are in pixels."""
+    """Hold one row of Table 1: the sensor in megapixels, and the size of a photograph in pixels."""
 
     name: str
     sensor_mp: int
@@ -37,7 +37,7 @@ ALIGNED_SIZE = (800, 1080)
 PATCH_SIZE = 100
 NCC_THRESHOLD = 0.9
 
-#: Section 3.2.1: thousands of training patches of each phone; photographs held out for testing, and as many for validation.
+#: Section 3.2.1: thousands of training patches of each phone; photographs held out for each of testing and validation.
 TRAIN_PATCHES_THOUSANDS = MappingProxyType({"sony": 65, "blackberry": 92, "iphone": 97})
 HELD_OUT_PHOTOGRAPHS = 100
 
@@ -99,8 +99,8 @@ TABLE3 = _rows(
     ),
 )
 
-#: Section 4.3, the user study: scenes in each of the four parts of Figure 10, number of questions, number of subjects. The
-#: paper prints no numbers of its results. It states only how the classes of pictures compare.
+#: Section 4.3, the user study: scenes in each of the four parts of Figure 10, number of questions, number of subjects.
+#: The paper prints no numbers of its results. It states only how the classes of pictures compare.
 STUDY_SCENES = 9
 STUDY_QUESTIONS = 108
 STUDY_SUBJECTS = 42
@@ -124,10 +124,11 @@ class Claim:
 #: Every testable statement, in the order of the paper.
 CLAIMS = (
     Claim("cameras", "Table 1", "Sony Xperia Z: 13 MP, 2592 x 1944"),
-    Claim("patches", "3.2.1", "65K, 92K and 97K training [...] patches for Sony-Canon, BlackBerry-Canon and iPhone-Canon "
-          "pairs"),
+    Claim("patches", "3.2.1",
+          "65K, 92K and 97K training [...] patches for Sony-Canon, BlackBerry-Canon and iPhone-Canon pairs"),
     Claim("shift_small", "3.1.1, Figure 6", "color loss is almost not sensitive to small distortions (1-2 pixels)"),
-    Claim("shift_middle", "3.1.1, Figure 6", "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
+    Claim("shift_middle", "3.1.1, Figure 6",
+          "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
     Claim("shift_large", "3.1.1, Figure 6", "for larger displacements it demonstrates similar magnitude and behavior"),
     Claim("amplitude", "3.1.1, equation 4", "A = 0.053, mu = 0, and sigma = 3"),
     Claim("two_image", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when "
@@ -143,15 +144,15 @@ CLAIMS = (
     Claim("study_equal", "4.3, Figure 10", "The human subjects are unable to distinguish between them"),
     Claim("study_manual", "4.3, Figure 10", "the images enhanced by the proposed CNN are picked the most often, "
           "outperforming even the results of manual retouching"),
-    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on the photos from the "
-          "better Sony and BlackBerry cameras"),
+    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on "
+          "the photos from the better Sony and BlackBerry cameras"),
     Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the "
           "additional MSE term cannot effectively suppress them"),
     Claim("content_colour", "Appendix, Table 3", "Content loss shows better results in this case [than MSE + texture]"),
-    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, making "
-          "the colors [...] closer to the target"),
-    Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] slightly "
-          "degrading image sharpness"),
+    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, "
+          "making the colors [...] closer to the target"),
+    Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] "
+          "slightly degrading image sharpness"),
     Claim("top_scores", "Appendix, Table 3", "[color + content + texture] loss [...] achieves both top PSNR and SSIM "
           "scores"),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Train the networks (section 3.2.3): Adam, batches of 50, 20 000 iterations. One loop serves every loss of the paper.
 
-An iteration draws one batch for a step of the generator and another for a step of the discriminator, as the authors' code
-does (``train_model.py``). ``data.checkpoints`` describes the folder of a run.
+An iteration draws one batch for a step of the generator and another for a step of the discriminator, as the authors'
+code does (``train_model.py``). ``data.checkpoints`` describes the folder of a run.
 """
 
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ class Trainer:
         self.validation = store.some("val", params.eval_pairs)
         if not len(self.validation):
             raise DpedError(
-                f"{store.folder}: no pairs in split 'val' to watch the training by; the dataset has too few photographs."
+                f"{store.folder}: no pairs in split 'val' to validate on; the dataset has too few photographs."
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
 

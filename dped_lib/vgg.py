@@ -1,4 +1,4 @@
-"""Compute the features of the content loss (section 3.1.3): VGG-19 up to relu5_4. ``data.vgg_files`` reads its weights."""
+"""Compute the features of the content loss (section 3.1.3): VGG-19 up to relu5_4. ``data.vgg_files`` reads weights."""
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ Weights = list[tuple[Tensor, Tensor]]
 class VGG19(nn.Module):
     """Compute the activations of VGG-19's convolutional layers, ``relu1_1`` to ``relu5_4``. The weights are frozen.
 
-    Max pooling rounds odd sizes up, like TensorFlow's SAME padding in the authors' ``vgg.py``: a 100 x 100 patch has 7 x 7
-    activations in the last block. Gradients reach the image, but not the weights.
+    Max pooling rounds odd sizes up, like TensorFlow's SAME padding in the authors' ``vgg.py``: a patch of 100 x 100 has
+    7 x 7 activations in the last block. Gradients reach the image, but not the weights.
 
     Input: RGB N x 3 x H x W in [0, 1].
 
