@@ -107,8 +107,8 @@ def kernel_1d(kernel: str) -> np.ndarray:
         case "sigma3":
             taps = np.exp(-(k**2) / (2 * 3.0**2))
         case "code":
-            # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The authors'
-            # code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
+            # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The
+            # authors' code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
     return taps / taps.sum()
 
