@@ -24,7 +24,7 @@ def scaled_tanh(x: Tensor) -> Tensor:
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw weights from a normal distribution (deviation 0.01, cut at 0.02) and set biases to 0.01, as the authors do."""
+    """Draw weights from a normal distribution (deviation 0.01, cut at 0.02); set biases to 0.01, as the authors do."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)

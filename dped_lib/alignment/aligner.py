@@ -40,7 +40,7 @@ _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 
 @dataclass(frozen=True)
 class Report:
-    """Report what one pair of photographs gave. A number is None if the work stopped before it was known.
+    """Report the alignment of one pair of photographs. A number is None if the alignment stopped before computing it.
 
     Attributes:
         verdict: ``aligned``, or why not (``VERDICTS``).

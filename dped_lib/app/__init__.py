@@ -1,0 +1,1 @@
+"""Programs that users start: the command line, the notebook runner and the doctor."""

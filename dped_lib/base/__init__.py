@@ -1,0 +1,1 @@
+"""What every room uses: datasets, presets, run parameters, paths, devices, progress, workers and errors."""

@@ -1,0 +1,1 @@
+"""Enhance whole photographs: files, exact inference in bounded memory, and export to ONNX."""

@@ -1,4 +1,4 @@
-"""Judges of the paper's claims from its own numbers: one function for each claim, named as its key."""
+"""Judge the paper's claims from its own numbers: one function for each claim, named as its key in ``paper.CLAIMS``."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -52,7 +52,7 @@ def outperforms() -> Findings:
 
 
 def psnr_dong() -> Findings:
-    """Report from Table 2 the difference in PSNR to Dong et al.; without intervals it decides nothing."""
+    """Report the difference in PSNR from Dong et al. in Table 2. Without intervals it decides nothing."""
     for phone, row in paper.TABLE2.items():
         gap = row["ours"].psnr - row["dong"].psnr
         yield _finding("psnr_dong", f"{phone}: ours - dong {gap:+.2f} dB", "undecided", "the paper gives no intervals")

@@ -1,0 +1,1 @@
+"""Widgets with which the notebooks explore alignment, losses and enhancement."""

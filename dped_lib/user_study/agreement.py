@@ -100,7 +100,7 @@ class Verdict:
     """Result of the test whether the preference between two classes is equal within a margin (:func:`equivalence`).
 
     Attributes:
-        share, answers, subjects: as in ``study_analysis.Share``.
+        share, answers, subjects: as in ``analysis.Share``.
         within: 90 % interval of the share. Preferences are equal, at 5 %, if it lies inside the margin.
         apart: 95 % interval of the share. Preferences differ if it excludes one half.
         word: ``CANNOT_TELL``, ``CAN_TELL`` or ``UNDECIDED``.

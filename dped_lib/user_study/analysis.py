@@ -23,7 +23,7 @@ class Choices:
     """All answers as one array.
 
     Attributes:
-        observer: a key of ``study_answers.OBSERVERS``. People and simulated subjects are never mixed.
+        observer: a key of ``answers.OBSERVERS``. People and simulated subjects are never mixed.
         subjects: their ids, one for each row.
         questions: one for each column.
         sign: int8 (subjects, questions): +1 if ``first`` was chosen, -1 if ``second`` was chosen, 0 if there is no
@@ -93,7 +93,7 @@ def collect(store: AnswerStore, observer: str) -> Choices:
 
 
 def from_simulation(questions: Iterable[Question], first_chosen: np.ndarray) -> Choices:
-    """Return the choices that ``study_observers.simulate`` made: bool (subjects, questions)."""
+    """Return the choices that ``observers.simulate`` made: bool (subjects, questions)."""
     names = tuple(f"model-{i:03}" for i in range(1, len(first_chosen) + 1))
     sign = np.where(first_chosen, 1, -1).astype(np.int8)
     return Choices("model", names, tuple(questions), sign, np.zeros(sign.shape))

@@ -26,7 +26,7 @@ from dped_lib.base.validation import build, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
 from dped_lib.user_study.subjects import is_subject_id, subject_id
 
-#: Who answered, and the folder of their answers: people, or simulated subjects (``study_observers``). Every line
+#: Who answered, and the folder of their answers: people, or simulated subjects (``observers``). Every line
 #: repeats it.
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
@@ -36,7 +36,7 @@ class Answer:
     """One line of a file of answers.
 
     Attributes:
-        study: name of the study (``study_questions.study_digest``).
+        study: name of the study (``questions.study_digest``).
         subject: id of the subject.
         observer: a key of ``OBSERVERS``.
         question: ``Question.key``.
@@ -74,7 +74,7 @@ class AnswerStore:
 
     Args:
         folder: is created if it does not exist. ``~`` is the home folder.
-        pictures: digest of the pictures (``study_pictures.Pictures.digest``).
+        pictures: digest of the pictures (``pictures.Pictures.digest``).
         questions: all questions of the study.
         seed: of the order.
 

@@ -3,7 +3,7 @@
 The key 1 or the left arrow chooses the left picture, the key 2 or the right arrow the right one. The page must have the
 focus; a click into it gives it the focus. If a browser does not run a notebook's scripts, Tab and Enter work on the
 buttons. The browser receives no name of a class, a scene or a file. :class:`Entrance` asks for the subject's name on
-the page that ``study_server`` serves.
+the page that ``server`` serves.
 """
 
 import html
@@ -76,7 +76,7 @@ class SubjectPage:
 
     Args:
         pictures, store: of the same study.
-        subject: the name that the subject typed, or its id (``study_subjects.subject_id``).
+        subject: the name that the subject typed, or its id (``subjects.subject_id``).
 
     Raises:
         DpedError: the name is empty.

@@ -1,9 +1,9 @@
 """The pictures of a user study: a folder that is checked, and the two pictures that a page shows.
 
 Layout, also of a folder of the user's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). The classes of a set are those of
-one of ``study_questions.KINDS``: ``original``, ``dslr``, ``enhanced`` (a phone; the set may have any name), or
+one of ``questions.KINDS``: ``original``, ``dslr``, ``enhanced`` (a phone; the set may have any name), or
 ``automatic``, ``manual``, ``enhanced`` (enhancers). If a class is missing, its questions are not asked.
-``study_making`` makes such a folder from a dataset.
+``make_pictures`` makes such a folder from a dataset.
 """
 
 import hashlib

@@ -25,7 +25,7 @@ PAPER_SETS = MappingProxyType({"blackberry": "phone", "iphone": "phone", "sony":
 
 @dataclass(frozen=True, order=True)
 class Question:
-    """Two classes of pictures of one scene. ``first`` and ``second`` are in the order of ``KINDS``, not of the sides."""
+    """Hold two classes of pictures of a scene. ``first`` and ``second`` are in the order of ``KINDS``, not of the sides."""
 
     set: str
     scene: str
@@ -59,7 +59,7 @@ def all_questions(scenes: Mapping[str, Mapping[str, Iterable[str]]]) -> tuple[Qu
     """Return every pair of classes of every scene, once.
 
     Args:
-        scenes: set -> class -> its scenes (``study_pictures.Pictures.scenes``). A missing class has no questions.
+        scenes: set -> class -> its scenes (``pictures.Pictures.scenes``). A missing class has no questions.
     """
     questions = []
     for name, by_class in scenes.items():
@@ -81,7 +81,7 @@ def order(questions: Iterable[Question], subject: str, seed: int) -> tuple[Trial
     left. If the number of questions is odd, a hash decides which side has one more.
 
     Args:
-        subject: name or id (``study_subjects.subject_id``).
+        subject: name or id (``subjects.subject_id``).
     """
     subject = subject_id(subject)
     questions = tuple(questions)

@@ -1,7 +1,7 @@
 """Serve the user study with Voila, as a page without code for any number of subjects at once.
 
 Each page has a process of its own. All pages share the folder of pictures and the folder of answers. Every answer is on
-the disk before the next question is asked (``study_answers.AnswerStore``).
+the disk before the next question is asked (``answers.AnswerStore``).
 """
 
 import subprocess
