@@ -169,7 +169,7 @@ class Ratio:
     high: float
 
     def verdict(self, sentence: Sentence) -> str:
-        """Return ``holds`` if the interval lies in the sentence's range, ``fails`` if it lies outside, else ``open``."""
+        """Return ``holds`` if the interval lies in the sentence's range, ``fails`` if it lies outside, or ``open``."""
         if sentence.low <= self.low and self.high <= sentence.high:
             return "holds"
         return "fails" if self.high < sentence.low or self.low > sentence.high else "open"

@@ -1,4 +1,4 @@
-"""The answers of the user study, in a folder where they survive.
+"""Store the answers of the user study in a folder, so that no interruption loses one.
 
     study.json              digest of the pictures, and the seed of the order
     people/SUBJECT.jsonl    one line for each answer, on the disk before the next question is asked
@@ -33,7 +33,7 @@ OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of a file of answers.
+    """Hold one answer: a line of a file of answers.
 
     Attributes:
         study: name of the study (``questions.study_digest``).
@@ -70,7 +70,7 @@ def answers_folder(source: str, preset: str, pictures: str, seed: int = 0) -> Pa
 
 
 class AnswerStore:
-    """The answers to one study, in a folder (layout: see the module). Every ``subject`` may be a name or an id.
+    """Store the answers to one study in a folder (layout: see the module). Every ``subject`` may be a name or an id.
 
     Args:
         folder: is created if it does not exist. ``~`` is the home folder.

@@ -1,4 +1,4 @@
-"""Make the pictures of a user study from a dataset: held-out scenes, aligned, and enhanced by a network of each phone."""
+"""Make the pictures of a user study from a dataset: align held-out scenes, and enhance them with a network."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The questions of the user study (section 4.3), and the order in which a subject sees them.
+"""List the questions of the user study (section 4.3), and put them in the order in which a subject sees them.
 
 The paper compares {original, DSLR, enhanced} on 9 scenes of each of 3 phones (81 questions), and {automatic, manual,
 enhanced} on 9 iPhone scenes (27 questions). Each subject answers all 108. The pairs are shuffled, and so are the two
@@ -25,7 +25,7 @@ PAPER_SETS = MappingProxyType({"blackberry": "phone", "iphone": "phone", "sony":
 
 @dataclass(frozen=True, order=True)
 class Question:
-    """Hold two classes of pictures of a scene. ``first`` and ``second`` are in the order of ``KINDS``, not of the sides."""
+    """Hold two classes of pictures of a scene. ``first`` and ``second`` are in the order of ``KINDS``."""
 
     set: str
     scene: str
@@ -34,13 +34,13 @@ class Question:
 
     @property
     def key(self) -> str:
-        """Name of the question, the same in every study: ``SET/SCENE/FIRST-SECOND``."""
+        """Return the name of the question, the same in every study: ``SET/SCENE/FIRST-SECOND``."""
         return f"{self.set}/{self.scene}/{self.first}-{self.second}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A question as one subject sees it: the classes on the two sides, and its place among ``total`` trials, from 1."""
+    """Hold a question as a subject sees it: the classes on the two sides, and its place among ``total`` trials, from 1."""
 
     question: Question
     left: str
