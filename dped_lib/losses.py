@@ -55,7 +55,7 @@ class LossSpec:
 
 
 #: The four columns of Table 3, in the paper's order.
-TABLE3 = ("color+content+texture", "content+texture", "mse+texture", "mse")
+TABLE3_LOSSES = ("color+content+texture", "content+texture", "mse+texture", "mse")
 
 #: Every loss by name. Losses with a texture term also have total variation, which damps the noise of that term.
 LOSSES: Mapping[str, LossSpec] = MappingProxyType(
@@ -71,7 +71,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
 )
 
 #: The losses that a full reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
-TRAINED = (*TABLE3, "johnson", "dong")
+TRAINED = (*TABLE3_LOSSES, "johnson", "dong")
 
 #: The colour kernel, the layer of VGG-19 and the discriminator of each variant.
 KERNEL_OF = MappingProxyType({"paper": "printed", "code": "code"})

@@ -24,7 +24,7 @@ from dped_lib.alignment import geometry, keypoints, refinement
 from dped_lib.alignment.pair_map import PairMap
 from dped_lib.base.errors import DpedError
 
-VERDICTS = (
+PAIR_VERDICTS = (
     "aligned", "too few matches", "different scene", "degenerate homography", "folded homography", "too little overlap",
 )  # fmt: skip
 
@@ -43,7 +43,7 @@ class Report:
     """Report the alignment of one pair of photographs. A number is None if the alignment stopped before computing it.
 
     Attributes:
-        verdict: ``aligned``, or why not (``VERDICTS``).
+        verdict: ``aligned``, or why not (``PAIR_VERDICTS``).
         reason: the verdict as a sentence with its numbers.
         keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
         matches: number of keypoint pairs that pass the ratio test and are each other's nearest.

@@ -1,1 +1,1 @@
-"""Programs that users start: the command line, the notebook runner and the doctor."""
+"""The ``dped`` command, the runner of notebooks, and what the workflow calls."""

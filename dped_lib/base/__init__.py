@@ -1,1 +1,1 @@
-"""What every room uses: datasets, presets, run parameters, paths, devices, progress, workers and errors."""
+"""Paths, presets, datasets, devices, errors and worker processes that every other room uses."""

@@ -1,1 +1,1 @@
-"""Enhance whole photographs: files, exact inference in bounded memory, and export to ONNX."""
+"""Enhance whole photographs in bounded memory, file by file, or export a network as ONNX."""

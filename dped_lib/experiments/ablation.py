@@ -63,7 +63,9 @@ def row_params(
     preset = presets.preset(preset_name)
     length = min(preset.iterations, preset.variant_iterations)
     changed = {"iterations": length, "eval_every": length, **choices}
-    return run_parameters.train_params(dataset, phone, losses.TABLE3[0], preset_name, seed=seed, vgg=vgg, **changed)
+    return run_parameters.train_params(
+        dataset, phone, losses.TABLE3_LOSSES[0], preset_name, seed=seed, vgg=vgg, **changed
+    )
 
 
 def train_row(params: run_parameters.TrainParams, preset_name: str) -> training.TrainResult:

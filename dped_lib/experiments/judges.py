@@ -194,7 +194,7 @@ def improves(results: Results) -> Findings:
 
 # ---------------------------------------------------------------------------------------------- Table 3 and its looks
 
-_FULL = losses.TABLE3[0]
+_FULL = losses.TABLE3_LOSSES[0]
 
 
 def top_scores(results: Results) -> Findings:

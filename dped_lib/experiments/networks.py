@@ -57,7 +57,7 @@ def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: 
         DpedError: the origin is unknown, or the authors' weights are not available.
     """
     if validation.one_of("network", origin, run_parameters.NETWORKS) == "trained":
-        return trained(dataset, preset, phone, losses.TABLE3[0], seed, **overrides).model
+        return trained(dataset, preset, phone, losses.TABLE3_LOSSES[0], seed, **overrides).model
     network = authors_network_for(phone)
     if isinstance(network, str):
         raise DpedError(network)

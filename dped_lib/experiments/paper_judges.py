@@ -62,7 +62,7 @@ def top_scores() -> Findings:
     """Judge from Table 3 that the full loss has the highest PSNR and the highest SSIM."""
     for phone, row in paper.TABLE3.items():
         best = {m: max(row, key=lambda c, m=m: getattr(row[c], m)) for m in ("psnr", "ssim")}
-        full = row[losses.TABLE3[0]]
+        full = row[losses.TABLE3_LOSSES[0]]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
             f"{phone}: highest PSNR {row[best['psnr']].psnr} ({best['psnr']}), "

@@ -18,7 +18,7 @@ from dped_lib.experiments.scores import Cell, Difference, Method, score_methods
 #: network.
 COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
 #: Columns of Table 2 with networks trained here, and the loss of their training.
-TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]})
+TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
 
 #: By phone, the columns that are not run, each with the reason.
 Missing = dict[str, dict[str, str]]
@@ -55,7 +55,7 @@ def methods2(
 
 
 def score_table3(
-    dataset: str, preset: str, networks: Trained, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3
+    dataset: str, preset: str, networks: Trained, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3_LOSSES
 ) -> tuple[list[Cell], list[Difference]]:
     """Score the loss functions of Table 3, on the validation split as the paper does.
 

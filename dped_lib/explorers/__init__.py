@@ -1,1 +1,1 @@
-"""Widgets with which the notebooks explore alignment, losses and enhancement."""
+"""Interactive widgets for the notebooks, each with a still figure for headless runs."""

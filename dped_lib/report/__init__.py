@@ -1,1 +1,1 @@
-"""How figures look and are saved, and the drawings of alignments and networks."""
+"""Save and draw figures and tables in one style, with the numbers behind them."""

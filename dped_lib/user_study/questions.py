@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold a question as a subject sees it: the classes on the two sides, and its place among ``total`` trials, from 1."""
+    """Hold a question as a subject sees it: the classes on both sides, and its number, 1 to ``total``."""
 
     question: Question
     left: str
