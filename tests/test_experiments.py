@@ -108,7 +108,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"code": {}, "batch": {"norm": "batch"}}
-    monkeypatch.setattr(losses, "TABLE3", ("mse",))
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
     outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
