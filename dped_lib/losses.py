@@ -41,12 +41,9 @@ KERNEL_RADIUS = 10
 
 @dataclass(frozen=True)
 class LossSpec:
-    """Describe a loss function of the paper.
+    """Describe a loss of the paper: its terms, the network it trains (``models.GENERATORS``), and its layer of VGG-19.
 
-    Attributes:
-        terms: names of the terms that equation 8 sums.
-        model: the network that it trains, a key of ``models.GENERATORS``.
-        content_layer: layer of VGG-19; if empty, the variant's.
+    An empty layer means the variant's.
     """
 
     terms: tuple[str, ...]
@@ -141,13 +138,10 @@ def _mean_distance(distances: Tensor, variant: str) -> Tensor:
 def color_loss(
     enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "", distance=color_distance
 ) -> Tensor:
-    """Return the colour loss of a batch (equations 1 and 2): a scalar.
+    """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    Args:
-        enhanced, target: N x 3 x H x W.
-        variant: ``paper`` or ``code``.
-        kernel: a key of ``KERNELS``; the variant's if it is empty.
-        distance: computes equation 2; ``speed`` passes a quicker form.
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` computes equation 2; ``speed`` passes a
+    quicker form.
     """
     return _mean_distance(
         distance(enhanced, target, kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]), variant
@@ -261,14 +255,9 @@ class Objective:
     Args:
         loss: a key of ``LOSSES``.
         variant: ``code`` or ``paper``.
-        vgg: frozen ``vgg.VGG19``; a loss with a content term needs it.
-        discriminator: a loss with a texture term needs it.
-        weights: the weight of each term; by default the variant's.
-        kernel: a key of ``KERNELS``; by default the variant's.
+        vgg, discriminator: a loss with a content term needs ``vgg.VGG19``, one with a texture term a discriminator.
+        weights, kernel: the weight of each term, and a key of ``KERNELS``; by default the variant's.
         content_layer: layer of VGG-19; by default that of the loss, or else the variant's.
-
-    Attributes:
-        color_distance: the function that computes equation 2.
 
     Raises:
         DpedError: a name is unknown, or a network that the loss needs is missing.
@@ -291,7 +280,7 @@ class Objective:
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
         self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator
-        self.color_distance = color_distance
+        self.color_distance = color_distance  # computes equation 2; ``speed`` swaps it
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")
         if "texture" in self.terms and discriminator is None:

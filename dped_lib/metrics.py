@@ -82,7 +82,7 @@ def as_images(images) -> Tensor:
 def window(size: int, like: Tensor) -> Tensor:
     """Return the ``size`` taps of the Gaussian window, with the type and device of ``like``. Their sum is 1.
 
-    The standard deviation is 1.5 px for 11 taps, and proportional for fewer, as in ``ssim.py``.
+    The deviation is 1.5 px for 11 taps. A smaller image has fewer taps and a proportional deviation, as in ``ssim.py``.
     """
     offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
     taps = torch.exp(-(offsets**2) / (2 * (SIGMA * size / WINDOW) ** 2))
@@ -90,10 +90,7 @@ def window(size: int, like: Tensor) -> Tensor:
 
 
 def window_mean(x: Tensor) -> Tensor:
-    """Return the weighted mean at each place of the window inside the image: N x C x H x W to N x C x (H-10) x (W-10).
-
-    An image with a side under 11 pixels gets a window of that side.
-    """
+    """Return the weighted mean at each place of the window inside the image: N x C x (H-10) x (W-10)."""
     taps = window(min(WINDOW, *x.shape[-2:]), x)
     # The window is the outer product of its taps, so we convolve with a row of them and then with a column.
     row, column = (taps.view(shape).expand(x.shape[1], *shape) for shape in ((1, 1, -1), (1, -1, 1)))

@@ -46,9 +46,7 @@ class Trainer:
     """Hold the networks, optimisers and data of one run, and take its steps. Use :func:`train` for a whole run.
 
     Args:
-        params: the parameters of the run.
-        store: the patch pairs to train and validate on.
-        device: the device to compute on.
+        params, store, device: the parameters of the run, its patch pairs, and the device that computes.
         vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
 
     Attributes:
@@ -208,10 +206,9 @@ def train(
     """Train a network, resume an interrupted run, or load a finished one.
 
     Args:
-        params: the parameters of the run.
-        store: the patch pairs to train and validate on.
+        params, store: the parameters of the run, and its patch pairs.
         folder: the folder of the run (:func:`run_folder`).
-        device: see ``device.pick``.
+        device: the name of a device (``device.pick``).
         vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
 
     Raises:
