@@ -69,9 +69,9 @@ def _enhance_sheets(
     """Return the enhanced patches at ``index``; ``enhance`` takes the number of a sheet and its picture."""
     size = store.phone.shape[1]
     enhanced: dict[int, np.ndarray] = {}
-    wanted = set(store.photographs[index].tolist())
+    chosen = set(store.photographs[index].tolist())
     for number, (name, members) in enumerate(_sheets(store)):
-        if name in wanted:
+        if name in chosen:
             picture = enhance(number, sheet(np.array(store.phone[members])))
             enhanced |= dict(zip(members.tolist(), cut_sheet(picture, len(members), size), strict=True))
     return np.stack([enhanced[i] for i in index.tolist()])

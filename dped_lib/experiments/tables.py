@@ -59,7 +59,7 @@ def score_table3(
 ) -> tuple[list[Cell], list[Difference]]:
     """Score the loss functions of Table 3, on the validation split as the paper does.
 
-    A dataset in folds is scored on the pairs held out. Training chooses nothing by either split.
+    A dataset in folds is scored on its held-out pairs. No choice in training depends on either split.
     """
     cells, differences = [], []
     split = "test" if dataset in datasets.FOLDS else "val"

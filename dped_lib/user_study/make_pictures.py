@@ -72,7 +72,7 @@ def open_or_make(
     scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
-    """Return the pictures in ``folder``. If no folder is named, make those of a dataset with the network of each phone.
+    """Return the pictures in ``folder``. Without a folder, make those of a dataset with the network of each phone.
 
     Args:
         network, seed, vgg: see ``networks.enhancing_network``.
