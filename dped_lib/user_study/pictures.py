@@ -170,7 +170,7 @@ def shown_pair(pictures: Pictures, trial: study_questions.Trial) -> tuple[np.nda
 
 
 def shown_png(pictures: Pictures, trial: study_questions.Trial) -> tuple[bytes, bytes]:
-    """Return :func:`shown_pair` as two PNG files in memory, without metadata. These are the only data that a page gets."""
+    """Return :func:`shown_pair` as two PNG files in memory, without metadata. A page gets only these."""
     left, right = shown_pair(pictures, trial)
     return _png(left), _png(right)
 
