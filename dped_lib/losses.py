@@ -1,20 +1,23 @@
-"""The loss terms of section 3.1 and their weighted sum, as the paper writes them and as the released code computes them.
+"""Compute the losses of section 3.1, equations 1 to 8: as the paper prints them, and as the authors' code does.
 
-The two variants differ in kernels, layers and normalisation, so their weights cannot be exchanged:
+The two variants differ in kernels, layers and normalisation, so weights of one variant mean nothing in the other:
 
 ======== ============================================== ==============================================
 term     ``paper``                                      ``code``
 ======== ============================================== ==============================================
-color    eq. 2-4: sum of squares an image               sum of squares an image / 2, a wider kernel
-mse      sum of squares an image                        sum of squares an image / 2
-texture  eq. 5: -log D(F(I_s), I_t), bi-channel D       batch SUM of log p(enhanced), one image a sample
+color    eq. 2-4: sum of squares of an image            half of that sum, a wider kernel
+mse      sum of squares of an image                     half of that sum
+texture  eq. 5: -log D(F(I_s), I_t), bi-channel D       SUM over the batch of log p(enhanced), one image
 content  eq. 6: norm / (C H W) at relu5_2               mean of squares at relu5_4
 tv       eq. 7: norm of (grad_x + grad_y) / (C H W)     mean squared grad_x plus mean squared grad_y
 weights  1, -, 1, 0.1, 100 (eq. 8)                      0.5, -, 1, 10, 2000
 ======== ============================================== ==============================================
 
-All terms but the released texture term are means over the batch (equation 1). The MSE of Table 3 stands in the place of the
-colour term, with its normalisation and weight. Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
+All terms are means over the batch (equation 1), except the texture term of variant ``code``. In Table 3 the MSE
+replaces the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W whose values
+are in [0, 1] or slightly outside.
+
+Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
 """
 
 from collections.abc import Mapping
@@ -32,22 +35,26 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import VARIANTS
 from dped_lib.base.validation import one_of
 
-#: Half-width of every colour kernel. The released kernel is 21x21; the paper gives no size.
+#: Half-width of every colour kernel in pixels. The kernel of the authors' code is 21x21; the paper gives no size.
 KERNEL_RADIUS = 10
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss function of the paper: its terms, the network it trains, and its VGG layer where that is not the variant's."""
+    """Describe a loss of the paper: its terms, the network it trains (``models.GENERATORS``), and its layer of VGG-19.
+
+    An empty layer means the variant's.
+    """
 
     terms: tuple[str, ...]
     model: str = "dped"
     content_layer: str = ""
 
 
-#: The four columns of Table 3, in the paper's order. Total variation goes with the texture term, whose noise it damps.
-TABLE3 = ("color+content+texture", "content+texture", "mse+texture", "mse")
+#: The four columns of Table 3, in the paper's order.
+TABLE3_LOSSES = ("color+content+texture", "content+texture", "mse+texture", "mse")
 
+#: Every loss by name. Losses with a texture term also have total variation, which damps the noise of that term.
 LOSSES: Mapping[str, LossSpec] = MappingProxyType(
     {
         "color+content+texture": LossSpec(("color", "content", "texture", "tv")),
@@ -60,14 +67,15 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
     }
 )
 
-#: What the whole reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
-TRAINED = (*TABLE3, "johnson", "dong")
+#: The losses that a full reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
+TRAINED = (*TABLE3_LOSSES, "johnson", "dong")
 
-KERNEL = MappingProxyType({"paper": "printed", "code": "code"})
-CONTENT_LAYER = MappingProxyType({"paper": "relu5_2", "code": "relu5_4"})
-DISCRIMINATOR = MappingProxyType({"paper": "two_image", "code": "code"})
+#: The colour kernel, the layer of VGG-19 and the discriminator of each variant.
+KERNEL_OF = MappingProxyType({"paper": "printed", "code": "code"})
+CONTENT_LAYER_OF = MappingProxyType({"paper": "relu5_2", "code": "relu5_4"})
+DISCRIMINATOR_OF = MappingProxyType({"paper": "two_image", "code": "code"})
 
-#: The three kernels that the colour loss can mean; see DEVIATIONS.md.
+#: Three readings of the Gaussian kernel of the colour loss, with their meaning; see DEVIATIONS.md.
 KERNELS = MappingProxyType(
     {
         "printed": "equation 4 as printed: variance 3, standard deviation 1.73 px",
@@ -80,15 +88,15 @@ KERNELS = MappingProxyType(
 
 
 def batch_mean(losses: Tensor) -> Tensor:
-    """Equation 1: return the mean of N losses, one for each image pair."""
+    """Return the mean of N losses, one for each image pair (equation 1): a scalar."""
     return losses.mean()
 
 
-# ---------------------------------------------------------------------------------------------- colour, equations 2 to 4
+# --------------------------------------------------------------------------------------------- colour, equations 2 to 4
 
 
 def kernel_1d(kernel: str) -> np.ndarray:
-    """Equation 4: return the 21 taps (float64) whose outer product with themselves is the kernel G of ``KERNELS``."""
+    """Return one axis of a Gaussian kernel of ``KERNELS``: 21 float64 taps t with G(k, l) = t(k) t(l) (equation 4)."""
     k = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
     match one_of("kernel", kernel, KERNELS):
         case "printed":
@@ -96,71 +104,74 @@ def kernel_1d(kernel: str) -> np.ndarray:
         case "sigma3":
             taps = np.exp(-(k**2) / (2 * 3.0**2))
         case "code":
-            # The probabilities of 21 equal bins over +-(3 + 1/6) deviations of a normal variable. The released code then
-            # takes the square root of their outer product, which widens the kernel by sqrt(2).
+            # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The
+            # authors' code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
     return taps / taps.sum()
 
 
 def blur(image: Tensor, kernel: str = "code") -> Tensor:
-    """Equation 3: return each channel of N x C x H x W convolved with a kernel, zero-padded, in the same size."""
+    """Return every channel convolved with a kernel (equation 3): N x C x H x W as given, with zero padding."""
     channels = image.shape[1]
     taps = torch.tensor(kernel_1d(kernel), dtype=image.dtype, device=image.device)
-    # The kernel is the outer product of its taps, so a row of them and a column of them give the same sums.
+    # The kernel is the outer product of its taps, so we convolve with a row of them and then with a column.
     row, column = (taps.view(shape).expand(channels, *shape) for shape in ((1, 1, -1), (1, -1, 1)))
     x = F.conv2d(image, row, padding=(0, KERNEL_RADIUS), groups=channels)
     return F.conv2d(x, column, padding=(KERNEL_RADIUS, 0), groups=channels)
 
 
 def squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared Euclidean distance of each pair of images: N values for N x C x H x W."""
+    """Return the squared Euclidean distance between the images of each pair: N values for N x C x H x W."""
     return (x - y).square().flatten(1).sum(1)
 
 
 def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
-    """Equation 2: return the squared distance of the blurred images, one value a pair."""
+    """Return the squared distance between the blurred images of each pair (equation 2): N values."""
     return squared_distance(blur(enhanced, kernel), blur(target, kernel))
 
 
-def _of_variant(distances: Tensor, variant: str) -> Tensor:
-    """Return the mean of squared distances (equation 1), which the released code halves."""
+def _mean_distance(distances: Tensor, variant: str) -> Tensor:
+    """Return the mean of N squared distances (equation 1). The authors' code halves it."""
     return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "code" else 1)
 
 
 def color_loss(
     enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "", distance=color_distance
 ) -> Tensor:
-    """Equations 1 and 2: return the colour loss of a batch. ``kernel`` is the variant's unless it is named.
+    """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    ``distance`` computes equation 2 (``speed`` has a quicker form of it).
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` computes equation 2; ``speed`` passes a
+    quicker form.
     """
-    return _of_variant(distance(enhanced, target, kernel or KERNEL[one_of("variant", variant, VARIANTS)]), variant)
+    return _mean_distance(
+        distance(enhanced, target, kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]), variant
+    )
 
 
 def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Return the MSE of Table 3 in the normalisation of :func:`color_loss`."""
-    return _of_variant(squared_distance(enhanced, target), variant)
+    """Return the MSE of Table 3, normalised like :func:`color_loss`: a scalar."""
+    return _mean_distance(squared_distance(enhanced, target), variant)
 
 
 # ---------------------------------------------------------------------------------------------- texture, equation 5
 
 
 def gray(image: Tensor) -> Tensor:
-    """Return N x 1 x H x W from N x 3 x H x W by TensorFlow's weights (``rgb_to_grayscale``)."""
+    """Return RGB images N x 3 x H x W in gray, N x 1 x H x W, with the weights of TensorFlow's ``rgb_to_grayscale``."""
     red, green, blue = image.split(1, 1)
     return 0.2989 * red + 0.5870 * green + 0.1140 * blue
 
 
 def log_probability(logits: Tensor) -> Tensor:
-    """Return log softmax of N x 2 logits. The released code clips it: below 1e-10 the gradient is zero and not infinite."""
+    """Return the log-softmax of N x 2 logits, with probabilities below 1e-10 clipped as in the authors' code."""
     return torch.log(torch.softmax(logits, dim=1).clamp(min=1e-10))
 
 
 def texture_loss(logits: Tensor) -> Tensor:
-    """Equation 5 from a discriminator's answers to enhanced images: return ``-log D``.
+    """Return the texture loss from a discriminator's logits for enhanced images (equation 5): a scalar.
 
-    N x 1 logits (the paper's discriminators): the mean of -log sigmoid. N x 2 logits (the released one): the batch sum of
-    log p(enhanced), which falls as the discriminator is deceived.
+    For N x 1 logits it is the mean of -log D, with D = sigmoid(logit). For N x 2 logits (variant ``code``) it is the
+    sum of log p(enhanced). Both fall as the discriminator takes enhanced images for DSLR photos.
     """
     if logits.shape[1] == 2:
         return log_probability(logits)[:, 1].sum()
@@ -168,9 +179,10 @@ def texture_loss(logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
-    """Return the cross-entropy that trains a discriminator (section 3.1.2): a mean, or with N x 2 logits a batch sum.
+    """Return the cross-entropy that trains a discriminator (section 3.1.2): a scalar.
 
-    ``is_dslr``: N ones or zeros, whether the (first) image was the DSLR photo.
+    It is the mean over N x 1 logits, or the sum over N x 2 logits. ``is_dslr`` has N values: 1 where the first (or
+    only) image was the DSLR photo, else 0.
     """
     if logits.shape[1] == 2:
         log_p = log_probability(logits)
@@ -178,15 +190,15 @@ def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits[:, 0], is_dslr)
 
 
-def says_dslr(logits: Tensor) -> Tensor:
-    """Return N truth values: whether a discriminator takes the (first) image for the DSLR photo."""
+def predicts_dslr(logits: Tensor) -> Tensor:
+    """Return whether logits (N x 1 or N x 2) favour "the first (or only) image is the DSLR photo": bool N."""
     return logits[:, 0] > (logits[:, 1] if logits.shape[1] == 2 else 0)
 
 
-def permuted(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the images of each pair in the order that a discriminator sees them in (section 3.1.2).
+def permute_pairs(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the second image of each pair in the order that a discriminator sees (section 3.1.2).
 
-    ``swaps``: N ones or zeros; 1 puts the DSLR photo first.
+    ``swaps`` has N values: 1 puts the DSLR photo (``target``) first, 0 the enhanced one.
     """
     swap = swaps.view(-1, 1, 1, 1).to(enhanced.dtype)
     return enhanced * (1 - swap) + target * swap, enhanced * swap + target * (1 - swap)
@@ -196,23 +208,26 @@ def permuted(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, T
 
 
 def content_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Equation 6: return the distance of two feature maps N x C x h x w (released: the mean of their squared difference)."""
+    """Return the content loss of VGG-19 features N x C x h x w (equation 6; ``code``: a mean of squares): a scalar."""
     difference = enhanced - target
     if one_of("variant", variant, VARIANTS) == "code":
         return difference.square().mean()
     return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
 
 
-# ---------------------------------------------------------------------------------------------- total variation, equation 7
+# ------------------------------------------------------------------------------------------ total variation, equation 7
 
 
 def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the differences of neighbours of N x C x H x W to the right, N x C x H x (W-1), and down, N x C x (H-1) x W."""
+    """Return the differences to the right neighbour, N x C x H x (W-1), and to the lower one, N x C x (H-1) x W."""
     return image[..., 1:] - image[..., :-1], image[..., 1:, :] - image[..., :-1, :]
 
 
 def tv_loss(image: Tensor, variant: str = "code") -> Tensor:
-    """Equation 7: return the total variation of N x C x H x W. ``paper`` takes both gradients where both exist."""
+    """Return the total variation of a batch N x C x H x W (equation 7): a scalar.
+
+    Variant ``paper`` sums both gradients in the pixels that have both. Variant ``code`` adds the two means of squares.
+    """
     dx, dy = gradients(image)
     if one_of("variant", variant, VARIANTS) == "code":
         return dx.square().mean() + dy.square().mean()
@@ -224,32 +239,28 @@ def tv_loss(image: Tensor, variant: str = "code") -> Tensor:
 
 
 def weights_of(variant: str) -> dict[str, float]:
-    """Return the weight of every term. The paper gives MSE none; it takes that of the colour term, in whose place it stands."""
+    """Return the weight of every term in equation 8. The MSE replaces the colour term, so it has the same weight."""
     published = paper.LOSS_WEIGHTS[one_of("variant", variant, VARIANTS)]
     return {**published, "mse": published["color"]}
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Equation 8: return the weighted sum of the terms."""
+    """Return the weighted sum of the terms (equation 8): a scalar."""
     return sum(weights[name] * value for name, value in terms.items())
 
 
 class Objective:
-    """Tie the loss functions of one (loss, variant) to the networks they ask: VGG-19 and the discriminator.
+    """Combine the functions of this module with the networks that one loss needs: VGG-19 and the discriminator.
 
     Args:
-        loss: name in ``LOSSES``.
+        loss: a key of ``LOSSES``.
         variant: ``code`` or ``paper``.
-        vgg: the frozen features; a loss with a content term needs them.
-        discriminator: the opponent; a loss with a texture term needs one.
-        weights: weight of each term; the variant's by default.
-        kernel, content_layer: of ``KERNELS`` and of VGG-19; the variant's (or the loss's own layer) by default.
-
-    Attributes:
-        color_distance: computes equation 2.
+        vgg, discriminator: a loss with a content term needs ``vgg.VGG19``, one with a texture term a discriminator.
+        weights, kernel: the weight of each term, and a key of ``KERNELS``; by default the variant's.
+        content_layer: layer of VGG-19; by default that of the loss, or else the variant's.
 
     Raises:
-        DpedError: an unknown name, or a network that the loss needs is missing.
+        DpedError: a name is unknown, or a network that the loss needs is missing.
     """
 
     def __init__(
@@ -265,50 +276,53 @@ class Objective:
         spec = LOSSES[one_of("loss", loss, LOSSES)]
         self.variant = one_of("variant", variant, VARIANTS)
         self.terms = spec.terms
-        self.kernel = one_of("kernel", kernel or KERNEL[variant], KERNELS)
-        self.layer = content_layer or spec.content_layer or CONTENT_LAYER[variant]
+        self.kernel = one_of("kernel", kernel or KERNEL_OF[variant], KERNELS)
+        self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
         self.weights = dict(weights or weights_of(variant))
         self.vgg, self.discriminator = vgg, discriminator
-        self.color_distance = color_distance
+        self.color_distance = color_distance  # computes equation 2; ``speed`` swaps it
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")
         if "texture" in self.terms and discriminator is None:
             raise DpedError(f"loss {loss!r} has a texture term and needs a discriminator.")
 
     def generator_terms(self, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return every term, unweighted, for enhanced and DSLR images N x 3 x H x W in about [0, 1]."""
+        """Return every term by name, without its weight, for enhanced and DSLR images N x 3 x H x W in about [0, 1]."""
         return {name: self.term(name, enhanced, target) for name in self.terms}
 
     def term(self, name: str, enhanced: Tensor, target: Tensor) -> Tensor:
-        """Return one term, unweighted."""
+        """Return one term without its weight: a scalar."""
         match name:
             case "color":
                 return color_loss(enhanced, target, self.variant, self.kernel, self.color_distance)
             case "mse":
                 return mse_loss(enhanced, target, self.variant)
             case "texture":
-                return texture_loss(self.ask(gray(enhanced), gray(target)))
+                return texture_loss(self.discriminate(gray(enhanced), gray(target)))
             case "content":
                 with torch.no_grad():
-                    wanted = self.vgg(target, self.layer)
-                return content_loss(self.vgg(enhanced, self.layer), wanted, self.variant)
+                    target_features = self.vgg(target, self.layer)
+                return content_loss(self.vgg(enhanced, self.layer), target_features, self.variant)
             case "tv":
                 return tv_loss(enhanced, self.variant)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Return equation 8 with this objective's weights."""
+        """Return the weighted sum of the terms (equation 8), with this objective's weights."""
         return total_loss(terms, self.weights)
 
-    def ask(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the discriminator's logits for gray images: for both side by side, or for the first alone."""
+    def discriminate(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the discriminator's logits for gray images. If it takes one image, it gets only the first."""
         return self.discriminator(torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first)
 
-    def judge(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
-        """Return the discriminator's logits for a batch in the order of :func:`permuted`. No gradient reaches the generator."""
-        return self.ask(*permuted(gray(enhanced.detach()), gray(target), swaps))
+    def discriminate_permuted(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
+        """Return the discriminator's logits for RGB pairs in the order of ``swaps`` (:func:`permute_pairs`).
+
+        No gradient reaches the generator.
+        """
+        return self.discriminate(*permute_pairs(gray(enhanced.detach()), gray(target), swaps))
 
     def discriminator_terms(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Return the discriminator's loss (``discriminator``) and the share of right answers (``accuracy``)."""
-        logits, is_dslr = self.judge(enhanced, target, swaps), swaps.to(enhanced.dtype)
-        right = says_dslr(logits) == (is_dslr > 0.5)
+        """Return the discriminator's loss (``discriminator``) and its share of right answers (``accuracy``)."""
+        logits, is_dslr = self.discriminate_permuted(enhanced, target, swaps), swaps.to(enhanced.dtype)
+        right = predicts_dslr(logits) == (is_dslr > 0.5)
         return {"discriminator": discriminator_loss(logits, is_dslr), "accuracy": right.float().mean()}

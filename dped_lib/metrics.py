@@ -1,17 +1,18 @@
-"""PSNR, SSIM and MS-SSIM under named protocols. Between conventions the same pictures differ by more than 2 dB.
+"""Compute PSNR, SSIM and MS-SSIM under named protocols. The choice of protocol changes PSNR by more than 2 dB.
 
 ============ ==================================================================================================
-train_script the authors' training code (``train_model.py``, ``ssim.py``): values unclipped; PSNR of the mean squared
-             error pooled over a batch of 50; MS-SSIM with each scale averaged over that batch before the product;
-             then the mean over batches.
-pirm_script  the PIRM 2018 script (``evaluate_enhancement.py``): PSNR of clipped values, an image at a time, then the
-             mean; MS-SSIM an image at a time, of unclipped values.
-standard     values clipped; PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation 1.5) an image at a time, then the
-             mean; MS-SSIM (Wang et al. 2003) is not defined for sides under 161 pixels, and is None there.
+train_script The authors' training code (``train_model.py``, ``ssim.py``). Values are not clipped. PSNR is that of the
+             mean squared error of a batch of 50. MS-SSIM averages each scale over that batch before it multiplies
+             them. The score is the mean over batches.
+pirm_script  The PIRM 2018 script (``evaluate_enhancement.py``). PSNR of clipped values and MS-SSIM of unclipped ones
+             are computed for each image and averaged.
+standard     The textbook definitions. Values are clipped. PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation
+             1.5) are computed for each image and averaged. So is MS-SSIM (Wang et al. 2003); it is None for sides
+             under 161 pixels, where it is not defined.
 ============ ==================================================================================================
 
-The paper's tables call MS-SSIM by ``ssim.py`` SSIM. :func:`pair_statistics` computes the statistics of every pair once.
-Every protocol, and every bootstrap resample of it, is arithmetic on them.
+What the paper's tables call SSIM is MS-SSIM in the authors' code. :func:`pair_statistics` computes numbers for every
+pair once. Every protocol and every bootstrap resample is arithmetic on these numbers.
 """
 
 import math
@@ -28,16 +29,17 @@ from dped_lib import paper
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 
-#: Weights of the five scales, from the finest (Wang et al. 2003; ``ssim.py``).
+#: Weights of the five scales of MS-SSIM, from the finest (Wang et al. 2003; ``ssim.py``).
 SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))
-#: Side and standard deviation of SSIM's Gaussian window in pixels, and its two constants for values in [0, 1].
+#: Side and standard deviation of SSIM's Gaussian window, in pixels.
 WINDOW, SIGMA = 11, 1.5
+#: Constants that keep SSIM's quotients finite, for values in [0, 1].
 C1, C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The meaning of a number: its name, unit and range, and whether more is better."""
+    """Describe a metric: its name, its unit, its range, and whether a higher value is better."""
 
     label: str
     unit: str
@@ -46,6 +48,7 @@ class Metric:
     higher_is_better: bool
 
 
+#: The metrics by key.
 METRICS = MappingProxyType(
     {
         "psnr": Metric("PSNR", "dB", 0.0, math.inf, True),
@@ -59,10 +62,11 @@ def as_images(images) -> Tensor:
     """Return images as a float64 tensor N x C x H x W in which white is 1.0.
 
     Args:
-        images: a tensor N x C x H x W or an array N x H x W x C; floats, or uint8 whose 255 is white.
+        images: a tensor N x C x H x W or an array N x H x W x C, with 1 or 3 channels. White is 1.0 for floats and 255
+            for uint8.
 
     Raises:
-        DpedError: the shape or type is another.
+        DpedError: the images have another shape or type.
     """
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1)
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3):
@@ -76,22 +80,25 @@ def as_images(images) -> Tensor:
 
 
 def window(size: int, like: Tensor) -> Tensor:
-    """Return the taps of the Gaussian window: 11 of deviation 1.5, or fewer of proportional deviation on a smaller image."""
-    at = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
-    taps = torch.exp(-(at**2) / (2 * (SIGMA * size / WINDOW) ** 2))
+    """Return the ``size`` taps of the Gaussian window, with the type and device of ``like``. Their sum is 1.
+
+    The deviation is 1.5 px for 11 taps. A smaller image has fewer taps and a proportional deviation, as in ``ssim.py``.
+    """
+    offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
+    taps = torch.exp(-(offsets**2) / (2 * (SIGMA * size / WINDOW) ** 2))
     return taps / taps.sum()
 
 
 def window_mean(x: Tensor) -> Tensor:
-    """Return the means of N x C x H x W under the window, where it lies inside the image: N x C x (H-10) x (W-10)."""
+    """Return the weighted mean at each place of the window inside the image: N x C x (H-10) x (W-10)."""
     taps = window(min(WINDOW, *x.shape[-2:]), x)
-    # The window is the outer product of its taps.
+    # The window is the outer product of its taps, so we convolve with a row of them and then with a column.
     row, column = (taps.view(shape).expand(x.shape[1], *shape) for shape in ((1, 1, -1), (1, -1, 1)))
     return F.conv2d(F.conv2d(x, row, groups=x.shape[1]), column, groups=x.shape[1])
 
 
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean SSIM and mean contrast-structure term of each image pair (Wang et al. 2004): two vectors of N."""
+    """Return mean SSIM and mean contrast-structure factor of each pair (Wang et al. 2004): N values each."""
     mean_x, mean_y = window_mean(x), window_mean(y)
     var_x = window_mean(x * x) - mean_x**2
     var_y = window_mean(y * y) - mean_y**2
@@ -101,31 +108,34 @@ def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (luminance * contrast_structure).mean((1, 2, 3)), contrast_structure.mean((1, 2, 3))
 
 
-def halved(x: Tensor) -> Tensor:
-    """Return the means of 2 x 2 pixels. An odd last row or column is reflected, as in ``ssim.py`` (scipy's ``reflect``)."""
+def half_size(x: Tensor) -> Tensor:
+    """Return N x C x H x W at half its size, rounded up: the means of 2 x 2 pixels.
+
+    An odd last row or column is repeated, as in ``ssim.py`` (SciPy's mode ``reflect``).
+    """
     odd_rows, odd_columns = x.shape[-2] % 2, x.shape[-1] % 2
     return F.avg_pool2d(F.pad(x, (0, odd_columns, 0, odd_rows), mode="replicate"), 2)
 
 
 def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the terms of :func:`ssim_terms` at five scales (Wang et al. 2003): two N x 5."""
-    found = []
+    """Return both values of :func:`ssim_terms` at the five scales of MS-SSIM (Wang et al. 2003): N x 5 each."""
+    terms = []
     for scale in range(len(SCALE_WEIGHTS)):
-        x, y = (halved(x), halved(y)) if scale else (x, y)
-        found.append(ssim_terms(x, y))
-    ssim, cs = zip(*found, strict=True)
+        x, y = (half_size(x), half_size(y)) if scale else (x, y)
+        terms.append(ssim_terms(x, y))
+    ssim, cs = zip(*terms, strict=True)
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """The numbers that every protocol is computed from, one entry a pair (numpy, float64).
+    """Hold the errors and similarities of N image pairs: all that a protocol needs to score them (numpy, float64).
 
     Attributes:
         mse, mse_clipped: mean squared error of the values as they are, and clipped to [0, 1]; (N,).
         ssim_clipped: single-scale SSIM of the clipped values; (N,).
-        scale_ssim, scale_cs: the two terms at each of five scales, of the values as they are; (N, 5).
-        scale_ssim_clipped, scale_cs_clipped: the same of the clipped values; NaN where a side is under 161 pixels.
+        scale_ssim, scale_cs: the values of :func:`scale_terms` for the images as they are; (N, 5).
+        scale_ssim_clipped, scale_cs_clipped: the same for clipped values; NaN if a side is under 161 pixels.
     """
 
     mse: np.ndarray
@@ -140,17 +150,17 @@ class PairStatistics:
         return len(self.mse)
 
     def take(self, index) -> "PairStatistics":
-        """Return the statistics of the pairs at ``index``, in that order; a pair may be repeated (bootstrap)."""
+        """Return the statistics of the pairs at ``index``, in that order. A bootstrap repeats some."""
         return PairStatistics(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def has_five_scales(x: Tensor) -> bool:
-    """Return whether the window fits into the fifth scale of N x C x H x W, as the definition of MS-SSIM demands."""
+    """Return whether the window fits into the fifth scale of N x C x H x W, as MS-SSIM by definition requires."""
     return min(x.shape[-2:]) > (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
 
 
-def statistics_of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Return the fields of :class:`PairStatistics` for float64 images N x C x H x W, in order."""
+def batch_statistics(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return the fields of :class:`PairStatistics` in order, as tensors, for float64 images N x C x H x W."""
     xc, yc = x.clamp(0, 1), y.clamp(0, 1)
     ssim, cs = scale_terms(x, y)
     if has_five_scales(x):
@@ -163,13 +173,13 @@ def statistics_of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     return mse, mse_clipped, finest, ssim, cs, ssim_clipped, cs_clipped
 
 
-def pair_statistics(images, targets, batch: int = 50, compute=statistics_of) -> PairStatistics:
-    """Return the statistics of each pair, computed in float64 on the device that the tensors are on.
+def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) -> PairStatistics:
+    """Return the statistics of each pair, computed in float64 on the tensors' own device.
 
     Args:
-        images, targets: see :func:`as_images`; of the same shape.
-        batch: pairs computed at a time. It bounds the memory and changes no result.
-        compute: computes a batch (``speed.pair_statistics`` has a quicker form of it).
+        images, targets: see :func:`as_images`. Both have the same shape.
+        batch: number of pairs computed at a time. It limits the memory and changes no result.
+        compute: computes the statistics of a batch; ``speed`` passes a quicker form.
 
     Raises:
         DpedError: the shapes differ, or a value is not finite.
@@ -177,27 +187,30 @@ def pair_statistics(images, targets, batch: int = 50, compute=statistics_of) -> 
     if tuple(images.shape) != tuple(targets.shape):
         raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
     parts: list[PairStatistics] = []
-    for at in range(0, len(images), batch):
-        values = compute(as_images(images[at : at + batch]), as_images(targets[at : at + batch]))
+    for first in range(0, len(images), batch):
+        values = compute(as_images(images[first : first + batch]), as_images(targets[first : first + batch]))
         if not torch.isfinite(values[0]).all():
-            raise DpedError(f"images {at} to {at + len(values[0]) - 1} hold values that are not finite.")
+            raise DpedError(f"images {first} to {first + len(values[0]) - 1} hold values that are not finite.")
         parts.append(PairStatistics(*(v.cpu().numpy() for v in values)))
-    return joined(parts)
+    return concatenate(parts)
 
 
-def joined(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Return the statistics of all parts, one after the other."""
+def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
+    """Return the statistics of the pairs of all parts, in order."""
     return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
 
 
 def psnr(mse: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio in dB for a peak of 1. It is infinite where the error is 0."""
+    """Return the peak signal-to-noise ratio (dB) of mean squared errors, for a peak of 1. Error 0 gives infinity."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(mse)
 
 
 def ms_ssim(scale_ssim: np.ndarray, scale_cs: np.ndarray) -> np.ndarray:
-    """Return the weighted product over the scales (last axis). A negative mean counts as 0; the authors' code gives NaN."""
+    """Return MS-SSIM: the product over the scales (last axis), each raised to the power of its weight.
+
+    A negative value counts as 0. The authors' code gives NaN for it.
+    """
     cs = np.maximum(scale_cs[..., :-1], 0) ** SCALE_WEIGHTS[:-1]
     return cs.prod(-1) * np.maximum(scale_ssim[..., -1], 0) ** SCALE_WEIGHTS[-1]
 
@@ -208,11 +221,12 @@ def _mean_finite(values: np.ndarray) -> float:
 
 
 def _batches(n: int) -> list[slice]:
-    return [slice(at, at + paper.BATCH_SIZE) for at in range(0, n, paper.BATCH_SIZE)]
+    return [slice(first, first + paper.BATCH_SIZE) for first in range(0, n, paper.BATCH_SIZE)]
 
 
 def _train_script(s: PairStatistics) -> dict[str, float | None]:
-    # The authors leave out a last batch of fewer pairs; here it counts by its size. A batch of identical pairs has no PSNR.
+    # The authors' code leaves out a smaller last batch. Here it counts by its size. A batch of identical pairs has an
+    # infinite PSNR and is left out.
     parts = _batches(len(s))
     sizes = np.array([len(s.mse[p]) for p in parts])
     pooled = np.array([psnr(s.mse[p].mean()) for p in parts])
@@ -242,16 +256,16 @@ def _standard(s: PairStatistics) -> dict[str, float | None]:
     }
 
 
-#: Protocol -> function from the pairs' statistics to the value of each metric (None where the protocol does not define it).
+#: The protocols by name. Each function returns every metric of the pairs; None if the protocol does not define it.
 PROTOCOLS: MappingProxyType[str, Callable[[PairStatistics], dict[str, float | None]]] = MappingProxyType(
     {"train_script": _train_script, "pirm_script": _pirm_script, "standard": _standard}
 )
 
 
 def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | None]:
-    """Return every metric under one protocol, and ``identical_pairs``: the number of pairs whose PSNR is infinite.
+    """Return every metric under one protocol, and the number of pairs without any difference (``identical_pairs``).
 
-    A mean of decibels leaves those pairs out. Pooled errors and similarities include them.
+    The PSNR of such a pair is infinite, so means of decibels leave it out. Pooled errors and similarities include it.
     """
     return {
         **PROTOCOLS[one_of("protocol", protocol, PROTOCOLS)](statistics),

@@ -1,6 +1,7 @@
-"""The networks: the paper's generator and discriminators, Dong et al.'s SRCNN, and the forms that the authors released.
+"""Define the networks of section 3.2.2: the generator and the discriminators, and Dong et al.'s SRCNN.
 
-Images are RGB (or gray) float tensors N x C x H x W. Every generator maps [0, 1] to (-0.08, 1.08).
+Where the authors' code differs from the paper, both forms are here: variant ``paper`` and variant ``code``. Images are
+float tensors N x C x H x W, RGB or gray. Every generator maps values in [0, 1] to (-0.08, 1.08).
 """
 
 from collections.abc import Callable
@@ -13,17 +14,17 @@ from torch import Tensor, nn
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 
-#: Epsilon inside the square root of every normalisation, as in the released code. PyTorch's default is 1e-5.
+#: Epsilon inside the square root of every normalisation, as in the authors' code. PyTorch's default is 1e-5.
 NORM_EPSILON = 1e-3
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
-    """Apply the output activation of every generator: ``tanh(x) * 0.58 + 0.5``, so that 0 and 1 can be reached."""
+    """Return ``tanh(x) * 0.58 + 0.5``, the "scaled tanh" of section 3.2.2. Its range (-0.08, 1.08) includes 0 and 1."""
     return torch.tanh(x) * 0.58 + 0.5
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw the weights from a truncated normal of deviation 0.01 and set the biases to 0.01, as the released code does."""
+    """Draw weights from a normal distribution (deviation 0.01, cut at 0.02); set biases to 0.01, as the authors do."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
@@ -32,14 +33,14 @@ def initialise(network: nn.Module) -> None:
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:
-    """Return instance norm (the released network) or batch norm (section 3.2.2), each with a weight and a bias a channel."""
+    """Return batch norm (section 3.2.2) or instance norm (authors' code), with a weight and a bias for each channel."""
     if one_of("norm", kind, ("instance", "batch")) == "instance":
         return nn.InstanceNorm2d(channels, affine=True, eps=NORM_EPSILON)
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
 
 
 class ResidualBlock(nn.Module):
-    """Apply convolution, norm and ReLU twice, then add the input. Nothing follows the addition."""
+    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W (section 3.2.2)."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
@@ -49,18 +50,22 @@ class ResidualBlock(nn.Module):
         self.norm2 = normalisation(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
         y = F.relu(self.norm1(self.conv1(x)))
         return x + F.relu(self.norm2(self.conv2(y)))
 
 
 class Generator(nn.Module):
-    """The image transformation network of section 3.2.2 and Figure 7. It is fully convolutional and has 12 layers.
+    """Enhance photographs: the fully convolutional network of section 3.2.2 and Figure 7, with 12 layers.
 
-    A 9x9 layer is followed by four residual blocks of two 3x3 layers, two 3x3 layers and a 9x9 layer. Every layer has 64
-    channels. Zero padding keeps the size. ``norm="batch"`` is the paper's text, ``norm="instance"`` the released network.
-    ``blocks=2, channels=32`` is the 8-layer ResNet of the PIRM 2018 challenge.
+    It has a 9x9 layer, four residual blocks of two 3x3 layers, two more 3x3 layers and a last 9x9 layer. Every layer
+    but the last has 64 channels and ends in ReLU. Zero padding keeps the size.
 
-    Input: N x 3 x H x W in [0, 1]. Output: the same size, in (-0.08, 1.08).
+    Input: RGB N x 3 x H x W in [0, 1]. Output: the same shape, in (-0.08, 1.08).
+
+    Args:
+        norm: ``batch`` as the paper says, or ``instance`` as in the authors' code.
+        channels, blocks: 32 and 2 give the 8-layer ResNet of the PIRM 2018 challenge.
     """
 
     def __init__(self, norm: str = "instance", channels: int = 64, blocks: int = 4):
@@ -73,6 +78,7 @@ class Generator(nn.Module):
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return the enhanced images."""
         x = F.relu(self.head(image))
         for block in self.blocks:
             x = block(x)
@@ -82,9 +88,10 @@ class Generator(nn.Module):
 
 
 class SRCNN(nn.Module):
-    """Dong et al.'s three layers (9-5-5, 64 and 32 channels) as the authors trained them for PIRM 2018.
+    """Enhance photographs with Dong et al.'s three layers: 9x9, 5x5 and 5x5, with 64 and 32 channels between them.
 
-    As in the released checkpoint, the last layer has one bias for all three channels and the generator's output activation.
+    The form is that of the checkpoint that the authors trained for PIRM 2018. Its last layer has one bias for all three
+    channels, and the generator's output activation. Input and output are those of :class:`Generator`.
     """
 
     def __init__(self):
@@ -96,15 +103,17 @@ class SRCNN(nn.Module):
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return the enhanced images."""
         x = F.relu(self.conv1(image))
         x = F.relu(self.conv2(x))
         return scaled_tanh(self.conv3(x) + self.shared_bias)
 
 
 class SameConv(nn.Conv2d):
-    """A strided convolution with TensorFlow's SAME padding, which adds the odd pixel after the image and not before it."""
+    """Convolve with TensorFlow's SAME padding: if the padding is odd, the additional zero comes after the image."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return N x C' x ceil(H / stride) x ceil(W / stride)."""
         padding = []
         for axis in (1, 0):  # F.pad takes the last axis first
             size, kernel, stride = x.shape[axis - 2], self.kernel_size[axis], self.stride[axis]
@@ -114,12 +123,12 @@ class SameConv(nn.Conv2d):
 
 
 class CodeDiscriminator(nn.Module):
-    """The discriminator of the released code (``models.py: adversarial``), which sees one gray image of 100 x 100.
+    """Tell DSLR photos from enhanced ones as the authors' code does (``models.py: adversarial``): one image at a time.
 
-    Each of five convolutions is followed by LeakyReLU 0.2 and, from the second on, by instance norm. Two fully connected
-    layers of 1024 and 2 outputs end the network.
+    Five convolutions are each followed by LeakyReLU with slope 0.2, and all but the first also by instance norm. Two
+    fully connected layers follow, with 1024 and 2 outputs.
 
-    Input: N x 1 x 100 x 100 in about [0, 1]. Output: logits N x 2 for (DSLR photo, enhanced photo).
+    Input: gray N x 1 x 100 x 100 in about [0, 1]. Output: logits N x 2 for (DSLR photo, enhanced photo).
     """
 
     inputs, outputs = 1, 2
@@ -134,6 +143,7 @@ class CodeDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, gray: Tensor) -> Tensor:
+        """Return the logits N x 2."""
         check_patch(gray, self.inputs)
         x = F.leaky_relu(self.convs[0](gray), 0.2)
         for conv, norm in zip(self.convs[1:], self.norms, strict=True):
@@ -144,13 +154,16 @@ class CodeDiscriminator(nn.Module):
 
 
 class PaperDiscriminator(nn.Module):
-    """The discriminator of sections 3.1.2 and 3.2.2: bi-channel (``inputs=2``) or its single-channel counterpart.
+    """Tell whether the first image of a pair is the DSLR photo (sections 3.1.2 and 3.2.2).
 
-    Each of six convolutions is followed by LeakyReLU and batch norm. The channels grow from 64 to 256 and double after each
-    second layer, which has stride 2. A fully connected layer of 1024 and one sigmoid output end the network. The paper gives
-    no kernel size; this network takes 3x3 (DEVIATIONS.md).
+    Six convolutions are each followed by LeakyReLU and batch norm. The number of channels grows from 64 to 256. It
+    doubles after each second layer, which has stride 2. A fully connected layer of 1024 neurons and one output follow.
+    The loss applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
 
-    Input: N x ``inputs`` x 100 x 100, gray, in about [0, 1]. Output: logits N x 1 of "the first image is a DSLR photo".
+    Input: gray N x ``inputs`` x 100 x 100 in about [0, 1]. Output: logits N x 1 of "the first image is a DSLR photo".
+
+    Args:
+        inputs: 2 for the bi-channel network, which sees both images, or 1 for its single-channel counterpart.
     """
 
     outputs = 1
@@ -171,6 +184,7 @@ class PaperDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, gray: Tensor) -> Tensor:
+        """Return the logits N x 1."""
         check_patch(gray, self.inputs)
         x = self.features(gray).flatten(1)
         return self.out(F.leaky_relu(self.fc(x), 0.2))
@@ -185,7 +199,7 @@ def check_patch(gray: Tensor, inputs: int) -> None:
         )
 
 
-#: Networks that enhance: name -> function of the norm. SRCNN has no norm.
+#: Networks that enhance, by name. Each function takes the norm; SRCNN has none.
 GENERATORS: MappingProxyType[str, Callable[[str], nn.Module]] = MappingProxyType(
     {
         "dped": Generator,
@@ -194,7 +208,7 @@ GENERATORS: MappingProxyType[str, Callable[[str], nn.Module]] = MappingProxyType
     }
 )
 #: The norm of each variant.
-NORM = MappingProxyType({"paper": "batch", "code": "instance"})
+NORM_OF = MappingProxyType({"paper": "batch", "code": "instance"})
 
 #: Discriminators by name.
 DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
@@ -207,13 +221,16 @@ DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyTyp
 
 
 def generator(name: str = "dped", variant: str = "code", norm: str = "") -> nn.Module:
-    """Return a freshly initialised network of ``GENERATORS``. ``norm`` replaces the variant's norm. The caller seeds PyTorch."""
-    norm = norm or NORM[one_of("variant", variant, NORM)]
+    """Return a new network of ``GENERATORS`` with random weights. The caller seeds PyTorch.
+
+    ``norm`` is ``batch`` or ``instance``; the variant's if it is empty.
+    """
+    norm = norm or NORM_OF[one_of("variant", variant, NORM_OF)]
     return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, ("instance", "batch")))
 
 
 def discriminator(form: str = "code") -> nn.Module:
-    """Return a freshly initialised network of ``DISCRIMINATORS``. The caller seeds PyTorch."""
+    """Return a new network of ``DISCRIMINATORS`` with random weights. The caller seeds PyTorch."""
     return DISCRIMINATORS[one_of("discriminator", form, DISCRIMINATORS)]()
 
 

@@ -1,7 +1,7 @@
-"""What the paper states: cameras, constants and published tables. Data only, nothing computed.
+"""Hold what the paper states: cameras, constants, published tables and claims. This module computes nothing.
 
-Source: arXiv v1 of "DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks". Where the later
-version or the released code says otherwise, the name says so (``LATER_VERSION``, ``RELEASED``).
+Source: arXiv v1 of "DSLR-Quality Photos on Mobile Devices with Deep Convolutional Networks". Values of its later
+version have ``LATER_VERSION`` in their name; values of the authors' code have the key ``code``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PHONES = ("iphone", "blackberry", "sony")
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """One row of Table 1. ``width`` and ``height`` are the full image size in pixels."""
+    """Hold one row of Table 1: the sensor in megapixels, and the size of a photograph in pixels."""
 
     name: str
     sensor_mp: int
@@ -21,7 +21,7 @@ class CameraSpec:
     quality: str
 
 
-#: Table 1. (13 MP stands beside the Sony's 2592 x 1944, which is 5 MP: the table's own inconsistency, kept.)
+#: Table 1. The paper states both 13 MP and 2592 x 1944 for the Sony, although this size is 5 MP; we keep both.
 CAMERAS = MappingProxyType(
     {
         "iphone": CameraSpec("iPhone 3GS", 3, 2048, 1536, "Poor"),
@@ -31,25 +31,26 @@ CAMERAS = MappingProxyType(
     }
 )
 
-#: Section 2: size of the aligned images, height x width, and section 3.2.1: size of a patch.
+#: Section 2: height x width of the aligned images in pixels.
 ALIGNED_SIZE = (800, 1080)
+#: Section 3.2.1: side of a patch in pixels, and the cross-correlation that a patch pair must exceed.
 PATCH_SIZE = 100
 NCC_THRESHOLD = 0.9
 
-#: Section 3.2.1: training patches per phone, in thousands, and held-out photographs of each kind.
+#: Section 3.2.1: thousands of training patches of each phone; photographs held out for each of testing and validation.
 TRAIN_PATCHES_THOUSANDS = MappingProxyType({"sony": 65, "blackberry": 92, "iphone": 97})
 HELD_OUT_PHOTOGRAPHS = 100
 
-#: Section 3.2.3.
+#: Section 3.2.3: iterations of training, pairs in a batch, and the learning rate of Adam.
 ITERATIONS = 20_000
 BATCH_SIZE = 50
 LEARNING_RATE = 5e-4
 
-#: Equation 4. The exponent divides by 2*sigma (not 2*sigma^2): 3 is a variance, see DEVIATIONS.md.
+#: Equation 4. Its exponent divides by 2 sigma and not by 2 sigma^2, so 3 is a variance (DEVIATIONS.md).
 COLOR_AMPLITUDE = 0.053
 COLOR_SIGMA = 3.0
 
-#: Equation 8 (``paper``) and the defaults of the released training code (``code``).
+#: The weights of equation 8 (``paper``), and those of the authors' training code (``code``).
 LOSS_WEIGHTS = MappingProxyType(
     {
         "paper": MappingProxyType({"color": 1.0, "texture": 1.0, "content": 0.1, "tv": 100.0}),
@@ -60,7 +61,7 @@ LOSS_WEIGHTS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Score:
-    """A published pair of numbers. ``ssim`` is MS-SSIM in the released code (``ssim.py``)."""
+    """Hold a published score: PSNR in dB, and SSIM, which the authors' code computes as MS-SSIM (``ssim.py``)."""
 
     psnr: float
     ssim: float
@@ -75,7 +76,7 @@ def _rows(columns, values):
     )
 
 
-#: Table 2: average PSNR/SSIM on the DPED test images. The paper has no column for the untouched photographs.
+#: Table 2: average PSNR and SSIM on the DPED test images. It has no column for the original photographs.
 TABLE2 = _rows(
     ("ape", "dong", "johnson", "ours"),
     (
@@ -88,7 +89,7 @@ TABLE2 = _rows(
 #: "Ours" of Table 2 for the iPhone in the later version of the paper.
 TABLE2_LATER_VERSION = MappingProxyType({"iphone": Score(20.08, 0.9201)})
 
-#: Table 3: PSNR/SSIM for the four loss functions, on the validation subset.
+#: Table 3: PSNR and SSIM of four loss functions on the validation subset.
 TABLE3 = _rows(
     ("color+content+texture", "content+texture", "mse+texture", "mse"),
     (
@@ -98,8 +99,8 @@ TABLE3 = _rows(
     ),
 )
 
-#: Section 4.3, the user study: scenes of each of Figure 10's four experiments, questions in all, subjects. Figure 10 is a
-#: drawing without numbers: what the paper states of its results is the order of the classes.
+#: Section 4.3, the user study: scenes in each of the four parts of Figure 10, number of questions, number of subjects.
+#: The paper prints no numbers of its results. It states only how the classes of pictures compare.
 STUDY_SCENES = 9
 STUDY_QUESTIONS = 108
 STUDY_SUBJECTS = 42
@@ -107,7 +108,13 @@ STUDY_SUBJECTS = 42
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper that can be tested. ``key`` is its name in ``claims``; ``sentence`` is quoted, cut with [...]."""
+    """Hold a sentence of the paper that can be tested.
+
+    Attributes:
+        key: the name of the claim, and of the function that judges it (``experiments.judges``).
+        where: section, figure, table or equation.
+        sentence: the quotation; [...] marks what is left out.
+    """
 
     key: str
     where: str
@@ -117,25 +124,35 @@ class Claim:
 #: Every testable statement, in the order of the paper.
 CLAIMS = (
     Claim("cameras", "Table 1", "Sony Xperia Z: 13 MP, 2592 x 1944"),
-    Claim("patches", "3.2.1", "65K, 92K and 97K training [...] patches for Sony-Canon, BlackBerry-Canon and iPhone-Canon pairs"),
+    Claim("patches", "3.2.1",
+          "65K, 92K and 97K training [...] patches for Sony-Canon, BlackBerry-Canon and iPhone-Canon pairs"),
     Claim("shift_small", "3.1.1, Figure 6", "color loss is almost not sensitive to small distortions (1-2 pixels)"),
-    Claim("shift_middle", "3.1.1, Figure 6", "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
+    Claim("shift_middle", "3.1.1, Figure 6",
+          "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
     Claim("shift_large", "3.1.1, Figure 6", "for larger displacements it demonstrates similar magnitude and behavior"),
     Claim("amplitude", "3.1.1, equation 4", "A = 0.053, mu = 0, and sigma = 3"),
-    Claim("two_image", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images"),
+    Claim("two_image", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when "
+          "trained to differentiate between phone and DSLR images"),
     Claim("one_image", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
     Claim("best_ssim", "4.2, Table 2", "our method is the best in terms of SSIM"),
     Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method and ours equivalent"),
     Claim("outperforms", "4.2, Table 2", "while outperforming other methods (PSNR)"),
     Claim("ours_iphone", "Table 2", "Ours, iPhone: 19.16 dB, 0.9114"),
     Claim("improves", "1.2", "the advantage of the enhanced photos over the originals"),
-    Claim("study_originals", "4.3, Figure 10", "both pictures taken with a DSLR as well as pictures enhanced [...] are picked much more often than the original ones"),
+    Claim("study_originals", "4.3, Figure 10", "both pictures taken with a DSLR as well as pictures enhanced [...] are "
+          "picked much more often than the original ones"),
     Claim("study_equal", "4.3, Figure 10", "The human subjects are unable to distinguish between them"),
-    Claim("study_manual", "4.3, Figure 10", "the images enhanced by the proposed CNN are picked the most often, outperforming even the results of manual retouching"),
-    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on the photos from the better Sony and BlackBerry cameras"),
-    Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the additional MSE term cannot effectively suppress them"),
+    Claim("study_manual", "4.3, Figure 10", "the images enhanced by the proposed CNN are picked the most often, "
+          "outperforming even the results of manual retouching"),
+    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on "
+          "the photos from the better Sony and BlackBerry cameras"),
+    Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the "
+          "additional MSE term cannot effectively suppress them"),
     Claim("content_colour", "Appendix, Table 3", "Content loss shows better results in this case [than MSE + texture]"),
-    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, making the colors [...] closer to the target"),
-    Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] slightly degrading image sharpness"),
-    Claim("top_scores", "Appendix, Table 3", "[color + content + texture] loss [...] achieves both top PSNR and SSIM scores"),
+    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, "
+          "making the colors [...] closer to the target"),
+    Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] "
+          "slightly degrading image sharpness"),
+    Claim("top_scores", "Appendix, Table 3", "[color + content + texture] loss [...] achieves both top PSNR and SSIM "
+          "scores"),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Section 3.2.3: Adam, batches of 50, 20 000 iterations. One loop trains every network and loss of the paper.
+"""Train the networks (section 3.2.3): Adam, batches of 50, 20 000 iterations. One loop serves every loss of the paper.
 
-An iteration is a generator step, then a discriminator step on a batch of its own, as in the released code (``train_model.py``).
-``checkpoints`` describes the folder of a run.
+An iteration draws one batch for a step of the generator and another for a step of the discriminator, as the authors'
+code does (``train_model.py``). ``data.checkpoints`` describes the folder of a run.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ from dped_lib.data.training_log import HOLD, Log, TrainingDiverged, diverged, re
 
 
 def networks_of(params: TrainParams) -> dict[str, nn.Module]:
-    """Return the freshly initialised networks of a run: ``generator`` and, where the loss has a texture term, ``discriminator``."""
+    """Return the untrained networks of a run: ``generator``, and ``discriminator`` if the loss has a texture term."""
     spec = losses.LOSSES[one_of("loss", params.loss, losses.LOSSES)]
-    form = params.discriminator or losses.DISCRIMINATOR[params.variant]
+    form = params.discriminator or losses.DISCRIMINATOR_OF[params.variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         networks = {"generator": models.generator(params.model or spec.model, params.variant, params.norm)}
@@ -37,24 +37,25 @@ def networks_of(params: TrainParams) -> dict[str, nn.Module]:
 
 
 def objective_of(params: TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None) -> losses.Objective:
-    """Return the objective of a run. It asks the networks that its loss needs."""
+    """Return the loss functions of a run, combined with the networks that they need."""
     choices = {"kernel": params.kernel, "content_layer": params.content_layer}
     return losses.Objective(params.loss, params.variant, vgg_net, discriminator, **choices)
 
 
 class Trainer:
-    """Networks, optimisers and data of one run, and a step. Use :func:`train` unless the steps themselves matter.
+    """Hold the networks, optimisers and data of one run, and take its steps. Use :func:`train` for a whole run.
 
     Args:
-        params: the run.
-        store: its patch pairs.
-        device: where it computes.
-        vgg_net: features to use instead of loading ``params.vgg``.
+        params, store, device: the parameters of the run, its patch pairs, and the device that computes.
+        vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
 
     Attributes:
         iteration: number of steps done.
-        networks: ``generator`` and, where the loss has a texture term, ``discriminator``.
+        networks: ``generator``, and ``discriminator`` if the loss has a texture term.
         optimizers: an Adam for each network, under the same name.
+
+    Raises:
+        DpedError: a parameter is unknown, or the store has no validation pairs.
     """
 
     def __init__(self, params: TrainParams, store: PairStore, device: torch.device, vgg_net: vgg.VGG19 | None = None):
@@ -63,11 +64,12 @@ class Trainer:
         self.params, self.store, self.device, self.iteration = params, store, device, 0
         self.networks = {name: network.to(device) for name, network in networks_of(params).items()}
         self.generator, self.discriminator = self.networks["generator"], self.networks.get("discriminator")
-        features = None
         if "content" in losses.LOSSES[params.loss].terms:
-            features = (vgg_net or vgg_files.vgg19(params.vgg)).to(device)
-        self.vgg_label = features.label if features is not None else "no VGG features"
-        self.objective = objective_of(params, features, self.discriminator)
+            vgg_net = (vgg_net or vgg_files.vgg19(params.vgg)).to(device)
+        else:
+            vgg_net = None
+        self.vgg_label = vgg_net.label if vgg_net is not None else "no VGG features"
+        self.objective = objective_of(params, vgg_net, self.discriminator)
         self.optimizers = {
             name: torch.optim.Adam(network.parameters(), lr=params.learning_rate)
             for name, network in self.networks.items()
@@ -75,12 +77,12 @@ class Trainer:
         self.validation = store.some("val", params.eval_pairs)
         if not len(self.validation):
             raise DpedError(
-                f"{store.folder}: no pairs in split 'val' to watch the training by; the dataset has too few photographs."
+                f"{store.folder}: no pairs in split 'val' to validate on; the dataset has too few photographs."
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
 
     def step(self) -> dict[str, Tensor]:
-        """Draw batches and take one step of each network. Return every term as a scalar on the device."""
+        """Draw batches, take one step of each network, and return every term: scalars on the device."""
         i, size = self.iteration, self.params.batch_size
         drawn = [*self.batches.draw(i, size, "generator")]
         if self.discriminator is not None:
@@ -91,7 +93,10 @@ class Trainer:
         return terms
 
     def update(self, phone: Tensor, dslr: Tensor, *opponents: Tensor) -> dict[str, Tensor]:
-        """Take the generator's step on (phone, DSLR) and the discriminator's on ``opponents`` (phone, DSLR, swaps)."""
+        """Take one step of each network on batches N x 3 x 100 x 100 and return every term.
+
+        ``opponents`` is the discriminator's batch: phone, DSLR and swaps (``losses.permute_pairs``).
+        """
         for network in self.networks.values():
             network.train()
         terms = self.generator_step(phone, dslr)
@@ -100,7 +105,7 @@ class Trainer:
         return {name: value.detach() for name, value in terms.items()}
 
     def generator_step(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
-        """Take one step of the generator and return its terms. The discriminator stands still."""
+        """Take one step of the generator and return its terms. The discriminator's weights stay as they are."""
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         terms = self.generator_losses(phone, dslr)
@@ -108,14 +113,14 @@ class Trainer:
         return terms
 
     def discriminator_step(self, phone: Tensor, dslr: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Take one step of the discriminator and return its terms. The generator stands still."""
+        """Take one step of the discriminator and return its terms. The generator's weights stay as they are."""
         self.discriminator.requires_grad_(True)
         terms = self.discriminator_losses(phone, dslr, swaps)
         self.descend("discriminator", terms["discriminator"])
         return terms
 
     def generator_losses(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
-        """Return every term of the generator's loss, and equation 8 (``total``), on a batch."""
+        """Return every term of the generator's loss on a batch, and their weighted sum ``total`` (equation 8)."""
         terms = self.objective.generator_terms(self.generator(phone), dslr)
         return {"total": self.objective.total(terms), **terms}
 
@@ -126,15 +131,15 @@ class Trainer:
         return self.objective.discriminator_terms(enhanced, dslr, swaps)
 
     def descend(self, name: str, loss: Tensor) -> None:
-        """Take one step of Adam with one of the networks."""
+        """Take one step of Adam with the network of this name."""
         self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()
         self.optimizers[name].step()
 
     def validate(self) -> dict[str, float]:
-        """Return PSNR and MS-SSIM (protocol ``train_script``) of the generator on the validation split."""
-        found = metrics.score(evaluate(self.generator, self.store, self.validation, self.device), "train_script")
-        return {k: found[k] for k in ("psnr", "ms_ssim")}
+        """Return PSNR (dB) and MS-SSIM of the generator on the validation split, under protocol ``train_script``."""
+        scores = metrics.score(evaluate(self.generator, self.store, self.validation, self.device), "train_script")
+        return {metric: scores[metric] for metric in ("psnr", "ms_ssim")}
 
 
 # ---------------------------------------------------------------------------------------------- evaluation
@@ -144,10 +149,13 @@ class Trainer:
 def enhance_pairs(
     model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 50
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (enhanced, DSLR) batches for the pairs at ``index``: float32, unclipped. ``model`` moves to ``device``."""
+    """Yield batches (enhanced, DSLR) of the pairs at ``index``: float32 N x 3 x 100 x 100, not clipped.
+
+    ``model`` is moved to ``device``.
+    """
     model = speed.prepare(model, device)
-    for at in range(0, len(index), batch):
-        chosen = index[at : at + batch]
+    for first in range(0, len(index), batch):
+        chosen = index[first : first + batch]
         phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
         yield model(phone), dslr
 
@@ -155,7 +163,7 @@ def enhance_pairs(
 def evaluate(
     model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device | None = None
 ) -> metrics.PairStatistics:
-    """Return the statistics of the enhanced pairs at ``index``. ``nn.Identity()`` evaluates the untouched photographs.
+    """Return the statistics of the pairs at ``index``: enhanced against DSLR. ``nn.Identity()`` enhances nothing.
 
     Raises:
         DpedError: ``index`` is empty.
@@ -163,7 +171,7 @@ def evaluate(
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs to evaluate in that split. Choose another, or --split all.")
     pairs = enhance_pairs(model.eval(), store, index, device or devices.pick())
-    return metrics.joined([speed.pair_statistics(enhanced, dslr) for enhanced, dslr in pairs])
+    return metrics.concatenate([speed.pair_statistics(enhanced, dslr) for enhanced, dslr in pairs])
 
 
 # ---------------------------------------------------------------------------------------------- a whole run
@@ -171,7 +179,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run: its folder, its network (in evaluation mode), and the VGG features that it was trained with."""
+    """Hold a finished run: its folder, its network in evaluation mode, and the name of the VGG weights of its loss."""
 
     folder: Path
     params: TrainParams
@@ -179,12 +187,12 @@ class TrainResult:
     vgg_label: str
 
     def log(self) -> list[dict]:
-        """Return the lines of the log."""
+        """Return the lines of the log, in order."""
         return read_log(self.folder / checkpoints.LOG)
 
 
 def run_folder(params: TrainParams, preset: str) -> Path:
-    """Return where the run of these parameters lives."""
+    """Return the folder of the run with these parameters."""
     return paths.run_dir(params.dataset, preset) / "train" / params.run_name
 
 
@@ -195,19 +203,18 @@ def train(
     device: str = "auto",
     vgg_net: vgg.VGG19 | None = None,
 ) -> TrainResult:
-    """Train, or resume a run that was interrupted, or return at once one that is finished.
+    """Train a network, resume an interrupted run, or load a finished one.
 
     Args:
-        params: the run.
-        store: its patch pairs.
-        folder: where it lives (:func:`run_folder`).
-        device: see ``device.pick``.
-        vgg_net: features to use instead of loading ``params.vgg``.
+        params, store: the parameters of the run, and its patch pairs.
+        folder: the folder of the run (:func:`run_folder`).
+        device: the name of a device (``device.pick``).
+        vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
 
     Raises:
         TrainingDiverged: a term, a weight or an enhanced picture became NaN or infinite.
         DpedError: the folder holds a run with other parameters or a damaged file, or the disk is full.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
     label = checkpoints.vgg_label_of(folder, params)

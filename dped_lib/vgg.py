@@ -1,4 +1,4 @@
-"""VGG-19 up to relu5_4: the features of the content loss (section 3.1.3). ``vggfile`` reads its weights."""
+"""Compute the features of the content loss (section 3.1.3): VGG-19 up to relu5_4. ``data.vgg_files`` reads weights."""
 
 import torch
 import torch.nn.functional as F
@@ -7,31 +7,31 @@ from torch import Tensor, nn
 from dped_lib.base.validation import one_of
 
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
-#: conv1_1 ... conv5_4, in order.
+#: Names of the 16 convolutions in order, from ``1_1`` to ``5_4``.
 CONVS = tuple(f"{b}_{c}" for b, widths in enumerate(_BLOCKS, 1) for c, _ in enumerate(widths, 1))
 _WIDTHS = tuple(w for widths in _BLOCKS for w in widths)
-#: Shape of each layer's kernel: outputs x inputs x 3 x 3.
+#: Shape of the kernel of each convolution: outputs x inputs x 3 x 3.
 SHAPES = tuple((o, i, 3, 3) for o, i in zip(_WIDTHS, (3, *_WIDTHS[:-1]), strict=True))
 
-#: RGB means that the Oxford networks subtract from pixels in 0..255.
+#: RGB means that the Oxford networks subtract from values in [0, 255].
 OXFORD_MEAN = (123.68, 116.779, 103.939)
 
-#: Kernel (out x in x 3 x 3, RGB order) and bias (out) of each layer.
+#: Kernel (outputs x inputs x 3 x 3, RGB order) and bias (outputs) of each convolution.
 Weights = list[tuple[Tensor, Tensor]]
 
 
 class VGG19(nn.Module):
-    """The convolutional part of VGG-19, frozen, with layers by name (``relu1_1`` ... ``relu5_4``).
+    """Compute the activations of VGG-19's convolutional layers, ``relu1_1`` to ``relu5_4``. The weights are frozen.
 
-    Max pooling is TensorFlow's SAME, as in the released ``vgg.py``: odd sizes are rounded up, and a 100 x 100 patch ends at
-    7 x 7. Gradients flow to the input and not to the weights.
+    Max pooling rounds odd sizes up, like TensorFlow's SAME padding in the authors' ``vgg.py``: a patch of 100 x 100 has
+    7 x 7 activations in the last block. Gradients reach the image, but not the weights.
 
     Input: RGB N x 3 x H x W in [0, 1].
 
     Args:
-        weights: of the 16 layers.
-        label: what the weights are. Every result that used them names it.
-        mean, std, scale: the first layer sees ``(image * scale - mean) / std``.
+        weights: kernels and biases of the 16 convolutions.
+        label: names the weights in every result that used them.
+        mean, std, scale: the first layer gets ``(image * scale - mean) / std``.
     """
 
     def __init__(self, weights: Weights, label: str, mean=OXFORD_MEAN, std=(1.0, 1.0, 1.0), scale: float = 255.0):
@@ -56,14 +56,14 @@ class VGG19(nn.Module):
         """Return the activations of several layers (``reluB_C``) from one pass, which ends at the deepest of them."""
         for layer in layers:
             one_of("VGG layer", layer, (f"relu{c}" for c in CONVS))
-        found = {}
+        activations = {}
         x = (image * self.scale - self.mean) / self.std
         for name, conv in self.convs.items():
             if name.endswith("_1") and name != "1_1":
                 x = F.max_pool2d(x, 2, ceil_mode=True)
             x = F.relu(conv(x))
             if f"relu{name}" in layers:
-                found[f"relu{name}"] = x
-            if len(found) == len(set(layers)):
+                activations[f"relu{name}"] = x
+            if len(activations) == len(set(layers)):
                 break
-        return found
+        return activations

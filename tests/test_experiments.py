@@ -78,7 +78,7 @@ def test_a_damaged_result_is_made_again(store, runs):
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
-    params = run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke", model="", **choices)
+    params = run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke", model="", **choices)
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, released = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "code" if released else "printed")
@@ -89,7 +89,7 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row,
     assert type(trainer.discriminator) is type(models.discriminator(form)) and trainer.discriminator.inputs == 1 + (
         form == "two_image"
     )
-    assert params.run_name != run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke").run_name
+    assert params.run_name != run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke").run_name
 
 
 def test_unknown_choices_are_named(store, features):
@@ -99,7 +99,7 @@ def test_unknown_choices_are_named(store, features):
         ("norm", "layer"),
         ("discriminator", "three"),
     ):
-        params = run_parameters.train_params("rig", "iphone", losses.TABLE3[0], "smoke", **{choice: value})
+        params = run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke", **{choice: value})
         with pytest.raises(DpedError, match=f"'{value}'"):
             training.Trainer(params, store, torch.device("cpu"), features)
 
@@ -108,7 +108,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"code": {}, "batch": {"norm": "batch"}}
-    monkeypatch.setattr(losses, "TABLE3", ("mse",))
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
     outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
-from dped_lib.alignment.extraction import BELOW, DIFFERS, EDGE, FLAT, KEPT, VERDICTS, extract, ncc
+from dped_lib.alignment.extraction import BELOW, DIFFERS, EDGE, FLAT, KEPT, WINDOW_VERDICTS, extract, ncc
 from dped_lib.base.errors import DpedError
 from dped_lib.data import rig
 
@@ -314,7 +314,7 @@ class Shifted:
 def test_no_window_gets_worse_and_counts_add_up(rig_pairs, phone):
     result = extract(rig_pairs[phone][0], threshold=0.97)
     counts = result.counts()
-    assert counts["tried"] == len(result.windows) == sum(counts[v] for v in VERDICTS)
+    assert counts["tried"] == len(result.windows) == sum(counts[v] for v in WINDOW_VERDICTS)
     assert counts["patches"] == counts[KEPT] == len(result.patches)
     assert counts["moved"] <= counts[KEPT]
     for w in result.windows:

@@ -238,7 +238,7 @@ def test_norms_have_a_finite_gradient_where_images_are_equal():
 
 def small_objective(loss, variant):
     torch.manual_seed(0)
-    net = models.discriminator(losses.DISCRIMINATOR[variant])
+    net = models.discriminator(losses.DISCRIMINATOR_OF[variant])
     # From the initial weights of 0.01 hardly anything gets through; scale them up so that the test sees it.
     with torch.no_grad():
         for p in net.parameters():
@@ -311,8 +311,8 @@ def test_texture_term_falls_as_the_discriminator_is_fooled():
 
 
 def test_table3_columns_are_the_papers():
-    assert all(set(row) == set(losses.TABLE3) for row in paper.TABLE3.values())
-    for name in losses.TABLE3:
+    assert all(set(row) == set(losses.TABLE3_LOSSES) for row in paper.TABLE3.values())
+    for name in losses.TABLE3_LOSSES:
         assert [t for t in name.split("+")] == [t for t in losses.LOSSES[name].terms if t != "tv"]
 
 

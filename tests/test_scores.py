@@ -126,4 +126,4 @@ def test_statistics_join_in_order():
     y = torch.rand(3, 3, 100, 100)
     parts = [metrics.pair_statistics(x[i : i + 1], y[i : i + 1]) for i in range(3)]
     whole = metrics.pair_statistics(x, y)
-    assert np.array_equal(metrics.joined(parts).mse, whole.mse)
+    assert np.array_equal(metrics.concatenate(parts).mse, whole.mse)

@@ -275,14 +275,14 @@ def test_statistics_are_those_of_the_definition(height, width, channels, seed, s
     x[1] = (x[1] - 0.5) * spread + 0.5
     y[2] = x[2]
     for field, found, expected in zip(
-        metrics.PairStatistics.__annotations__, windows.statistics_of(x, y), metrics.statistics_of(x, y), strict=True
+        metrics.PairStatistics.__annotations__, windows.batch_statistics(x, y), metrics.batch_statistics(x, y), strict=True
     ):
         assert torch.allclose(found, expected, rtol=0, atol=1e-11, equal_nan=True), field
 
 
 def test_statistics_of_large_images_have_five_scales():
     x, y = (torch.rand(2, 3, 163, 178, dtype=torch.float64) * 1.1 for _ in range(2))
-    for found, expected in zip(windows.statistics_of(x, y), metrics.statistics_of(x, y), strict=True):
+    for found, expected in zip(windows.batch_statistics(x, y), metrics.batch_statistics(x, y), strict=True):
         assert torch.isfinite(found).all() and torch.allclose(found, expected, rtol=0, atol=1e-11)
 
 
@@ -393,7 +393,7 @@ def test_without_swaps_everything_is_plain(store, monkeypatch):
     assert not trainer.optimizers["generator"].param_groups[0]["fused"]
     assert speed.precision("auto", CPU) == torch.float32
     calls = []
-    monkeypatch.setattr(windows, "statistics_of", lambda *_: calls.append("quick"))
+    monkeypatch.setattr(windows, "batch_statistics", lambda *_: calls.append("quick"))
     trainer.step()
     assert set(trainer.validate()) == {"psnr", "ms_ssim"} and not calls
     with pytest.raises(DpedError, match="precision bfloat16 is a swap, and DPED_SPEED=0 leaves all swaps out"):

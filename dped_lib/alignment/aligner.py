@@ -1,8 +1,8 @@
 """Align two photographs of a scene: the matching algorithm of section 2 and Figure 4.
 
 The code follows the paper's order. It detects SIFT keypoints, matches them, and estimates a homography by RANSAC. It
-crops both photographs to their intersection, then to the largest rectangle of the wanted aspect, and resamples them
-once. The DSLR's image keeps its axes. Between RANSAC and the crop the map is refined
+crops both photographs to their intersection, then to the largest rectangle of the requested aspect ratio, and
+resamples them once. The DSLR's image keeps its axes. Between RANSAC and the crop the map is refined
 (:mod:`dped_lib.alignment.refinement`). Every attempt ends with a verdict: a pair that cannot be aligned is a result,
 not an error.
 
@@ -24,7 +24,7 @@ from dped_lib.alignment import geometry, keypoints, refinement
 from dped_lib.alignment.pair_map import PairMap
 from dped_lib.base.errors import DpedError
 
-VERDICTS = (
+PAIR_VERDICTS = (
     "aligned", "too few matches", "different scene", "degenerate homography", "folded homography", "too little overlap",
 )  # fmt: skip
 
@@ -40,10 +40,10 @@ _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 
 @dataclass(frozen=True)
 class Report:
-    """Report what one pair of photographs gave. A number is None if the work stopped before it was known.
+    """Report the alignment of one pair of photographs. A number is None if the alignment stopped before computing it.
 
     Attributes:
-        verdict: ``aligned``, or why not (``VERDICTS``).
+        verdict: ``aligned``, or why not (``PAIR_VERDICTS``).
         reason: the verdict as a sentence with its numbers.
         keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
         matches: number of keypoint pairs that pass the ratio test and are each other's nearest.
@@ -127,8 +127,8 @@ def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALI
 
     Args:
         phone, dslr: uint8 H x W x 3, RGB, of any size. One may be rotated against the other, but not mirrored.
-        size: height x width of the aligned images. They are upright if the DSLR's photograph is. Nothing is enlarged:
-            if the shared part has fewer pixels in either photograph, the images are smaller and keep the aspect.
+        size: height x width of the aligned images. They are upright if the DSLR's photograph is. Neither
+            photograph is enlarged: if its shared part has fewer pixels, the images are smaller and keep the aspect.
 
     Raises:
         DpedError: a photograph is not uint8 RGB. A pair that cannot be aligned raises nothing: see ``Report.verdict``.
@@ -229,7 +229,7 @@ class _Aligner:
         )  # fmt: skip
         count = 0 if h is None else int(mask.sum())
         self._note(inliers=count)
-        # Random matches agree on some homography too, on more the more there are (Brown and Lowe 2007, section 3.2).
+        # Random matches also agree on some homography. The more there are, the more agree (Brown and Lowe 2007, 3.2).
         needed = 8 + 0.1 * self.report.matches
         if count < needed:
             reason = f"{self._matched()}, but {count} agree on one homography ({needed:.0f} needed)."
@@ -256,7 +256,7 @@ class _Aligner:
             raise _Rejected("degenerate homography", "the map squeezes the picture to a sliver.")
 
     def _crop_to_intersection(self, refined: PairMap) -> _Crop:
-        """Return the largest rectangle of the wanted aspect that lies in both photographs."""
+        """Return the largest rectangle of the requested aspect ratio that lies in both photographs."""
         dslr_frame = geometry.corners(*self.dslr.shape[:2])
         phone_frame = geometry.clockwise(refined.to_dslr(geometry.corners(*self.phone.shape[:2])))
         overlap = geometry.overlap(dslr_frame, phone_frame)
@@ -269,7 +269,7 @@ class _Aligner:
         if rectangle is None:
             raise _Rejected("too little overlap", "the shared part holds no upright rectangle.")
         x, y, half = rectangle
-        # Nothing is enlarged: an aligned pixel covers at least one pixel of either photograph.
+        # We enlarge neither photograph: an aligned pixel covers at least one pixel of each.
         scale = refined.scale_at((x, y))
         height = min(self.size[0], int(2 * half), int(2 * half * scale))
         size = (height, round(height * aspect))

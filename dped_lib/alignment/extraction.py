@@ -31,7 +31,7 @@ BELOW = "below threshold"
 FLAT = "flat"  # nothing fixes its place: it has no contrast, or no fine detail that both cameras show
 EDGE = "at the edge of the search"  # its best place is where the search ends, so it is no maximum
 DIFFERS = "fine detail differs"  # the NCC exceeds the threshold because light and shade agree, but the detail differs
-VERDICTS = (KEPT, BELOW, FLAT, EDGE, DIFFERS)
+WINDOW_VERDICTS = (KEPT, BELOW, FLAT, EDGE, DIFFERS)
 
 _COARSE_SIGMA = 4.0  # standard deviation (px) of the blur that is subtracted from the band of fine detail
 _BAND_REACH = 12  # px: no pixel further away affects a pixel of the band
@@ -53,7 +53,7 @@ class Window:
 
     Attributes:
         y, x: its top-left corner in the aligned images.
-        verdict: one of ``VERDICTS``.
+        verdict: one of ``WINDOW_VERDICTS``.
         ncc_before: NCC (gray) of the two windows in place; nan if one has no contrast.
         ncc: NCC of the pair as moved. A window at the edge of the search is not moved and has its ``ncc_before``.
         dx, dy: where the phone shows this window: shift of its centre to the right and down, in pixels. They are 0 if
@@ -100,7 +100,7 @@ class Extraction:
         verdicts = [w.verdict for w in self.windows]
         return {
             "tried": len(verdicts),
-            **{v: verdicts.count(v) for v in VERDICTS},
+            **{v: verdicts.count(v) for v in WINDOW_VERDICTS},
             "moved": sum(w.moved for w in self.windows if w.verdict == KEPT),
             "patches": len(self.patches),
         }

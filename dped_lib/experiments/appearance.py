@@ -1,4 +1,4 @@
-"""The words of the appendix's loss analysis (Figure 19) as numbers: colour difference to the DSLR, and sharpness."""
+"""Measure what the appendix says of Figure 19 in words: the colour difference from the DSLR, and the sharpness."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from dped_lib.data.pair_store import PairStore
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import repetitions
 
-#: Standard deviation in pixels of the blur that removes texture and keeps colour: that of the colour loss in the
-#: authors' code.
+#: Standard deviation in pixels of the blur that removes texture and keeps colour. The colour loss in the authors' code
+#: has the same.
 BLUR = 4.34
 
 #: Measures by name, with the meaning of a value.
@@ -50,7 +50,7 @@ def sharpness(image: np.ndarray, target: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """A measure of one method on the held-out pairs of a phone.
+    """Hold a measure of one method on the held-out pairs of a phone.
 
     ``value`` is the mean over pairs, ``interval`` its 95 % bootstrap interval over photographs.
     """
@@ -64,7 +64,7 @@ class Look:
 
 @dataclass(frozen=True)
 class LookDifference:
-    """The measure of the first method minus that of the second; every resample has the same photographs for both."""
+    """Hold a measure of the first method minus that of the second. Both use the same resamples of photographs."""
 
     phone: str
     measure: str
@@ -89,10 +89,11 @@ def measure_looks(
     """Measure networks on the same held-out pairs of one phone, and compare each with each.
 
     Args:
-        methods: by column and seed, all with the same seeds (``scores.score_methods``).
-        split: see ``scores.score_methods``.
-        most: at most so many pairs of the split; 0 takes all.
-        resamples: bootstrap resamples behind an interval.
+        store: the pairs of the phone.
+        methods: networks by column and seed, all with the same seeds (``scores.score_methods``).
+        split: as in ``scores.score_methods``.
+        most: largest number of pairs of the split; 0 takes all.
+        resamples: number of bootstrap resamples for each interval.
     """
     phone = store.meta["phone"]
     groups = repetitions(store.meta["dataset"], next(iter(methods.values())))

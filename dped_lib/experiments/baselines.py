@@ -1,6 +1,6 @@
-"""The methods of Table 2 that are not networks: Apple's enhancer, a retoucher, and an open stand-in for the enhancer.
+"""Run the methods of Table 2 that are not networks: Apple's enhancer, a retoucher, and automatic contrast.
 
-The authors used the enhancer of Apple's Photos app and paid an artist. Neither can be run from here. ``write_sheets``
+The authors used the enhancer of Apple's Photos app and paid an artist. A program can run neither. So ``write_sheets``
 writes the pictures to enhance, a user enhances them, and the tables read the results:
 
     FOLDER/DATASET/PHONE/input/0000.png ...    written by ``dped baselines``: a sheet of patches for each photograph
@@ -8,9 +8,9 @@ writes the pictures to enhance, a user enhances them, and the tables read the re
     FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same sizes)
     FOLDER/DATASET/PHONE/manual/0000.png ...   the same sheets after retouching
 
-``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph side by side. An enhancer that adapts to the
-whole picture thus has as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same sheets. It
-is a stand-in that everyone has, it is not Apple's enhancer, and every label says so.
+The environment variable ``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph, so an enhancer that
+adapts to the whole picture gets as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same
+sheets. It is not Apple's enhancer, and every label says so.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ CUTOFF = 0.5
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-    """Return patches N x S x S x 3 in rows of a nearly square picture; the last patch fills free places."""
+    """Return patches N x S x S x 3 as a nearly square picture. The last patch fills places that are left over."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     size = images.shape[1]
@@ -70,9 +70,9 @@ def _enhance_sheets(
     """Return the enhanced patches at ``index``; ``enhance`` takes the number of a sheet and its picture."""
     size = store.phone.shape[1]
     enhanced: dict[int, np.ndarray] = {}
-    wanted = set(store.photographs[index].tolist())
+    chosen = set(store.photographs[index].tolist())
     for number, (name, members) in enumerate(_sheets(store)):
-        if name in wanted:
+        if name in chosen:
             picture = enhance(number, sheet(np.array(store.phone[members])))
             enhanced |= dict(zip(members.tolist(), cut_sheet(picture, len(members), size), strict=True))
     return np.stack([enhanced[i] for i in index.tolist()])
@@ -87,7 +87,7 @@ def enhance_auto(store: PairStore, index: np.ndarray) -> np.ndarray:
 
 
 def _digest(store: PairStore) -> str:
-    # Sheets of another store would be compared with the wrong DSLR patches, so names and pixels of all pairs count.
+    # Sheets of another store would be compared with the wrong DSLR patches, so we hash names and pixels of all pairs.
     digest = hashlib.sha256("\n".join(store.names).encode())
     digest.update(np.ascontiguousarray(store.phone).tobytes())
     return digest.hexdigest()[:16]
@@ -132,10 +132,11 @@ def _read_layout(file: Path) -> dict:
 
 
 def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarray], np.ndarray] | str:
-    """Return the method whose pictures the user supplied, after checking them, or the reason why there are none.
+    """Return a method that reads the user's pictures, or the reason why there are none. It checks the pictures first.
 
     Raises:
-        DpedError: another method; or pictures are missing, are not of the sheets' sizes, or are of other patches.
+        DpedError: the method is unknown; or pictures are missing, differ from the sheets in size, or show other
+        patches.
     """
     one_of("baseline", method, USER_METHODS)
     root = os.environ.get("DPED_BASELINES")

@@ -1,4 +1,4 @@
-"""A verdict on every testable sentence of the paper (``paper.CLAIMS``), from the numbers in ``figures/`` alone.
+"""Judge every testable sentence of the paper (``paper.CLAIMS``) from the numbers in ``figures/`` alone.
 
 The notebooks save each result with a JSON of its numbers and provenance. Every claim is compared with the results of
 every dataset and preset that was run:
@@ -25,7 +25,7 @@ from dped_lib.experiments.evidence import CLAIM_VERDICTS, ClaimFinding, Results
 from dped_lib.experiments.judges import JUDGES
 from dped_lib.experiments.paper_judges import PAPER_JUDGES
 
-#: Claims that no computation decides.
+#: Claims that only answers of people can decide.
 PEOPLE = ("study_originals", "study_equal", "study_manual")
 
 

@@ -1,8 +1,8 @@
-"""The claim behind the bi-channel discriminator (section 3.1.2): it learns sooner from two images than from one.
+"""Test whether the bi-channel discriminator learns faster than its single-channel counterpart (section 3.1.2).
 
-"The considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR images,
-while its single-channel counterpart shows only 86% after 5000 steps." No generator takes part; the phone's patches are the
-fakes. Accuracy is measured on held-out photographs.
+"The considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR
+images, while its single-channel counterpart shows only 86% after 5000 steps." There is no generator here: the
+discriminator compares the phone's patches with the DSLR's. Accuracy is measured on held-out photographs.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store
 from dped_lib.experiments import statistics
 
-#: Forms of the paper's discriminator that are compared.
+#: The forms of the paper's discriminator that we compare.
 FORMS = ("two_image", "one_image")
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy of one discriminator on held-out pairs while it is trained.
+    """Hold the accuracy of one discriminator on held-out pairs during its training.
 
     Attributes:
-        iterations, accuracy: when it was measured, and the value in [0, 1].
-        correct: right answers of two for each held-out pair at the end (both orders, or both images).
+        iterations, accuracy: the iterations after which it was measured, and its values in [0, 1].
+        correct: number of right answers, 0 to 2, on each held-out pair at the end (both orders, or both images).
         photographs: the photograph of each held-out pair.
     """
 
@@ -58,9 +58,9 @@ class Curve:
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
-    """Train a discriminator of one of ``FORMS`` on the training pairs of a store, or return a finished result.
+    """Train a discriminator of one of ``FORMS`` on the training pairs of a store, or load a finished result.
 
-    Optimiser, learning rate, patches and random order are those of section 3.2. The preset sets iterations and batch size.
+    Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
     """
     one_of("form", form, FORMS)
     store = store.fold(seed)
@@ -83,10 +83,10 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
         if known["asked"] == asked:
             return Curve(**known["curve"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is none, or it is damaged or of other settings: train again
-    found = _train(store, form, preset, seed)
-    paths.write_text(file, json.dumps({"asked": asked, "curve": dataclasses.asdict(found)}))
-    return found
+        pass  # there is no result, or it is damaged or has other settings: train again
+    trained = _train(store, form, preset, seed)
+    paths.write_text(file, json.dumps({"asked": asked, "curve": dataclasses.asdict(trained)}))
+    return trained
 
 
 def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) -> Curve:
@@ -115,7 +115,7 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
         loss.backward()
         optimizer.step()
         if i + 1 in looks:
-            _settle(objective, batches, preset.telling_batch, device)
+            _recalibrate(objective, batches, preset.telling_batch, device)
             correct = _correct(objective, store, index, device)
             accuracy.append(float(correct.mean() / 2))
     return Curve(
@@ -125,10 +125,10 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
 
 
 @torch.no_grad()
-def _settle(objective: losses.Objective, batches: pair_store.Batches, size: int, device: torch.device) -> None:
-    """Compute batch norm's running statistics anew from training batches. Those gathered so far describe earlier networks.
+def _recalibrate(objective: losses.Objective, batches: pair_store.Batches, size: int, device: torch.device) -> None:
+    """Compute the running statistics of batch norm from new training batches.
 
-    The training itself does not use them.
+    Those collected during training belong to earlier weights. Training itself does not use them.
     """
     norms = [m for m in objective.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
@@ -137,20 +137,21 @@ def _settle(objective: losses.Objective, batches: pair_store.Batches, size: int,
     objective.discriminator.train()
     swaps = torch.arange(size, device=device) % 2
     for i in range(4):
-        objective.judge(*batches.draw(i, size, "settling"), swaps)
+        objective.discriminate_permuted(*batches.draw(i, size, "settling"), swaps)
 
 
 @torch.inference_mode()
 def _correct(objective: losses.Objective, store, index: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the right answers of two for each pair: with the DSLR photo first (or alone), and with the phone's."""
+    """Return the number of right answers, 0 to 2, on each pair: DSLR photo first (or alone), and phone photo first."""
     objective.discriminator.eval()
-    found = []
-    for at in range(0, len(index), 50):
-        chosen = index[at : at + 50]
-        pair = [pair_store.to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr)]
+    counts = []
+    for first in range(0, len(index), 50):
+        chosen = index[first : first + 50]
+        arrays = (np.array(patches[chosen]) for patches in (store.phone, store.dslr))
+        pair = [pair_store.to_float(torch.from_numpy(array)).to(device) for array in arrays]
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)
-            right += losses.says_dslr(objective.judge(*pair, swaps)) == bool(answer)
-        found.append(right.cpu().numpy())
-    return np.concatenate(found)
+            right += losses.predicts_dslr(objective.discriminate_permuted(*pair, swaps)) == bool(answer)
+        counts.append(right.cpu().numpy())
+    return np.concatenate(counts)

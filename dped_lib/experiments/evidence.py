@@ -1,4 +1,4 @@
-"""Results that the notebooks saved in ``figures/``, read as evidence on the claims of the paper."""
+"""Read the results that the notebooks saved in ``figures/`` as evidence on the claims of the paper."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,20 @@ from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.report import figures
 
-#: What a finding can say of a claim (see ``claims``).
+#: The verdicts of a finding on a claim (``experiments.claims`` explains them).
 CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
 
 
 @dataclass(frozen=True)
 class ClaimFinding:
-    """What one dataset, preset and phone say of one claim.
+    """Hold the evidence of one dataset, preset and phone on one claim.
 
     Attributes:
         claim: key in ``paper.CLAIMS``.
-        evidence: the numbers, in words. ``source`` is the file they are from, ``commit`` the code that wrote it.
-        verdict: one of ``CLAIM_VERDICTS``; ``why`` gives its reason or its limits, and may be empty.
+        evidence: the numbers, in words.
+        verdict: one of ``CLAIM_VERDICTS``.
+        why: the reason or the limits of the verdict; may be empty.
+        source, commit: the file with the numbers, and the commit of the code that wrote it.
     """
 
     claim: str
@@ -35,17 +37,17 @@ class ClaimFinding:
 
     @property
     def data(self) -> str:
-        """The dataset, preset and phone in words; empty where nothing was run."""
+        """Return the dataset, preset and phone in words; empty if nothing was run."""
         return " ".join(filter(None, (f"{self.dataset}-{self.preset}" if self.preset else self.dataset, self.phone)))
 
 
-#: What a judge yields.
+#: The findings that a judge yields.
 Findings = Iterator[ClaimFinding]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The JSON files that one dataset and preset have in ``folder``."""
+    """Read the JSON files of one dataset and preset in ``folder``."""
 
     dataset: str
     preset: str
@@ -66,10 +68,10 @@ class Results:
         return content
 
     def numbers(self, name: str) -> dict | None:
-        """Return the numbers of a result; None where it was not run.
+        """Return the numbers of a result; None if it was not run.
 
         Raises:
-            DpedError: the file is damaged, or is another dataset's or preset's.
+            DpedError: the file is damaged, or belongs to another dataset or preset.
         """
         content = self._content(name)
         return content and content["numbers"]
@@ -82,7 +84,7 @@ class Results:
 
 
 def saved_results(dataset: str | None = None, preset: str | None = None) -> list[Results]:
-    """Return the results in ``figures/``, dataset by dataset; those of one dataset or preset where it is named."""
+    """Return the results in ``figures/`` in the order of datasets and presets, or only those of the named ones."""
     results = []
     for d in datasets.DATASETS if dataset is None else (dataset,):
         for p in presets.PRESETS if preset is None else (preset,):
@@ -108,7 +110,7 @@ def verdict_equal(interval: Sequence[float]) -> str:
 
 
 def short_training(results: Results) -> str:
-    """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full ones."""
+    """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full."""
     settings, full = presets.preset(results.preset), presets.preset("paper")
     patches, all_patches = (p.iterations * p.batch_size for p in (settings, full))
     if (settings.iterations, settings.batch_size) == (full.iterations, full.batch_size):
@@ -118,7 +120,7 @@ def short_training(results: Results) -> str:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A difference of two methods with its interval."""
+    """Hold the difference of two methods with its interval."""
 
     value: float
     interval: tuple[float, float]
@@ -129,7 +131,7 @@ class PairedDifference:
 
 
 def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str], PairedDifference]:
-    """Return first minus second by (first, second), in both orders, for a phone and a metric (or measure)."""
+    """Return the difference of every two methods, in both orders, for a phone and a metric (or measure)."""
     by_pair = {}
     for d in numbers.get("differences", []):
         if (d["phone"], d.get("metric", d.get("measure"))) == (phone, metric):
@@ -140,5 +142,5 @@ def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str],
 
 
 def phones_of(numbers: dict) -> list[str]:
-    """Return the phones that a table has differences of."""
+    """Return the phones for which a table has differences."""
     return list(dict.fromkeys(d["phone"] for d in numbers.get("differences", [])))

@@ -1,4 +1,4 @@
-"""Figures 1, 8, 9, 13-18 and 19: photographs before and after, by several methods."""
+"""Draw Figures 1, 8, 9, 13-18 and 19: photographs before and after enhancement, by several methods."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph of a phone and, if there is one, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
+    """Hold a phone's photograph and, if there is one, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
 
     name: str
     phone: str
@@ -31,7 +31,7 @@ class Example:
 def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
     """Return ``count`` photographs of a phone, evenly spread over those that a dataset has.
 
-    ``held_out`` names the photographs to choose from (``PairStore.photographs``), those that no network was trained on.
+    ``held_out`` names the photographs to choose from: those that no network was trained on (``PairStore.photographs``).
 
     Raises:
         DpedError: the dataset has no whole photographs of that phone.
@@ -47,10 +47,10 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
 
 
 def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
-    """Return the original and its version by every method, by name; the DSLR's comes last where there is one.
+    """Return the original, its version by each method, and, if there is one, the DSLR's photograph, by name.
 
-    ``None`` as a method is the open stand-in of ``baselines``. These pictures are for looking at, and nothing is scored
-    on them: they are computed in bfloat16 where the machine has it, so 8-bit values differ, mostly by one step.
+    The method ``None`` is automatic contrast (``baselines``). These pictures are shown and not scored. They are
+    computed in bfloat16 if the machine supports it, so 8-bit values differ, mostly by one step.
     """
     versions = {"original": example.original}
     for name, model in methods.items():

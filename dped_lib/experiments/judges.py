@@ -1,6 +1,7 @@
-"""Judges of the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
+"""Judge the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
 
-Each takes the results of one dataset and preset and yields its findings, none where the result it needs was not run.
+Each function takes the results of one dataset and preset, and yields its findings. It yields none if the notebook that
+it needs was not run.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from dped_lib.experiments.evidence import (
 
 
 def patches(results: Results) -> Findings:
-    """Report the numbers of training patches; the paper's photographs are not public, so they decide nothing."""
+    """Report the numbers of training patches. The paper's photographs are not public, so the claim is not testable."""
     name = "patch_counts"
     if numbers := results.numbers(name):
         text = ", ".join(f"{row['phone']} {row['training patches']}" for row in numbers["rows"])
@@ -87,7 +88,7 @@ def two_image(results: Results) -> Findings:
         low, high = curve["interval"]
         verdict, why = ("does not hold" if high < published else "holds"), ""
         if short := _short_curve(curve, iterations):
-            # More after less training supports the claim; less after less training does not contradict it.
+            # A higher accuracy after less training supports the claim. A lower one does not contradict it.
             sooner = f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
             verdict, why = ("holds", sooner) if low > published else ("not testable", short)
         yield _curve_finding(results, curve, iterations, published, verdict, why)
@@ -113,7 +114,7 @@ def _curves(results: Results, form: str) -> list[dict]:
 
 
 def _short_curve(curve: dict, iterations: int) -> str:
-    """Return how much shorter the training was than the paper's; empty where it was not."""
+    """Return how much shorter the training was than the paper's; empty if it was not shorter."""
     last, batch = curve["iterations"][-1], curve["batch_size"]
     if last >= iterations and batch >= paper.BATCH_SIZE:
         return ""
@@ -193,7 +194,7 @@ def improves(results: Results) -> Findings:
 
 # ---------------------------------------------------------------------------------------------- Table 3 and its looks
 
-_FULL = losses.TABLE3[0]
+_FULL = losses.TABLE3_LOSSES[0]
 
 
 def top_scores(results: Results) -> Findings:

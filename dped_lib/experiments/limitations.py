@@ -1,8 +1,8 @@
-"""Section 4.4: colour deviations, too high contrast, amplified noise, measured on every photograph.
+"""Measure the limitations of section 4.4 on every photograph: colour deviations, high contrast, amplified noise.
 
 Each measure compares a photograph with its enhanced version and needs no DSLR image. Enhancing should change colours
-and raise contrast, so a high value is no proof of a flaw: a rank shows where a network changes most, not where it is
-wrong.
+and raise contrast, so a high value does not prove a flaw. A ranking shows where a network changes a photograph most,
+and not where it is wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,11 +87,12 @@ def contrast_gain(original: np.ndarray, enhanced: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Flaw:
-    """The measures of one photograph of ``phone`` enhanced by ``network``.
+    """Hold the measures of one photograph of ``phone``, enhanced by ``network``.
 
     Attributes:
-        values: by name of the measure.
-        noise: levels before and after, in 8-bit steps.
+        name: the photograph.
+        values: the value of each measure by its name.
+        noise: noise levels before and after, in 8-bit steps.
         flattest: upper left corner (y, x) of the flattest block.
     """
 
@@ -129,7 +130,7 @@ def rank_flaws(flaws: Sequence[Flaw], network: str, measure: str) -> list[Flaw]:
 
 @dataclass(frozen=True)
 class Amplification:
-    """Noise amplification of a phone by a network: geometric mean over photographs and its 95 % bootstrap interval."""
+    """Hold the noise amplification of a phone by a network: geometric mean over photographs, and its 95 % interval."""
 
     phone: str
     network: str
@@ -152,8 +153,8 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
 def noise_verdict(entries: Sequence[Amplification], why_not: str = "") -> dict[str, str]:
     """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3GS camera") for one network.
 
-    The sentence holds where the iPhone's interval lies above 1 and no other phone's does. It does not hold where
-    another phone's interval lies above 1, or the iPhone's below 1.
+    The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not hold if another
+    phone's interval lies above 1, or the iPhone's below 1.
 
     Args:
         entries: the network's amplifications by phone.

@@ -1,4 +1,4 @@
-"""The network of a (dataset, phone, loss, seed) trained here, and the networks that the authors published."""
+"""Return networks: those trained here for a (dataset, phone, loss, seed), and those that the authors published."""
 
 from collections.abc import Mapping
 
@@ -29,7 +29,7 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
 
 
 def authors_network(name: str) -> nn.Module | str:
-    """Return the authors' network ``authors:NAME``, or the reason why it cannot be had."""
+    """Return the authors' network ``authors:NAME``, or the reason why it is not available."""
     try:
         return network_files.resolve(f"authors:{name}")
     except DpedError as error:
@@ -37,7 +37,7 @@ def authors_network(name: str) -> nn.Module | str:
 
 
 def authors_network_for(phone: str) -> nn.Module | str:
-    """Return the authors' network for a phone, or the reason why it cannot be had.
+    """Return the authors' network for a phone, or the reason why it is not available.
 
     A phone that the authors did not use gets their network of the iPhone 3GS. It was trained for another camera, and
     every table says so.
@@ -50,13 +50,14 @@ def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: 
 
     Args:
         origin: ``trained`` (here, with the paper's loss) or ``authors``.
+        dataset, preset, phone, seed: the training.
         overrides: training parameters to replace.
 
     Raises:
-        DpedError: another origin, or the authors' weights cannot be had.
+        DpedError: the origin is unknown, or the authors' weights are not available.
     """
     if validation.one_of("network", origin, run_parameters.NETWORKS) == "trained":
-        return trained(dataset, preset, phone, losses.TABLE3[0], seed, **overrides).model
+        return trained(dataset, preset, phone, losses.TABLE3_LOSSES[0], seed, **overrides).model
     network = authors_network_for(phone)
     if isinstance(network, str):
         raise DpedError(network)

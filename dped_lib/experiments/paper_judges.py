@@ -1,4 +1,4 @@
-"""Judges of the paper's claims from its own numbers: one function for each claim, named as its key."""
+"""Judge the paper's claims from its own numbers: one function for each claim, named as its key in ``paper.CLAIMS``."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -52,7 +52,7 @@ def outperforms() -> Findings:
 
 
 def psnr_dong() -> Findings:
-    """Report from Table 2 the difference in PSNR to Dong et al.; without intervals it decides nothing."""
+    """Report the difference in PSNR from Dong et al. in Table 2. Without intervals it decides nothing."""
     for phone, row in paper.TABLE2.items():
         gap = row["ours"].psnr - row["dong"].psnr
         yield _finding("psnr_dong", f"{phone}: ours - dong {gap:+.2f} dB", "undecided", "the paper gives no intervals")
@@ -62,7 +62,7 @@ def top_scores() -> Findings:
     """Judge from Table 3 that the full loss has the highest PSNR and the highest SSIM."""
     for phone, row in paper.TABLE3.items():
         best = {m: max(row, key=lambda c, m=m: getattr(row[c], m)) for m in ("psnr", "ssim")}
-        full = row[losses.TABLE3[0]]
+        full = row[losses.TABLE3_LOSSES[0]]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
             f"{phone}: highest PSNR {row[best['psnr']].psnr} ({best['psnr']}), "

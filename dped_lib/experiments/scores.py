@@ -1,4 +1,4 @@
-"""Several methods on the same held-out pairs: the score of each, its interval, and whether one is better."""
+"""Score several methods on the same held-out pairs: each score, its interval, and the differences between methods."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -15,11 +15,11 @@ from dped_lib.data.pair_store import PairStore
 from dped_lib.experiments import statistics
 from dped_lib.metrics import PairStatistics
 
-#: The protocol of the authors' tables. The JSON files have the scores under the other protocols, too.
+#: The protocol of the tables, which is that of the authors' code. JSON files also have scores under the others.
 PROTOCOL = "train_script"
 #: The metrics that the tables show, in the order of ``paper.Score``.
 SHOWN = ("psnr", "ms_ssim")
-#: Digits after the point of each.
+#: Digits after the decimal point of each metric.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
 #: A way to enhance: a network, or a function that takes a store and indices of its pairs and returns uint8 N x 100 x
@@ -29,13 +29,13 @@ Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: the scores of a method on the held-out pairs of one phone.
+    """Hold one cell of a table: the scores of a method on the held-out pairs of one phone.
 
     Attributes:
-        table, phone, column, split: where the cell stands, and which pairs it was scored on.
-        pairs, photographs: their numbers.
-        seeds: those of the trainings; empty for a method that is not trained here.
-        psnr, ms_ssim: in dB, and in [0, 1]; under ``PROTOCOL``, means over the repetitions of training.
+        table, phone, column: the place of the cell.
+        split, pairs, photographs: the split that was scored, and its numbers of pairs and of photographs.
+        seeds: the seeds of the trainings; empty for a method that is not trained here.
+        psnr, ms_ssim: scores in dB and in [0, 1] under ``PROTOCOL``, means over the repetitions of training.
         psnr_interval, ms_ssim_interval: 95 % bootstrap intervals over photographs and repetitions.
         by_repetition: the values of each repetition.
         published: the paper's (psnr, ssim), where it has them.
@@ -66,9 +66,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """The score of the first method minus that of the second on the same pairs.
+    """Hold the score of the first method minus that of the second on the same pairs.
 
-    ``interval`` is the 95 % interval of the difference; both methods are scored on the same resamples.
+    ``interval`` is the 95 % interval of the difference. Both methods are scored on the same resamples.
     """
 
     table: str
@@ -81,7 +81,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``higher`` or ``lower`` where the interval excludes zero, else ``undecided``; higher is better."""
+        """Return ``higher`` or ``lower`` if the interval excludes zero, else ``undecided``. Higher is better."""
         return statistics.relation(self.interval)
 
     def reversed(self) -> "Difference":
@@ -109,8 +109,8 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
-def statistics_of(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
-    """Return the statistics that every score is computed from, of one method on the pairs at ``index``."""
+def method_statistics(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
+    """Return the statistics of one method on the pairs at ``index``. Every score is computed from them."""
     if isinstance(method, nn.Module):
         return training.evaluate(method, store, index)
     return speed.pair_statistics(method(store, index), store.dslr[index])
@@ -127,9 +127,12 @@ def score_methods(
     """Score several methods on the same pairs of one phone, and compare each with each.
 
     Args:
-        table: name of the table, for its cells.
-        methods: by column of the table. Networks trained here are given by seed, all with the same seeds.
-        split: ``val`` or ``test``. For a dataset in ``datasets.FOLDS`` it is the fold that each seed was trained without.
+        table: name of the table.
+        store: the pairs of the phone.
+        methods: the method of each column. Networks trained here are given by seed, and all columns have the same
+        seeds.
+        split: ``val`` or ``test``. A dataset in ``datasets.FOLDS`` scores each seed on the fold it was trained without.
+        preset: sets the numbers of pairs and of bootstrap resamples.
         published: the paper's scores by column.
 
     Raises:
@@ -146,10 +149,11 @@ def score_methods(
     for column, method in methods.items():
         if isinstance(method, Mapping):
             measured[column] = [
-                metrics.joined([statistics_of(method[s], store, held_out[s]) for s in group]) for group in groups
+                metrics.concatenate([method_statistics(method[s], store, held_out[s]) for s in group])
+                for group in groups
             ]
         else:
-            measured[column] = [statistics_of(method, store, index)]
+            measured[column] = [method_statistics(method, store, index)]
     photographs = store.photographs[index]
     samples = _samples(measured, photographs, preset.resamples)
     cells = []

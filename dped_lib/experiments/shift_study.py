@@ -1,4 +1,4 @@
-"""Figure 6: MSE and the colour loss of two images that differ by a shift alone, as functions of that shift."""
+"""Reproduce Figure 6: MSE and colour loss of two images that differ only by a shift, as functions of that shift."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +25,12 @@ _SUPPORT = 6  # room for the interpolation around a shifted patch
 
 @dataclass(frozen=True)
 class ShiftCurves:
-    """Losses of shifted patches: means of squares over pixels and channels, for values in [0, 1].
+    """Hold the losses of N shifted patches: means of squares over pixels and channels, for values in [0, 1].
 
     Attributes:
-        shifts: in pixels.
+        shifts: shifts in pixels.
         photographs, scenes: the photograph of each patch, and the scene that it shows; (N,).
-        loss: ``mse`` and each colour kernel -> array (N, len(shifts)).
+        loss: the losses by name, ``mse`` and each colour kernel; (N, len(shifts)).
     """
 
     shifts: tuple[int, ...]
@@ -43,7 +43,7 @@ class ShiftCurves:
         return {k: v.mean(0) for k, v in self.loss.items()}
 
     def resampled(self, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return mean curves of bootstrap resamples of scenes: (resamples, len(shifts)). All curves share a draw."""
+        """Return the mean curves of bootstrap resamples of scenes: (resamples, len(shifts)). All use the same draws."""
         return {k: statistics.resampled_curves(v, self.scenes, resamples, seed) for k, v in self.loss.items()}
 
 
@@ -56,8 +56,11 @@ def measure(
 
     Args:
         photographs: photographs that are too small for the largest shift are left out.
-        patches: number of patches, spread evenly over the photographs. If there are more photographs, evenly chosen ones are used.
+        patches: number of patches, spread evenly over the photographs. If there are more photographs than patches, only
+            some photographs are used, evenly chosen.
+        seed: seed of the places and directions.
         size: side of a patch in pixels.
+        shifts: shifts in pixels.
 
     Raises:
         DpedError: no photograph is large enough.
@@ -74,14 +77,14 @@ def measure(
     names: list[str] = []
     scenes: list[str] = []
     windows: list[tuple[np.ndarray, np.ndarray]] = []
-    for at, photo in enumerate(usable):
-        for _ in range(at, patches, len(usable)):
+    for first, photo in enumerate(usable):
+        for _ in range(first, patches, len(usable)):
             names.append(photo.name)
             scenes.append(photo.scene)
             windows.append(_window(photo.image, size, reach, len(shifts), rng))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV works without the interpreter's lock
-        found = list(pool.map(lambda w: _losses(*_shifted_patches(*w, shifts)), windows))
-    rows = {k: np.array([f[k] for f in found]) for k in ("mse", *losses.KERNELS)}
+        by_patch = list(pool.map(lambda w: _losses(*_shifted_patches(*w, shifts)), windows))
+    rows = {name: np.array([values[name] for values in by_patch]) for name in ("mse", *losses.KERNELS)}
     return ShiftCurves(shifts, np.array(names), np.array(scenes), rows)
 
 
@@ -96,7 +99,7 @@ def _window(
 
 
 def _shifted_patches(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return the patch within the window shifted by each of ``shifts`` in its direction, and the patch: N x 3 x H x W each."""
+    """Return the window's patch, shifted by each of ``shifts`` in its direction, and unshifted: N x 3 x H x W each."""
     reach = max(shifts) + _SUPPORT
     still = torch.from_numpy(window[reach:-reach, reach:-reach].astype(np.float32) / 255)
     moved = torch.empty(len(shifts), *still.shape)
@@ -106,18 +109,18 @@ def _shifted_patches(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, 
 
 
 def _losses(moved: Tensor, still: Tensor) -> dict[str, np.ndarray]:
-    """Return MSE and, for each kernel, equation 2 of each pair of patches, as a mean over pixels and channels."""
+    """Return the MSE of each pair of patches, and equation 2 for each kernel as a mean over pixels and channels."""
     values = {"mse": losses.squared_distance(moved, still)}
     values |= {kernel: speed.color_distance(moved, still, kernel) for kernel in losses.KERNELS}
     return {name: v.double().numpy() / still[0].numel() for name, v in values.items()}
 
 
 def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.ndarray:
-    """Return what lies ``down`` and ``right`` of the patch within the window: float32, in the window's own 256 levels.
+    """Return the patch of the window shifted ``down`` and ``right`` by so many pixels: float32 in [0, 255], rounded.
 
-    Lanczos keeps the sharpness. A bilinear shift would take it away, and the difference would count as a loss. All pixels are
-    shifted alike, so we take a window of whole pixels and a separable filter. That is ten times as fast as cv2.warpAffine,
-    which also rounds to 32nds of a pixel.
+    Lanczos interpolation keeps the sharpness. A bilinear shift would blur the patch, which would increase the losses.
+    All pixels are shifted alike, so we cut the patch at whole pixels and apply a separable filter for the rest. That is
+    ten times as fast as cv2.warpAffine, which also rounds to 32nds of a pixel.
     """
     (y, row), (x, column) = _taps(down), _taps(right)
     side = window.shape[0] - 2 * reach
@@ -127,16 +130,16 @@ def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.nd
 
 
 def _taps(shift: float) -> tuple[int, np.ndarray]:
-    """Return the whole pixels of a shift, and the eight Lanczos taps of the rest, from three pixels before to four behind."""
+    """Return the whole pixels of a shift, and eight Lanczos taps for the rest: three pixels before to four behind."""
     whole = int(np.floor(shift))
-    at = np.arange(-3, 5) - (shift - whole)
-    taps = np.sinc(at) * np.sinc(at / 4)
+    distances = np.arange(-3, 5) - (shift - whole)
+    taps = np.sinc(distances) * np.sinc(distances / 4)
     return whole, taps / taps.sum()
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of section 3.1.1 as a test: the ratio MSE / colour loss over ``shifts`` lies in [low, high]."""
+    """Hold a sentence of section 3.1.1 as a test: at ``shifts`` (px), MSE / colour loss lies in [low, high]."""
 
     text: str
     shifts: tuple[int, ...]
@@ -144,8 +147,8 @@ class Sentence:
     high: float
 
 
-#: We read "almost not sensitive" as more than ten times less than MSE (the next sentence says "still ... 5-10 times"), and
-#: "similar magnitude" as less than a factor of three at the two largest shifts.
+#: We read "almost not sensitive" as more than ten times smaller than MSE, because the next sentence says "still about
+#: 5-10 times smaller". We read "similar magnitude" as a factor below three at the two largest shifts.
 SENTENCES = MappingProxyType(
     {
         "1-2 px": Sentence("almost not sensitive to small distortions (1-2 pixels)", (1, 2), 10.0, np.inf),
@@ -159,21 +162,24 @@ SENTENCES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Ratio:
-    """MSE over colour loss, with its 95 % bootstrap interval over scenes."""
+    """Hold the ratio of MSE to colour loss, with its 95 % bootstrap interval over scenes."""
 
     value: float
     low: float
     high: float
 
     def verdict(self, sentence: Sentence) -> str:
-        """Return ``holds`` or ``fails`` if the whole interval agrees, else ``open``."""
+        """Return ``holds`` if the interval lies in the sentence's range, ``fails`` if it lies outside, or ``open``."""
         if sentence.low <= self.low and self.high <= sentence.high:
             return "holds"
         return "fails" if self.high < sentence.low or self.low > sentence.high else "open"
 
 
 def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict[str, Ratio]]:
-    """Return for each kernel the ratio over each sentence's shifts, if they were measured, and at each single shift (``"3"``)."""
+    """Return for each kernel the ratio at each single shift (key ``"3"``), and at the shifts of each sentence.
+
+    A sentence is left out if not all of its shifts were measured.
+    """
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     groups = {name: s.shifts for name, s in SENTENCES.items()} | {str(s): (s,) for s in curves.shifts}
     table: dict[str, dict[str, Ratio]] = {}
@@ -182,9 +188,9 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
         for name, shifts in groups.items():
             if not set(shifts) <= set(curves.shifts):
                 continue
-            at = [curves.shifts.index(s) for s in shifts]
-            value = mean["mse"][at].sum() / mean[kernel][at].sum()
-            low, high = statistics.interval(boot["mse"][:, at].sum(1) / boot[kernel][:, at].sum(1))
+            columns = [curves.shifts.index(s) for s in shifts]
+            value = mean["mse"][columns].sum() / mean[kernel][columns].sum()
+            low, high = statistics.interval(boot["mse"][:, columns].sum(1) / boot[kernel][:, columns].sum(1))
             table[kernel][name] = Ratio(float(value), float(low), float(high))
     return table
 
@@ -192,8 +198,11 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
 _STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
 
-def plot(curves: ShiftCurves, found: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
-    """Draw Figure 6 and, beside it, the ratio of MSE to colour loss, with 95 % bands and the paper's box at 3-5 px."""
+def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
+    """Draw Figure 6 and the ratio of MSE to colour loss (:func:`ratios`), with 95 % bands.
+
+    A box marks the ratio that the paper states for 3 to 5 px.
+    """
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     for name, style in _STYLES.items():
@@ -201,10 +210,12 @@ def plot(curves: ShiftCurves, found: dict[str, dict[str, Ratio]], resamples: int
         (line,) = left.plot(curves.shifts, mean[name], style, marker=".", label=label)
         band = {"color": line.get_color(), "alpha": 0.15, "lw": 0}
         left.fill_between(curves.shifts, *statistics.interval(boot[name]), **band)
-        if name in found:
-            at = [found[name][str(s)] for s in curves.shifts]
-            right.plot(curves.shifts, [r.value for r in at], style, marker=".", color=line.get_color(), label=name)
-            right.fill_between(curves.shifts, [r.low for r in at], [r.high for r in at], **band)
+        if name in by_kernel:
+            by_shift = [by_kernel[name][str(s)] for s in curves.shifts]
+            right.plot(
+                curves.shifts, [r.value for r in by_shift], style, marker=".", color=line.get_color(), label=name
+            )
+            right.fill_between(curves.shifts, [r.low for r in by_shift], [r.high for r in by_shift], **band)
     sentence = SENTENCES["3-5 px"]
     box = (min(sentence.shifts), sentence.low), np.ptp(sentence.shifts), sentence.high - sentence.low
     right.add_patch(Rectangle(*box, color="0.75", zorder=0))

@@ -1,7 +1,7 @@
-"""Bootstrap over photographs, percentile intervals, paired differences: the statistics behind every interval here.
+"""Compute every interval of this project: bootstrap over photographs, percentile intervals, paired differences.
 
-Patches of one photograph resemble each other, so a resample draws photographs, and each photograph brings all its
-patches. All methods are computed on the same draw. The difference of two methods is therefore paired.
+Patches of one photograph resemble each other, so a resample draws photographs, each with all its patches. All methods
+are scored on the same draw, so the difference of two methods is paired.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from dped_lib import metrics
 from dped_lib.metrics import PairStatistics
 
-#: Level of every interval that is not given another one.
+#: Default level of an interval.
 LEVEL = 0.95
 
 
@@ -21,9 +21,9 @@ LEVEL = 0.95
 
 
 def draws(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
-    """Return which of ``count`` units each resample draws: indices (resamples, count), drawn with replacement.
+    """Return which of ``count`` units each resample draws, with replacement: indices (resamples, count).
 
-    ``seed`` may be a generator: its next numbers are used then.
+    If ``seed`` is a generator, its next numbers are used.
     """
     return np.random.default_rng(seed).integers(0, count, (resamples, count))
 
@@ -145,10 +145,10 @@ def finite_bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, flo
 @functools.cache
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Return Wilson's score interval for a share of independent trials, in [0, 1]."""
-    from scipy import stats  # 0.6 s of import, needed by the user study only
+    from scipy import stats  # takes 0.6 s to import, and only the user study needs it
 
-    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    limits = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Tables 2 and 3 as a reader sees them: rows of cells and rows of paired differences."""
+"""Lay out Tables 2 and 3 for a reader: rows of scores, and rows of paired differences."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference
 
 
 def metric_name(metric: str) -> str:
-    """Return what a table calls a metric: its label, and its unit in brackets where it has one."""
+    """Return the heading of a metric: its label, and its unit in brackets if it has one."""
     m = metrics.METRICS[metric]
     return f"{m.label} ({m.unit})" if m.unit else m.label
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
-    """Return a row for each phone and metric, a column for each method; ``not run`` where there is no cell."""
+    """Return a row for each phone and metric, and a column for each method; ``not run`` if there is no cell."""
     by_key = {(c.phone, c.column): c for c in cells}
     columns = tuple(columns)
     rows = []
@@ -31,7 +31,7 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
 def differences_frame(differences: Iterable[Difference], first: str | None = None) -> pd.DataFrame:
     """Return a row for each difference.
 
-    ``first`` names a method: only its differences are listed then, each as that method minus another.
+    If ``first`` names a method, only its differences are listed, each as that method minus another.
     """
     rows = []
     for d in differences:

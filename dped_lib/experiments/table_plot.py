@@ -1,4 +1,4 @@
-"""Tables 2 and 3 as a figure: every score with its interval beside the published value."""
+"""Draw Tables 2 and 3: every score with its interval, and the published value."""
 
 from collections.abc import Iterable
 
@@ -31,7 +31,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
             ylim=(len(columns) - 0.4, -0.6),
         )
         axes.set_yticklabels(columns if axes is panels[0] else [])
-    # The legend stands above the panels. Among the marks, its sample of a colour could be read as one of them.
+    # The legend stands above the panels. Inside a panel, its symbols could be mistaken for scores.
     samples = panels[0].get_legend_handles_labels()
     legend_title = f"{title}: filled this run with 95 % interval, hollow the paper"
     fig.legend(

@@ -1,4 +1,4 @@
-"""Tables 2 and 3 for a dataset: which methods fill their columns, and the score of each on held-out pairs."""
+"""Compute Tables 2 and 3 for a dataset: choose the method of each column, and score it on held-out pairs."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from dped_lib.experiments.networks import Trained, authors_network, authors_netw
 from dped_lib.experiments.scores import Cell, Difference, Method, score_methods
 
 #: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open
-#: stand-in for Apple's enhancer. ``dong authors`` and ``authors`` are the authors' weights of SRCNN and of their own
+#: substitute for Apple's enhancer. ``dong authors`` and ``authors`` are the authors' weights of SRCNN and of their own
 #: network.
 COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
-#: Columns of Table 2 that networks trained here fill, and the loss that they are trained with.
-TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3[0]})
+#: Columns of Table 2 with networks trained here, and the loss of their training.
+TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
 
 #: By phone, the columns that are not run, each with the reason.
 Missing = dict[str, dict[str, str]]
@@ -27,7 +27,7 @@ Missing = dict[str, dict[str, str]]
 def published2(phone: str) -> dict[str, paper.Score]:
     """Return the published scores of Table 2 by column.
 
-    They are those of the paper's first version. For ``authors`` it is the later version's value, where it is known.
+    They are those of the paper's first version. ``authors`` has the score of the later version, if it is known.
     """
     if phone not in paper.TABLE2:
         return {}
@@ -38,7 +38,7 @@ def published2(phone: str) -> dict[str, paper.Score]:
 def methods2(
     networks: Trained, phone: str, store: pair_store.PairStore
 ) -> dict[str, Method | Mapping[int, Method] | str]:
-    """Return what fills each column of Table 2 for a phone: a method, networks by seed, or why it is not run."""
+    """Return for each column of Table 2 of a phone a method, networks by seed, or the reason why it is not run."""
     methods: dict = {
         "original": nn.Identity(),
         "auto": baselines.enhance_auto,
@@ -55,11 +55,11 @@ def methods2(
 
 
 def score_table3(
-    dataset: str, preset: str, networks: Trained, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3
+    dataset: str, preset: str, networks: Trained, phones: Iterable[str], columns: Sequence[str] = losses.TABLE3_LOSSES
 ) -> tuple[list[Cell], list[Difference]]:
     """Score the loss functions of Table 3, on the validation split as the paper does.
 
-    A dataset in folds is scored on the pairs held out. Training chooses nothing by either split.
+    A dataset in folds is scored on its held-out pairs. No choice in training depends on either split.
     """
     cells, differences = [], []
     split = "test" if dataset in datasets.FOLDS else "val"

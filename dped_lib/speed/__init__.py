@@ -1,18 +1,18 @@
-"""The same numbers sooner. The library is written in plain PyTorch; this package swaps in quick forms of its parts.
+"""Compute the same numbers faster: swap plain parts of the library for equivalent quick forms.
 
-=============== ==================================================================== ========================================
-swap            what becomes quick                                                   plain form
-=============== ==================================================================== ========================================
-``norm``        instance norm and its ReLU in one pass                               ``nn.InstanceNorm2d``, ``F.relu``
-``convolution`` layers of few channels                                               ``nn.Conv2d``, ``nn.Linear``
-``blur``        the colour loss's blur as products with banded matrices              ``losses.color_distance``
-``windows``     SSIM's window sums                                                   ``metrics.statistics_of``
-``graphs``      losses compiled, a step recorded (GPU)                               a step called from Python
-``training``    mixed precision, one pass of Adam                                    float32, ``torch.optim.Adam``
-``memory``      freed memory kept                                                    the system's allocator
-=============== ==================================================================== ========================================
+=============== ======================================================= ================================
+module          quick form                                              plain form
+=============== ======================================================= ================================
+``norm``        instance norm and its ReLU in one pass                  ``nn.InstanceNorm2d``, ``F.relu``
+``convolution`` layers with few channels                                ``nn.Conv2d``, ``nn.Linear``
+``blur``        blur of the colour loss by products with band matrices  ``losses.color_distance``
+``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
+``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
+``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
+``memory``      an allocator that keeps freed memory                    the system's allocator
+=============== ======================================================= ================================
 
-``training`` and ``enhance`` call this package, and so do callers of the metrics. ``DPED_SPEED=0`` leaves every swap out.
+``training``, ``enhance`` and callers of the metrics use this package. ``DPED_SPEED=0`` turns every swap off.
 """
 
 import contextlib
@@ -29,30 +29,31 @@ from dped_lib.speed import blur, memory, networks, training, windows
 from dped_lib.speed.training import autocast, release
 
 __all__ = [
-    "accelerate", "accelerated", "autocast", "color_distance", "enabled", "keep_pages", "pair_statistics", "precision", "prepare", "release",
+    "accelerate", "accelerated", "autocast", "color_distance", "enabled", "keep_pages", "pair_statistics", "precision",
+    "prepare", "release",
 ]  # fmt: skip
 
 
 def enabled() -> bool:
-    """Return whether quick forms are used: unless the environment variable ``DPED_SPEED`` is 0."""
+    """Return whether quick forms are used. The environment variable ``DPED_SPEED=0`` turns them off."""
     return one_of("DPED_SPEED", os.environ.get("DPED_SPEED", "1"), ("0", "1")) == "1"
 
 
 def keep_pages() -> None:
-    """Make the allocator keep freed memory; see ``speed.memory``."""
+    """Make the allocator keep freed memory (:mod:`dped_lib.speed.memory`)."""
     if enabled():
         memory.keep_pages()
 
 
 def precision(requested: str, device: torch.device) -> torch.dtype:
-    """Return the type of the networks' arithmetic (``device.precision``). The plain form is float32.
+    """Return the type in which networks compute (``device.precision``). The plain form is float32.
 
     Raises:
-        DpedError: the name is unknown, or bfloat16 is asked for without swaps.
+        DpedError: the name is unknown, or bfloat16 is requested while swaps are off.
     """
-    found = devices.precision(requested, device)
+    dtype = devices.precision(requested, device)
     if enabled():
-        return found
+        return dtype
     if requested == "bfloat16":
         raise DpedError(
             "precision bfloat16 is a swap, and DPED_SPEED=0 leaves all swaps out. Unset it, or take float32."
@@ -61,12 +62,12 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
 
 
 def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Move a network to a device and swap its layers, in place; return it. Its ``state_dict`` stays as it is.
+    """Move a network to a device, swap its layers in place, and return it. Its ``state_dict`` does not change.
 
-    ``dtype``: of a frozen network's convolutions. If it is another than they have, a copy is returned, to be used under
-    :func:`autocast`.
+    ``dtype`` is the type of the convolutions of a frozen network. If they have another type, a copy is returned. Use it
+    under :func:`autocast`.
     """
-    with torch.inference_mode(False):  # weights that are moved in inference mode can never be trained again
+    with torch.inference_mode(False):  # weights that were moved in inference mode can never be trained again
         if not enabled():
             return network.to(device)
         if dtype != torch.float32:
@@ -75,11 +76,12 @@ def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype = torch
 
 
 def accelerate(trainer, compiled: bool | dict | None = None, recorded: bool | None = None):
-    """Swap the parts of a ``training.Trainer`` and return it. To be called again when its state was replaced.
+    """Swap the parts of a ``training.Trainer`` and return it. Call it again after its state is replaced.
 
     Args:
-        compiled: whether to compile the losses, or options of ``torch.compile``. None: if the run is long enough, on a GPU.
-        recorded: whether to record the step as a CUDA graph. None: on a GPU.
+        trainer: the trainer, changed in place.
+        compiled: whether to compile the losses, or the options of ``torch.compile``. None compiles long runs on a GPU.
+        recorded: whether to record the step as a CUDA graph. None records it on a GPU.
     """
     dtype = precision(trainer.params.precision, trainer.device)
     if enabled():
@@ -90,7 +92,7 @@ def accelerate(trainer, compiled: bool | dict | None = None, recorded: bool | No
 
 @contextlib.contextmanager
 def accelerated(trainer):
-    """Swap the parts of a ``training.Trainer`` for the time of a ``with`` block."""
+    """Swap the parts of a ``training.Trainer`` within a ``with`` block."""
     try:
         yield accelerate(trainer)
     finally:
@@ -98,11 +100,11 @@ def accelerated(trainer):
 
 
 def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
-    """Return ``losses.color_distance`` of image pairs, computed by its quick form."""
+    """Return ``losses.color_distance`` of image pairs N x C x H x W, computed by its quick form: N values."""
     if not enabled():
         return losses.color_distance(enhanced, target, kernel)
-    graded = torch.is_grad_enabled() and (enhanced.requires_grad or target.requires_grad)
-    quick = blur.color_distance if graded or enhanced.is_cuda else blur.filtered_distance
+    needs_gradient = torch.is_grad_enabled() and (enhanced.requires_grad or target.requires_grad)
+    quick = blur.color_distance if needs_gradient or enhanced.is_cuda else blur.filtered_distance
     return quick(enhanced, target, kernel)
 
 
@@ -111,6 +113,6 @@ def pair_statistics(images, targets) -> metrics.PairStatistics:
     if not enabled():
         return metrics.pair_statistics(images, targets)
     memory.keep_pages()
-    # On a CPU a batch stays in a core's cache; a GPU needs more to be busy.
+    # On a CPU, 8 pairs fit in the cache of a core. A GPU needs more work at a time.
     batch = 100 if isinstance(images, Tensor) and images.is_cuda else 8
-    return metrics.pair_statistics(images, targets, batch, windows.statistics_of)
+    return metrics.pair_statistics(images, targets, batch, windows.batch_statistics)

@@ -1,6 +1,6 @@
-"""The blur of the colour loss (equation 3) as two products with banded matrices.
+"""Compute the blur of the colour loss (equation 3) as two products with band matrices.
 
-On two cores they take a fraction of the time of a 21x21 depthwise convolution, forward and backward (benchmarks/README.md).
+On two cores they take a fraction of the time of convolutions, forward and backward (benchmarks/README.md).
 """
 
 from functools import lru_cache
@@ -14,40 +14,40 @@ from dped_lib import losses
 
 
 def blur_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return the size x size matrix whose product with a vector is its zero-padded convolution with a kernel's taps.
+    """Return the matrix (size x size) that convolves a vector with the taps of a kernel, with zero padding.
 
-    A compiler takes the value for a constant (``speed.training``), because it cannot trace SciPy, which computes the taps.
+    ``speed.training`` declares the result a constant, because a compiler cannot trace SciPy, which computes the taps.
     """
     return _cached_matrix(kernel, size, device, dtype)
 
 
 @lru_cache(maxsize=32)
 def _cached_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    # Row i holds the taps centred on column i. Taps that fall outside meet the zero padding.
+    # Row i holds the taps centred on column i. Taps outside the matrix would multiply the zero padding.
     taps, radius = losses.kernel_1d(kernel), losses.KERNEL_RADIUS
     offsets = range(-min(radius, size - 1), min(radius, size - 1) + 1)
     matrix = sum(np.diag(np.full(size - abs(o), taps[radius + o]), o) for o in offsets)
-    with torch.inference_mode(False):  # a matrix that is first needed in inference mode serves training, too
+    with torch.inference_mode(False):  # training may use a matrix that was first needed in inference mode
         return torch.tensor(matrix, device=device, dtype=dtype)
 
 
 def blur(image: Tensor, kernel: str = "code") -> Tensor:
-    """Return ``losses.blur(image, kernel)``."""
+    """Return ``losses.blur(image, kernel)`` of N x C x H x W."""
     rows = blur_matrix(kernel, image.shape[-2], image.device, image.dtype)
     columns = blur_matrix(kernel, image.shape[-1], image.device, image.dtype)
-    # Autocast would compute the products with the 8 bits of bfloat16.
+    # Autocast would compute the products in bfloat16, with 8 bits.
     with torch.autocast(image.device.type, enabled=False):
-        # Both matrices are on the right: that is one large product each, where a left one would be N x C small products.
+        # A matrix on the right is one large product; on the left it would be N x C small ones.
         return ((image @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
 
 
 def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
-    """Return ``losses.color_distance(enhanced, target, kernel)``. The blur is linear, so we blur the difference once."""
+    """Return ``losses.color_distance`` of image pairs. The blur is linear, so we blur the difference once."""
     return blur(enhanced - target, kernel).square().flatten(1).sum(1)
 
 
 def filtered_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
-    """Return ``losses.color_distance`` of images on the CPU, without a gradient, by OpenCV's separable filter."""
+    """Return ``losses.color_distance`` of images on the CPU by OpenCV's separable filter, without a gradient."""
     taps = losses.kernel_1d(kernel)
     differences = (enhanced - target).permute(0, 2, 3, 1).numpy()
     blurred = (cv2.sepFilter2D(d, -1, taps, taps, borderType=cv2.BORDER_CONSTANT) for d in differences)

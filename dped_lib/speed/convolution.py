@@ -1,15 +1,15 @@
-"""Convolutions and linear layers of few channels.
+"""Compute convolutions and linear layers with few channels.
 
-A GPU's tensor cores need channel counts divisible by 8. They take a 9x9 layer of three channels slowly and use a third of their
-units. The same sums in another order are a 9x1 layer of 27 channels. Layers of few outputs end a network, and their result is
-what is compared: it is returned in at least float32.
+The tensor cores of a GPU need channel counts divisible by 8. On a 9x9 layer with three channels they use a third of
+their units. The same sums in another order are a 9x1 layer with 27 channels. A layer with few outputs ends a network.
+Scores compare its result, so it is returned in at least float32.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: A layer of fewer channels than this gets the other order.
+#: Layers with fewer channels than this are computed in the other order.
 FEW = 8
 
 
@@ -19,7 +19,11 @@ def wide(x: Tensor) -> Tensor:
 
 
 def has_few(layer: nn.Module) -> bool:
-    """Return whether a layer has a quick form: few inputs or outputs; as a convolution, stride 1 and padding that keeps the size."""
+    """Return whether a layer has a quick form here.
+
+    A linear layer needs few outputs. A convolution needs few inputs or outputs, stride 1, and padding that keeps the
+    size.
+    """
     if isinstance(layer, nn.Linear):
         return layer.out_features < FEW
     if min(layer.in_channels, layer.out_channels) >= FEW:
@@ -30,9 +34,10 @@ def has_few(layer: nn.Module) -> bool:
 
 
 class Conv2d(nn.Conv2d):
-    """``nn.Conv2d`` for which :func:`has_few`, in a quicker order on a GPU. Few outputs are returned in at least float32."""
+    """Compute an ``nn.Conv2d`` that meets :func:`has_few`, in a quicker order on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution; if it has few outputs, in at least float32."""
         if x.is_cuda and self.in_channels < FEW:
             y = from_few(x, self.weight, self.bias, self.padding[0])
         elif x.is_cuda:
@@ -43,16 +48,17 @@ class Conv2d(nn.Conv2d):
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` of few outputs, which it returns in at least float32."""
+    """Compute an ``nn.Linear`` with few outputs."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs in at least float32."""
         return wide(super().forward(x))
 
 
 def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tensor:
-    """Return ``F.conv2d(x, weight, bias, padding=(rows, k // 2))`` for few channels of input.
+    """Return ``F.conv2d(x, weight, bias, padding=(rows, k // 2))`` for few input channels.
 
-    The image shifted by each of nine horizontal offsets is 27 channels of a 9x1 layer.
+    Three channels, shifted by each of nine horizontal offsets, become the 27 channels of a 9x1 layer.
     """
     k, width = weight.shape[3], x.shape[3]
     padded = F.pad(x, (k // 2, k // 2))
@@ -65,14 +71,14 @@ def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tenso
 
 
 def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``F.conv2d(x, weight, bias, padding=k // 2)`` for few channels of output, in at least float32.
+    """Return ``F.conv2d(x, weight, bias, padding=k // 2)`` for few output channels, in at least float32.
 
-    Each (horizontal offset, output) gets a channel of its own, computed by a column of taps; the channels are added shifted.
-    ``bands.Tail`` does the same on a CPU.
+    A column of taps computes one channel for each horizontal offset and output. These channels are then shifted and
+    added. ``enhance.bands.Tail`` does the same on a CPU.
     """
     out, _, k, _ = weight.shape
     weight = weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
     weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -k * out % FEW)).contiguous(memory_format=torch.channels_last)
     planes = wide(F.pad(F.conv2d(x, weight, padding=(k // 2, 0)), (k // 2, k // 2)))
-    found = sum(planes[:, d * out : (d + 1) * out, :, d : d + x.shape[3]] for d in range(k))
-    return found if bias is None else found + bias.view(-1, 1, 1)
+    y = sum(planes[:, d * out : (d + 1) * out, :, d : d + x.shape[3]] for d in range(k))
+    return y if bias is None else y + bias.view(-1, 1, 1)

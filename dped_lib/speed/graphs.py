@@ -1,8 +1,8 @@
-"""Losses compiled by ``torch.compile``, and a training step launched as a whole.
+"""Compile the losses with ``torch.compile``, and replay a whole training step as a CUDA graph.
 
-The thousand kernels of an iteration run for microseconds each. Launched one by one from Python, they take longer to launch than
-to run, and composed norms and activations move every feature map several times. So the losses are compiled, and the whole
-step is recorded once as a CUDA graph and replayed.
+An iteration runs about a thousand kernels of a few microseconds each. Python takes longer to launch them than they run.
+Norms and activations that are composed of several kernels also move every feature map several times. So the losses are
+compiled, and the whole step is recorded once and then replayed.
 """
 
 import shutil
@@ -13,14 +13,15 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-#: Iterations that a run must still have before it waits for a compiler, which takes 20 to 60 s and saves milliseconds each.
+#: The losses are compiled if a run still has this many iterations: it takes 20 to 60 s, and each iteration saves only
+#: milliseconds.
 COMPILE_FROM = 2000
 
 
 def compiling_pays(device: torch.device, iterations: int) -> bool:
-    """Return whether so many iterations are worth a compiler, and whether it has what it needs: a GPU, Triton, a C compiler.
+    """Return whether compiling pays for this many iterations, and whether Triton and a C compiler are installed.
 
-    On a CPU the fused norm and oneDNN are as quick without it (benchmarks/README.md).
+    On a CPU, the fused norm and oneDNN are as fast without compiling (benchmarks/README.md).
     """
     if device.type != "cuda" or iterations < COMPILE_FROM:
         return False
@@ -28,50 +29,52 @@ def compiling_pays(device: torch.device, iterations: int) -> bool:
 
 
 class Compiled:
-    """A function compiled for the shapes that it is called with. If the compiler fails, it warns and calls the function as it is.
+    """Compile a function at its first call. If the compiler fails, warn and call the plain function instead.
 
-    The gradient is compiled in the first backward pass. A failure there is not caught (``TORCH_COMPILE_DISABLE=1`` helps).
+    The gradient is compiled in the first backward pass. A failure there is raised; ``TORCH_COMPILE_DISABLE=1`` avoids
+    it.
     """
 
     def __init__(self, function: Callable, **options):
         self._function, self._ran = function, False
-        torch.compiler.reset()  # code compiled for earlier trainings holds their memory and counts against a limit of eight
+        # Code that was compiled for earlier trainings keeps their memory, and counts towards a limit of eight.
+        torch.compiler.reset()
         self._compiled = torch.compile(function, dynamic=False, fullgraph=True, **options)
 
     def __call__(self, *arguments):
+        """Return what the function returns."""
         if self._ran:
             return self._compiled(*arguments)
         try:
-            found = self._compiled(*arguments)
+            result = self._compiled(*arguments)
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception as error:  # a compiler fails in many ways, and training needs none of it
+        except Exception as error:  # a compiler fails in many ways, and training does not need it
             reason = " ".join(str(error).split()[:60]) or type(error).__name__
             warnings.warn(f"training goes on without torch.compile, which failed: {reason}", stacklevel=2)
             self._compiled = self._function
-            found = self._function(*arguments)
+            result = self._function(*arguments)
         self._ran = True
-        return found
+        return result
 
 
 class Recorded:
-    """A training step as a CUDA graph: its first calls run it as it is, the next records it, and all later ones replay it.
+    """Run a training step as a CUDA graph: the first calls run it plainly, the next records it, later ones replay it.
 
-    Each call passes the work, always the same, and its tensors, always of the same shapes and types. The work returns scalars
-    by name. The other memory that it reads and writes (weights, gradients, moments) must stay in its place.
-
-    Every call does the step once and returns scalars that belong to the caller.
+    Each call passes the same work, and tensors of the same shapes and types. The work returns scalars by name. All
+    other memory that it reads and writes (weights, gradients, moments) must keep its address.
     """
 
-    #: Calls before recording. In them libraries choose their kernels, and optimisers create their state.
+    #: Number of calls before recording. During these calls, libraries choose kernels and optimisers create their state.
     WARM = 3
 
     def __init__(self):
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    # Each call passes the work: if we kept it, a trainer and its recording would keep each other, and all their memory, alive.
+    # The work is an argument. If we stored it, a trainer and its recording would keep each other's memory alive.
     def __call__(self, work: Callable[..., dict[str, Tensor]], *inputs: Tensor) -> dict[str, Tensor]:
+        """Do the step once and return its scalars. They belong to the caller."""
         with torch.cuda.device(inputs[0].device):  # streams and recordings belong to the current device
             return self._step(work, inputs)
 
@@ -81,26 +84,26 @@ class Recorded:
             return self._apart(work, inputs)
         if self._graph is None:
             self._record(work, inputs)
-        for held, given in zip(self._inputs, inputs, strict=True):
-            held.copy_(given)
+        for recorded, new in zip(self._inputs, inputs, strict=True):
+            recorded.copy_(new)
         self._graph.replay()
         # The next replay overwrites the graph's own memory, so we return copies.
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
 
     def _apart(self, work: Callable[..., dict[str, Tensor]], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        # On the default stream autograd would leave work that a recording may not contain.
+        # On the default stream, autograd would leave work behind that a recording must not contain.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            found = work(*inputs)
+            scalars = work(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        return found
+        return scalars
 
     def _record(self, work: Callable[..., dict[str, Tensor]], inputs: tuple[Tensor, ...]) -> None:
         self._inputs = [i.clone() for i in inputs]
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
-            found = work(*self._inputs)
-            self._names, self._values = tuple(found), torch.stack([v.float() for v in found.values()])
+            scalars = work(*self._inputs)
+            self._names, self._values = tuple(scalars), torch.stack([v.float() for v in scalars.values()])
         self._graph = graph

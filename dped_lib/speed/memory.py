@@ -1,4 +1,4 @@
-"""What the allocator does with freed memory."""
+"""Make the allocator keep freed memory."""
 
 import ctypes
 import functools
@@ -7,10 +7,10 @@ import sys
 
 @functools.cache
 def keep_pages() -> None:
-    """Make glibc keep freed memory instead of returning it to the system. Only Linux with glibc is affected.
+    """Make glibc keep freed memory instead of returning it to the system. On systems without glibc nothing changes.
 
-    A training step frees and takes the same hundreds of megabytes again. The page faults of taking them anew cost up to a fifth
-    of an iteration on a CPU, and a third of the metrics.
+    Every training step frees and allocates the same hundreds of megabytes. If they are returned to the system, page
+    faults take up to a fifth of an iteration on a CPU, and a third of the time of the metrics.
     """
     if not sys.platform.startswith("linux"):
         return

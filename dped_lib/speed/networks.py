@@ -1,4 +1,4 @@
-"""Layers of a network swapped for their quick forms."""
+"""Swap the layers of a network for their quick forms."""
 
 import copy
 
@@ -10,14 +10,15 @@ from dped_lib.speed import convolution, norm
 
 
 class VGG19(vgg.VGG19):
-    """``vgg.VGG19`` that returns at least float32, whatever the type of its convolutions."""
+    """Compute ``vgg.VGG19`` with convolutions of any type."""
 
     def forward(self, image: Tensor, layer: str = "relu5_4") -> Tensor:
+        """Return the activations of one layer in at least float32."""
         return convolution.wide(super().forward(image, layer))
 
 
 def quick_form(module: nn.Module) -> type[nn.Module] | None:
-    """Return the class that computes what ``module`` does and sooner, or None."""
+    """Return the class that computes the same as ``module`` but faster, or None if there is none."""
     kind = type(module)
     if kind is nn.InstanceNorm2d and module.affine and not module.track_running_stats:
         return norm.InstanceNorm2d
@@ -31,10 +32,10 @@ def quick_form(module: nn.Module) -> type[nn.Module] | None:
 
 
 def swap(network: nn.Module) -> nn.Module:
-    """Give each module of a network its quick form and return the network.
+    """Give each module of a network its quick form, in place, and return the network.
 
-    A quick form is a subclass without state of its own, so a module only changes its class. Parameters, hooks, the keys of
-    ``state_dict`` and ``isinstance`` stay as they are.
+    A quick form is a subclass without state of its own, so a module only changes its class. Its parameters, hooks and
+    keys in ``state_dict`` stay as they are, and ``isinstance`` still holds.
     """
     for module in network.modules():
         if quick := quick_form(module):
@@ -43,9 +44,9 @@ def swap(network: nn.Module) -> nn.Module:
 
 
 def frozen_in(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a frozen network with its convolutions in ``dtype``: a copy, unless they are already.
+    """Return a copy of a frozen network with convolutions in ``dtype``, or the network itself if they have that type.
 
-    Autocast would cast all weights of VGG-19 in every pass. The network's input is still normalised in its own type.
+    Without it, autocast would convert all weights of VGG-19 in every pass. The input is normalised in its own type.
     """
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     if all(c.weight.dtype == dtype for c in convs):

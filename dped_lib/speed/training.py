@@ -1,4 +1,4 @@
-"""A trainer made quick: swapped layers and losses, mixed precision, one pass of Adam, compiled losses, a recorded step."""
+"""Swap the parts of a trainer: layers, losses, precision, Adam, and the launch of a step."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ _METHODS = ("generator_losses", "discriminator_losses", "update")
 
 
 def autocast(device: torch.device, dtype: torch.dtype):
-    """Return a context in which layers compute in ``dtype`` (nothing changes for float32)."""
+    """Return a context in which layers compute in ``dtype``. For float32 it changes nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def adam(network: nn.Module, plain: torch.optim.Optimizer, capturable: bool) -> torch.optim.Adam:
-    """Return an Adam with the rate and state of ``plain`` that updates all weights in one pass.
+    """Return an Adam that updates all weights in one pass, with the learning rate and state of ``plain``.
 
-    Its moments get the memory layout of their weights: the fused kernel demands it, and another order may round otherwise.
+    Its moments get the memory layout of their weights, because the fused kernel requires it.
     """
     weights = list(network.parameters())
     quick = torch.optim.Adam(weights, lr=plain.param_groups[0]["lr"], fused=True, capturable=capturable)
@@ -34,7 +34,7 @@ def adam(network: nn.Module, plain: torch.optim.Optimizer, capturable: bool) -> 
 def accelerate(
     trainer, prepare: Callable, dtype: torch.dtype, compiled: bool | dict | None, recorded: bool | None
 ) -> None:
-    """Replace parts of a ``training.Trainer`` by quick forms of the same numbers; see :func:`dped_lib.speed.accelerate`."""
+    """Replace parts of a ``training.Trainer`` by quick forms (see :func:`dped_lib.speed.accelerate`)."""
     device, objective = trainer.device, trainer.objective
     release(trainer)
     objective.color_distance = blur.color_distance
@@ -48,9 +48,8 @@ def accelerate(
     for name in _METHODS[:2]:
         quick = _in_precision(getattr(trainer, name), device, dtype)
         if compiled is not False:
-            torch.compiler.assume_constant_result(
-                blur.blur_matrix
-            )  # not where it is defined: that imports the compiler
+            # This line imports the compiler. It stands here because ``blur`` is imported in every process.
+            torch.compiler.assume_constant_result(blur.blur_matrix)
             quick = graphs.Compiled(quick, **(compiled if isinstance(compiled, dict) else {}))
         setattr(trainer, name, quick)
     record = device.type == "cuda" if recorded is None else recorded
@@ -74,6 +73,6 @@ def _update(plain: Callable, recorded: graphs.Recorded | None) -> Callable:
 
 
 def release(trainer) -> None:
-    """Give a trainer its own methods back. Compiled losses and a recording keep the trainer and all its memory alive."""
+    """Restore the plain methods of a trainer. Compiled losses and a recording would keep its memory alive."""
     for name in _METHODS:
         vars(trainer).pop(name, None)

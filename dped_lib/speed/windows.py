@@ -1,4 +1,7 @@
-"""SSIM's window sums for many images at once, as products with banded matrices, and without what clipping leaves unchanged."""
+"""Compute the window sums of SSIM as products with band matrices.
+
+Statistics of clipped images are computed only for pairs that clipping changes.
+"""
 
 import math
 from functools import lru_cache
@@ -11,8 +14,8 @@ from dped_lib import metrics
 
 @lru_cache(maxsize=64)
 def _band(size: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Column i holds the window from row i on.
-    with torch.inference_mode(False):  # a matrix that is first needed in inference mode serves elsewhere, too
+    # Column i holds the window, which begins in row i.
+    with torch.inference_mode(False):  # other code may use a matrix that was first needed in inference mode
         matrix = torch.zeros(outputs + size - 1, outputs, dtype=dtype, device=device)
         taps = metrics.window(size, matrix)
         for i in range(outputs):
@@ -21,9 +24,10 @@ def _band(size: int, outputs: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def _smooth(z: Tensor) -> Tensor:
-    """Return the means under the window over the first and the last axis, where it lies inside the image.
+    """Return the weighted mean at each place of the window inside the image. Rows are the first axis, columns the last.
 
-    The window is separable, so these are two products with a banded matrix. Blocks along the band leave out most of its zeros.
+    The window is separable, so we multiply by two band matrices. We multiply in blocks, which skips most of their
+    zeros.
     """
     size, step = min(metrics.WINDOW, z.shape[0], z.shape[-1]), 18
     height, width = z.shape[0] - size + 1, z.shape[-1] - size + 1
@@ -33,19 +37,22 @@ def _smooth(z: Tensor) -> Tensor:
 
     rows = z.reshape(-1, z.shape[-1])
     across = z.new_empty(len(rows), width)
-    for at in range(0, width, step):
-        n = min(step, width - at)
-        torch.mm(rows[:, at : at + n + size - 1], band(n), out=across[:, at : at + n])
+    for x in range(0, width, step):
+        n = min(step, width - x)
+        torch.mm(rows[:, x : x + n + size - 1], band(n), out=across[:, x : x + n])
     columns = across.view(z.shape[0], -1)
     smooth = z.new_empty(height, columns.shape[1])
-    for at in range(0, height, step):
-        n = min(step, height - at)
-        torch.mm(band(n).T, columns[at : at + n + size - 1], out=smooth[at : at + n])
+    for y in range(0, height, step):
+        n = min(step, height - y)
+        torch.mm(band(n).T, columns[y : y + n + size - 1], out=smooth[y : y + n])
     return smooth.view(height, *z.shape[1:-1], width)
 
 
 def _planes(x: Tensor, y: Tensor) -> Tensor:
-    # The axes are rows; x, y and room for two products of them; images by channels; columns. Both products of _smooth are large then.
+    """Return (rows, 4, images x channels, columns): x, y, and room for two products of them.
+
+    In this layout both products of :func:`_smooth` are large.
+    """
     n, c, h, w = x.shape
     planes = x.new_empty(h, 4, n * c, w)
     for k, z in enumerate((x, y)):
@@ -54,11 +61,12 @@ def _planes(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _terms(planes: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """Return ``metrics.ssim_terms`` of the planes of so many images.
+    """Return ``metrics.ssim_terms`` of the planes of ``images`` images.
 
-    The window's taps add up to 1, so the constants can enter before it. P = 2xy + C1 + C2 and S = x^2 + y^2 + C1 + C2 are smoothed;
-    L = 2 mx my + C1 and B = mx^2 + my^2 + C1. Then cs = (P - L) / (S - B) and SSIM = cs L / B. S is computed as P + (x - y)^2, and B
-    likewise, so that both terms of identical images are exactly 1.
+    The taps of the window add up to 1, so we may add the constants before it. P and S are the smoothed values of 2xy +
+    C1 + C2 and x^2 + y^2 + C1 + C2. With L = 2 mx my + C1 and B = mx^2 + my^2 + C1, the contrast-structure factor is (P
+    - L) / (S - B), and SSIM is that times L / B. We compute S as P plus the smoothed (x - y)^2, and B likewise. Both
+    terms of identical images are then exactly 1.
     """
     x, y = planes[:, 0], planes[:, 1]
     c1, both = planes.new_tensor(metrics.C1), planes.new_tensor(metrics.C1 + metrics.C2)
@@ -76,7 +84,7 @@ def _terms(planes: Tensor, images: int) -> tuple[Tensor, Tensor]:
 
 
 def _halved(planes: Tensor) -> Tensor:
-    # metrics.halved of the first two planes, with room for the other two.
+    """Return the planes of ``metrics.half_size`` of x and y, with room for their products."""
     h, _, n, w = planes.shape
     rows = planes.new_empty(h - h // 2, 2, n, w)
     torch.add(planes[: h - h % 2 : 2, :2], planes[1::2, :2], out=rows[: h // 2])
@@ -93,23 +101,22 @@ def _halved(planes: Tensor) -> Tensor:
 
 def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``metrics.scale_terms(x, y)``."""
-    found, planes = [], _planes(x, y)
+    terms, planes = [], _planes(x, y)
     for scale in range(len(metrics.SCALE_WEIGHTS)):
         planes = _halved(planes) if scale else planes
-        found.append(_terms(planes, len(x)))
-    ssim, cs = zip(*found, strict=True)
+        terms.append(_terms(planes, len(x)))
+    ssim, cs = zip(*terms, strict=True)
     return torch.stack(ssim, 1), torch.stack(cs, 1)
 
 
-def statistics_of(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Return ``metrics.statistics_of(x, y)``."""
+def batch_statistics(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return ``metrics.batch_statistics(x, y)``."""
     mse = (x - y).square_().mean((1, 2, 3))
     ssim, cs = scale_terms(x, y)
     mse_c, finest_c, ssim_c, cs_c = mse.clone(), ssim[:, 0].clone(), ssim.clone(), cs.clone()
-    # Clipping changes no value of most pairs, and theirs need not be computed again.
-    flat = [
-        z.flatten(1) for z in (x, y)
-    ]  # PyTorch vectorises amin and amax and not aminmax: they are four times as fast
+    # Clipping leaves most pairs as they are. We compute again only those that it changes.
+    flat = [z.flatten(1) for z in (x, y)]
+    # PyTorch vectorises amin and amax, but not aminmax, which takes four times as long.
     changed = torch.stack([(z.amin(1) < 0) | (z.amax(1) > 1) for z in flat]).any(0)
     if changed.any():
         xc, yc = x[changed].clamp_(0, 1), y[changed].clamp_(0, 1)

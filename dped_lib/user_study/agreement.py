@@ -24,7 +24,7 @@ FEWEST_SUBJECTS = 10
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much subjects agree on the questions about a pair of classes.
+    """Hold how much subjects agree on the questions about a pair of classes.
 
     Attributes:
         answer_pairs: number of pairs of answers by two subjects to the same question. If it is 0, there are not enough
@@ -97,10 +97,10 @@ CANNOT_TELL, CAN_TELL, UNDECIDED = "cannot tell", "can tell", "not enough answer
 
 @dataclass(frozen=True)
 class Verdict:
-    """Result of the test whether the preference between two classes is equal within a margin (:func:`equivalence`).
+    """Hold the result of the test whether two classes are preferred equally within a margin (:func:`equivalence`).
 
     Attributes:
-        share, answers, subjects: as in ``study_analysis.Share``.
+        share, answers, subjects: as in ``analysis.Share``.
         within: 90 % interval of the share. Preferences are equal, at 5 %, if it lies inside the margin.
         apart: 95 % interval of the share. Preferences differ if it excludes one half.
         word: ``CANNOT_TELL``, ``CAN_TELL`` or ``UNDECIDED``.

@@ -1,7 +1,7 @@
 """Analyse the answers of a user study: the bars of Figure 10 with their intervals, and a ranking.
 
 The answers of one subject depend on each other, so there are two intervals. Wilson's treats all answers as independent.
-The bootstrap draws subjects, each with all their answers. The scenes are fixed: no interval speaks of other scenes.
+The bootstrap draws subjects, each with all their answers. The scenes are fixed, so no interval applies to other scenes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,10 +20,10 @@ from dped_lib.user_study.questions import KINDS, Question, kind_of
 
 @dataclass(frozen=True)
 class Choices:
-    """All answers as one array.
+    """Hold all answers as one array.
 
     Attributes:
-        observer: a key of ``study_answers.OBSERVERS``. People and simulated subjects are never mixed.
+        observer: a key of ``answers.OBSERVERS``. People and simulated subjects are never mixed.
         subjects: their ids, one for each row.
         questions: one for each column.
         sign: int8 (subjects, questions): +1 if ``first`` was chosen, -1 if ``second`` was chosen, 0 if there is no
@@ -53,17 +53,17 @@ class Choices:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """Names of the sets, in the order of the questions."""
+        """Return the names of the sets, in the order of the questions."""
         return tuple(dict.fromkeys(q.set for q in self.questions))
 
     @property
     def pairs(self) -> tuple[tuple[str, str, str], ...]:
-        """Every pair of classes that the study asks about: (set, first, second)."""
+        """Return every pair of classes that the study asks about: (set, first, second)."""
         return tuple(dict.fromkeys((q.set, q.first, q.second) for q in self.questions))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of one set (:meth:`of`), in the order of ``KINDS``."""
+        """Return the classes of one set (:meth:`of`), in the order of ``KINDS``."""
         present = {cls for q in self.questions for cls in (q.first, q.second)}
         return tuple(cls for cls in KINDS[kind_of(present)] if cls in present)
 
@@ -93,7 +93,7 @@ def collect(store: AnswerStore, observer: str) -> Choices:
 
 
 def from_simulation(questions: Iterable[Question], first_chosen: np.ndarray) -> Choices:
-    """Return the choices that ``study_observers.simulate`` made: bool (subjects, questions)."""
+    """Return the choices that ``observers.simulate`` made: bool (subjects, questions)."""
     names = tuple(f"model-{i:03}" for i in range(1, len(first_chosen) + 1))
     sign = np.where(first_chosen, 1, -1).astype(np.int8)
     return Choices("model", names, tuple(questions), sign, np.zeros(sign.shape))
@@ -113,7 +113,7 @@ def _scene_mean(sign: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Share:
-    """How often ``first`` was preferred to ``second``: one of the first three bars of Figure 10.
+    """Hold how often ``first`` was preferred to ``second``: one of the first three bars of Figure 10.
 
     Attributes:
         share: averaged over scenes, as in the paper; None if there are no answers.
@@ -164,7 +164,7 @@ def shares(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Share
 
 @dataclass(frozen=True)
 class Fraction:
-    """How often a class was chosen among all answers of a set: a part of the last bar of Figure 10. Parts sum to 1."""
+    """Hold the share of a class in all answers of a set: a part of the last bar of Figure 10. The parts sum to 1."""
 
     set: str
     cls: str
@@ -206,7 +206,7 @@ def fractions(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Fr
 
 @dataclass(frozen=True)
 class Strength:
-    """A class in Bradley and Terry's model: P(a before b) = 1 / (1 + exp(b - a)).
+    """Hold the strength of a class in Bradley and Terry's model: P(a before b) = 1 / (1 + exp(b - a)).
 
     Attributes:
         logit: strength; the classes of a set sum to zero. None while there are not enough answers (:func:`is_decided`).

@@ -1,4 +1,4 @@
-"""The answers of the user study, in a folder where they survive.
+"""Store the answers of the user study in a folder, so that no interruption loses one.
 
     study.json              digest of the pictures, and the seed of the order
     people/SUBJECT.jsonl    one line for each answer, on the disk before the next question is asked
@@ -26,17 +26,17 @@ from dped_lib.base.validation import build, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
 from dped_lib.user_study.subjects import is_subject_id, subject_id
 
-#: Who answered, and the folder of their answers: people, or simulated subjects (``study_observers``). Every line
+#: Who answered, and the folder of their answers: people, or simulated subjects (``observers``). Every line
 #: repeats it.
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One line of a file of answers.
+    """Hold one answer: a line of a file of answers.
 
     Attributes:
-        study: name of the study (``study_questions.study_digest``).
+        study: name of the study (``questions.study_digest``).
         subject: id of the subject.
         observer: a key of ``OBSERVERS``.
         question: ``Question.key``.
@@ -70,11 +70,11 @@ def answers_folder(source: str, preset: str, pictures: str, seed: int = 0) -> Pa
 
 
 class AnswerStore:
-    """The answers to one study, in a folder (layout: see the module). Every ``subject`` may be a name or an id.
+    """Store the answers to one study in a folder (layout: see the module). Every ``subject`` may be a name or an id.
 
     Args:
         folder: is created if it does not exist. ``~`` is the home folder.
-        pictures: digest of the pictures (``study_pictures.Pictures.digest``).
+        pictures: digest of the pictures (``pictures.Pictures.digest``).
         questions: all questions of the study.
         seed: of the order.
 

@@ -127,7 +127,9 @@ def _all_choices(ax: Axes, y: float, parts: list[Fraction]) -> None:
         _interval(ax, y, 1 - last.share, _other_side(last.wilson), _other_side(last.clustered))
 
 
-def figure10(shares: Iterable[Share], fractions: Iterable[Fraction], dataset: str, truth: Mapping | None = None) -> Figure:
+def figure10(
+    shares: Iterable[Share], fractions: Iterable[Fraction], dataset: str, truth: Mapping | None = None
+) -> Figure:
     """Draw Figure 10.
 
     Each set has a panel with three bars of pairwise choices, averaged over scenes, and one bar of all choices.

@@ -1,4 +1,4 @@
-"""Make the pictures of a user study from a dataset: held-out scenes, aligned, and enhanced by a network of each phone."""
+"""Make the pictures of a user study from a dataset: align held-out scenes, and enhance them with a network."""
 
 import hashlib
 import json
@@ -72,16 +72,16 @@ def open_or_make(
     scenes: int = 0,
     folder: Path | str = "",
 ) -> Pictures:
-    """Return the pictures in ``folder``. If no folder is named, make those of a dataset with the network of each phone.
+    """Return the pictures in ``folder``. Without a folder, make those of a dataset with the network of each phone.
 
     Args:
-        network, seed, vgg: see ``tables.network``.
+        network, seed, vgg: see ``networks.enhancing_network``.
         manual: folder with the retouched originals, ``SCENE.png``; empty: the study has no class ``manual``.
         scenes: number in each set; 0: nine as in the paper, or all that the dataset holds out.
 
     Raises:
         DpedError: a retouched picture is missing. See also :func:`held_out`, :func:`make` and
-            ``study_pictures.open_folder``.
+            ``pictures.open_folder``.
     """
     if scenes < 0:
         raise DpedError(f"parameter 'scenes' must not be negative, it is {scenes}.")
@@ -91,7 +91,8 @@ def open_or_make(
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in datasets.DATASET_PHONES[dataset]
+        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg)
+        for phone in datasets.DATASET_PHONES[dataset]
     }
     return make(dataset, preset, networks, names, retouched)
 
@@ -154,7 +155,9 @@ def _recorded_ingredients(folder: Path) -> dict | None:
         return None
 
 
-def _make_scene(folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
+def _make_scene(
+    folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]
+):
     frames = photographs.scene(dataset, scene)
     enhancers_phone = "iphone" if "iphone" in networks else next(iter(networks))
     for phone, network in networks.items():

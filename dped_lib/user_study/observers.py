@@ -1,4 +1,4 @@
-"""The model observer: simulated subjects of the user study, whose preferences are known.
+"""Simulate subjects of the user study with known preferences: the model observer.
 
 They test the study and its analysis without people: whether intervals contain the true value, and whether a ranking is
 correct. They say nothing about pictures. Their answers are in a folder of their own, and every line has

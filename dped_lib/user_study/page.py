@@ -1,9 +1,9 @@
-"""The page of one subject: two pictures side by side, and a button and a key for each.
+"""Show a subject two pictures side by side, with a button and a key for each.
 
 The key 1 or the left arrow chooses the left picture, the key 2 or the right arrow the right one. The page must have the
 focus; a click into it gives it the focus. If a browser does not run a notebook's scripts, Tab and Enter work on the
 buttons. The browser receives no name of a class, a scene or a file. :class:`Entrance` asks for the subject's name on
-the page that ``study_server`` serves.
+the page that ``server`` serves.
 """
 
 import html
@@ -69,14 +69,14 @@ def _keys() -> ipywidgets.Output:
 
 
 class SubjectPage:
-    """The pictures and buttons of one subject. Display ``widget``.
+    """Show the pictures and buttons of one subject. Display ``widget``.
 
     The clock of a trial starts when the page gets both pictures. After a pause, the trial on the screen is shown again.
     Each answer is on the disk before the next trial appears.
 
     Args:
         pictures, store: of the same study.
-        subject: the name that the subject typed, or its id (``study_subjects.subject_id``).
+        subject: the name that the subject typed, or its id (``subjects.subject_id``).
 
     Raises:
         DpedError: the name is empty.
@@ -178,7 +178,7 @@ class SubjectPage:
 
 
 class Entrance:
-    """The page that asks for a subject's name, and then shows :class:`SubjectPage`.
+    """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
     name.

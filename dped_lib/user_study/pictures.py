@@ -1,9 +1,9 @@
-"""The pictures of a user study: a folder that is checked, and the two pictures that a page shows.
+"""Check the folder of pictures of a user study, and prepare the two pictures that a page shows.
 
 Layout, also of a folder of the user's own: ``FOLDER/SET/CLASS/SCENE.png`` (or .jpg). The classes of a set are those of
-one of ``study_questions.KINDS``: ``original``, ``dslr``, ``enhanced`` (a phone; the set may have any name), or
+one of ``questions.KINDS``: ``original``, ``dslr``, ``enhanced`` (a phone; the set may have any name), or
 ``automatic``, ``manual``, ``enhanced`` (enhancers). If a class is missing, its questions are not asked.
-``study_making`` makes such a folder from a dataset.
+``make_pictures`` makes such a folder from a dataset.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ _WIDEST = 900  # pixels: two pictures side by side fit on a screen
 
 @dataclass(frozen=True)
 class Pictures:
-    """A checked folder. ``files``: (set, class, scene) -> file. Sets are in the order of Figure 10, then by name."""
+    """Hold the files of a checked folder by (set, class, scene). Sets are in the order of Figure 10, then by name."""
 
     folder: Path
     files: Mapping[tuple[str, str, str], Path]
 
     @property
     def scenes(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Set -> class -> its scenes."""
+        """Return the scenes of each class of each set: set -> class -> scenes."""
         scenes: dict[str, dict[str, tuple[str, ...]]] = {}
         for name, cls, scene in self.files:
             by_class = scenes.setdefault(name, {})
@@ -46,23 +46,23 @@ class Pictures:
 
     @property
     def count(self) -> int:
-        """Number of scenes in each set."""
+        """Return the number of scenes in each set."""
         by_class = next(iter(self.scenes.values()))
         return len(next(iter(by_class.values())))
 
     @property
     def questions(self) -> tuple[study_questions.Question, ...]:
-        """All questions about these pictures."""
+        """Return all questions about these pictures."""
         return study_questions.all_questions(self.scenes)
 
     @cached_property
     def hashes(self) -> dict[tuple[str, str, str], str]:
-        """SHA-256 of every file, read once."""
+        """Return the SHA-256 of every file. Each file is read once."""
         return {key: _hash(file) for key, file in self.files.items()}
 
     @cached_property
     def digest(self) -> str:
-        """Hash over every picture's bytes and place. Answers belong to this digest."""
+        """Return a hash over the bytes and the place of every picture. Answers belong to this digest."""
         parts = [(*key, value) for key, value in sorted(self.hashes.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -170,7 +170,7 @@ def shown_pair(pictures: Pictures, trial: study_questions.Trial) -> tuple[np.nda
 
 
 def shown_png(pictures: Pictures, trial: study_questions.Trial) -> tuple[bytes, bytes]:
-    """Return :func:`shown_pair` as two PNG files in memory, without metadata. A subject's page gets nothing else."""
+    """Return :func:`shown_pair` as two PNG files in memory, without metadata. A page gets only these."""
     left, right = shown_pair(pictures, trial)
     return _png(left), _png(right)
 

@@ -1,4 +1,4 @@
-"""The questions of the user study (section 4.3), and the order in which a subject sees them.
+"""List the questions of the user study (section 4.3), and put them in the order in which a subject sees them.
 
 The paper compares {original, DSLR, enhanced} on 9 scenes of each of 3 phones (81 questions), and {automatic, manual,
 enhanced} on 9 iPhone scenes (27 questions). Each subject answers all 108. The pairs are shuffled, and so are the two
@@ -25,7 +25,7 @@ PAPER_SETS = MappingProxyType({"blackberry": "phone", "iphone": "phone", "sony":
 
 @dataclass(frozen=True, order=True)
 class Question:
-    """Two classes of pictures of one scene. ``first`` and ``second`` are in the order of ``KINDS``, not of the sides."""
+    """Hold two classes of pictures of a scene. ``first`` and ``second`` are in the order of ``KINDS``."""
 
     set: str
     scene: str
@@ -34,13 +34,13 @@ class Question:
 
     @property
     def key(self) -> str:
-        """Name of the question, the same in every study: ``SET/SCENE/FIRST-SECOND``."""
+        """Return the name of the question, the same in every study: ``SET/SCENE/FIRST-SECOND``."""
         return f"{self.set}/{self.scene}/{self.first}-{self.second}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A question as one subject sees it: the classes on the two sides, and its place among ``total`` trials, from 1."""
+    """Hold a question as a subject sees it: the classes on both sides, and its number, 1 to ``total``."""
 
     question: Question
     left: str
@@ -59,7 +59,7 @@ def all_questions(scenes: Mapping[str, Mapping[str, Iterable[str]]]) -> tuple[Qu
     """Return every pair of classes of every scene, once.
 
     Args:
-        scenes: set -> class -> its scenes (``study_pictures.Pictures.scenes``). A missing class has no questions.
+        scenes: set -> class -> its scenes (``pictures.Pictures.scenes``). A missing class has no questions.
     """
     questions = []
     for name, by_class in scenes.items():
@@ -81,7 +81,7 @@ def order(questions: Iterable[Question], subject: str, seed: int) -> tuple[Trial
     left. If the number of questions is odd, a hash decides which side has one more.
 
     Args:
-        subject: name or id (``study_subjects.subject_id``).
+        subject: name or id (``subjects.subject_id``).
     """
     subject = subject_id(subject)
     questions = tuple(questions)

@@ -1,7 +1,7 @@
 """Serve the user study with Voila, as a page without code for any number of subjects at once.
 
 Each page has a process of its own. All pages share the folder of pictures and the folder of answers. Every answer is on
-the disk before the next question is asked (``study_answers.AnswerStore``).
+the disk before the next question is asked (``answers.AnswerStore``).
 """
 
 import subprocess
@@ -22,7 +22,8 @@ _IDLE = 900
 def write_page(folder: Path, pictures: Pictures, store: AnswerStore) -> Path:
     """Write the notebook that Voila shows, and return its file. Its one cell is the entrance to the study."""
     folders = f"{str(pictures.folder.absolute())!r}, {str(store.folder.absolute())!r}"
-    code = f"from dped_lib.user_study import page as study_page\n\nstudy_page.entrance({folders}, {pictures.count}, {store.seed})"
+    call = f"study_page.entrance({folders}, {pictures.count}, {store.seed})"
+    code = f"from dped_lib.user_study import page as study_page\n\n{call}"
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code, id="study")])
     page.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     page.metadata["title"] = "Which picture looks better?"

@@ -1,4 +1,4 @@
-"""Subjects of the user study: from the name that a subject types to the id that is stored.
+"""Convert the name that a subject of the user study types to the id that is stored.
 
 The id is the name of a file. It must be valid on every file system, differ between names, and never change.
 """
