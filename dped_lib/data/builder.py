@@ -198,7 +198,9 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
         "report": report,
         "alignment": alignment,
     }
-    if (old := pair_store.current(store)) and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
+    if (old := pair_store.current_store(store)) and {k: old.meta.get(k) for k in content} == json.loads(
+        json.dumps(content)
+    ):
         return old
     return pair_store.write_store(store, _pairs(jobs, records), content)
 

@@ -45,7 +45,9 @@ GROUPS = MappingProxyType(
 _REGISTRY = {
     name: digest
     for name, digest in (
-        line.split() for line in resources.files("dped_lib.data").joinpath("registry.txt").read_text().splitlines() if line
+        line.split()
+        for line in resources.files("dped_lib.data").joinpath("registry.txt").read_text().splitlines()
+        if line
     )
 }
 

@@ -26,7 +26,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import archives, photofile, readers
+from dped_lib.data import archives, pair_store, photofile, readers
 from dped_lib.data.readers import BadPatch
 
 SPLITS = {"training_data": "train", "test_data/patches": "test"}
@@ -229,8 +229,6 @@ class _Work:
 
     def close_up(self, good: np.ndarray) -> None:
         """Move the good rows together and write the arrays' headers."""
-        from dped_lib.data import pair_store  # it makes stores with this module
-
         # What is stopped from here on starts anew: rows no longer stand in their places.
         (self.folder / "of.json").unlink()
         for file in self.files:
@@ -264,8 +262,6 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
         DpedError: nothing in this layout there, a damaged archive, too little room, no usable pair; with on_bad ``error``, a
             bad or missing patch, named.
     """
-    from dped_lib.data import pair_store  # it makes stores with this module
-
     pair_store.check_replaceable(folder)
     listing = Listing(archives.open_source(path), phone, on_bad)
     if lost := listing.left_out():
