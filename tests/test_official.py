@@ -232,7 +232,7 @@ def test_what_is_not_clear_is_refused_by_name(make, tmp_path, form):
     with pytest.raises(DpedError, match="holds sony's patches twice, in .*dped/sony.* and in .*dped/sony"):
         make(FORMS[form](tmp_path / "1", twice) if (tmp_path / "1").mkdir() is None else None)
     double = members() | {"dped/sony/training_data/sony/3.png": jpeg(3)}
-    with pytest.raises(DpedError, match=r"sony/training_data/sony/3\.(jpg|png): there is another file of this name"):
+    with pytest.raises(DpedError, match=r"sony/training_data/sony/3\.(jpg|png): another file has the same name"):
         make(FORMS[form](tmp_path / "2", double) if (tmp_path / "2").mkdir() is None else None)
 
 

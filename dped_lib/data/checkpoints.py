@@ -1,10 +1,10 @@
 """The folder of a training run: its description, its checkpoint, the finished networks.
 
     params.json               the parameters (``TrainParams``), their digest, and which VGG features were used
-    log.jsonl                 a line an iteration and a line an evaluation (``trainlog``)
+    log.jsonl                 a line for each iteration and for each evaluation (``training_log``)
     checkpoint.safetensors    networks, optimisers and iteration, while the run is not finished
     model.safetensors         the finished network
-    discriminator.safetensors its opponent, where the loss has a texture term (``lossui`` shows that term)
+    discriminator.safetensors the discriminator, if the loss has a texture term (``explorers.loss_terms`` shows that term)
 
 Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is random. A run
 that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number of threads).
@@ -145,7 +145,7 @@ def finish(state: State, folder: Path, model_name: str, vgg_label: str) -> None:
     if "discriminator" in state.networks:  # it comes first: once the model is there, the run is finished
         network_files.save_tensors(state.networks["discriminator"].state_dict(), folder / DISCRIMINATOR, {})
     params = state.params
-    said = {"model": model_name, "variant": params.variant, "norm": params.norm, "vgg": vgg_label}
-    said |= {"params": json.dumps(dataclasses.asdict(params))}
-    network_files.save_tensors(state.networks["generator"].state_dict(), folder / MODEL, said)
+    metadata = {"model": model_name, "variant": params.variant, "norm": params.norm, "vgg": vgg_label}
+    metadata |= {"params": json.dumps(dataclasses.asdict(params))}
+    network_files.save_tensors(state.networks["generator"].state_dict(), folder / MODEL, metadata)
     (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
-#: Iterations whose numbers may wait on a GPU before they are read. A CPU has nothing to wait for.
+#: Number of iterations after which the loss terms are read from a GPU. Reading makes the GPU wait.
 HOLD = 20
 
 
@@ -72,7 +72,7 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait. Raise TrainingDiverged at the first number that is not finite."""
+        """Write the lines that are held back. Raise TrainingDiverged at the first number that is not finite."""
         held, self._held = self._held, []
         if not held:
             return
@@ -104,7 +104,7 @@ class Log:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # the write that met a full disk has reported it
+        with contextlib.suppress(OSError):  # an earlier write has reported the full disk
             self._file.close()
 
     def __enter__(self) -> "Log":

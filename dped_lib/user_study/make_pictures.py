@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import nn
 
 from dped_lib import paper
@@ -14,7 +13,7 @@ from dped_lib.alignment import aligner
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import network_files, opening, photofile, photographs, readers
+from dped_lib.data import network_files, opening, photofile, photographs, picture, readers
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network
@@ -91,7 +90,8 @@ def open_or_make(
     names = held_out(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
-        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg) for phone in datasets.DATASET_PHONES[dataset]
+        phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg)
+        for phone in datasets.DATASET_PHONES[dataset]
     }
     return make(dataset, preset, networks, names, retouched)
 
@@ -154,7 +154,9 @@ def _recorded_ingredients(folder: Path) -> dict | None:
         return None
 
 
-def _make_scene(folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]):
+def _make_scene(
+    folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]
+):
     frames = photographs.scene(dataset, scene)
     enhancers_phone = "iphone" if "iphone" in networks else next(iter(networks))
     for phone, network in networks.items():
@@ -176,4 +178,4 @@ def _make_scene(folder: Path, dataset: str, scene: str, networks: Mapping[str, n
 
 def _save(file: Path, image: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(file)
+    picture.write(picture.Picture(image), file)
