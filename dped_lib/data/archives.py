@@ -1,7 +1,7 @@
 """Read files in a folder, a zip or a tar without unpacking it. No member's path becomes a path on the disk.
 
-Python's ``zipfile`` and ``tarfile`` keep an object of some 700 bytes for every member, and the full dataset has a million members.
-This module therefore reads the zip's directory itself, and clears the list that ``tarfile`` keeps.
+Python's ``zipfile`` and ``tarfile`` keep an object of some 700 bytes for every member, and the full dataset has a
+million members. This module therefore reads the zip's directory itself, and clears the list that ``tarfile`` keeps.
 """
 
 import bz2
@@ -34,7 +34,10 @@ def safe_path(name: str) -> str | None:
 
 
 class Folder:
-    """Read a folder of the user's. Links in it are followed, because the user made them. A loop of links is detected."""
+    """Read a folder of the user's.
+
+    Links in it are followed, because the user made them. A loop of links is detected.
+    """
 
     streamed = False
 
@@ -84,7 +87,10 @@ class Folder:
 
 
 class Zip:
-    """Read a zip, with or without the extension for more than 4 GB. A token is the offset of the member's entry in the directory."""
+    """Read a zip, with or without the extension for more than 4 GB.
+
+    A token is the offset of the member's entry in the directory.
+    """
 
     streamed = False
     _ENTRY = struct.Struct("<4s4B4HL2L5H2L")
@@ -205,7 +211,8 @@ class _Strict(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-#: The function that unpacks a file, by the file's first bytes. They notice a missing end; ``tarfile``'s own unpacking does not.
+#: The function that unpacks a file, by the file's first bytes. They notice a missing end; ``tarfile``'s own unpacking
+#: does not.
 _UNPACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 

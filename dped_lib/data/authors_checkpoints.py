@@ -151,7 +151,7 @@ def _tensor(name: str, entry: bytes, data: bytes) -> np.ndarray:
 
 
 def read_checkpoint(prefix: Path) -> dict[str, np.ndarray]:
-    """Return every variable of a TensorFlow checkpoint by name, float32, in TensorFlow's layout (conv: kh, kw, in, out).
+    """Return every variable of a TensorFlow checkpoint by name: float32, in TensorFlow's layout (kh, kw, in, out).
 
     Args:
         prefix: the path without ``.index`` and ``.data-00000-of-00001``.
@@ -196,8 +196,8 @@ def _conv(variables, weight: str, bias: str | None, target: str) -> dict[str, to
 def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.Tensor]:
     """Convert the variables of a checkpoint to the state of ``models.generator(model)``.
 
-    TensorFlow numbers the norms' variables by creation. ``Variable_2j`` (and ``Variable`` for j = 0) is the bias of norm j,
-    ``Variable_{2j+1}`` its weight. Norm j follows convolution j + 2.
+    TensorFlow numbers the norms' variables by creation. ``Variable_2j`` (and ``Variable`` for j = 0) is the bias of
+    norm j, ``Variable_{2j+1}`` its weight. Norm j follows convolution j + 2.
     """
     name = "generator/{}".format
     if model == "srcnn":
@@ -220,7 +220,9 @@ def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.
 
 
 def load(name: str) -> nn.Module:
-    """Return one of the authors' networks (``RELEASED``) with its weights, in evaluation mode on the CPU. Fetch it if needed.
+    """Return one of the authors' networks (``RELEASED``) with its weights, in evaluation mode on the CPU.
+
+    Fetch it if needed.
 
     Raises:
         DpedError: unknown name, files that cannot be fetched, a damaged checkpoint, or one of another network.

@@ -31,7 +31,8 @@ def dihedral(images: Tensor, codes: Tensor) -> Tensor:
 
     Code = quarter turns + 4 * (flipped left-right first). Code 0 changes nothing.
     """
-    # Gathering pixels needs no synchronization. Selecting the images of each code would make the GPU report their number to the host.
+    # Gathering pixels needs no synchronization. Selecting the images of each code would make the GPU report their
+    # number to the host.
     pixels = _source_pixels(images.shape[-1], images.device)[codes].unsqueeze(1).expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, pixels).view(images.shape)
 
@@ -39,8 +40,8 @@ def dihedral(images: Tensor, codes: Tensor) -> Tensor:
 class Batches:
     """Random training batches of one split of a store, converted and augmented on the device.
 
-    A batch depends only on (seed, stream, iteration). An interrupted training therefore continues with the batches that it would
-    have drawn, and no random state has to be saved.
+    A batch depends only on (seed, stream, iteration). An interrupted training therefore continues with the batches that
+    it would have drawn, and no random state has to be saved.
     """
 
     def __init__(self, store: PairStore, split: str, device: torch.device, seed: int, augment: bool):
@@ -69,7 +70,10 @@ class Batches:
         return np.random.default_rng((self.seed, zlib.crc32(stream.encode()), iteration))
 
     def draw(self, iteration: int, size: int, stream: str = "generator") -> tuple[Tensor, Tensor]:
-        """Return a batch of (phone, DSLR), float32 N x 3 x 100 x 100 in [0, 1]. As in the authors' code, it is drawn with replacement."""
+        """Return a batch of (phone, DSLR), float32 N x 3 x 100 x 100 in [0, 1].
+
+        As in the authors' code, it is drawn with replacement.
+        """
         rng = self.rng(iteration, stream)
         index = devices.put(rng.integers(0, len(self), size), self.device)
         pair = [to_float(images[index]) for images in (self._phone, self._dslr)]

@@ -5,8 +5,10 @@ A build that was stopped can be resumed. The folder that is made contains:
     store/              the patch pairs (``pair_store.PairStore``), split by photograph
     summary.json        settings, the result of every pair of photographs, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
-    pairs/NAME.npy      its patches. Once the store is there, pairs/ may be deleted, but then a change makes every pair again
+    pairs/NAME.npy      its patches
     dped_align.json     marks the folder as ours, and names the pairs whose files in pairs/ are ours
+
+Once the store is there, pairs/ may be deleted. After that, any change of the input makes every pair again.
 
 A folder without ``dped_align.json`` must be empty. Files that are not listed above are never replaced or deleted.
 """
@@ -57,10 +59,11 @@ def build(
 
     Args:
         phone_dir, dslr_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
-        on_bad: ``error`` stops at a file that cannot be used or has no partner. All headers are checked before any other work.
-            ``skip`` leaves the pair out; the summary counts and lists it.
+        on_bad: ``error`` stops at a file that cannot be used or has no partner. All headers are checked before any
+            other work. ``skip`` leaves the pair out; the summary counts and lists it.
         settings: how to align and cut; None: the paper's settings.
-        workers: number of processes; None: one for each core. Each holds one pair of photographs: half a GiB at 13 + 20 MP.
+        workers: number of processes; None: one for each core. Each holds one pair of photographs: half a GiB at 13 + 20
+            MP.
         only: names of the files (with suffix) to use; None: all photographs.
         meta: more entries for the store's ``meta.json`` (dataset, phone and the like).
         store: the folder of the store; None: ``store_of(out)``.
@@ -68,8 +71,8 @@ def build(
         read: reads a photograph. Workers import it by name, so it must be a function of a module.
 
     Raises:
-        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full disk,
-            or a worker that was killed.
+        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full
+            disk, or a worker that was killed.
         KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
@@ -108,7 +111,10 @@ def _names_made(out: Path) -> set[str]:
 
 
 def _take(out: Path, jobs: list[Job]) -> None:
-    """Mark ``out`` and the files of the pairs that will be made as ours. Delete half-written files of a killed process."""
+    """Mark ``out`` and the files of the pairs that will be made as ours.
+
+    Delete half-written files of a killed process.
+    """
     made = _names_made(out)
     for file in (f for job in jobs if job.name not in made for f in (job.record_file, job.patches_file)):
         if file.exists():
@@ -125,7 +131,10 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
-    """Return the pairs to be made, in natural order of their names. A bad pair is added to ``bad`` or raises an error."""
+    """Return the pairs to be made, in natural order of their names.
+
+    A bad pair is added to ``bad`` or raises an error.
+    """
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     jobs = []
     for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
@@ -148,7 +157,10 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[J
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
-    """Return the record of each job by its name, without windows. A job with a bad file is added to ``bad`` or raises an error."""
+    """Return the record of each job by its name, without windows.
+
+    A job with a bad file is added to ``bad`` or raises an error.
+    """
     records: dict[str, dict] = {}
     try:
         with contextlib.closing(workers.run(pairing.work, jobs, count)) as finished:
@@ -295,10 +307,11 @@ def check_official(folder: Path, phone: str) -> Path:
 def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Path:
     """Write a store in the folder layout of the official download, for other code. Return ``folder/PHONE``.
 
-    ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph by
-    photograph. That layout has no validation split, so ours is written at the end of the training data. There
+    ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph
+    by photograph. That layout has no validation split, so ours is written at the end of the training data. There
     ``official_layout.make_store`` takes the last 2 % for validation, and it reads the rest of our validation split as
-    training data. The files are JPEG of quality 100 without chroma subsampling: most values differ from the store's by at most one.
+    training data. The files are JPEG of quality 100 without chroma subsampling: most values differ from the store's by
+    at most one.
     """
     target = check_official(folder, phone)
     order = {

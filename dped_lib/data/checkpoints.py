@@ -4,10 +4,11 @@
     log.jsonl                 a line for each iteration and for each evaluation (``training_log``)
     checkpoint.safetensors    networks, optimisers and iteration, while the run is not finished
     model.safetensors         the finished network
-    discriminator.safetensors the discriminator, if the loss has a texture term (``explorers.loss_terms`` shows that term)
+    discriminator.safetensors the discriminator, if the loss has a texture term (shown by ``explorers.loss_terms``)
 
-Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is random. A run
-that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number of threads).
+Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is
+random. A run that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number
+of threads).
 """
 
 import dataclasses
@@ -52,12 +53,12 @@ def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
         return None
     try:
         known = json.loads(file.read_text())
-        found, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
+        stored, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
     except (ValueError, KeyError, TypeError) as error:
         raise DpedError(f"{file}: damaged ({error!r}). Delete {folder} and train again.") from error
     if digest != params.digest():
         asked = dataclasses.asdict(params)
-        differing = (f"{k}: {found.get(k)!r} there, {v!r} asked" for k, v in asked.items() if found.get(k) != v)
+        differing = (f"{k}: {stored.get(k)!r} there, {v!r} asked" for k, v in asked.items() if stored.get(k) != v)
         raise DpedError(
             f"{folder}: holds a run with other parameters ({', '.join(differing)}). "
             "Delete that folder, or ask for those parameters."
@@ -66,7 +67,7 @@ def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
 
 
 def describe(folder: Path, params: TrainParams, vgg_label: str) -> None:
-    """Write what a run is, and delete the half-written files that a killed run left behind (up to a checkpoint each)."""
+    """Write the description of a run, and delete the half-written files of a killed run (each may be a whole checkpoint)."""
     paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
     content = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": vgg_label}
     paths.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))

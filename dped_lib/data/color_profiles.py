@@ -1,7 +1,10 @@
-"""Convert RGB and gray photographs from the colours of an ICC profile to sRGB and back. The networks were trained on sRGB.
+"""Convert RGB and gray photographs from the colours of an ICC profile to sRGB and back.
 
-ImageCms (littleCMS in Pillow) converts 8-bit RGB only. This module evaluates the usual kind of profile, three curves and a matrix, for 8 and
-16 bits. The tests compare it with ImageCms. The intent is relative colorimetric: white stays white, and colours outside sRGB are clipped.
+The networks were trained on sRGB.
+
+ImageCms (littleCMS in Pillow) converts 8-bit RGB only. This module evaluates the usual kind of profile, three curves
+and a matrix, for 8 and 16 bits. The tests compare it with ImageCms. The intent is relative colorimetric: white stays
+white, and colours outside sRGB are clipped.
 """
 
 import functools
@@ -34,7 +37,10 @@ class Profile:
     gray: bool = False
 
     def to_srgb(self, pixels: np.ndarray) -> np.ndarray:
-        """Convert H x W x 3 pixels, uint8 or uint16, to sRGB. Return uint16 (65535 is white), so nothing is rounded twice."""
+        """Convert H x W x 3 pixels, uint8 or uint16, to sRGB.
+
+        Return uint16 (65535 is white), so nothing is rounded twice.
+        """
         full = np.iinfo(pixels.dtype).max
         light = self.curves[:, np.round(np.linspace(0, _GRID - 1, full + 1)).astype(int)].astype(np.float32)
         out = np.empty(pixels.shape, np.uint16)
@@ -75,7 +81,10 @@ def _decode(numbers: np.ndarray) -> np.ndarray:
 
 
 def space(icc: bytes) -> str:
-    """Return the colours that a profile is for (``RGB``, ``GRAY``, ``CMYK``, ...). Return "" if these bytes are no profile."""
+    """Return the colours that a profile is for (``RGB``, ``GRAY``, ``CMYK``, ...).
+
+    Return "" if these bytes are no profile.
+    """
     return icc[16:20].decode("ascii", "replace").strip() if len(icc) >= 132 and icc[36:40] == b"acsp" else ""
 
 

@@ -157,8 +157,8 @@ def fetch(key: str) -> Path:
         key: ``<owner>/<repository>/<path>``, as in ``registry.txt``.
 
     Raises:
-        DpedError: the key is unknown, the address is unreachable, the mirror lacks the file, the checksum is wrong, or the disk is
-            full.
+        DpedError: the key is unknown, the address is unreachable, the mirror lacks the file, the checksum is wrong, or
+            the disk is full.
     """
     return _fetch(_store(), one_of("source", key, _REGISTRY))
 
@@ -176,7 +176,10 @@ def fetch_all(wanted: Iterable[str], label: str) -> list[Path]:
 
 
 def fetch_vgg_torchvision() -> Path:
-    """Fetch torchvision's VGG-19 (575 MB, BSD-3-Clause). It was trained separately from the Oxford weights that the authors used."""
+    """Fetch torchvision's VGG-19 (575 MB, BSD-3-Clause).
+
+    It was trained separately from the Oxford weights that the authors used.
+    """
     return fetch(_VGG_TORCHVISION)
 
 

@@ -1,4 +1,4 @@
-"""Load and save networks, by name or file: the authors', those trained here, and the identity (the photograph unchanged)."""
+"""Load and save networks by name or file: the authors', those trained here, and the identity (an unchanged photograph)."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def resolve(spec: str) -> nn.Module:
 
 
 def describe(spec: str, model: nn.Module) -> dict[str, object]:
-    """Return what a result must state about its network: how it was trained, with which VGG features, and its fingerprint.
+    """Return what a result must state about its network: how it was trained, its VGG features, and its fingerprint.
 
     ``model`` is the network that :func:`resolve` returns for ``spec``.
     """

@@ -4,8 +4,8 @@
     PHONE/test_data/patches/{PHONE,canon}/N.jpg
     PHONE/test_data/full_size_test_images/N.jpg
 
-The layout may lie at any depth. Each patch has its row in the store from the start, so patches can come in any order, and an
-interrupted run can continue. Rows of bad pairs are removed at the end.
+The layout may lie at any depth. Each patch has its row in the store from the start, so patches can come in any order,
+and an interrupted run can continue. Rows of bad pairs are removed at the end.
 """
 
 import hashlib
@@ -108,7 +108,10 @@ class Listing:
             )
 
     def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
-        """Return, for each place, the number of each pair by its name, and flat arrays of tokens and suffixes by pair and side."""
+        """Return, for each place, the number of each pair by its name, and its tokens and suffixes.
+
+        Tokens and suffixes are flat arrays by pair and side.
+        """
         form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
         listed = {place: ({}, array("q"), array("b")) for place in SPLITS}
         known: dict[str, int] = {}
@@ -154,7 +157,10 @@ class Listing:
         return self.source.place(path) if folder else f"{self.source.path}: {path}"
 
     def left_out(self) -> str:
-        """Return a text that counts the members that are never read, as the end of a sentence. It is empty if there are none."""
+        """Return a text that counts the members that are never read, as the end of a sentence.
+
+        It is empty if there are none.
+        """
         lost = self.source.left_out
         remedy = " (a tar with links: pack it again with --dereference --hard-dereference)" if lost["links"] else ""
         return f"; left out: {', '.join(f'{n} {what}' for what, n in lost.items())}{remedy}" if lost.total() else ""
@@ -187,7 +193,10 @@ class Listing:
 
 
 class _Work:
-    """Hold a store that is being filled: both arrays, and a flag for each patch. A killed process leaves it on the disk."""
+    """Hold a store that is being filled: both arrays, and a flag for each patch.
+
+    A killed process leaves it on the disk.
+    """
 
     def __init__(self, folder: Path, listing: Listing):
         self.folder = folder
@@ -221,7 +230,10 @@ class _Work:
         self.flags[row, side] = 1
 
     def save(self, now: bool = False) -> None:
-        """Save the flags, at most every few seconds. The patches reach the disk before the flags that count them as read."""
+        """Save the flags, at most every few seconds.
+
+        The patches reach the disk before the flags that count them as read.
+        """
         if not now and time.monotonic() - self._saved < _SAVE_EVERY:
             return
         for file in self.files:
@@ -256,12 +268,12 @@ class _Work:
 def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "error") -> None:
     """Read one phone's patches into a store at ``folder``. Continue where an earlier call was stopped.
 
-    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph, but
-    nothing marks where a photograph ends, so one photograph may lie in both splits.
+    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph,
+    but nothing marks where a photograph ends, so one photograph may lie in both splits.
 
     Raises:
-        DpedError: no data in this layout, a damaged archive, a full disk, or no usable pair. With on_bad ``error`` also a bad or
-            missing patch, which the message names.
+        DpedError: no data in this layout, a damaged archive, a full disk, or no usable pair. With on_bad ``error`` also
+            a bad or missing patch, which the message names.
     """
     pair_store.check_replaceable(folder)
     listing = Listing(archives.open_source(path), phone, on_bad)
@@ -317,7 +329,7 @@ def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
 
 
 def compare(phone: str, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Return lines of text that compare the counts of a phone's splits (``PairStore.counts``) with the published ones."""
+    """Compare the counts of a phone's splits (``PairStore.counts``) with the published ones, in lines of text."""
     published = paper.TRAIN_PATCHES_THOUSANDS[phone]
     training = counts["train"]["pairs"] + counts["val"]["pairs"]
     lines = [

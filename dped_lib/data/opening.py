@@ -31,9 +31,9 @@ def open_or_make(dataset: str, phone: str, preset: str = "smoke", on_bad: str = 
 
     Args:
         seed: of the training, which selects the split (:meth:`PairStore.fold`).
-        on_bad: ``error`` stops at the first bad pair while the store is made; ``skip`` leaves bad pairs out. Every later call returns the
-            store that was made with ``skip``, and its report (``meta["report"]``) still counts what it lacks. To read the files again,
-            delete the store's folder.
+        on_bad: ``error`` stops at the first bad pair while the store is made; ``skip`` leaves bad pairs out. Every
+            later call returns the store that was made with ``skip``, and its report (``meta["report"]``) still counts
+            what it lacks. To read the files again, delete the store's folder.
 
     Raises:
         DpedError: unknown dataset or phone, a dataset without that phone, missing or bad data (see the readers).

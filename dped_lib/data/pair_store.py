@@ -1,4 +1,7 @@
-"""A memory-mapped store of aligned patch pairs on the disk: reading and writing it. ``opening`` finds or makes the store of a dataset."""
+"""Read and write a memory-mapped store of aligned patch pairs.
+
+``opening`` finds or makes the store of a dataset.
+"""
 
 import copy
 import json
@@ -21,10 +24,13 @@ _FORMAT = 3  # increased when the content of a store would change; an older stor
 
 
 class PairStore:
-    """Patch pairs in a folder: ``phone.npy`` and ``dslr.npy`` (uint8, N x 100 x 100 x 3, memory-mapped) and ``meta.json``.
+    """Hold the patch pairs of a folder.
+
+    The folder has ``phone.npy`` and ``dslr.npy`` (uint8, N x 100 x 100 x 3, memory-mapped) and ``meta.json``.
 
     Attributes:
-        meta: dataset, phone, the counts of pairs read and skipped (``report``), and those of the alignment (``alignment``).
+        meta: dataset, phone, the counts of pairs read and skipped (``report``), and those of the alignment
+            (``alignment``).
         phone, dslr: the memory maps.
         names: the name of each pair.
         photographs: (N,) photograph of each pair.
@@ -59,11 +65,17 @@ class PairStore:
 
     @property
     def alignment(self) -> dict[str, int]:
-        """Return the number of aligned and rejected photographs and windows by verdict. It is empty for pairs that came as patches."""
+        """Return the number of aligned and rejected photographs and windows by verdict.
+
+        It is empty for pairs that came as patches.
+        """
         return self.meta.get("alignment", {})
 
     def records(self) -> list[dict]:
-        """Return the record of each pair of photographs that was aligned here: ``name``, ``report`` (``aligner.Report``), ``windows``."""
+        """Return the record of each pair of photographs that was aligned here.
+
+        A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``.
+        """
         try:
             lines = (self.folder / "records.jsonl").read_text().splitlines()
             return [json.loads(line) for line in lines]
@@ -73,7 +85,8 @@ class PairStore:
     def fold(self, seed: int) -> "PairStore":
         """Return the same pairs with the split that a training with this seed uses.
 
-        Datasets in ``datasets.FOLDS`` are cross-validated (``splits.split_fold``). Other datasets have one split for all seeds.
+        Datasets in ``datasets.FOLDS`` are cross-validated (``splits.split_fold``). Other datasets have one split for
+        all seeds.
         """
         folds = FOLDS.get(self.meta.get("dataset"))
         if not folds:
@@ -89,7 +102,10 @@ class PairStore:
         return np.arange(len(self)) if split == "all" else np.flatnonzero(self._splits == split)
 
     def sample(self, split: str, most: int) -> np.ndarray:
-        """Return at most ``most`` indices of a split (0: all). They are evenly spread, so every photograph gets its share."""
+        """Return at most ``most`` indices of a split (0: all).
+
+        They are evenly spread, so every photograph gets its share.
+        """
         index = self.index(split)
         if not most or len(index) <= most:
             return index
@@ -202,7 +218,10 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
 
 
 def current_store(folder: Path, origin: str = "") -> PairStore | None:
-    """Return the store in ``folder`` if it is whole, of this format, and of this ``origin`` (empty: any). Otherwise return None."""
+    """Return the store in ``folder`` if it is whole, of this format, and of this ``origin`` (empty: any).
+
+    Otherwise return None.
+    """
     try:
         store = PairStore(folder)
     except DpedError:  # missing, damaged or of another format: it can be made again

@@ -1,4 +1,7 @@
-"""Turn one pair of photographs into patch pairs: align, extract, and record both. Worker processes import this module."""
+"""Turn one pair of photographs into patch pairs: align, extract, and record both.
+
+Worker processes import this module.
+"""
 
 import hashlib
 import json
@@ -68,7 +71,8 @@ def make(phone: np.ndarray, dslr: np.ndarray, settings: Settings) -> tuple[extra
     """Align two photographs (uint8 H x W x 3, RGB) and cut their patches.
 
     Return the extraction (None if the photographs cannot be aligned) and a record for JSON: ``report``
-    (``aligner.Report``), ``counts`` and ``windows`` (an ``extraction.Window`` each). The same input gives the same record.
+    (``aligner.Report``), ``counts`` and ``windows`` (an ``extraction.Window`` each). The same input gives the same
+    record.
     """
     aligned = aligner.align(phone, dslr, settings.size)
     if aligned.report.verdict != "aligned":
@@ -85,7 +89,10 @@ def _short(value):
 
 
 def count(record: dict, report: Counter, alignment: Counter) -> None:
-    """Add one record to the counters: its patches to ``report``, its photographs and windows by verdict to ``alignment``."""
+    """Add one record to the counters.
+
+    Its patches count in ``report``. Its photographs and windows count in ``alignment``, by verdict.
+    """
     alignment[f"photographs {record['report']['verdict']}"] += 1
     counts = dict(record["counts"])
     report["read"] += counts.pop("patches", 0)
@@ -126,7 +133,10 @@ class Job:
         return made.hexdigest()
 
     def record(self, digest: str) -> dict | None:
-        """Return the stored record if it is complete, has this ``digest``, and its patches are there. Otherwise return None."""
+        """Return the stored record if it is complete, has this ``digest``, and its patches are there.
+
+        Otherwise return None.
+        """
         try:
             record = json.loads(self.record_file.read_text())
             whole = record["digest"] == digest

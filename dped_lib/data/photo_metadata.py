@@ -1,6 +1,7 @@
 """Select the metadata of a photograph that stay true of the enhanced pixels, and name those that are lost.
 
-An EXIF entry is kept if it is in a list of entries that stay true. Entries that describe the old file's pixels are dropped or rewritten.
+An EXIF entry is kept if it is in a list of entries that stay true. Entries that describe the old file's pixels are
+dropped or rewritten.
 """
 
 import mmap
@@ -16,7 +17,8 @@ _EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _COLOR_SPACE, _MAKER_NOTE = 40962, 40963, 40961, 37500
 
-#: Entries of the main directory that stay true: description, author, camera, date, resolution, Windows keywords, rating.
+#: Entries of the main directory that stay true: description, author, camera, date, resolution, Windows keywords,
+#: rating.
 _KEPT = frozenset((269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096)))
 #: Entries of the camera's directory that stay true: exposure, dates, lens, owner, scene, weather.
 _KEPT_OF_CAMERA = frozenset(
@@ -24,7 +26,8 @@ _KEPT_OF_CAMERA = frozenset(
     + (*range(37377, 37387), _MAKER_NOTE, 37510, 37520, 37521, 37522, *range(37888, 37894), 40960, _COLOR_SPACE)
     + (41483, 41493, 41495, 41728, 41729, *range(41985, 41997), 42016, *range(42032, 42038))
 )
-#: Entries with positions in the picture, or with separate resolutions for x and y. They stay true unless the photograph was rotated.
+#: Entries with positions in the picture, or with separate resolutions for x and y. They stay true unless the photograph
+#: was rotated.
 _KEPT_UNROTATED = frozenset((37396, 41486, 41487, 41488, 41492))
 #: Entries that describe how the old file stores its pixels, and pointers. Dropping them loses nothing.
 _LAYOUT = frozenset(
@@ -81,7 +84,8 @@ _LAYOUT = frozenset(
 _LAST = frozenset((271, 272, 306, 315, 33432, 36867, 36868, *range(36880, 36883), *range(42032, 42038)))
 
 
-#: The values of each directory of EXIF by tag. The main directory has the key None. A damaged directory has the value None.
+#: The values of each directory of EXIF by tag. The main directory has the key None. A damaged directory has the value
+#: None.
 Parts = Mapping[int | None, dict[int, object] | None]
 
 
@@ -105,7 +109,7 @@ def orientation(exif: Parts) -> int:
 
 
 def kept(exif: Parts, height: int, width: int, rgb_profile: bool) -> tuple[bytes, list[str]]:
-    """Return the EXIF bytes of an upright photograph of that size (empty if there are none), and phrases for what is lost.
+    """Return the EXIF bytes of an upright photograph (empty if there are none), and a phrase for each kind of loss.
 
     Args:
         exif: the EXIF of the file that was read.
@@ -144,10 +148,10 @@ def _joined(exif: Mapping[int | None, dict]) -> bytes:
 
 
 def _split(exif: bytes) -> dict[int | None, dict]:
-    found = Image.Exif()
-    found.load(exif)
-    return {None: {t: v for t, v in found.items() if t not in (_EXIF, _GPS)}} | {
-        part: dict(found.get_ifd(part)) for part in (_EXIF, _GPS)
+    directories = Image.Exif()
+    directories.load(exif)
+    return {None: {t: v for t, v in directories.items() if t not in (_EXIF, _GPS)}} | {
+        part: dict(directories.get_ifd(part)) for part in (_EXIF, _GPS)
     }
 
 
@@ -163,23 +167,23 @@ def _encodes(part: int | None, tag: int, value: object) -> bool:
 def fit(exif: bytes, most: int) -> tuple[bytes, list[str]]:
     """Return EXIF of at most ``most`` bytes, and the names of the entries that were removed or shortened.
 
-    Maker notes are removed first, then other entries, the longest first. Place, date, camera, person and copyright come last, and their
-    texts are cut short.
+    Maker notes are removed first, then other entries, the longest first. Place, date, camera, person and copyright come
+    last, and their texts are cut short.
     """
     if len(exif) <= most:
         return exif, []
-    found, gone = _split(exif), []
+    directories, gone = _split(exif), []
 
     def rank(entry: tuple[int | None, int]) -> tuple[bool, bool, int]:
         part, tag = entry
-        return _is_last(part, tag), tag != _MAKER_NOTE, -_size(found[part][tag])
+        return _is_last(part, tag), tag != _MAKER_NOTE, -_size(directories[part][tag])
 
-    for part, tag in sorted(((p, t) for p, values in found.items() for t in values), key=rank):
-        value = found[part].pop(tag)
+    for part, tag in sorted(((p, t) for p, values in directories.items() for t in values), key=rank):
+        value = directories[part].pop(tag)
         if _is_last(part, tag) and isinstance(value, (str, bytes)):  # shorten it, since nothing else is left to remove
-            found[part][tag] = value[:200]
+            directories[part][tag] = value[:200]
         gone.append((ExifTags.GPSTAGS if part == _GPS else ExifTags.TAGS).get(tag, str(tag)))
-        if len(data := _joined(found)) <= most:
+        if len(data := _joined(directories)) <= most:
             return data, gone
     return b"", ["all of it"]
 
@@ -203,33 +207,33 @@ def lost(image: Image.Image, file: Path) -> list[str]:
 
     ``image`` is the file as Pillow opens it, not loaded.
     """
-    found, info = [], image.info
+    phrases, info = [], image.info
     with open(file, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if info.get("xmp") or (texts := _png_texts(data)) and b"XML:com.adobe.xmp" in texts:
-            found.append("XMP")
+            phrases.append("XMP")
         if info.get("photoshop") or _tagged(image, 33723, 34377):
-            found.append("IPTC")
+            phrases.append("IPTC")
         if info.get("comment") or any(t != b"XML:com.adobe.xmp" for t in _png_texts(data)):
-            found.append("comments")
+            phrases.append("comments")
         gain = bool(_GAIN_MAP.search(data)) and image.format not in ("PNG", "TIFF", "BMP", "GIF")
         if gain:
-            found.append("the gain map (HDR)")
+            phrases.append("the gain map (HDR)")
         if image.format in ("JPEG", "MPO", "HEIF") and _VIDEO.search(data, 64):
-            found.append("the video of a motion photograph")
+            phrases.append("the video of a motion photograph")
         if info.get("depth_images"):
-            found.append("the depth map")
+            phrases.append("the depth map")
         depths = re.search(rb"pixi....(.)(.)", data[:65536], re.DOTALL) if image.format in ("HEIF", "AVIF") else None
         if depths and depths[2][0] > 8:
-            found.append(f"bits beyond 8 a channel (it has {depths[2][0]})")
+            phrases.append(f"bits beyond 8 a channel (it has {depths[2][0]})")
         if image.mode == "CMYK" and max(_tagged(image, 258) or (8,)) > 8:
-            found.append("bits beyond 8 a channel (CMYK)")
+            phrases.append("bits beyond 8 a channel (CMYK)")
     try:
         later = image.n_frames - 1 - (gain and image.format == "MPO")
     except Exception:  # only the first frame is read, so faults of later ones do not matter
         later = 0
     if later > 0:
-        found.append(f"{later} later frame{'s' * (later > 1)} or page{'s' * (later > 1)}")
-    return found
+        phrases.append(f"{later} later frame{'s' * (later > 1)} or page{'s' * (later > 1)}")
+    return phrases
 
 
 def _tagged(image: Image.Image, *tags: int) -> tuple:

@@ -1,7 +1,10 @@
-"""List, open and decode image files. No other module does. Every picture is upright RGB; a file that cannot be used is refused by name.
+"""List, open and decode image files.
 
-Pillow reads all formats, but keeps only 8 of 16 bits a channel. OpenCV therefore decodes files of 16 bits; Pillow reads the header and
-recognizes them. This module alone handles orientation, TIFFs in which zero is white, transparency and Adobe's inverted inks.
+No other module does this. Every picture is upright RGB; a file that cannot be used is refused by name.
+
+Pillow reads all formats, but keeps only 8 of 16 bits a channel. OpenCV therefore decodes files of 16 bits; Pillow reads
+the header and recognizes them. This module alone handles orientation, TIFFs in which zero is white, transparency and
+Adobe's inverted inks.
 """
 
 import contextlib
@@ -24,7 +27,8 @@ from dped_lib.data import color_profiles, photo_metadata
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 
 HEIC = (".heic", ".heif")
-#: Pillow's names of the formats that are opened, whatever the suffix says. Other formats run programs (EPS) or hold no photographs.
+#: Pillow's names of the formats that are opened, whatever the suffix says. Other formats run programs (EPS) or hold no
+#: photographs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
 # TIFF tags
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
@@ -35,7 +39,7 @@ _SKIP = ", or skip it with on_bad='skip'"
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file of this name counts as an image: it is not hidden, and has a suffix of ``SUFFIXES`` in any case."""
+    """Return whether a file of this name counts as an image: not hidden, and with a suffix of ``SUFFIXES`` in any case."""
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
@@ -117,8 +121,8 @@ def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) 
                 ) from None
     with contextlib.ExitStack() as stack:
         try:
-            # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be rotated and are
-            # gray or transparent.
+            # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
+            # rotated and are gray or transparent.
             data = stack.enter_context(open(file, "rb") if content is None else io.BytesIO(content))
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # faults that matter raise an exception
@@ -159,7 +163,10 @@ def _refuse(image: Image.Image, file: Path, least: int, otherwise: str) -> None:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Return whether a file has 16 bits a channel. Pillow opens such colours with 8, so the file's own header decides."""
+    """Return whether a file has 16 bits a channel.
+
+    Pillow opens such colours with 8, so the file's own header decides.
+    """
     if image.mode.startswith("I"):
         return True
     if image.format == "PNG":
@@ -180,7 +187,8 @@ def check(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> 
         otherwise: end of the error message: what the user can do apart from repairing the file.
 
     Raises:
-        DpedError: the file is missing, no image, too small, too large, or has numbers of a kind that photographs do not have.
+        DpedError: the file is missing, no image, too small, too large, or has numbers of a kind that photographs do not
+            have.
     """
     with _open(Path(file), least, otherwise) as image:
         return _header(image)
@@ -272,7 +280,10 @@ def _shallow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decode 16 bits a channel with OpenCV, without rotation. ``clear`` is the gray value that a PNG declares transparent."""
+    """Decode 16 bits a channel with OpenCV, without rotation.
+
+    ``clear`` is the gray value that a PNG declares transparent.
+    """
     if header.kind == "TIFF":
         _neutralize_tags(data)
     log, level = cv2.utils.logging, cv2.utils.logging.getLogLevel()
@@ -298,7 +309,10 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
 
 
 def _neutralize_tags(data: np.ndarray) -> None:
-    """Overwrite orientation and "white is zero" in the bytes of a TIFF. OpenCV handles them differently by depth and version."""
+    """Overwrite orientation and "white is zero" in the bytes of a TIFF.
+
+    OpenCV handles them differently by depth and version.
+    """
     order = "<" if data[:2].tobytes() == b"II" else ">"
     big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
     start = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, 8 if big else 4)[0]
@@ -339,10 +353,12 @@ def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def read_photograph(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> np.ndarray:
     """Return a photograph as uint8 H x W x 3, upright, in sRGB. The networks were trained on sRGB.
 
-    16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are applied.
+    16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are
+    applied.
 
     Raises:
-        DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message names it.
+        DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message
+            names it.
     """
     decoded = decode(file, least, otherwise)
     pixels = in_srgb(decoded)

@@ -89,8 +89,8 @@ def of_dataset(dataset: str) -> Iterator[Photograph]:
     """Yield every whole photograph of a dataset. None is read yet.
 
     ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
-    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
-    cameras. ``dped``: the full-size test images.
+    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of
+    both cameras. ``dped``: the full-size test images.
     """
     match one_of("dataset", dataset, DATASETS):
         case "rig":

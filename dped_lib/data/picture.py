@@ -32,8 +32,8 @@ class Picture:
     Attributes:
         pixels: H x W x 3, RGB, uint8 or uint16.
         alpha: H x W in the same type, or None if the file has no transparency.
-        exif, icc: the bytes that are written to a file; empty if there are none. EXIF holds only entries that are true of these pixels
-            (``photo_metadata``). The profile is for RGB.
+        exif, icc: the bytes that are written to a file; empty if there are none. EXIF holds only entries that are true
+            of these pixels (``photo_metadata``). The profile is for RGB.
         lost: what else the file held, one phrase for each kind.
     """
 
@@ -54,10 +54,12 @@ class Picture:
 
 
 def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
-    """Return the suffix for an enhanced copy of a file. It is ``suffix`` itself if that format can be written and can hold the picture.
+    """Return the suffix for an enhanced copy of a file.
 
-    JPEG has neither 16 bits a channel (``deep``) nor transparency (``alpha``), and TIFF and WebP are written with 8 bits only. Such
-    pictures become PNG. HEIC becomes JPEG or PNG. Any other format becomes PNG.
+    It is ``suffix`` itself if that format can be written and can hold the picture.
+
+    JPEG has neither 16 bits a channel (``deep``) nor transparency (``alpha``), and TIFF and WebP are written with 8
+    bits only. Such pictures become PNG. HEIC becomes JPEG or PNG. Any other format becomes PNG.
     """
     kind = "JPEG" if suffix.lower() in photofile.HEIC else FORMATS.get(suffix.lower())
     if kind == "PNG" or (kind and not deep and not (alpha and kind == "JPEG")):
@@ -68,8 +70,8 @@ def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
 def read(file: Path) -> Picture:
     """Return a photograph of any size, upright, with the metadata that stay true of it. ``lost`` names the rest.
 
-    Gray and palettes become RGB, and 16 bits stay 16 bits. A gray profile is applied, and CMYK is converted without its profile, so both
-    become sRGB.
+    Gray and palettes become RGB, and 16 bits stay 16 bits. A gray profile is applied, and CMYK is converted without its
+    profile, so both become sRGB.
 
     Raises:
         DpedError: the file is missing, empty, damaged, truncated, no image or too large. The message names it.
@@ -147,7 +149,7 @@ def write(
 
 
 def check_format(target: Path, height: int, width: int, deep: bool) -> str:
-    """Return the format (Pillow's name) that the suffix of ``target`` names, if it can hold a picture of that size and depth.
+    """Return the format (Pillow's name) of the suffix of ``target``, if it can hold a picture of that size and depth.
 
     Raises:
         DpedError: the suffix is unknown, or the format cannot hold the picture.

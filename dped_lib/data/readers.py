@@ -86,7 +86,8 @@ def read_folders(
         on_bad: ``error`` stops at the first bad file; ``skip`` leaves the pair out and counts the reason in ``report``.
 
     Raises:
-        DpedError: a missing folder, a missing partner, a wrong size, or an unreadable image; the message names the file.
+        DpedError: a missing folder, a missing partner, a wrong size, or an unreadable image; the message names the
+            file.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     report = Counter() if report is None else report
@@ -158,7 +159,7 @@ def read_city100(file: Path) -> np.ndarray:
 
 
 def own_root() -> Path:
-    """Return the folder that ``DPED_OWN`` names: one with ``phone`` and ``dslr`` in it, or one that ``dped align`` made.
+    """Return the folder that ``DPED_OWN`` names: it has ``phone`` and ``dslr`` in it, or ``dped align`` made it.
 
     Raises:
         DpedError: ``DPED_OWN`` is not set, or names another kind of folder.
@@ -193,7 +194,7 @@ def own_origin() -> str:
 
 
 def read_rig(phone: str, report: Counter, alignment: Counter) -> Iterator[Pair | dict]:
-    """Photograph every scene of the simulated rig with ``phone`` and the DSLR, then align and cut as with any photographs.
+    """Photograph every scene of the simulated rig with ``phone`` and the DSLR, align, and cut patches.
 
     Yield the record of each scene (``name`` and the record of ``pairing.make``), then its pairs. ``pairing.count`` counts
     them in ``report`` and ``alignment``.

@@ -1,4 +1,7 @@
-"""Training, validation and test split of a dataset. Whole photographs are assigned, so patches of one photograph share a split."""
+"""Divide a dataset into training, validation and test split.
+
+Whole photographs are assigned, so patches of one photograph share a split.
+"""
 
 import zlib
 from collections.abc import Iterable
@@ -9,9 +12,9 @@ SPLITS = ("train", "val", "test")
 def split_photographs(photographs: Iterable[str], test: float = 0.15, val: float = 0.15) -> dict[str, str]:
     """Return the split of each photograph.
 
-    About the shares ``test`` and ``val`` of the photographs are held out: at least one each if there are three photographs or more.
-    A checksum of the name orders the photographs, so every process finds the same splits, and a photograph added later moves few
-    others.
+    About the fractions ``test`` and ``val`` of the photographs are held out: at least one each if there are three
+    photographs or more. A checksum of the name orders the photographs, so every process finds the same splits, and a
+    photograph added later moves few others.
     """
     ordered = _by_checksum(photographs)
     held = [max(1, round(len(ordered) * share)) if len(ordered) >= 3 and share else 0 for share in (test, val)]
@@ -30,9 +33,10 @@ def split_fold(photographs: Iterable[str], folds: int, seed: int) -> dict[str, s
 
 
 def assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) -> list[str]:
-    """Return the split of each pair, given its photograph, the photograph's kind, and the split that its source fixes (or "").
+    """Return the split of each pair, given its photograph, the photograph's kind, and its fixed split.
 
-    The photographs of each kind are split separately, so every split has some of each kind.
+    The fixed split is empty if the source of the pair fixes none. The photographs of each kind are split separately, so
+    every split has some of each kind.
     """
     split_of: dict[str, str] = {}
     for kind in sorted(set(kinds)):

@@ -35,17 +35,17 @@ def read_log(file: Path) -> list[dict]:
     """
     if not file.is_file():
         return []
-    found = []
+    lines = []
     for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except ValueError as error:
             raise DpedError(
                 f"{file}, line {number}: damaged ({error}). Delete {file.parent} and train again."
             ) from error
-    return found
+    return lines
 
 
 class Log:
@@ -79,17 +79,17 @@ class Log:
         names = list(held[0][1])
         values = torch.stack([torch.stack([t[n].float() for n in names]) for _, t in held]).cpu().tolist()
         for (iteration, _), row in zip(held, values, strict=True):
-            found = dict(zip(names, row, strict=True))
+            by_name = dict(zip(names, row, strict=True))
             # The terms come before their sum, which is not finite because one of them is not.
             for name in sorted(names, key=lambda n: n == "total"):
-                if not math.isfinite(found[name]):
-                    raise diverged(self.folder, f"loss term {name!r} is {found[name]}", iteration)
-            self._write({"iteration": iteration, **found})
+                if not math.isfinite(by_name[name]):
+                    raise diverged(self.folder, f"loss term {name!r} is {by_name[name]}", iteration)
+            self._write({"iteration": iteration, **by_name})
 
-    def validation(self, iteration: int, found: dict[str, float]) -> None:
+    def validation(self, iteration: int, scores: dict[str, float]) -> None:
         """Add the scores of an evaluation."""
         self.flush()
-        self._write({"iteration": iteration, "validation": found})
+        self._write({"iteration": iteration, "validation": scores})
 
     def _write(self, line: dict) -> None:
         with paths.explain_full_disk(self._path):
