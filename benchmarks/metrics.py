@@ -25,7 +25,7 @@ from skimage.metrics import structural_similarity
 from dped_lib import losses, metrics, speed
 from dped_lib.base import device
 from dped_lib.base.errors import DpedError
-from dped_lib.data import pair_store, photographs
+from dped_lib.data import opening, photographs
 from dped_lib.experiments import shift_study
 
 PATCHES = 80  # of Figure 6, two or so a photograph
@@ -139,7 +139,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{device.describe(torch.device('cpu'))}, median of {rounds} rounds in turns")
     try:
-        store = pair_store.open_or_make("pirm", "iphone")
+        store = opening.open_or_make("pirm", "iphone")
         found = list(photographs.of_dataset("pirm"))
     except DpedError as error:
         print(f"not run: {error}")

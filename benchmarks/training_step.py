@@ -31,7 +31,7 @@ import torch.nn.functional as F
 
 from dped_lib import metrics, speed, training
 from dped_lib.base import datasets, device, run_parameters
-from dped_lib.data import authors_checkpoints, pair_store
+from dped_lib.data import authors_checkpoints, opening, pair_store, pairing
 from dped_lib.speed import graphs
 
 #: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
@@ -74,7 +74,7 @@ def _timed(work, target: torch.device) -> float:
 def random_store(folder: Path, count: int) -> pair_store.PairStore:
     rng = np.random.default_rng(0)
     pairs = (
-        pair_store.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
+        pairing.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
         for i in range(count)
     )
     return pair_store.write_store(folder / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})
@@ -199,7 +199,7 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
     device.pick(str(target))  # float32 is float32 in both
     graphs.COMPILE_FROM = 0  # what long trainings do
     phone_name = datasets.first_phone(dataset)
-    store = pair_store.open_or_make(dataset, phone_name)
+    store = opening.open_or_make(dataset, phone_name)
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
     def both(seed: int) -> dict[str, training.Trainer]:

@@ -20,7 +20,8 @@ from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import one_of
 from dped_lib.data import checkpoints, network_files, vgg_files
-from dped_lib.data.pair_store import Batches, PairStore, to_float
+from dped_lib.data.batches import Batches, to_float
+from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import HOLD, Log, TrainingDiverged, diverged, read_log  # noqa: F401 (TrainingDiverged: for callers)
 
 
@@ -74,7 +75,7 @@ class Trainer:
             name: torch.optim.Adam(network.parameters(), lr=params.learning_rate)
             for name, network in self.networks.items()
         }
-        self.validation = store.some("val", params.eval_pairs)
+        self.validation = store.sample("val", params.eval_pairs)
         if not len(self.validation):
             raise DpedError(
                 f"{store.folder}: no pairs in split 'val' to validate on; the dataset has too few photographs."

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, pair_store, pairing, photofile, rig
+from dped_lib.data import builder, opening, pair_store, pairing, photofile, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -408,7 +408,7 @@ def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
     store = pair_store.PairStore(builder.store_of(built))
     assert builder.write_official(store, tmp_path / "data", "iphone") == tmp_path / "data" / "iphone"
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "data"))
-    read = pair_store.open_or_make("dped", "iphone")
+    read = opening.open_or_make("dped", "iphone")
     order = np.array([*store.index("train"), *store.index("val"), *store.index("test")])
     for back, stored in ((read.phone, store.phone), (read.dslr, store.dslr)):
         assert back.shape == stored.shape and np.abs(back.astype(int) - stored[order]).max() <= 4

@@ -12,7 +12,7 @@ from torch import nn
 from dped_lib import losses, models, training
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, pair_store, vgg_files
+from dped_lib.data import network_files, opening, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery
@@ -105,7 +105,7 @@ def test_unknown_choices_are_named(store, features):
 
 
 def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
-    monkeypatch.setattr(pair_store, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"code": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))

@@ -11,7 +11,7 @@ from test_training import changed, make_store, settings, state, tiny_vgg
 
 from dped_lib import losses, models, speed, training
 from dped_lib.base import device as devices
-from dped_lib.data import checkpoints, network_files, pair_store, photofile
+from dped_lib.data import batches, checkpoints, network_files, photofile
 from dped_lib.enhance import bands, bounded_memory  # fmt: skip
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.speed import graphs
@@ -207,7 +207,7 @@ def test_nothing_in_an_iteration_waits_for_the_gpu(store):
 
 @on_a_gpu
 def test_batches_and_metrics_are_those_of_the_cpu(store):
-    drawn = [pair_store.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
+    drawn = [batches.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
     for a, b in zip(*drawn, strict=True):
         assert torch.equal(a, b.cpu())
     found, expected = (speed.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))

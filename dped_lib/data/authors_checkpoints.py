@@ -1,4 +1,4 @@
-"""Reads the authors' TensorFlow checkpoints without TensorFlow.
+"""Read the authors' TensorFlow checkpoints without TensorFlow.
 
 A checkpoint is a pair of files. ``NAME.index`` is a sorted-string table (the LevelDB format: prefix-compressed
 blocks, each followed by its type and checksum) that maps variable names to a small protobuf: dtype, shape, offset,
@@ -27,7 +27,13 @@ _FLOAT32 = 1
 
 @dataclass(frozen=True)
 class Released:
-    """A checkpoint the authors published: where it is (a key of ``downloads``) and the network it belongs to."""
+    """Describe a checkpoint that the authors published.
+
+    Attributes:
+        prefix: its files, as a key of ``downloads`` without the suffix.
+        model: its network, as ``models.generator`` names it.
+        what: a description for messages.
+    """
 
     prefix: str
     model: str
@@ -51,7 +57,7 @@ RELEASED = MappingProxyType(
 
 
 class _Damaged(Exception):
-    """Reason a file cannot be read; turned into a DpedError that names the file."""
+    """Hold the reason why a file cannot be read. ``read_checkpoint`` raises a DpedError that names the file."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -74,7 +80,7 @@ def _verify(data: bytes, masked: int, what: str) -> None:
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of each entry of one block."""
+    """Yield key and value of each entry of one block."""
     body, trailer = table[offset : offset + size], table[offset + size : offset + size + 5]
     if len(body) != size or len(trailer) != 5 or size < 4:
         raise _Damaged("a block runs past the end")
@@ -95,7 +101,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field number and value of each field of a protobuf message."""
+    """Yield number and value of each field of a protobuf message."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -145,13 +151,13 @@ def _tensor(name: str, entry: bytes, data: bytes) -> np.ndarray:
 
 
 def read_checkpoint(prefix: Path) -> dict[str, np.ndarray]:
-    """Every variable of a TensorFlow checkpoint, by name, float32, in TensorFlow's own layout (conv: kh, kw, in, out).
+    """Return every variable of a TensorFlow checkpoint by name: float32, in TensorFlow's layout (kh, kw, in, out).
 
     Args:
         prefix: the path without ``.index`` and ``.data-00000-of-00001``.
 
     Raises:
-        DpedError: a file is missing, or damaged (the message says where), or not such a checkpoint.
+        DpedError: a file is missing or damaged (the message says where), or is no such checkpoint.
     """
     index = prefix.with_name(prefix.name + ".index")
     shard = prefix.with_name(prefix.name + ".data-00000-of-00001")
@@ -188,10 +194,10 @@ def _conv(variables, weight: str, bias: str | None, target: str) -> dict[str, to
 
 
 def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.Tensor]:
-    """The variables of a checkpoint as the state of ``models.generator(model)``.
+    """Convert the variables of a checkpoint to the state of ``models.generator(model)``.
 
-    TensorFlow numbers the norms' variables by creation. ``Variable_2j`` (and ``Variable`` for j = 0) is the bias of norm j,
-    ``Variable_{2j+1}`` its weight. Norm j follows convolution j + 2.
+    TensorFlow numbers the norms' variables by creation. ``Variable_2j`` (and ``Variable`` for j = 0) is the bias of
+    norm j, ``Variable_{2j+1}`` its weight. Norm j follows convolution j + 2.
     """
     name = "generator/{}".format
     if model == "srcnn":
@@ -214,7 +220,9 @@ def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.
 
 
 def load(name: str) -> nn.Module:
-    """One of the authors' networks (``RELEASED``) with its weights, in evaluation mode on the CPU, fetched if needed.
+    """Return one of the authors' networks (``RELEASED``) with its weights, in evaluation mode on the CPU.
+
+    Fetch it if needed.
 
     Raises:
         DpedError: unknown name, files that cannot be fetched, a damaged checkpoint, or one of another network.
@@ -231,7 +239,7 @@ def load(name: str) -> nn.Module:
 
 
 def origin(name: str) -> dict[str, str]:
-    """Where one of the authors' networks comes from, as metadata for a copy of it in another format."""
+    """Return the origin of one of the authors' networks, as metadata for a copy of it in another format."""
     released = RELEASED[one_of("authors' weights", name, RELEASED)]
     return {
         "model": released.model,

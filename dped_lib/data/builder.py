@@ -1,14 +1,16 @@
-"""A dataset from two folders of photographs: paired by name, aligned and cut in parallel, resumable, one report a pair.
+"""Build a dataset from two folders of photographs: pair them by name, align them in parallel, and cut patches.
 
-What is in the folder that is made:
+A build that was stopped can be resumed. The folder that is made contains:
 
     store/              the patch pairs (``pair_store.PairStore``), split by photograph
-    summary.json        settings, what became of every pair of photographs, and how many windows were kept
+    summary.json        settings, the result of every pair of photographs, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
-    pairs/NAME.npy      its patches; pairs/ may be deleted when all is done, but then a change makes every pair again
-    dped_align.json     says that the folder is ours, and names the pairs whose files in pairs/ are
+    pairs/NAME.npy      its patches
+    dped_align.json     marks the folder as ours, and names the pairs whose files in pairs/ are ours
 
-A folder without that last file must be empty. Files that are not in these lists are never replaced or deleted.
+Once the store is there, pairs/ may be deleted. After that, any change of the input makes every pair again.
+
+A folder without ``dped_align.json`` must be empty. Files that are not listed above are never replaced or deleted.
 """
 
 import contextlib
@@ -30,12 +32,12 @@ from dped_lib.data import pair_store, pairing, photofile
 from dped_lib.data.pairing import Job, Pair, Settings
 from dped_lib.data.readers import natural
 
-_SIGN = "dped_align.json"  # in a folder that we made
+_SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"
 
 
 def store_of(out: Path) -> Path:
-    """Where ``build`` puts the store of patch pairs."""
+    """Return the folder where ``build`` puts the store of patch pairs."""
     return Path(out) / "store"
 
 
@@ -53,21 +55,25 @@ def build(
     label: str = "align",
     read: Callable[[Path], np.ndarray] = photofile.read_photograph,
 ) -> pair_store.PairStore:
-    """Builds the dataset, or what is missing of it. The same photographs and settings give the same bytes.
+    """Build the dataset, or the missing part of it. The same photographs and settings give the same bytes.
 
     Args:
         phone_dir, dslr_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
-        on_bad: ``error`` stops at a file that cannot be used or has no partner, before anything else is done where its
-            header tells; ``skip`` leaves the pair out, counted and listed in the summary.
-        workers: processes; as a rule one for each core. Each holds one pair of photographs: half a GiB at 13 + 20 MP.
-        only: names of files (with suffix) to look at; None: all photographs.
+        on_bad: ``error`` stops at a file that cannot be used or has no partner. All headers are checked before any
+            other work. ``skip`` leaves the pair out; the summary counts and lists it.
+        settings: how to align and cut; None: the paper's settings.
+        workers: number of processes; None: one for each core. Each holds one pair of photographs: half a GiB at 13 + 20
+            MP.
+        only: names of the files (with suffix) to use; None: all photographs.
         meta: more entries for the store's ``meta.json`` (dataset, phone and the like).
-        store: where the store goes, if not to ``store_of(out)``.
-        read: a function of a module that reads a photograph.
+        store: the folder of the store; None: ``store_of(out)``.
+        label: the text of the progress bar.
+        read: reads a photograph. Workers import it by name, so it must be a function of a module.
 
     Raises:
-        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full disk, a worker that was killed.
-        KeyboardInterrupt: what is finished is kept, and the same call goes on from there.
+        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full
+            disk, or a worker that was killed.
+        KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     if workers is not None and workers < 1:
@@ -90,22 +96,25 @@ def _names_made(out: Path) -> set[str]:
     """Return the names of the pairs whose files in ``out`` are ours.
 
     Raises:
-        DpedError: a folder that is neither empty nor marked as ours; it names what is in it.
+        DpedError: the folder is neither empty nor marked as ours. The message names files in it.
     """
     try:
         return {Path(name).name for name in json.loads((out / _SIGN).read_text(encoding="utf-8"))["pairs"]}
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or a file of the user's
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or a file of the user's
         ours = {_LOCK, *(f.name for f in paths.left_by_killed(out / _SIGN))}
         foreign = sorted({f.name for f in out.iterdir()} - ours - paths.OF_DESKTOPS) if out.is_dir() else []
         if foreign:
             raise DpedError(
-                f"{out}: was not made by dped align and holds {_some(foreign)}. Name a new or an empty folder for the result."
+                f"{out}: was not made by dped align and holds {_examples(foreign)}. Name a new or an empty folder for the result."
             ) from None
         return set()
 
 
 def _take(out: Path, jobs: list[Job]) -> None:
-    """Mark ``out`` as ours, and the files of the pairs that are about to be made; delete what a killed process was writing."""
+    """Mark ``out`` and the files of the pairs that will be made as ours.
+
+    Delete half-written files of a killed process.
+    """
     made = _names_made(out)
     for file in (f for job in jobs if job.name not in made for f in (job.record_file, job.patches_file)):
         if file.exists():
@@ -122,7 +131,10 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
-    """The pairs to be made, in natural order of their names; the rest goes to ``bad`` or is an error."""
+    """Return the pairs to be made, in natural order of their names.
+
+    A bad pair is added to ``bad`` or raises an error.
+    """
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     jobs = []
     for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
@@ -145,7 +157,10 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[J
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
-    """The record of each job by its name, without windows; a job with a bad file goes to ``bad`` or is an error."""
+    """Return the record of each job by its name, without windows.
+
+    A job with a bad file is added to ``bad`` or raises an error.
+    """
     records: dict[str, dict] = {}
     try:
         with contextlib.closing(workers.run(pairing.work, jobs, count)) as finished:
@@ -160,8 +175,8 @@ def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
         return records
     except workers.WorkerLost as error:
         raise DpedError(
-            f"{out}: a worker process ended of itself, as a rule killed for want of memory. {len(records)} of {len(jobs)} pairs "
-            "are finished and kept: run the same command again, with fewer --workers."
+            f"{out}: a worker process ended of itself; most likely the system killed it because memory ran out. {len(records)} of "
+            f"{len(jobs)} pairs are finished and kept: run the same command again, with fewer --workers."
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -198,13 +213,15 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
         "report": report,
         "alignment": alignment,
     }
-    if (old := pair_store.current(store)) and {k: old.meta.get(k) for k in content} == json.loads(json.dumps(content)):
+    if (old := pair_store.current_store(store)) and {k: old.meta.get(k) for k in content} == json.loads(
+        json.dumps(content)
+    ):
         return old
     return pair_store.write_store(store, _pairs(jobs, records), content)
 
 
 def _remove_others(out: Path, jobs: list[Job]) -> None:
-    """Delete our records of photographs that are no longer there: a reader of the whole folder would count them."""
+    """Delete our records of photographs that no longer exist. A reader of the whole folder would count them."""
     names = {job.name for job in jobs}
     for name in _names_made(out) - names:
         for suffix in (".json", ".npy"):
@@ -213,7 +230,7 @@ def _remove_others(out: Path, jobs: list[Job]) -> None:
 
 
 def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
-    """Of each job its record with all windows, then its pairs."""
+    """Yield the record of each job with all its windows, then its pairs."""
     for job in jobs:
         record = job.record(records[job.name]["digest"])
         yield {"name": job.name, **record}
@@ -226,16 +243,16 @@ def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
 
 
 def render(store: pair_store.PairStore, summary: dict) -> str:
-    """What was made, in lines for a reader; ``summary`` is the content of ``summary.json``."""
+    """Return a description of the dataset in lines of text. ``summary`` is the content of ``summary.json``."""
     counts = Counter(summary["alignment"])
     rejected: dict[str, list[str]] = {}
     for name, reason in summary["rejected"].items():
         rejected.setdefault(reason.partition(":")[0], []).append(name)
     pairs = len(summary["pairs"]) + len(summary["bad"])
     lines = [f"photographs: {pairs} pairs, {counts['photographs aligned']} aligned"]
-    lines += [f"  {len(names)} rejected: {verdict} ({_some(names)})" for verdict, names in sorted(rejected.items())]
+    lines += [f"  {len(names)} rejected: {verdict} ({_examples(names)})" for verdict, names in sorted(rejected.items())]
     if summary["bad"]:
-        lines.append(f"  {len(summary['bad'])} skipped: bad files ({_some(list(summary['bad']))})")
+        lines.append(f"  {len(summary['bad'])} skipped: bad files ({_examples(list(summary['bad']))})")
     windows = {k.removeprefix("windows "): v for k, v in counts.items() if k.startswith("windows ")}
     tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
@@ -244,7 +261,7 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     return "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
 
 
-def _some(names: list[str], most: int = 3) -> str:
+def _examples(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -260,7 +277,11 @@ def _words(report: Counter) -> str:
 
 
 def check_official(folder: Path, phone: str) -> Path:
-    """Where ``write_official`` will put the phone, if it may: a real dataset there is never replaced."""
+    """Return the folder that ``write_official`` will write. A dataset that we did not write is never replaced.
+
+    Raises:
+        DpedError: ``phone`` is no name for a folder, or the folder holds files that are not ours.
+    """
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
     target = Path(folder) / phone
@@ -275,7 +296,7 @@ def check_official(folder: Path, phone: str) -> Path:
         foreign = sorted(f for f in there if f not in ours and Path(f).name not in paths.OF_DESKTOPS)
         if foreign or not numbers:
             raise DpedError(
-                f"{target}: is there already and was not made by dped align{f' ({_some(foreign)})' if foreign else ''}. Move it "
+                f"{target}: is there already and was not made by dped align{f' ({_examples(foreign)})' if foreign else ''}. Move it "
                 "away, or write elsewhere."
             )
     elif target.exists() and not target.is_dir():
@@ -284,19 +305,20 @@ def check_official(folder: Path, phone: str) -> Path:
 
 
 def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Path:
-    """Writes a store in the folder layout of the official download, for other code; returns ``folder/PHONE``.
+    """Write a store in the folder layout of the official download, for other code. Return ``folder/PHONE``.
 
-    ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph by
-    photograph. That layout has no validation split: ours goes to the end of the training data, where
-    ``official.make_store`` takes the last 2 % for it: photographs of our validation split, but not all of them; the
-    rest, to that reader and others, is training data. JPEG of quality 100 without chroma subsampling: most values
-    are those of the store or one beside them.
+    ``PHONE/training_data/{PHONE,canon}/N.jpg`` and ``PHONE/test_data/patches/{PHONE,canon}/N.jpg``, numbered photograph
+    by photograph. That layout has no validation split, so ours is written at the end of the training data. There
+    ``official_layout.make_store`` takes the last 2 % for validation, and it reads the rest of our validation split as
+    training data. The files are JPEG of quality 100 without chroma subsampling: most values differ from the store's by
+    at most one.
     """
     target = check_official(folder, phone)
     order = {
         "training_data": np.concatenate([store.index("train"), store.index("val")]),
         "test_data/patches": store.index("test"),
     }
+    # OpenCV and not ``picture.write``: the same store gives the same bytes as before.
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     with paths.atomic_path(target) as part:
         for place, index in order.items():

@@ -1,13 +1,14 @@
 """The folder of a training run: its description, its checkpoint, the finished networks.
 
     params.json               the parameters (``TrainParams``), their digest, and which VGG features were used
-    log.jsonl                 a line an iteration and a line an evaluation (``trainlog``)
+    log.jsonl                 a line for each iteration and for each evaluation (``training_log``)
     checkpoint.safetensors    networks, optimisers and iteration, while the run is not finished
     model.safetensors         the finished network
-    discriminator.safetensors its opponent, where the loss has a texture term (``lossui`` shows that term)
+    discriminator.safetensors the discriminator, if the loss has a texture term (shown by ``explorers.loss_terms``)
 
-Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is random. A run
-that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number of threads).
+Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is
+random. A run that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number
+of threads).
 """
 
 import dataclasses
@@ -52,12 +53,12 @@ def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
         return None
     try:
         known = json.loads(file.read_text())
-        found, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
+        stored, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
     except (ValueError, KeyError, TypeError) as error:
         raise DpedError(f"{file}: damaged ({error!r}). Delete {folder} and train again.") from error
     if digest != params.digest():
         asked = dataclasses.asdict(params)
-        differing = (f"{k}: {found.get(k)!r} there, {v!r} asked" for k, v in asked.items() if found.get(k) != v)
+        differing = (f"{k}: {stored.get(k)!r} there, {v!r} asked" for k, v in asked.items() if stored.get(k) != v)
         raise DpedError(
             f"{folder}: holds a run with other parameters ({', '.join(differing)}). "
             "Delete that folder, or ask for those parameters."
@@ -66,7 +67,7 @@ def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
 
 
 def describe(folder: Path, params: TrainParams, vgg_label: str) -> None:
-    """Write what a run is, and delete the half-written files that a killed run left behind (up to a checkpoint each)."""
+    """Write the description of a run, and delete the half-written files of a killed run (each may be a whole checkpoint)."""
     paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
     content = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": vgg_label}
     paths.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))
@@ -145,7 +146,7 @@ def finish(state: State, folder: Path, model_name: str, vgg_label: str) -> None:
     if "discriminator" in state.networks:  # it comes first: once the model is there, the run is finished
         network_files.save_tensors(state.networks["discriminator"].state_dict(), folder / DISCRIMINATOR, {})
     params = state.params
-    said = {"model": model_name, "variant": params.variant, "norm": params.norm, "vgg": vgg_label}
-    said |= {"params": json.dumps(dataclasses.asdict(params))}
-    network_files.save_tensors(state.networks["generator"].state_dict(), folder / MODEL, said)
+    metadata = {"model": model_name, "variant": params.variant, "norm": params.norm, "vgg": vgg_label}
+    metadata |= {"params": json.dumps(dataclasses.asdict(params))}
+    network_files.save_tensors(state.networks["generator"].state_dict(), folder / MODEL, metadata)
     (folder / CHECKPOINT).unlink(missing_ok=True)

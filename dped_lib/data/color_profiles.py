@@ -1,7 +1,10 @@
-"""Colour profiles (ICC): what the numbers of an RGB or gray photograph are in sRGB, which the networks were trained on, and back.
+"""Convert RGB and gray photographs from the colours of an ICC profile to sRGB and back.
 
-ImageCms (littleCMS in Pillow) converts 8-bit RGB only, so profiles of the usual kind, three curves and a matrix, are evaluated here, for 16 bits
-too. The tests hold them to ImageCms. The intent is relative colorimetric: white stays white, colours outside sRGB are clipped.
+The networks were trained on sRGB.
+
+ImageCms (littleCMS in Pillow) converts 8-bit RGB only. This module evaluates the usual kind of profile, three curves
+and a matrix, for 8 and 16 bits. The tests compare it with ImageCms. The intent is relative colorimetric: white stays
+white, and colours outside sRGB are clipped.
 """
 
 import functools
@@ -12,20 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ImageCms
 
-_ROWS = 64  # converted at a time, so that floating point never needs memory for a whole photograph
-_GRID = 65536  # samples of a curve, which is inverted by interpolation
-_SAME = 1.5 / 255  # profiles nearer to sRGB than this are sRGB: nothing is converted
+_ROWS = 64  # rows converted at a time, so that no whole photograph is held in floating point
+_GRID = 65536  # samples of a curve; interpolation between them inverts it
+_SAME = 1.5 / 255  # a profile that differs less than this from sRGB counts as sRGB, and nothing is converted
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The colours that a profile gives to numbers.
+    """Hold an ICC profile: the colours that it assigns to numbers.
 
     Attributes:
-        name: as the profile describes itself.
-        curves: 3 x 65536, from the profile's numbers (0 to 1) to light (0 to 1); increasing.
-        matrix: 3 x 3, from that light to linear sRGB.
-        gray: a profile of gray photographs, whose numbers here are three times the same.
+        name: the profile's own description.
+        curves: 3 x 65536, increasing; they map the profile's numbers (0 to 1) to light (0 to 1).
+        matrix: 3 x 3; it maps that light to linear sRGB.
+        gray: whether it is a profile for gray photographs. Their three channels are equal here.
     """
 
     name: str
@@ -34,7 +37,10 @@ class Profile:
     gray: bool = False
 
     def to_srgb(self, pixels: np.ndarray) -> np.ndarray:
-        """Return H x W x 3 of uint8 or uint16 in sRGB, as uint16 (65535 is white), so that rounding is not done twice."""
+        """Convert H x W x 3 pixels, uint8 or uint16, to sRGB.
+
+        Return uint16 (65535 is white), so nothing is rounded twice.
+        """
         full = np.iinfo(pixels.dtype).max
         light = self.curves[:, np.round(np.linspace(0, _GRID - 1, full + 1)).astype(int)].astype(np.float32)
         out = np.empty(pixels.shape, np.uint16)
@@ -44,7 +50,7 @@ class Profile:
         return out
 
     def from_srgb(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return H x W x 3 of uint16 in sRGB as the profile's numbers, uint8 or uint16."""
+        """Convert H x W x 3 pixels, uint16 in sRGB, to the profile's numbers. ``dtype`` is uint8 or uint16."""
         full, out = np.iinfo(dtype).max, np.empty(pixels.shape, dtype)
         light, back = (
             _decode(np.arange(65536) / 65535).astype(np.float32),
@@ -59,11 +65,11 @@ class Profile:
 
 
 def _bands(pixels: np.ndarray) -> Iterator[slice]:
-    return (slice(at, at + _ROWS) for at in range(0, len(pixels), _ROWS))
+    return (slice(top, top + _ROWS) for top in range(0, len(pixels), _ROWS))
 
 
 def _encode(linear: np.ndarray) -> np.ndarray:
-    """sRGB's curve (IEC 61966-2-1), from light to numbers."""
+    """Apply the sRGB curve (IEC 61966-2-1), from light to numbers."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
@@ -75,7 +81,10 @@ def _decode(numbers: np.ndarray) -> np.ndarray:
 
 
 def space(icc: bytes) -> str:
-    """Return what a profile is for: ``RGB``, ``GRAY``, ``CMYK`` and so on; empty if these bytes are no profile."""
+    """Return the colours that a profile is for (``RGB``, ``GRAY``, ``CMYK``, ...).
+
+    Return "" if these bytes are no profile.
+    """
     return icc[16:20].decode("ascii", "replace").strip() if len(icc) >= 132 and icc[36:40] == b"acsp" else ""
 
 
@@ -87,23 +96,23 @@ def load(icc: bytes) -> Profile | None:
     """
     if not icc or not usable(icc):
         return None
-    found = _parse(icc)
-    corners = np.round(np.stack(np.meshgrid(*[np.linspace(0, 255, 9)] * 3), -1).reshape(1, -1, 3)).astype(np.uint8)
-    if found.gray:
-        corners = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
-    same = np.abs(found.to_srgb(corners) / 65535 - corners / 255).max() < _SAME
-    return None if same else found
+    profile = _parse(icc)
+    samples = np.round(np.stack(np.meshgrid(*[np.linspace(0, 255, 9)] * 3), -1).reshape(1, -1, 3)).astype(np.uint8)
+    if profile.gray:
+        samples = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    same = np.abs(profile.to_srgb(samples) / 65535 - samples / 255).max() < _SAME
+    return None if same else profile
 
 
 @functools.lru_cache(4)
 def usable(icc: bytes) -> bool:
-    """Return whether a profile is one of curves and a matrix (or one gray curve) that can be evaluated."""
+    """Return whether a profile can be evaluated: it has three curves and a matrix, or one gray curve."""
     try:
-        found = _parse(icc)
-        np.linalg.inv(found.matrix)
+        profile = _parse(icc)
+        np.linalg.inv(profile.matrix)
     except (ValueError, KeyError, IndexError, OverflowError, struct.error, np.linalg.LinAlgError):
         return False
-    return bool(np.isfinite(found.curves).all() and np.isfinite(found.matrix).all())
+    return bool(np.isfinite(profile.curves).all() and np.isfinite(profile.matrix).all())
 
 
 def _parse(icc: bytes) -> Profile:
@@ -113,8 +122,8 @@ def _parse(icc: bytes) -> Profile:
         raise ValueError(f"no profile of RGB or gray: {kind}")
     tags = {}
     for i in range(count):
-        name, at, size = struct.unpack_from(">4sII", icc, 132 + 12 * i)
-        tags[name] = icc[at : at + size]
+        name, start, size = struct.unpack_from(">4sII", icc, 132 + 12 * i)
+        tags[name] = icc[start : start + size]
     name = _text(tags.get(b"desc", b"")) or "no name"
     if kind == "GRAY":
         return Profile(name, np.repeat(_curve(tags[b"kTRC"])[None], 3, 0), np.eye(3), gray=True)
@@ -129,11 +138,11 @@ def _srgb_colorants() -> np.ndarray:
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     count = struct.unpack_from(">I", icc, 128)[0]
     entries = (struct.unpack_from(">4sII", icc, 132 + 12 * i) for i in range(count))
-    return _colorants({name: icc[at : at + size] for name, at, size in entries})
+    return _colorants({name: icc[start : start + size] for name, start, size in entries})
 
 
 def _colorants(tags: dict[bytes, bytes]) -> np.ndarray:
-    """Red, green and blue as columns of XYZ under D50 (s15Fixed16)."""
+    """Return red, green and blue as columns of XYZ under D50 (s15Fixed16 in the profile)."""
     return np.array([struct.unpack_from(">3i", tags[c + b"XYZ"], 8) for c in (b"r", b"g", b"b")]).T / 65536
 
 
@@ -167,10 +176,10 @@ def _curve(data: bytes) -> np.ndarray:
 
 
 def _text(data: bytes) -> str:
-    """The words of a ``desc`` or ``mluc`` tag."""
+    """Return the text of a ``desc`` or ``mluc`` tag."""
     if data[:4] == b"desc" and len(data) >= 12:
         return data[12 : 12 + struct.unpack_from(">I", data, 8)[0]].decode("ascii", "replace").strip("\0 ")
     if data[:4] == b"mluc" and len(data) >= 28:
-        size, at = struct.unpack_from(">II", data, 20)
-        return data[at : at + size].decode("utf-16-be", "replace").strip("\0 ")
+        size, start = struct.unpack_from(">II", data, 20)
+        return data[start : start + size].decode("utf-16-be", "replace").strip("\0 ")
     return ""

@@ -1,4 +1,4 @@
-"""What can be fetched: the authors' weights and published photographs, each verified by its sha256.
+"""Fetch the authors' weights and published photographs, and verify each file by its sha256.
 
 Files come from their public addresses, or from ``DPED_MIRROR``: a folder or URL that holds them as
 ``<owner>/<repository>/<path in that repository>``. A file enters the cache only after its checksum matched, so an
@@ -45,7 +45,9 @@ GROUPS = MappingProxyType(
 _REGISTRY = {
     name: digest
     for name, digest in (
-        line.split() for line in resources.files("dped_lib.data").joinpath("registry.txt").read_text().splitlines() if line
+        line.split()
+        for line in resources.files("dped_lib.data").joinpath("registry.txt").read_text().splitlines()
+        if line
     )
 }
 
@@ -58,12 +60,12 @@ def _repository(key: str) -> str:
 
 
 def commit_of(key: str) -> str:
-    """The commit of the public repository that ``key`` is taken from."""
+    """Return the commit of the public repository that ``key`` is taken from."""
     return COMMITS[_repository(key)]
 
 
 def sha256_of(key: str) -> str:
-    """The published checksum of a file."""
+    """Return the published checksum of a file."""
     return _REGISTRY[one_of("source", key, _REGISTRY)]
 
 
@@ -75,12 +77,12 @@ def _public_url(key: str) -> str:
 
 
 def mirror() -> str | None:
-    """``DPED_MIRROR``: a folder or URL with the same files, or None."""
+    """Return ``DPED_MIRROR``, a folder or URL with the same files, or None."""
     return os.environ.get("DPED_MIRROR") or None
 
 
 def is_mirror_folder() -> bool:
-    """Whether the mirror is a folder (rather than a URL, or none)."""
+    """Return whether the mirror is a folder. It may also be a URL, or missing."""
     return mirror() is not None and "://" not in mirror()
 
 
@@ -118,13 +120,13 @@ def _store() -> pooch.Pooch:
 
 def _fetch(store: pooch.Pooch, key: str) -> Path:
     downloader = _copy_from_folder if is_mirror_folder() else pooch.HTTPDownloader(timeout=30)
-    # pooch speaks of each file; a progress bar over all of them says it better.
+    # pooch logs each file. We show one progress bar over all files instead.
     pooch.get_logger().setLevel("WARNING")
     target = Path(store.path) / key
     url = store.get_url(key)
     try:
         with paths.explain_full_disk(target):
-            # pooch makes this folder too, but fails where another process made it a moment ago.
+            # pooch makes this folder too, but fails if another process makes it at the same time.
             target.parent.mkdir(parents=True, exist_ok=True)
             return Path(store.fetch(key, downloader=downloader))
     except requests.HTTPError as error:
@@ -132,7 +134,7 @@ def _fetch(store: pooch.Pooch, key: str) -> Path:
             f"{url}: the server answered {error.response.status_code} ({error.response.reason}). Correct or complete "
             "DPED_MIRROR if it is set; else set it to a folder or URL that holds the file."
         ) from error
-    except requests.RequestException as error:  # some are ValueErrors too, and all are OSErrors: they come first
+    except requests.RequestException as error:  # this comes first: all of them are OSErrors, and some are ValueErrors
         raise DpedError(
             f"{url}: cannot be fetched ({type(error).__name__}). Connect to the internet, or set DPED_MIRROR to a folder or "
             "an http(s) URL that holds the file. Offline, the dataset 'rig' works without it."
@@ -149,36 +151,40 @@ def _fetch(store: pooch.Pooch, key: str) -> Path:
 
 
 def fetch(key: str) -> Path:
-    """The local path of one source file, fetched and verified if it is not in the cache yet.
+    """Return the local path of one source file. Fetch and verify it if it is not in the cache.
 
     Args:
         key: ``<owner>/<repository>/<path>``, as in ``registry.txt``.
 
     Raises:
-        DpedError: unknown key, unreachable address, file missing in the mirror, wrong checksum, or a full disk.
+        DpedError: the key is unknown, the address is unreachable, the mirror lacks the file, the checksum is wrong, or
+            the disk is full.
     """
     return _fetch(_store(), one_of("source", key, _REGISTRY))
 
 
 def keys(group: str) -> tuple[str, ...]:
-    """The files of one group (``GROUPS``)."""
+    """Return the keys of the files of one group (``GROUPS``)."""
     prefixes = GROUPS[one_of("group of sources", group, GROUPS)]
     return tuple(k for k in _REGISTRY if k.startswith(prefixes))
 
 
 def fetch_all(wanted: Iterable[str], label: str) -> list[Path]:
-    """Fetches many files with a progress bar; those already there and intact are not fetched again."""
+    """Fetch files with a progress bar, and return their paths. Intact files in the cache are not fetched again."""
     store = _store()
     return [_fetch(store, k) for k in bar(list(wanted), label=f"fetch {label}", unit="file", brief=True)]
 
 
 def fetch_vgg_torchvision() -> Path:
-    """torchvision's VGG-19 (575 MB, BSD-3-Clause): another training than the Oxford weights the authors used."""
+    """Fetch torchvision's VGG-19 (575 MB, BSD-3-Clause).
+
+    It was trained separately from the Oxford weights that the authors used.
+    """
     return fetch(_VGG_TORCHVISION)
 
 
 def present(group: str) -> tuple[int, int]:
-    """How many files of a group are in the cache, and how many there are. Does not verify or fetch."""
+    """Return how many files of a group are in the cache, and how many the group has. Nothing is verified or fetched."""
     root = paths.cache_dir() / "sources"
     wanted = keys(group)
     return sum((root / k).is_file() for k in wanted), len(wanted)

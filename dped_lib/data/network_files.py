@@ -1,4 +1,4 @@
-"""Networks by name or file: the authors' released ones, ones trained here, and the identity (the untouched photograph)."""
+"""Load and save networks by name or file: the authors', those trained here, and the identity (an unchanged photograph)."""
 
 import hashlib
 import json
@@ -17,16 +17,16 @@ from dped_lib.data import authors_checkpoints
 
 
 def save_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
-    """Writes tensors as safetensors, atomically. ``metadata`` says what they are."""
+    """Write tensors as safetensors, atomically. ``metadata`` describes them."""
     with paths.atomic_path(target) as part:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(metadata))
 
 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Return the tensors and metadata of a safetensors file.
 
     Raises:
-        DpedError: missing, damaged, or another kind of file.
+        DpedError: the file is missing, damaged, or of another kind.
     """
     try:
         with safe_open(file, "pt") as f:
@@ -41,10 +41,10 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_model(file: Path) -> nn.Module:
-    """A network written by ``training.train`` or ``dped fetch --safetensors``, in evaluation mode on the CPU.
+    """Load a network that ``training.train`` or ``dped fetch --safetensors`` wrote, in evaluation mode on the CPU.
 
     Raises:
-        DpedError: missing, damaged, or not a network of this project.
+        DpedError: the file is missing, damaged, or not a network of this project.
     """
     state, metadata = load_tensors(file)
     if "model" not in metadata:
@@ -60,13 +60,13 @@ def load_model(file: Path) -> nn.Module:
 
 
 def resolve(spec: str) -> nn.Module:
-    """The network a user means.
+    """Return the network that a user names.
 
     Args:
         spec: ``authors:NAME`` (``authors_checkpoints.RELEASED``), ``identity``, or the path of a safetensors file.
 
     Raises:
-        DpedError: none of these, or its files cannot be had.
+        DpedError: ``spec`` is none of these, or its files cannot be fetched or read.
     """
     if spec == "identity":
         return nn.Identity()
@@ -80,18 +80,18 @@ def resolve(spec: str) -> nn.Module:
 
 
 def describe(spec: str, model: nn.Module) -> dict[str, object]:
-    """What a result must say of the network it used: how it was trained, with which VGG features, and its fingerprint.
+    """Return what a result must state about its network: how it was trained, its VGG features, and its fingerprint.
 
-    ``spec`` and ``model`` as in :func:`resolve`.
+    ``model`` is the network that :func:`resolve` returns for ``spec``.
     """
-    said: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
+    facts: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
     if spec.startswith("authors:"):
-        return said | authors_checkpoints.origin(spec.removeprefix("authors:"))
+        return facts | authors_checkpoints.origin(spec.removeprefix("authors:"))
     if spec != "identity":
         _, metadata = load_tensors(Path(spec).expanduser())
-        said |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
-        said |= {"params": json.loads(metadata["params"])} if "params" in metadata else {}
-    return said
+        facts |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
+        facts |= {"params": json.loads(metadata["params"])} if "params" in metadata else {}
+    return facts
 
 
 def save_authors(name: str, target: Path) -> None:
@@ -116,7 +116,7 @@ def _metadata(file: Path) -> dict[str, str] | None:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Short hash of every weight, bit by bit: equal for equal networks."""
+    """Return a short hash of all weights. Equal networks have equal fingerprints."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())

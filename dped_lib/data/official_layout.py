@@ -1,11 +1,11 @@
-"""The full dataset in its official layout, in a folder or an archive: which patches it has, and their store.
+"""Read the full dataset in its official layout, from a folder or an archive, into a store.
 
     PHONE/training_data/{PHONE,canon}/N.jpg
     PHONE/test_data/patches/{PHONE,canon}/N.jpg
     PHONE/test_data/full_size_test_images/N.jpg
 
-The layout may lie at any depth. Each patch has its row in the store from the start, so patches can come in any order and an
-interrupted run goes on. Rows of bad pairs are closed up in the end.
+The layout may lie at any depth. Each patch has its row in the store from the start, so patches can come in any order,
+and an interrupted run can continue. Rows of bad pairs are removed at the end.
 """
 
 import hashlib
@@ -26,14 +26,15 @@ from dped_lib import paper
 from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import archives, photofile, readers
+from dped_lib.data import archives, pair_store, photofile, readers
 from dped_lib.data.readers import BadPatch
 
 SPLITS = {"training_data": "train", "test_data/patches": "test"}
 _PHOTOGRAPHS = "test_data/full_size_test_images"
 _PATCH_BYTES = 3 * paper.PATCH_SIZE**2
-_REASONS = ("", "", "unreadable", "wrong size")  # of a flag: 0 not read yet, 1 good
-_SAVE_EVERY = 2.0  # seconds between what a killed run has to read again
+_REASONS = ("", "", "unreadable", "wrong size")  # meaning of a flag above 1; 0 is not read yet, 1 is good
+_SAVE_EVERY = 2.0  # seconds; a killed run reads at most the patches of this time again
+_HEADER = 128  # bytes of an array's header, as numpy writes it
 
 
 def where() -> Path:
@@ -52,23 +53,23 @@ def where() -> Path:
 
 
 def origin(path: Path) -> str:
-    """Say which dataset this is; a store of another origin is made again."""
+    """Return a text that identifies this copy of the dataset. A store of another origin is made again."""
     return f"official layout in {archives.open_source(path).origin}"
 
 
 def phones(path: Path) -> list[str]:
     """Return the phones with training data in a folder."""
-    found = {tuple(name.split("/")[-2:]) for name in archives.Folder(path).folders()}
-    return [p for p in datasets.DATASET_PHONES["dped"] if (p, "training_data") in found]
+    ends = {tuple(name.split("/")[-2:]) for name in archives.Folder(path).folders()}
+    return [p for p in datasets.DATASET_PHONES["dped"] if (p, "training_data") in ends]
 
 
 class Listing:
-    """The patches of one phone: pairs in natural order of their names, training data first.
+    """List the patches of one phone: pairs in natural order of their names, training data first.
 
     Attributes:
         names: ``train/N`` or ``test/N`` of each pair.
-        tokens: (pairs, 2) int64: what the source needs to read the phone's and the DSLR's.
-        missing: pairs that lack a partner; they are not among ``names``.
+        tokens: (pairs, 2) int64. The source needs them to read the phone's and the DSLR's patch.
+        missing: number of patches without a partner. They are not among ``names``.
     """
 
     def __init__(self, source, phone: str, on_bad: str):
@@ -78,10 +79,10 @@ class Listing:
         self._suffixes: list[str] = []
         self._folders: dict[tuple[str, int], str] = {}
         self._rows: list[tuple[int, str]] = []  # the first row of each place
-        found = self._walk()
+        listed = self._walk()
         tokens, suffixes = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int8)]
         for place, split in SPLITS.items():
-            index, of_place, of_suffix = found.pop(place)
+            index, of_place, of_suffix = listed.pop(place)
             stems = sorted(index, key=readers.natural)
             order = np.fromiter((index[s] for s in stems), np.int64, len(stems))
             of_place = np.array(of_place, np.int64).reshape(-1, 2)[order]
@@ -92,7 +93,7 @@ class Listing:
                 side = int(of_suffix[row].argmax() == 0)
                 folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'canon')[side]}"
                 name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
-                raise readers.missing_partner(self._said(name))
+                raise readers.missing_partner(self._shown(name))
             self.missing += int((~whole).sum())
             self._rows.append((len(self.names), place))
             self.names += [f"{split}/{s}" for s, good in zip(stems, whole, strict=True) if good]
@@ -107,9 +108,12 @@ class Listing:
             )
 
     def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
-        """Return of each place the pairs by name, and flat arrays of tokens and suffixes by pair and side."""
+        """Return, for each place, the number of each pair by its name, and its tokens and suffixes.
+
+        Tokens and suffixes are flat arrays by pair and side.
+        """
         form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
-        found = {place: ({}, array("q"), array("b")) for place in SPLITS}
+        listed = {place: ({}, array("q"), array("b")) for place in SPLITS}
         known: dict[str, int] = {}
         for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
             match = form.fullmatch(path)
@@ -121,45 +125,48 @@ class Listing:
                 raise DpedError(
                     f"{self.source.path}: holds {self.phone}'s patches twice, in {self._folders[place, side]} and in {folder}. Keep one."
                 )
-            index, tokens, suffixes = found[place]
-            if (at := index.setdefault(stem, len(index))) * 2 == len(tokens):
+            index, tokens, suffixes = listed[place]
+            if (number := index.setdefault(stem, len(index))) * 2 == len(tokens):
                 tokens.extend((0, 0))
                 suffixes.extend((-1, -1))
             kind = known.setdefault(suffix, len(known))
-            if suffixes[2 * at + side] not in (-1, kind):
+            if suffixes[2 * number + side] not in (-1, kind):
                 raise DpedError(
-                    f"{self._said(path)}: there is another file of this name but for the suffix. Remove one of them."
+                    f"{self._shown(path)}: another file has the same name with another suffix. Remove one of them."
                 )
-            # Of two members of one path the later holds: so do programs that unpack.
-            tokens[2 * at + side], suffixes[2 * at + side] = token, kind
+            # If an archive holds one path twice, the later member counts, as it does for programs that unpack.
+            tokens[2 * number + side], suffixes[2 * number + side] = token, kind
         self._suffixes = list(known)
-        return found
+        return listed
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, row: int, side: int) -> str:
-        """Return where in the source a patch is; ``side``: 0 the phone's, 1 the DSLR's."""
+        """Return the path of a patch in the source. ``side`` is 0 for the phone's patch and 1 for the DSLR's."""
         place = [p for first, p in self._rows if first <= row][-1]
         stem = self.names[row].split("/", 1)[1]
         return f"{self._folders[place, side]}/{stem}{self._suffixes[self._suffix[row, side]]}"
 
-    def said(self, row: int, side: int) -> str:
-        """Return a patch's path as a user finds it."""
-        return self._said(self.path(row, side))
+    def shown(self, row: int, side: int) -> str:
+        """Return the path of a patch as an error message shows it."""
+        return self._shown(self.path(row, side))
 
-    def _said(self, path: str) -> str:
+    def _shown(self, path: str) -> str:
         folder = isinstance(self.source, archives.Folder)
         return self.source.place(path) if folder else f"{self.source.path}: {path}"
 
     def left_out(self) -> str:
-        """Say what is never read, in words that go on a sentence; empty where there is none."""
+        """Return a text that counts the members that are never read, as the end of a sentence.
+
+        It is empty if there are none.
+        """
         lost = self.source.left_out
         remedy = " (a tar with links: pack it again with --dereference --hard-dereference)" if lost["links"] else ""
         return f"; left out: {', '.join(f'{n} {what}' for what, n in lost.items())}{remedy}" if lost.total() else ""
 
     def digest(self) -> str:
-        """Tell this list of patches from any other."""
+        """Return a checksum of the names, tokens and suffixes. Another list of patches has another digest."""
         made = hashlib.sha256(self.source.origin.encode())
         for name in self.names:
             made.update(f"{name}\0".encode("utf-8", "surrogateescape"))
@@ -167,7 +174,10 @@ class Listing:
         return made.hexdigest()
 
     def contents(self, todo: np.ndarray) -> Iterator[tuple[int, int, bytes | DpedError]]:
-        """Yield row, side and content of the patches whose number (2 row + side) is in ``todo``."""
+        """Yield row, side and content of the patches with the numbers (2 row + side) in ``todo``.
+
+        The content of a patch that cannot be read is the error.
+        """
         if self.source.streamed:
             tokens = self.tokens.ravel()[todo]
             order = np.argsort(tokens)
@@ -183,7 +193,10 @@ class Listing:
 
 
 class _Work:
-    """A store that is being filled: both arrays, and a flag for each patch. It survives the process."""
+    """Hold a store that is being filled: both arrays, and a flag for each patch.
+
+    A killed process leaves it on the disk.
+    """
 
     def __init__(self, folder: Path, listing: Listing):
         self.folder = folder
@@ -193,7 +206,7 @@ class _Work:
                 raise ValueError
             self.flags = np.load(folder / "flags.npy")
             paths.clear_killed(folder / "flags.npy")
-        except (OSError, ValueError):  # none, or of another dataset, or one that was being closed up
+        except (OSError, ValueError):  # missing, of another dataset, or killed while its rows were being moved
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self.flags = np.zeros((len(listing), 2), np.uint8)
@@ -217,7 +230,10 @@ class _Work:
         self.flags[row, side] = 1
 
     def save(self, now: bool = False) -> None:
-        """Note what is done, every few seconds: first the patches reach the disk, then the note of them."""
+        """Save the flags, at most every few seconds.
+
+        The patches reach the disk before the flags that count them as read.
+        """
         if not now and time.monotonic() - self._saved < _SAVE_EVERY:
             return
         for file in self.files:
@@ -229,16 +245,14 @@ class _Work:
 
     def close_up(self, good: np.ndarray) -> None:
         """Move the good rows together and write the arrays' headers."""
-        from dped_lib.data import pair_store  # it makes stores with this module
-
-        # What is stopped from here on starts anew: rows no longer stand in their places.
+        # A run that is stopped from here on starts again from the beginning, because rows change their places.
         (self.folder / "of.json").unlink()
         for file in self.files:
-            for to, row in enumerate(np.flatnonzero(good)):
-                if to != row:
+            for target, row in enumerate(np.flatnonzero(good)):
+                if target != row:
                     file.seek(_HEADER + int(row) * _PATCH_BYTES)
                     content = file.read(_PATCH_BYTES)
-                    file.seek(_HEADER + to * _PATCH_BYTES)
+                    file.seek(_HEADER + target * _PATCH_BYTES)
                     file.write(content)
             file.truncate(_HEADER + int(good.sum()) * _PATCH_BYTES)
             pair_store.write_header(file, int(good.sum()))
@@ -251,21 +265,16 @@ class _Work:
             file.close()
 
 
-_HEADER = 128  # bytes of an array's header, as numpy writes it
-
-
 def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "error") -> None:
-    """Read one phone's patches into a store at ``folder``, and go on where an earlier call was stopped.
+    """Read one phone's patches into a store at ``folder``. Continue where an earlier call was stopped.
 
-    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph, and
-    nothing says where one ends: so at most one photograph lies on both sides.
+    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph,
+    but nothing marks where a photograph ends, so one photograph may lie in both splits.
 
     Raises:
-        DpedError: nothing in this layout there, a damaged archive, too little room, no usable pair; with on_bad ``error``, a
-            bad or missing patch, named.
+        DpedError: no data in this layout, a damaged archive, a full disk, or no usable pair. With on_bad ``error`` also
+            a bad or missing patch, which the message names.
     """
-    from dped_lib.data import pair_store  # it makes stores with this module
-
     pair_store.check_replaceable(folder)
     listing = Listing(archives.open_source(path), phone, on_bad)
     if lost := listing.left_out():
@@ -294,7 +303,7 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
 
 
 def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
-    """Read every patch that is not there yet."""
+    """Read every patch that has not been read yet."""
     todo = np.flatnonzero(work.flags.ravel() != 1)
     done = work.flags.size - len(todo)
     label = f"read {listing.phone}"
@@ -304,7 +313,7 @@ def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
             try:
                 if isinstance(content, DpedError):
                     raise BadPatch("unreadable", str(content))
-                work.put(row, side, readers.read_patch(listing.said(row, side), content))
+                work.put(row, side, readers.read_patch(listing.shown(row, side), content))
             except BadPatch as error:
                 work.flags[row, side] = _REASONS.index(error.reason)
                 if on_bad == "error":
@@ -320,7 +329,7 @@ def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
 
 
 def compare(phone: str, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Return lines that set the counts of a phone's splits (``PairStore.counts``) beside the published ones."""
+    """Compare the counts of a phone's splits (``PairStore.counts``) with the published ones, in lines of text."""
     published = paper.TRAIN_PATCHES_THOUSANDS[phone]
     training = counts["train"]["pairs"] + counts["val"]["pairs"]
     lines = [
@@ -335,16 +344,16 @@ def compare(phone: str, counts: dict[str, dict[str, int]]) -> list[str]:
 def photographs(path: Path) -> list[tuple[str, str, int]]:
     """Return phone, path and token of every full-size test image, in natural order."""
     form = re.compile(rf"(?:.*/)?({'|'.join(datasets.DATASET_PHONES['dped'])})/{_PHOTOGRAPHS}/([^/]+)", re.DOTALL)
-    found = {}
+    listed = {}
     for name, token in archives.open_source(path).walk():
         match = form.fullmatch(name)
         if match and photofile.is_image_name(match[2]):
-            found[name] = (match[1], name, token)
-    return [found[name] for name in sorted(found, key=readers.natural)]
+            listed[name] = (match[1], name, token)
+    return [listed[name] for name in sorted(listed, key=readers.natural)]
 
 
 def read_photograph(path: Path, name: str, token: int) -> np.ndarray:
     """Return a full-size test image as uint8 H x W x 3, RGB."""
     source = archives.open_source(path)
-    said = source.place(name) if isinstance(source, archives.Folder) else f"{path}: {name}"
-    return readers.read_image(said, source.read(name, token))
+    shown = source.place(name) if isinstance(source, archives.Folder) else f"{path}: {name}"
+    return readers.read_image(shown, source.read(name, token))

@@ -1,4 +1,7 @@
-"""One pair of photographs on its way to patch pairs: alignment, extraction, and a record of both. Light enough for workers."""
+"""Turn one pair of photographs into patch pairs: align, extract, and record both.
+
+Worker processes import this module.
+"""
 
 import hashlib
 import json
@@ -19,15 +22,19 @@ from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
 
 SIZE = paper.PATCH_SIZE
-_FORMAT = 3  # raised when the same photographs would give another result
+_FORMAT = 3  # increased when the same photographs would give another result
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One aligned pair. ``phone``, ``dslr``: uint8 arrays 100 x 100 x 3, RGB.
+    """Hold one aligned pair of patches.
 
-    ``photograph`` groups patches that must stay in one split; ``split`` is set where the source fixes it. Photographs
-    of each ``kind`` are split on their own, so that every split has some of each.
+    Attributes:
+        name: unique in the dataset.
+        photograph: the photograph that the patches come from. Patches of one photograph stay in one split.
+        phone, dslr: uint8 arrays 100 x 100 x 3, RGB.
+        split: the split that the source fixes; empty if it fixes none.
+        kind: the photographs of each kind are split separately, so every split has some of each kind.
     """
 
     name: str
@@ -40,8 +47,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a dataset is made with. ``size``: height x width of the aligned images; ``threshold``: NCC that patches must
-    exceed; ``flat``: ``drop`` or ``keep`` windows without detail (see ``extraction.extract``)."""
+    """Hold the settings of alignment and extraction.
+
+    Attributes:
+        size: height x width of the aligned images in pixels.
+        threshold: the NCC that patches must exceed.
+        flat: ``drop`` or ``keep`` windows without detail (see ``extraction.extract``).
+    """
 
     size: tuple[int, int] = paper.ALIGNED_SIZE
     threshold: float = paper.NCC_THRESHOLD
@@ -56,17 +68,18 @@ class Settings:
 
 
 def make(phone: np.ndarray, dslr: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:
-    """Aligns two photographs (uint8 H x W x 3, RGB) and cuts their patches.
+    """Align two photographs (uint8 H x W x 3, RGB) and cut their patches.
 
-    Returns the extraction (None where the photographs cannot be aligned) and a record for JSON: ``report``
-    (``aligner.Report``), ``counts`` and ``windows`` (``extraction.Window`` of each). The same input gives the same record.
+    Return the extraction (None if the photographs cannot be aligned) and a record for JSON: ``report``
+    (``aligner.Report``), ``counts`` and ``windows`` (an ``extraction.Window`` each). The same input gives the same
+    record.
     """
-    found = aligner.align(phone, dslr, settings.size)
-    if found.report.verdict != "aligned":
-        return None, {"report": asdict(found.report), "counts": {}, "windows": []}
-    extracted = extraction.extract(found, settings.threshold, flat=settings.flat)
+    aligned = aligner.align(phone, dslr, settings.size)
+    if aligned.report.verdict != "aligned":
+        return None, {"report": asdict(aligned.report), "counts": {}, "windows": []}
+    extracted = extraction.extract(aligned, settings.threshold, flat=settings.flat)
     windows = [{k: _short(v) for k, v in asdict(w).items()} for w in extracted.windows]
-    return extracted, {"report": asdict(found.report), "counts": extracted.counts(), "windows": windows}
+    return extracted, {"report": asdict(aligned.report), "counts": extracted.counts(), "windows": windows}
 
 
 def _short(value):
@@ -76,7 +89,10 @@ def _short(value):
 
 
 def count(record: dict, report: Counter, alignment: Counter) -> None:
-    """Adds one record: to ``report`` the patches read, to ``aligner`` pairs of photographs and windows by verdict."""
+    """Add one record to the counters.
+
+    Its patches count in ``report``. Its photographs and windows count in ``alignment``, by verdict.
+    """
     alignment[f"photographs {record['report']['verdict']}"] += 1
     counts = dict(record["counts"])
     report["read"] += counts.pop("patches", 0)
@@ -86,7 +102,7 @@ def count(record: dict, report: Counter, alignment: Counter) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One pair of files, the folder that its record and patches go to, and the function that reads a photograph."""
+    """Hold one pair of files, the folder of its record and patches, and the function that reads a photograph."""
 
     name: str
     phone: Path
@@ -97,15 +113,16 @@ class Job:
 
     @property
     def record_file(self) -> Path:
+        """Return the file of the record: JSON, with every window."""
         return self.folder / f"{self.name}.json"
 
     @property
     def patches_file(self) -> Path:
-        """uint8 N x 2 x 100 x 100 x 3: phone, DSLR."""
+        """Return the file of the patches: uint8 N x 2 x 100 x 100 x 3 (phone, DSLR)."""
         return self.folder / f"{self.name}.npy"
 
     def digest(self) -> str:
-        """Of the bytes of both files and of everything else that changes the result."""
+        """Return a checksum of both files and of everything else that changes the result."""
         names = [self.phone.name, self.dslr.name]
         if self.read is not photofile.read_photograph:
             names.append(self.read.__qualname__)
@@ -116,7 +133,10 @@ class Job:
         return made.hexdigest()
 
     def record(self, digest: str) -> dict | None:
-        """What was recorded, if it is whole, of this ``digest``, and its patches are there."""
+        """Return the stored record if it is complete, has this ``digest``, and its patches are there.
+
+        Otherwise return None.
+        """
         try:
             record = json.loads(self.record_file.read_text())
             whole = record["digest"] == digest
@@ -128,9 +148,9 @@ class Job:
 
 
 def work(job: Job) -> dict:
-    """Makes one pair's record and patches, unless current ones are there.
+    """Make one pair's record and patches, unless current ones are there.
 
-    Returns the record without its windows (a hundred for each of thousands of pairs), or ``{"bad": message}``.
+    Return the record without its windows (a hundred for each of thousands of pairs), or ``{"bad": message}``.
     """
     try:
         digest = job.digest()
@@ -145,7 +165,7 @@ def work(job: Job) -> dict:
         error.add_note(f"while aligning {job.phone} and {job.dslr}")
         raise
     record = {"digest": digest, "phone": job.phone.name, "dslr": job.dslr.name, **record}
-    # First without a record, last with one: what has a record is whole, and its patches are those it tells of.
+    # The old record is deleted first and the new one is written last. A pair with a record is therefore complete.
     job.record_file.unlink(missing_ok=True)
     if extracted is None:
         job.patches_file.unlink(missing_ok=True)
@@ -162,4 +182,5 @@ def _brief(record: dict) -> dict:
 
 
 def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

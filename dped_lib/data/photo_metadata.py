@@ -1,6 +1,7 @@
-"""What a photograph's file says beside its pixels: what of it stays true of the enhanced pixels, and what is lost on the way.
+"""Select the metadata of a photograph that stay true of the enhanced pixels, and name those that are lost.
 
-EXIF is kept by a list of what is known to be true of the new file; what describes the old file's pixels is dropped or rewritten.
+An EXIF entry is kept if it is in a list of entries that stay true. Entries that describe the old file's pixels are
+dropped or rewritten.
 """
 
 import mmap
@@ -16,7 +17,8 @@ _EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _COLOR_SPACE, _MAKER_NOTE = 40962, 40963, 40961, 37500
 
-#: Entries of the main directory that stay true: what, by whom, with what, when, resolution, keywords of Windows, rating.
+#: Entries of the main directory that stay true: description, author, camera, date, resolution, Windows keywords,
+#: rating.
 _KEPT = frozenset((269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096)))
 #: Entries of the camera's directory that stay true: exposure, dates, lens, owner, scene, weather.
 _KEPT_OF_CAMERA = frozenset(
@@ -24,9 +26,10 @@ _KEPT_OF_CAMERA = frozenset(
     + (*range(37377, 37387), _MAKER_NOTE, 37510, 37520, 37521, 37522, *range(37888, 37894), 40960, _COLOR_SPACE)
     + (41483, 41493, 41495, 41728, 41729, *range(41985, 41997), 42016, *range(42032, 42038))
 )
-#: Entries that say where in the pixels something is, and resolutions by side: true unless the photograph was turned.
-_KEPT_UNTURNED = frozenset((37396, 41486, 41487, 41488, 41492))
-#: Entries that say how the old file holds its pixels, and pointers: their end is no loss.
+#: Entries with positions in the picture, or with separate resolutions for x and y. They stay true unless the photograph
+#: was rotated.
+_KEPT_UNROTATED = frozenset((37396, 41486, 41487, 41488, 41492))
+#: Entries that describe how the old file stores its pixels, and pointers. Dropping them loses nothing.
 _LAYOUT = frozenset(
     (
         254,
@@ -77,46 +80,48 @@ _LAYOUT = frozenset(
     )
     + (int(_EXIF), int(_GPS), 37396, 41486, 41487, 41488, 41492, 59932)
 )
-#: What is trimmed last where EXIF is too long: who, with what, when and where.
+#: Entries that are trimmed last if EXIF is too long: person, camera, date and place.
 _LAST = frozenset((271, 272, 306, 315, 33432, 36867, 36868, *range(36880, 36883), *range(42032, 42038)))
 
 
-#: The directories of EXIF, the main one as None: the values by their tags. One that is damaged is None.
+#: The values of each directory of EXIF by tag. The main directory has the key None. A damaged directory has the value
+#: None.
 Parts = Mapping[int | None, dict[int, object] | None]
 
 
 def parts(image: Image.Image) -> Parts:
-    """Return the EXIF of an open image. What is damaged is no reason to refuse a photograph."""
-    found: dict[int | None, dict[int, object] | None] = {}
+    """Return the EXIF of an open image. Damaged EXIF is no reason to refuse a photograph, so it raises no error."""
+    exif_parts: dict[int | None, dict[int, object] | None] = {}
     for part in (None, _EXIF, _GPS):
         try:
             exif = image.getexif()
             values = exif.items() if part is None else exif.get_ifd(part).items()
-            found[part] = {t: v for t, v in values if t not in (_EXIF, _GPS)}
-        except Exception:  # offsets that lead nowhere
-            found[part] = None
-    return found
+            exif_parts[part] = {t: v for t, v in values if t not in (_EXIF, _GPS)}
+        except Exception:  # for example, an offset beyond the end
+            exif_parts[part] = None
+    return exif_parts
 
 
 def orientation(exif: Parts) -> int:
-    """Return EXIF's orientation, 1 to 8; 1 where it is missing or damaged."""
+    """Return EXIF's orientation, 1 to 8. Return 1 if it is missing or damaged."""
     value = (exif[None] or {}).get(ORIENTATION)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def kept(exif: Parts, height: int, width: int, rgb_profile: bool) -> tuple[bytes, list[str]]:
-    """Return the EXIF of an upright photograph of that size as a file holds it (empty if there is none), and what is lost.
+    """Return the EXIF bytes of an upright photograph (empty if there are none), and a phrase for each kind of loss.
 
     Args:
-        exif: of the file that was read.
-        rgb_profile: whether the pixels keep a colour profile; else they are sRGB, and EXIF says so where it says anything.
+        exif: the EXIF of the file that was read.
+        height, width: of the upright photograph in pixels.
+        rgb_profile: whether the pixels keep a colour profile. If not, they are sRGB, and an entry for the colour space is set to sRGB.
     """
     new: dict[int | None, dict] = {}
-    unknown, damaged, turned = 0, any(values is None for values in exif.values()), orientation(exif) != 1
+    unknown, damaged, rotated = 0, any(values is None for values in exif.values()), orientation(exif) != 1
     for part, allowed in ((None, _KEPT), (_EXIF, _KEPT_OF_CAMERA), (_GPS, range(32))):
         new[part] = {}
         for tag, value in (exif[part] or {}).items():
-            if tag in allowed or (part == _EXIF and tag in _KEPT_UNTURNED and not turned):
+            if tag in allowed or (part == _EXIF and tag in _KEPT_UNROTATED and not rotated):
                 if _encodes(part, tag, value):
                     new[part][tag] = value
                 else:
@@ -143,10 +148,10 @@ def _joined(exif: Mapping[int | None, dict]) -> bytes:
 
 
 def _split(exif: bytes) -> dict[int | None, dict]:
-    found = Image.Exif()
-    found.load(exif)
-    return {None: {t: v for t, v in found.items() if t not in (_EXIF, _GPS)}} | {
-        part: dict(found.get_ifd(part)) for part in (_EXIF, _GPS)
+    directories = Image.Exif()
+    directories.load(exif)
+    return {None: {t: v for t, v in directories.items() if t not in (_EXIF, _GPS)}} | {
+        part: dict(directories.get_ifd(part)) for part in (_EXIF, _GPS)
     }
 
 
@@ -155,30 +160,30 @@ def _encodes(part: int | None, tag: int, value: object) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return tag in _split(_joined({part: {tag: value}}))[part]
-    except Exception:  # a value that its tag's type does not have
+    except Exception:  # the value does not fit the tag's type
         return False
 
 
 def fit(exif: bytes, most: int) -> tuple[bytes, list[str]]:
-    """Return EXIF of at most ``most`` bytes, and the names of the entries that had to go.
+    """Return EXIF of at most ``most`` bytes, and the names of the entries that were removed or shortened.
 
-    Maker notes go first, then the longest of what is neither place, date, camera, person nor copyright; of these a text is cut short
-    in the end.
+    Maker notes are removed first, then other entries, the longest first. Place, date, camera, person and copyright come
+    last, and their texts are cut short.
     """
     if len(exif) <= most:
         return exif, []
-    found, gone = _split(exif), []
+    directories, gone = _split(exif), []
 
     def rank(entry: tuple[int | None, int]) -> tuple[bool, bool, int]:
         part, tag = entry
-        return _is_last(part, tag), tag != _MAKER_NOTE, -_size(found[part][tag])
+        return _is_last(part, tag), tag != _MAKER_NOTE, -_size(directories[part][tag])
 
-    for part, tag in sorted(((p, t) for p, values in found.items() for t in values), key=rank):
-        value = found[part].pop(tag)
-        if _is_last(part, tag) and isinstance(value, (str, bytes)):  # nothing else is left to take
-            found[part][tag] = value[:200]
+    for part, tag in sorted(((p, t) for p, values in directories.items() for t in values), key=rank):
+        value = directories[part].pop(tag)
+        if _is_last(part, tag) and isinstance(value, (str, bytes)):  # shorten it, since nothing else is left to remove
+            directories[part][tag] = value[:200]
         gone.append((ExifTags.GPSTAGS if part == _GPS else ExifTags.TAGS).get(tag, str(tag)))
-        if len(data := _joined(found)) <= most:
+        if len(data := _joined(directories)) <= most:
             return data, gone
     return b"", ["all of it"]
 
@@ -198,37 +203,37 @@ _VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|M4V|3gp|MSNV|hvc1)|mpvd|Mot
 
 
 def lost(image: Image.Image, file: Path) -> list[str]:
-    """Return what of an image file has no place in an enhanced photograph: one phrase for each kind.
+    """Return the parts of an image file that an enhanced photograph cannot keep, one phrase for each kind.
 
-    ``image``: the file as Pillow opens it, not loaded.
+    ``image`` is the file as Pillow opens it, not loaded.
     """
-    found, info = [], image.info
+    phrases, info = [], image.info
     with open(file, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if info.get("xmp") or (texts := _png_texts(data)) and b"XML:com.adobe.xmp" in texts:
-            found.append("XMP")
+            phrases.append("XMP")
         if info.get("photoshop") or _tagged(image, 33723, 34377):
-            found.append("IPTC")
+            phrases.append("IPTC")
         if info.get("comment") or any(t != b"XML:com.adobe.xmp" for t in _png_texts(data)):
-            found.append("comments")
+            phrases.append("comments")
         gain = bool(_GAIN_MAP.search(data)) and image.format not in ("PNG", "TIFF", "BMP", "GIF")
         if gain:
-            found.append("the gain map (HDR)")
+            phrases.append("the gain map (HDR)")
         if image.format in ("JPEG", "MPO", "HEIF") and _VIDEO.search(data, 64):
-            found.append("the video of a motion photograph")
+            phrases.append("the video of a motion photograph")
         if info.get("depth_images"):
-            found.append("the depth map")
+            phrases.append("the depth map")
         depths = re.search(rb"pixi....(.)(.)", data[:65536], re.DOTALL) if image.format in ("HEIF", "AVIF") else None
         if depths and depths[2][0] > 8:
-            found.append(f"bits beyond 8 a channel (it has {depths[2][0]})")
+            phrases.append(f"bits beyond 8 a channel (it has {depths[2][0]})")
         if image.mode == "CMYK" and max(_tagged(image, 258) or (8,)) > 8:
-            found.append("bits beyond 8 a channel (CMYK)")
+            phrases.append("bits beyond 8 a channel (CMYK)")
     try:
         later = image.n_frames - 1 - (gain and image.format == "MPO")
-    except Exception:  # the first frame is what is read; what is wrong with later ones is not ours
+    except Exception:  # only the first frame is read, so faults of later ones do not matter
         later = 0
     if later > 0:
-        found.append(f"{later} later frame{'s' * (later > 1)} or page{'s' * (later > 1)}")
-    return found
+        phrases.append(f"{later} later frame{'s' * (later > 1)} or page{'s' * (later > 1)}")
+    return phrases
 
 
 def _tagged(image: Image.Image, *tags: int) -> tuple:
@@ -238,11 +243,11 @@ def _tagged(image: Image.Image, *tags: int) -> tuple:
 
 
 def _png_texts(data: mmap.mmap) -> list[bytes]:
-    """The keywords of a PNG's texts, behind the pixels, too."""
-    found, at = [], 8
+    """Return the keywords of a PNG's texts, also of those after the pixels."""
+    keywords, at = [], 8
     while data[:4] == b"\x89PNG" and at + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
-            found.append(data[at + 8 : at + 8 + min(size, 80)].split(b"\0")[0])
+            keywords.append(data[at + 8 : at + 8 + min(size, 80)].split(b"\0")[0])
         at += size + 12
-    return found
+    return keywords

@@ -1,7 +1,10 @@
-"""Image files: the one place that lists them in a folder, opens and decodes them. Every picture comes out upright, as RGB, or is refused by name.
+"""List, open and decode image files.
 
-Pillow reads all formats; of 16 bits a channel it keeps 8, so those are decoded by OpenCV, told by Pillow's reading of the header. Orientation,
-black or white for zero, transparency and Adobe's inverted inks are settled here and nowhere else, for both.
+No other module does this. Every picture is upright RGB; a file that cannot be used is refused by name.
+
+Pillow reads all formats, but keeps only 8 of 16 bits a channel. OpenCV therefore decodes files of 16 bits; Pillow reads
+the header and recognizes them. This module alone handles orientation, TIFFs in which zero is white, transparency and
+Adobe's inverted inks.
 """
 
 import contextlib
@@ -20,13 +23,14 @@ from dped_lib import paper
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, photo_metadata
 
-#: What is looked at in a folder of photographs; other files there are none of ours.
+#: Suffixes of the files that are read in a folder of photographs. Other files are ignored.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 
 HEIC = (".heic", ".heif")
-#: Pillow's names of the formats that are opened, whatever the suffix says. Others run programs (EPS), or are no photographs.
+#: Pillow's names of the formats that are opened, whatever the suffix says. Other formats run programs (EPS) or hold no
+#: photographs.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
-# Tags of TIFF.
+# TIFF tags
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
 _SKIP = ", or skip it with on_bad='skip'"
 
@@ -35,7 +39,7 @@ _SKIP = ", or skip it with on_bad='skip'"
 
 
 def is_image_name(name: str) -> bool:
-    """Say whether a file of this name counts as an image: not hidden, suffix of ``SUFFIXES`` in any case."""
+    """Return whether a file of this name counts as an image: not hidden, and with a suffix of ``SUFFIXES`` in any case."""
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
 
 
@@ -54,24 +58,24 @@ def list_files(folder: Path) -> list[Path]:
 def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[str, Path]:
     """Return the photographs of a folder (``list_files``) by the stem of their names.
 
-    ``only``: names of files (with suffix) to look at; None: all.
+    ``only`` holds the names of the files (with suffix) to list; None lists all.
 
     Raises:
         DpedError: no such folder, none in it, or two files with one stem.
     """
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for file in list_files(folder):
         if only is not None and file.name not in only:
             continue
-        if file.stem in found:
+        if file.stem in by_stem:
             raise DpedError(
-                f"{folder}: {found[file.stem].name} and {file.name} have the same name, so their partner is not clear. "
+                f"{folder}: {by_stem[file.stem].name} and {file.name} have the same name, so their partner is not clear. "
                 "Rename or remove one."
             )
-        found[file.stem] = file
-    if not found:
+        by_stem[file.stem] = file
+    if not by_stem:
         raise DpedError(f"{folder}: no photographs in it ({', '.join(sorted(SUFFIXES))}).")
-    return found
+    return by_stem
 
 
 # ---------------------------------------------------------------------------------------------- headers
@@ -79,13 +83,13 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before a pixel is decoded.
+    """Describe a picture as its file does, before a pixel is decoded.
 
     Attributes:
-        kind, mode: format and mode in Pillow's words.
-        height, width: in pixels; before or after turning, as Pillow says for the format.
-        deep: 16 bits a channel.
-        alpha: it has transparency.
+        kind, mode: format and mode, as Pillow names them.
+        height, width: in pixels. Pillow gives them before rotation for some formats and after it for others.
+        deep: whether it has 16 bits a channel.
+        alpha: whether it has transparency.
     """
 
     kind: str
@@ -97,13 +101,13 @@ class Header:
 
     @property
     def reading(self) -> int:
-        """Bytes of memory that decoding takes at its peak, beside the file."""
+        """Return the peak memory of decoding in bytes, without the file itself."""
         return self.height * self.width * (24 if self.deep else 12)
 
 
 @contextlib.contextmanager
 def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The file, or this content of it, as Pillow opens it, its header checked."""
+    """Open a file, or its ``content``, with Pillow, and check its header."""
     Image.init()
     if "HEIF" not in Image.OPEN:
         try:
@@ -117,20 +121,21 @@ def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) 
                 ) from None
     with contextlib.ExitStack() as stack:
         try:
-            # Opened here, not by name: what Pillow maps into memory, TIFFs of gray or transparency, it garbles if they lie on their side.
+            # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
+            # rotated and are gray or transparent.
             data = stack.enter_context(open(file, "rb") if content is None else io.BytesIO(content))
             stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")  # what matters comes as an exception
+            warnings.simplefilter("ignore")  # faults that matter raise an exception
             image = stack.enter_context(Image.open(data, formats=[f for f in _FORMATS if f in Image.OPEN]))
         except FileNotFoundError:
             raise DpedError(f"{file}: not found.") from None
         except UnidentifiedImageError:
             raise DpedError(f"{file}: no image that can be read. Remove it{otherwise}.") from None
-        except Image.DecompressionBombError as error:  # Pillow's limit, 179 million pixels, is ours
+        except Image.DecompressionBombError as error:  # we keep Pillow's limit of 179 million pixels
             raise DpedError(
                 f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels{otherwise}."
             ) from error
-        except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
+        except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
             raise DpedError(f"{file}: cannot be read as an image ({error}). Replace it{otherwise}.") from error
         _refuse(image, file, least, otherwise)
         yield image
@@ -145,7 +150,7 @@ def _refuse(image: Image.Image, file: Path, least: int, otherwise: str) -> None:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     strange = image.mode == "F" or (image.mode == "I" and image.format != "PNG")
     if _is_deep(image) and image.format == "TIFF":
-        # OpenCV reads these too, and shows something else.
+        # OpenCV reads these files too, but gives other pixels.
         gray = tags.get(_PHOTOMETRIC) in (0, 1) and tags.get(_SAMPLES, 1) == 1
         strange |= not (gray or (tags.get(_PHOTOMETRIC) == 2 and tags.get(_SAMPLES, 1) in (3, 4)))
         strange |= tags.get(_PLANES, 1) == 2 or set(np.atleast_1d(tags.get(_BITS, 16))) != {16}
@@ -158,7 +163,10 @@ def _refuse(image: Image.Image, file: Path, least: int, otherwise: str) -> None:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a file has 16 bits a channel. Pillow opens such colours with 8; only the file's own description tells."""
+    """Return whether a file has 16 bits a channel.
+
+    Pillow opens such colours with 8, so the file's own header decides.
+    """
     if image.mode.startswith("I"):
         return True
     if image.format == "PNG":
@@ -172,26 +180,27 @@ def _header(image: Image.Image) -> Header:
 
 
 def check(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> Header:
-    """Return what a file's header says, looked at alone: a bad file is named before hours of work, not after.
+    """Read only the header of a file and return it. A bad file is thus found before hours of work, not after.
 
     Args:
-        least: shortest side in pixels.
-        otherwise: what else than mending the file its user can do, as an error message ends.
+        least: smallest allowed side in pixels.
+        otherwise: end of the error message: what the user can do apart from repairing the file.
 
     Raises:
-        DpedError: missing, no image, smaller than that, too large, or of numbers that photographs do not have.
+        DpedError: the file is missing, no image, too small, too large, or has numbers of a kind that photographs do not
+            have.
     """
     with _open(Path(file), least, otherwise) as image:
         return _header(image)
 
 
 def losses(file: Path) -> list[str]:
-    """Return what of a file has no place in an enhanced photograph (``photo_metadata.lost``)."""
+    """Return the parts of a file that an enhanced photograph cannot keep (``photo_metadata.lost``), a phrase each."""
     with _open(Path(file), 1, "") as image:
         try:
             return photo_metadata.lost(image, Path(file))
-        except Exception:  # the picture is whole, what stands beside it is damaged
-            return ["what stands beside its picture, which is damaged"]
+        except Exception:  # the picture is whole, but the metadata are damaged
+            return ["its metadata, which are damaged"]
 
 
 # ---------------------------------------------------------------------------------------------- pixels
@@ -199,14 +208,15 @@ def losses(file: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A file's picture.
+    """Hold a decoded picture.
 
     Attributes:
+        header: the file's header.
         pixels: H x W x 3, RGB, uint8 or uint16, upright.
-        alpha: H x W in the same type, or None where the file has no transparency.
-        exif: of the file, unchanged (``photo_metadata.parts``).
-        icc: the colour profile's bytes, of RGB, or of gray where the picture is gray; empty where there is none.
-        stray: the file has a profile of something else (inks, say), which is left out.
+        alpha: H x W in the same type, or None if the file has no transparency.
+        exif: the file's EXIF, unchanged (``photo_metadata.parts``).
+        icc: the bytes of the colour profile: for RGB, or for gray if the picture is gray. Empty if there is none.
+        stray: whether the file has a profile for other colours (CMYK, for example), which is left out.
     """
 
     header: Header
@@ -218,33 +228,38 @@ class Decoded:
 
 
 def decode(file: Path, least: int = 1, otherwise: str = "", content: bytes | None = None) -> Decoded:
-    """Return a file's picture, turned upright as its EXIF orientation says.
+    """Return a file's picture, rotated upright according to its EXIF orientation.
 
     Gray and palettes become RGB, CMYK is converted without its profile, 16 bits stay 16 bits.
 
-    ``least``, ``otherwise``: as of ``check``. ``content``: of the file, where it is not on the disk.
+    ``least`` and ``otherwise`` are those of ``check``. ``content`` holds the bytes of a file that is not on the disk.
 
     Raises:
-        DpedError: as ``check``, or the file is damaged behind its header.
+        DpedError: as ``check``, or the file is damaged after its header.
     """
     file = Path(file)
     with _open(file, least, otherwise, content) as image:
-        header, icc = _header(image), image.info.get("icc_profile") or b""  # before EXIF, which reads a PNG to its end
+        header, icc = (
+            _header(image),
+            image.info.get("icc_profile") or b"",
+        )  # before EXIF: reading that reads a PNG to its end
         try:
-            exif = photo_metadata.parts(image)  # Pillow takes the orientation out when it turns a TIFF
-            turn = photo_metadata.orientation(exif)
+            exif = photo_metadata.parts(image)  # before loading: Pillow removes the orientation when it rotates a TIFF
+            orientation = photo_metadata.orientation(exif)
             tags = dict(image.tag_v2) if header.kind == "TIFF" else {}
-            image.load()  # a truncated file is refused here; OpenCV would show what there is of it
+            image.load()  # refuses a truncated file; OpenCV would return a part of it
             if header.deep:
                 data = np.fromfile(file, np.uint8) if content is None else np.array(np.frombuffer(content, np.uint8))
                 pixels, alpha = _deep(data, header, tags, image.info.get("transparency"))
             else:
                 pixels, alpha = _shallow(image)
-                turn = 1 if header.kind == "TIFF" else turn  # Pillow has turned it
-            pixels, alpha = (None if a is None else np.ascontiguousarray(upright(a, turn)) for a in (pixels, alpha))
+                orientation = 1 if header.kind == "TIFF" else orientation  # Pillow has rotated it
+            pixels, alpha = (
+                None if a is None else np.ascontiguousarray(upright(a, orientation)) for a in (pixels, alpha)
+            )
             icc, stray = (icc, False) if _describes(icc, header, pixels) else (b"", bool(icc))
             return Decoded(header, pixels, alpha, exif, icc, stray)
-        except Exception as error:  # damaged bytes end in whatever the format's reader stumbles over
+        except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
             raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it{otherwise}.") from error
 
 
@@ -256,7 +271,7 @@ def _describes(icc: bytes, header: Header, pixels: np.ndarray) -> bool:
 
 def _shallow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for one of Adobe's, whose inks are inverted
+        image = ImageChops.invert(image)  # Pillow treats every CMYK JPEG as one of Adobe's, whose inks are inverted
     if image.has_transparency_data:
         image = image.convert("RGBA")
         pixels = np.array(image)
@@ -265,11 +280,14 @@ def _shallow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[np.ndarray, np.ndarray | None]:
-    """16 bits a channel by OpenCV from the bytes of a file, as stored. ``clear``: the number that a PNG declares transparent."""
+    """Decode 16 bits a channel with OpenCV, without rotation.
+
+    ``clear`` is the gray value that a PNG declares transparent.
+    """
     if header.kind == "TIFF":
-        _plain(data)
+        _neutralize_tags(data)
     log, level = cv2.utils.logging, cv2.utils.logging.getLogLevel()
-    log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it prints of damaged files is said in the error
+    log.setLogLevel(log.LOG_LEVEL_SILENT)  # our error reports damaged files, so OpenCV need not print
     try:
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     finally:
@@ -282,21 +300,24 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
         alpha = np.where(raw == clear, 0, 65535).astype(np.uint16) if isinstance(clear, int) else None
         return np.repeat(raw[..., None], 3, 2), alpha
     pixels, alpha = raw[..., 2::-1], raw[..., 3] if raw.shape[2] == 4 else None
-    meaning = np.atleast_1d(tags.get(_EXTRA, 2))[0]  # where a TIFF does not say, it is taken for transparency
-    if alpha is None or meaning == 0:  # a fourth channel of no stated meaning
+    meaning = np.atleast_1d(tags.get(_EXTRA, 2))[0]  # if a TIFF does not say, it is taken as transparency
+    if alpha is None or meaning == 0:  # the fourth channel has no stated meaning
         return pixels, None
-    if meaning == 1:  # colours were multiplied by it
+    if meaning == 1:  # the colours are premultiplied by it
         pixels = np.minimum(pixels * np.float32(65535) / np.maximum(alpha, 1)[..., None] + 0.5, 65535).astype(np.uint16)
     return pixels, alpha
 
 
-def _plain(data: np.ndarray) -> None:
-    """Overwrites orientation and "white is zero" in the bytes of a TIFF: what OpenCV makes of them depends on depth and version."""
+def _neutralize_tags(data: np.ndarray) -> None:
+    """Overwrite orientation and "white is zero" in the bytes of a TIFF.
+
+    OpenCV handles them differently by depth and version.
+    """
     order = "<" if data[:2].tobytes() == b"II" else ">"
     big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    at = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, 8 if big else 4)[0]
-    count = struct.unpack_from(f"{order}Q" if big else f"{order}H", data, at)[0]
-    first, size, value = (at + 8, 20, 12) if big else (at + 2, 12, 8)
+    start = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, 8 if big else 4)[0]
+    count = struct.unpack_from(f"{order}Q" if big else f"{order}H", data, start)[0]
+    first, size, value = (start + 8, 20, 12) if big else (start + 2, 12, 8)
     for entry in range(first, min(first + count * size, len(data) - size + 1), size):
         tag = struct.unpack_from(f"{order}H", data, entry)[0]
         zero = tag == _PHOTOMETRIC and struct.unpack_from(f"{order}H", data, entry + value)[0] == 0
@@ -305,37 +326,39 @@ def _plain(data: np.ndarray) -> None:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return H x W (x C) as stored with an EXIF orientation (1 to 8) the way it is meant to be seen."""
+    """Rotate and flip H x W (x C) pixels with an EXIF orientation (1 to 8) so that the picture is upright."""
     if orientation in (2, 4, 5, 7):
         pixels = pixels[:, ::-1]
     return np.rot90(pixels, {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0))
 
 
 def in_8bit(pixels: np.ndarray) -> np.ndarray:
-    """Return uint16 rounded to uint8 (65535 is 255); uint8 as it is."""
+    """Round uint16 to uint8 (65535 becomes 255). Return uint8 unchanged."""
     return pixels if pixels.dtype == np.uint8 else cv2.convertScaleAbs(pixels, alpha=1 / 257)
 
 
 def in_srgb(decoded: Decoded) -> np.ndarray:
-    """Return the pixels in sRGB: uint16 where a profile was applied, else as they are."""
+    """Return the pixels in sRGB: uint16 if a profile was applied, otherwise unchanged."""
     profile = color_profiles.load(decoded.icc)
     return decoded.pixels if profile is None else profile.to_srgb(decoded.pixels)
 
 
 def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Return H x W x 3 laid over white by its transparency H x W, in the same type."""
+    """Blend H x W x 3 pixels with white by their transparency ``alpha`` (H x W). Return the same type."""
     full = np.iinfo(pixels.dtype).max
     share = alpha[..., None] / np.float32(np.iinfo(alpha.dtype).max)
     return (pixels * share + full * (1 - share) + np.float32(0.5)).astype(pixels.dtype)
 
 
 def read_photograph(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> np.ndarray:
-    """Return a photograph as uint8 H x W x 3, upright, in sRGB, which the networks were trained on.
+    """Return a photograph as uint8 H x W x 3, upright, in sRGB. The networks were trained on sRGB.
 
-    16 bits a channel are scaled to 8, transparency is laid over white, colour profiles of RGB and gray are applied.
+    16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are
+    applied.
 
     Raises:
-        DpedError: missing, damaged, truncated, no image, smaller than a patch, or too large; the file is named.
+        DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message
+            names it.
     """
     decoded = decode(file, least, otherwise)
     pixels = in_srgb(decoded)

@@ -1,4 +1,4 @@
-"""Whole photographs of a dataset: what can be shown, shifted and enhanced beyond 100x100 patches."""
+"""Supply the whole photographs of a dataset, for figures and experiments that need more than 100 x 100 patches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +15,13 @@ from dped_lib.data import downloads, official_layout, pair_store, photofile, rea
 
 @dataclass(frozen=True)
 class Photograph:
-    """``camera``: who took it; ``name`` is unique within the dataset.
+    """Describe one photograph. Its pixels are read, or simulated, only when ``image`` is used.
 
-    ``scene``: photographs of one scene are not independent of each other. ``read`` gives the pixels, which ``image`` keeps; whoever
-    shows two of a dataset's photographs reads, or on the rig simulates, only these.
+    Attributes:
+        name: unique in the dataset.
+        camera: the camera that took it.
+        read: returns the pixels. ``image`` calls it once and keeps the result.
+        scene: its scene. Photographs of one scene are not statistically independent.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Photograph:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """uint8 H x W x 3, RGB. Raises DpedError where the file cannot be read."""
+        """Return the pixels, uint8 H x W x 3, RGB. Raise DpedError if the file cannot be read."""
         return self.read()
 
 
@@ -70,7 +73,7 @@ def _pairs(dataset: str) -> Iterator[Photograph]:
 
 
 def _files(dataset: str) -> tuple[dict[str, dict[str, Path]], Callable[[Path], np.ndarray]]:
-    """Return the files of both cameras by name of the scene, and what reads one; of datasets whose photographs are files."""
+    """Return the files of both cameras by scene, and the function that reads one. Only datasets of files have them."""
     if dataset == "city100":
         *folders, names = readers.city100_folders()
         cameras = zip(("iphonex", "dslr"), folders, strict=True)
@@ -83,11 +86,11 @@ def _files(dataset: str) -> tuple[dict[str, dict[str, Path]], Callable[[Path], n
 
 
 def of_dataset(dataset: str) -> Iterator[Photograph]:
-    """Every whole photograph that a dataset has, none read yet.
+    """Yield every whole photograph of a dataset. None is read yet.
 
     ``rig``: the frames of all four cameras. ``pirm``: the 4 HD photographs of the iPhone and the authors' demo
-    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of both
-    cameras. ``dped``: the full-size test images.
+    photographs by the three phones (unaligned; the DSLR's are not published). ``city100`` and ``own``: the frames of
+    both cameras. ``dped``: the full-size test images.
     """
     match one_of("dataset", dataset, DATASETS):
         case "rig":
@@ -101,9 +104,9 @@ def of_dataset(dataset: str) -> Iterator[Photograph]:
 
 
 def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
-    """One scene by every camera that a dataset has of it, as it came out of the camera (uint8 H x W x 3, RGB).
+    """Return the photographs of one scene by camera, as they came out of the camera (uint8 H x W x 3, RGB).
 
-    ``name``: as in the records of the dataset's store. Only datasets whose photographs are aligned here have scenes.
+    ``name`` is the scene's name in the records of the dataset's store. Only datasets that are aligned here have scenes.
     """
     one_of("dataset with photographs to align", dataset, ALIGNED_DATASETS)
     if dataset == "rig":
@@ -115,7 +118,7 @@ def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
 
 
 def patches_of(store: pair_store.PairStore) -> Iterator[Photograph]:
-    """The patches of a store, of both cameras, each as a small photograph of its own."""
+    """Yield the patches of a store, of both cameras, each as a small photograph."""
     for camera, images in (("dslr", store.dslr), (store.meta["phone"], store.phone)):
         for name, scene, image in zip(store.names, store.photographs, images, strict=True):
             yield Photograph(f"{name}/{camera}", camera, partial(np.asarray, image), str(scene))

@@ -1,6 +1,6 @@
-"""A photograph file with all that belongs to it: bit depth, transparency, EXIF and colour profile survive the way through.
+"""Read and write photographs with their bit depth, transparency, EXIF and colour profile.
 
-``photofile`` decodes; here is what a file holds beside its pixels, and the one writer of photographs.
+``photofile`` decodes the pixels. This module adds the metadata, and is the only writer of photographs.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, photo_metadata, photofile
 
-#: What can be written, by suffix. 16 bits a channel go into PNG only, which keeps EXIF and profile there.
+#: Formats that can be written, by suffix. Only PNG holds 16 bits a channel.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-#: Longest side in pixels that a format's writer takes: the format's own limit of WebP, libjpeg's and libpng's.
+#: Longest side in pixels that a format can hold (WebP) or that its library writes (libjpeg, libpng).
 LONGEST = {"JPEG": 65_500, "WEBP": 16_383, "PNG": 1_000_000}
-#: EXIF in JPEG is one segment of 65535 bytes, its length included.
+#: EXIF in JPEG is one segment of 65535 bytes, which includes its 2 bytes of length.
 _JPEG_EXIF = 65_533
 
 _ELSEWHERE = "name another folder for the results"
@@ -27,13 +27,13 @@ _ELSEWHERE = "name another folder for the results"
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright photograph.
+    """Hold an upright photograph and its metadata.
 
     Attributes:
         pixels: H x W x 3, RGB, uint8 or uint16.
-        alpha: H x W in the same type, or None where the file has no transparency.
-        exif, icc: as they go into a file; empty where there are none. EXIF holds what is true of these pixels (``photo_metadata``), the profile
-            is one of RGB.
+        alpha: H x W in the same type, or None if the file has no transparency.
+        exif, icc: the bytes that are written to a file; empty if there are none. EXIF holds only entries that are true
+            of these pixels (``photo_metadata``). The profile is for RGB.
         lost: what else the file held, one phrase for each kind.
     """
 
@@ -45,7 +45,7 @@ class Picture:
 
     @property
     def profile(self) -> color_profiles.Profile | None:
-        """The profile to be applied for numbers in sRGB; None where they are (or are taken for) sRGB."""
+        """Return the profile that converts the pixels to sRGB; None if they are sRGB, or are taken as sRGB."""
         return color_profiles.load(self.icc)
 
     def on_screen(self) -> np.ndarray:
@@ -54,10 +54,12 @@ class Picture:
 
 
 def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
-    """Return the suffix of a copy of a file of ``suffix``: its own where that format can be written and has what the picture has.
+    """Return the suffix for an enhanced copy of a file.
 
-    JPEG lacks 16 bits a channel (``deep``) and transparency (``alpha``), TIFF and WebP are written with 8 bits only: PNG then.
-    HEIC becomes JPEG or PNG, anything else PNG.
+    It is ``suffix`` itself if that format can be written and can hold the picture.
+
+    JPEG has neither 16 bits a channel (``deep``) nor transparency (``alpha``), and TIFF and WebP are written with 8
+    bits only. Such pictures become PNG. HEIC becomes JPEG or PNG. Any other format becomes PNG.
     """
     kind = "JPEG" if suffix.lower() in photofile.HEIC else FORMATS.get(suffix.lower())
     if kind == "PNG" or (kind and not deep and not (alpha and kind == "JPEG")):
@@ -66,13 +68,13 @@ def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
 
 
 def read(file: Path) -> Picture:
-    """Return a photograph of any size, upright, with what stays true of it; ``lost`` names the rest.
+    """Return a photograph of any size, upright, with the metadata that stay true of it. ``lost`` names the rest.
 
-    Gray and palettes become RGB; a gray profile is applied, and CMYK is converted without its profile, so both leave sRGB; 16 bits stay
-    16 bits.
+    Gray and palettes become RGB, and 16 bits stay 16 bits. A gray profile is applied, and CMYK is converted without its
+    profile, so both become sRGB.
 
     Raises:
-        DpedError: missing, empty, damaged, truncated, no image or too large; the file is named.
+        DpedError: the file is missing, empty, damaged, truncated, no image or too large. The message names it.
     """
     file = Path(file)
     if file.is_file() and not file.stat().st_size:
@@ -80,7 +82,7 @@ def read(file: Path) -> Picture:
     decoded = photofile.decode(file)
     pixels, icc, lost = decoded.pixels, decoded.icc, photofile.losses(file)
     if decoded.stray:
-        lost.append("the colour profile, which is not one of these colours")
+        lost.append("the colour profile, which is for other colours")
     if color_profiles.space(icc) == "GRAY":
         pixels, icc = photofile.in_srgb(decoded), b""
         pixels = photofile.in_8bit(pixels) if decoded.pixels.dtype == np.uint8 else pixels
@@ -99,17 +101,17 @@ def write(
     replace: bool = True,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Writes a picture, atomically, in the format that the suffix of ``target`` names (``FORMATS``).
+    """Write a picture atomically, in the format that the suffix of ``target`` names (``FORMATS``). Return ``target``.
 
-    JPEG has neither transparency nor 16 bits: the picture is laid over white, or rounded to 8 bits.
+    JPEG has neither transparency nor 16 bits, so the picture is blended with white, or rounded to 8 bits.
 
     Args:
-        quality: of JPEG and WebP, 1 to 100.
-        replace: False: a file that is there stays, and that is an error.
-        tell: hears what could not be kept.
+        quality: the quality of JPEG and WebP, 1 to 100.
+        replace: whether an existing file is replaced. If not, it is an error.
+        tell: is called with a message for each thing that the format cannot keep.
 
     Raises:
-        DpedError: unknown suffix, a format that cannot hold the picture, no right or space to write, or any failure of the writer.
+        DpedError: the suffix is unknown, the format cannot hold the picture, or the file cannot be written.
     """
     target = Path(target)
     height, width = picture.pixels.shape[:2]
@@ -134,23 +136,23 @@ def write(
                 image = Image.fromarray(pixels)
                 if alpha is not None:
                     image.putalpha(Image.fromarray(alpha))
-                # TIFF uncompressed: libtiff's own writer, which compresses, cannot take EXIF.
+                # TIFF is uncompressed, because libtiff's writer, which compresses, cannot write EXIF.
                 more = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
                 more |= {"subsampling": 0} if kind == "JPEG" else {}
                 more |= {k: v for k, v in (("exif", exif), ("icc_profile", picture.icc)) if v}
                 image.save(part, kind, **more)
     except DpedError:
         raise
-    except Exception as error:  # writers fail in as many ways as readers
+    except Exception as error:  # the writers of the formats raise many kinds of errors
         raise DpedError(f"{target}: cannot be written ({error}). Choose another --format, or {_ELSEWHERE}.") from error
     return target
 
 
 def check_format(target: Path, height: int, width: int, deep: bool) -> str:
-    """Return the format (Pillow's name) that the suffix of ``target`` names, if it can hold a picture of that size and depth.
+    """Return the format (Pillow's name) of the suffix of ``target``, if it can hold a picture of that size and depth.
 
     Raises:
-        DpedError: it is unknown, or cannot.
+        DpedError: the suffix is unknown, or the format cannot hold the picture.
     """
     kind = FORMATS.get(target.suffix.lower())
     if kind is None:
@@ -169,8 +171,10 @@ def check_format(target: Path, height: int, width: int, deep: bool) -> str:
 def _deep_png(pixels: np.ndarray, alpha: np.ndarray | None, exif: bytes, icc: bytes) -> bytes:
     pixels = pixels[..., ::-1] if alpha is None else np.dstack([pixels[..., ::-1], alpha])
     kinds = {cv2.IMAGE_METADATA_EXIF: exif.removeprefix(b"Exif\0\0"), cv2.IMAGE_METADATA_ICCP: icc}
-    said = {kind: np.frombuffer(data, np.uint8) for kind, data in kinds.items() if data}
-    done, encoded = cv2.imencodeWithMetadata(".png", np.ascontiguousarray(pixels), list(said), list(said.values()))
+    metadata = {kind: np.frombuffer(data, np.uint8) for kind, data in kinds.items() if data}
+    done, encoded = cv2.imencodeWithMetadata(
+        ".png", np.ascontiguousarray(pixels), list(metadata), list(metadata.values())
+    )
     if not done:
         raise OSError("OpenCV cannot encode it")
     return encoded.tobytes()

@@ -1,4 +1,4 @@
-"""Aligned patch pairs as they come from each dataset, one at a time: folders of files, and the rig."""
+"""Read the aligned patch pairs of each dataset, one at a time: from folders of files, or by aligning photographs."""
 
 import hashlib
 import os
@@ -19,12 +19,12 @@ from dped_lib.data.pairing import Pair, Settings
 
 SIZE = paper.PATCH_SIZE
 
-#: The rig photographs at 0.3 of the cameras' sizes, so its aligned images are half the paper's.
+#: The rig's frames have 0.3 of the cameras' sizes, so its aligned images have half the paper's size.
 RIG_SETTINGS = Settings(size=(400, 540))
 
 
 class BadPatch(DpedError):
-    """A patch that cannot be used. ``reason``: ``missing partner``, ``unreadable`` or ``wrong size``."""
+    """Report a patch that cannot be used. ``reason`` is ``missing partner``, ``unreadable`` or ``wrong size``."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -32,20 +32,20 @@ class BadPatch(DpedError):
 
 
 def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
-    """Return an image file as uint8 H x W x 3, RGB. ``content``: of the file, where it is not on the disk.
+    """Return an image file as uint8 H x W x 3, RGB. ``content`` holds the bytes of a file that is not on the disk.
 
     Raises:
         DpedError: missing, truncated, not an image, or not 8-bit RGB.
     """
-    found = photofile.decode(file, otherwise=", or skip it with on_bad='skip'", content=content)
-    mode = found.header.mode
-    if mode != "RGB" or found.header.deep:
+    decoded = photofile.decode(file, otherwise=", or skip it with on_bad='skip'", content=content)
+    mode = decoded.header.mode
+    if mode != "RGB" or decoded.header.deep:
         raise DpedError(f"{file}: mode {mode}, not 8-bit RGB. Convert it, or skip it with on_bad='skip'.")
-    return found.pixels
+    return decoded.pixels
 
 
 def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
-    """Return a patch as uint8 100 x 100 x 3, RGB. Raises BadPatch, which names the file."""
+    """Return a patch as uint8 100 x 100 x 3, RGB. Raise BadPatch, which names the file, if it is no such image."""
     try:
         pixels = read_image(file, content)
     except DpedError as error:
@@ -60,14 +60,14 @@ def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
 
 
 def missing_partner(file: Path | str) -> BadPatch:
-    """Return the error for a patch whose partner is there."""
+    """Return the error for a missing patch (``file``) whose partner exists."""
     return BadPatch(
         "missing partner", f"{file}: missing, but its partner is there. Add it, or skip the pair with on_bad='skip'."
     )
 
 
 def natural(name: str) -> str:
-    """Return a sort key: numbers in names count as numbers."""
+    """Return a sort key that compares the numbers in names as numbers."""
     # The length before the digits makes 9 come before 10. The name itself decides between 1.jpg and 01.jpg.
     return re.sub(r"\d+", lambda n: f"\0{chr(len(d := str(int(n[0]))))}{d}", name) + f"\0\0{name}"
 
@@ -82,17 +82,18 @@ def read_folders(
     """Yield the pairs of equally named 100 x 100 images in two folders, in natural order of their names.
 
     Args:
-        only: names to look at; None: every image file that is not hidden.
-        on_bad: ``error`` stops at the first bad file; ``skip`` leaves the pair out and counts why in ``report``.
+        only: names of the files to use; None: every image file that is not hidden.
+        on_bad: ``error`` stops at the first bad file; ``skip`` leaves the pair out and counts the reason in ``report``.
 
     Raises:
-        DpedError: a missing folder, a missing partner, a wrong size, or an unreadable image; the message names the file.
+        DpedError: a missing folder, a missing partner, a wrong size, or an unreadable image; the message names the
+            file.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     report = Counter() if report is None else report
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
-    everything = sorted(sides[0].keys() | sides[1].keys(), key=natural)
-    for name in bar(everything, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
+    names = sorted(sides[0].keys() | sides[1].keys(), key=natural)
+    for name in bar(names, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
         try:
             images = []
             for folder, side, other in zip((phone_dir, dslr_dir), sides, sides[::-1], strict=True):
@@ -108,9 +109,9 @@ def read_folders(
         yield Pair(name, name, *images)
 
 
-def _same_picture_same_photograph(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    # No patch of pirm says which photograph it is from. What can be known is that identical ones (four are all white)
-    # must not lie on both sides of a split.
+def _group_identical(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    # The patches of pirm do not say which photograph they come from. Identical ones (four are all white) are given one
+    # photograph, so they lie in the same split.
     first: dict[bytes, str] = {}
     for pair in pairs:
         digest = hashlib.sha256(pair.dslr.tobytes()).digest()
@@ -118,48 +119,55 @@ def _same_picture_same_photograph(pairs: Iterable[Pair]) -> Iterator[Pair]:
 
 
 def read_pirm(on_bad: str = "error", report: Counter | None = None) -> Iterator[Pair]:
-    """The authors' 400 real iPhone-Canon pairs, fetched where they are not in the cache."""
+    """Yield the authors' 400 real iPhone-Canon pairs. Files that are not in the cache are fetched."""
     files = downloads.fetch_all(downloads.keys("pirm"), "pirm pairs")
     phone, dslr = ({f for f in files if f.parent.name == camera} for camera in ("iphone", "canon"))
     names = {f.name for f in phone | dslr}
-    # Only these: a fetch that runs beside this one, or was killed, has other files there.
+    # The folder may also hold temporary files of another fetch, so only these names are read.
     pairs = read_folders(min(phone).parent, min(dslr).parent, on_bad, report, names)
-    yield from _same_picture_same_photograph(pairs)
+    yield from _group_identical(pairs)
 
 
-#: City100's phone photographs are 840 x 600: what both cameras show has room for this.
+#: City100's phone photographs are 840 x 600 (width x height). This size fits into the area that both cameras show.
 CITY100_SETTINGS = Settings(size=(560, 756))
 
 
-#: Photographs that the phone took upside down, as the DSLR sees the scene.
+#: Phone photographs that are upside down compared with the DSLR's.
 CITY100_UPSIDE_DOWN = frozenset({"065H"})
 
 
 def city100_folders() -> tuple[Path, Path, set[str]]:
-    """Return the folders of the iPhone X's and the Nikon's photographs, fetched where they are not in the cache, and the names in them."""
+    """Return the folders of the iPhone X's and the Nikon's photographs, and the names of the files in them.
+
+    Files that are not in the cache are fetched.
+    """
     files = downloads.fetch_all(downloads.keys("city100"), "city100")
     phone, dslr = ({f for f in files if f.parent.name == f"City100_{c}"} for c in ("iPhoneX", "NikonD5500"))
     return min(phone).parent, min(dslr).parent, {f.name for f in phone | dslr}
 
 
 def city100_origin() -> str:
-    """Say which scenes are read. A store of fewer, as an earlier version made it, is another dataset."""
+    """Return a text that counts the scenes. A store of fewer scenes, which an earlier version made, is made again."""
     return f"City100, {len(downloads.keys('city100')) // 2} scenes"
 
 
 def read_city100(file: Path) -> np.ndarray:
     """Return a photograph of City100, uint8 H x W x 3, RGB, the same way up by both cameras."""
     pixels = photofile.read_photograph(file)
-    turned = file.stem in CITY100_UPSIDE_DOWN and file.parent.name == "City100_iPhoneX"
-    return np.ascontiguousarray(pixels[::-1, ::-1]) if turned else pixels
+    upside_down = file.stem in CITY100_UPSIDE_DOWN and file.parent.name == "City100_iPhoneX"
+    return np.ascontiguousarray(pixels[::-1, ::-1]) if upside_down else pixels
 
 
 def own_root() -> Path:
-    """``DPED_OWN``: a folder with ``phone`` and ``dslr``, or one that ``dped align`` made."""
+    """Return the folder that ``DPED_OWN`` names: it has ``phone`` and ``dslr`` in it, or ``dped align`` made it.
+
+    Raises:
+        DpedError: ``DPED_OWN`` is not set, or names another kind of folder.
+    """
     folder = os.environ.get("DPED_OWN")
     if not folder:
         raise DpedError(
-            "dataset 'own' is photographs of yours: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
+            "dataset 'own' consists of your photographs: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
             "same names, or to the folder that 'dped align PHONE_DIR DSLR_DIR OUT' made."
         )
     root = Path(folder).expanduser()
@@ -171,7 +179,10 @@ def own_root() -> Path:
 
 
 def own_origin() -> str:
-    """Where ``DPED_OWN`` is, and a digest of what lies there: of the finished store, or of names, sizes and dates of files."""
+    """Return the folder that ``DPED_OWN`` names, and a digest of its content.
+
+    The digest covers the finished store's description, or the names, sizes and dates of the photographs.
+    """
     root = own_root()
     made = hashlib.sha256()
     if (root / "store").is_dir():
@@ -183,10 +194,10 @@ def own_origin() -> str:
 
 
 def read_rig(phone: str, report: Counter, alignment: Counter) -> Iterator[Pair | dict]:
-    """Every scene of the simulated rig, photographed by ``phone`` and the DSLR, aligned and cut like any photographs.
+    """Photograph every scene of the simulated rig with ``phone`` and the DSLR, align, and cut patches.
 
-    Of each scene its record (``name``, and what ``pairing.make`` says) comes first, then its pairs. ``report`` and
-    ``alignment`` count as ``pairing.count`` does.
+    Yield the record of each scene (``name`` and the record of ``pairing.make``), then its pairs. ``pairing.count`` counts
+    them in ``report`` and ``alignment``.
     """
     for scene in bar(rig.scenes(), label=f"align rig {phone}", unit="scene", brief=True):
         frames = rig.shoot(scene.name, cameras=(phone, "dslr"))

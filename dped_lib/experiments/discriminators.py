@@ -21,6 +21,7 @@ from dped_lib.base.presets import Preset
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store
+from dped_lib.data.batches import Batches, to_float
 from dped_lib.experiments import statistics
 
 #: The forms of the paper's discriminator that we compare.
@@ -92,7 +93,7 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
 def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) -> Curve:
     device = devices.pick()
     speed.keep_pages()
-    index = store.some("test", preset.table_pairs)
+    index = store.sample("test", preset.table_pairs)
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs in split 'test' to tell apart.")
     with torch.random.fork_rng(devices=[]):
@@ -100,7 +101,7 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
         network = speed.prepare(models.discriminator(form), device)
     objective = losses.Objective("mse+texture", "paper", discriminator=network)
     optimizer = torch.optim.Adam(network.parameters(), lr=paper.LEARNING_RATE)
-    batches = pair_store.Batches(store, "train", device, seed, preset.augment)
+    batches = Batches(store, "train", device, seed, preset.augment)
     dtype = speed.precision("auto", device)
     last = preset.telling_iterations
     looks = sorted({i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last})
@@ -125,7 +126,7 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
 
 
 @torch.no_grad()
-def _recalibrate(objective: losses.Objective, batches: pair_store.Batches, size: int, device: torch.device) -> None:
+def _recalibrate(objective: losses.Objective, batches: Batches, size: int, device: torch.device) -> None:
     """Compute the running statistics of batch norm from new training batches.
 
     Those collected during training belong to earlier weights. Training itself does not use them.
@@ -148,7 +149,7 @@ def _correct(objective: losses.Objective, store, index: np.ndarray, device: torc
     for first in range(0, len(index), 50):
         chosen = index[first : first + 50]
         arrays = (np.array(patches[chosen]) for patches in (store.phone, store.dslr))
-        pair = [pair_store.to_float(torch.from_numpy(array)).to(device) for array in arrays]
+        pair = [to_float(torch.from_numpy(array)).to(device) for array in arrays]
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)

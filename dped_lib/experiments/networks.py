@@ -7,7 +7,7 @@ from torch import nn
 from dped_lib import losses, paper, training
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, pair_store
+from dped_lib.data import network_files, opening
 
 #: Trained networks by phone, loss and seed.
 Trained = Mapping[tuple[str, str, int], training.TrainResult]
@@ -19,7 +19,7 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
     ``overrides`` replace training parameters, for example ``vgg="mat"``.
     """
     params = run_parameters.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
-    store = pair_store.open_or_make(dataset, phone, preset, seed=seed)
+    store = opening.open_or_make(dataset, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
 
 

@@ -141,7 +141,7 @@ def score_methods(
     dataset, phone = store.meta["dataset"], store.meta["phone"]
     seeds = next((tuple(m) for m in methods.values() if isinstance(m, Mapping)), (0,))
     groups = repetitions(dataset, seeds)
-    held_out = {s: store.fold(s).some(split, preset.table_pairs) for group in groups for s in group}
+    held_out = {s: store.fold(s).sample(split, preset.table_pairs) for group in groups for s in group}
     index = np.concatenate([held_out[s] for s in groups[0]])
     if not len(index):
         raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")

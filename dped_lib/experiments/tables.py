@@ -8,7 +8,7 @@ from torch import nn
 
 from dped_lib import losses, paper
 from dped_lib.base import datasets, presets
-from dped_lib.data import pair_store
+from dped_lib.data import opening, pair_store
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import Trained, authors_network, authors_network_for, of_seeds
 from dped_lib.experiments.scores import Cell, Difference, Method, score_methods
@@ -64,7 +64,7 @@ def score_table3(
     cells, differences = [], []
     split = "test" if dataset in datasets.FOLDS else "val"
     for phone in phones:
-        store = pair_store.open_or_make(dataset, phone, preset)
+        store = opening.open_or_make(dataset, phone, preset)
         methods = {loss: of_seeds(networks, phone, loss) for loss in columns}
         scored = score_methods("3", store, methods, split, presets.preset(preset), paper.TABLE3.get(phone, {}))
         cells += scored[0]
@@ -97,7 +97,7 @@ def _score2(
 ) -> tuple[list[Cell], list[Difference], Missing]:
     cells, differences, missing = [], [], {}
     for phone in phones:
-        store = pair_store.open_or_make(dataset, phone, preset)
+        store = opening.open_or_make(dataset, phone, preset)
         methods = {c: m for c, m in methods2(networks, phone, store).items() if c in columns}
         missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
         runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dped_lib import losses, training, vgg
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import checkpoints, network_files, pair_store, vgg_files
+from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
 #: What the map of each term shows.
@@ -139,7 +139,7 @@ class LossTerms:
         self.terms: dict[str, float] = {}
         self.state = dropdown("state of the training", list(self._files))
         self.state.value = list(self._files)[-1]
-        self.split = dropdown("split", [s for s in pair_store.SPLITS if len(store.index(s))])
+        self.split = dropdown("split", [s for s in splits.SPLITS if len(store.index(s))])
         self.split.value = "test" if len(store.index("test")) else self.split.options[0]
         self.patch = slider("patch", 0, 0, 1, 1, readout_format="d")
         self.numbers, self._tiles = ipywidgets.HTML(), row()
@@ -166,7 +166,7 @@ class LossTerms:
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
         phone, dslr = (
-            pair_store.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.dslr)
+            batches.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.dslr)
         )
         with torch.no_grad():
             enhanced = self.networks.generator(phone)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch import nn
 
 from dped_lib import paper
@@ -14,7 +13,7 @@ from dped_lib.alignment import aligner
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import network_files, pair_store, photofile, photographs, readers
+from dped_lib.data import network_files, opening, photofile, photographs, picture, readers
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network
@@ -44,7 +43,7 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
             f"dataset {dataset!r} has no whole aligned photographs by two cameras; a study can be made on "
             f"{', '.join(datasets.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
         )
-    store = pair_store.open_or_make(dataset, datasets.first_phone(dataset), preset)
+    store = opening.open_or_make(dataset, datasets.first_phone(dataset), preset)
     by_photograph: dict[str, list[str]] = {}
     for split in ("test", "val"):
         for i in store.index(split):
@@ -179,4 +178,4 @@ def _make_scene(
 
 def _save(file: Path, image: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(file)
+    picture.write(picture.Picture(image), file)
