@@ -147,16 +147,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     put("a.tif", deep=True)
     put("out/keep.png")
     code, said, errors = dped(net, "a.tif", "out/keep.tif")
-    assert code == 0 and "out/keep.png: is there and kept" in said
+    assert code == 0 and "out/keep.png: exists and is kept" in said
     assert "a.tif: is written as keep.png, which keeps 16 bits a channel" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif")
     assert said.split() == ["out/new.png"]
     code, said, _ = dped(net, "a.tif", "out/new.tif")
-    assert "out/new.png: is there and kept" in said
+    assert "out/new.png: exists and is kept" in said
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert "out/new.png: is there and kept" in said and "\nout/new-compare.jpg" in said
+    assert "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert said.count("is there and kept") == 2
+    assert said.count("exists and is kept") == 2
     before = everything()
     assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
@@ -165,7 +165,7 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
 def test_the_users_own_sheet_is_kept(net, here):
     put("f/a.png", "f/a-compare.jpg")
     code, said, _ = dped(net, "f/a.png", "f/a.webp", "--compare")
-    assert code == 0 and "f/a-compare.jpg: is there and kept" in said and Path("f/a.webp").exists()
+    assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
 
 
 def test_what_a_name_may_be(net, here):

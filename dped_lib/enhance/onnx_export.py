@@ -37,7 +37,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     if target.suffix != ".onnx":
         raise DpedError(f"{target}: name a file that ends in .onnx.")
     if os.path.lexists(target) and not overwrite:
-        raise DpedError(f"{target}: is there and kept. Name another file, or replace it with --overwrite.")
+        raise DpedError(f"{target}: exists and is kept. Name another file, or replace it with --overwrite.")
     paths.probe_folder(target.parent, _ELSEWHERE)
 
 
