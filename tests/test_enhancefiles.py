@@ -86,7 +86,7 @@ REFUSED = [
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
-    (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, since .*out.jpg is no folder"),
+    (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, because .*out.jpg is not a folder"),
 ]
 
 
@@ -124,7 +124,7 @@ def test_names_that_differ_in_case_are_two_files_where_the_disk_says_so(net, her
 def test_a_file_that_comes_meanwhile_stays(here):
     put("a.jpg")
     Path("b.png").write_text("somebody else's")
-    with pytest.raises(DpedError, match="b.png: not written, since another file has come there meanwhile"):
+    with pytest.raises(DpedError, match="b.png: not written, because another file with this name has appeared"):
         picture.write(picture.read(Path("a.jpg")), Path("b.png"), replace=False)
     assert Path("b.png").read_text() == "somebody else's"
     assert sorted(f.name for f in Path().iterdir()) == ["a.jpg", "b.png"]
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_weights_are_loaded(h
     put("f/a.jpg")
     Path("out").write_text("a file")
     code, _, errors = dped(Path("no-weights.safetensors"), "f", "out")
-    assert code == 2 and "out: cannot be made, since" in errors and "DPED_" not in errors
+    assert code == 2 and "out: cannot be made, because" in errors and "DPED_" not in errors
 
 
 def test_a_full_or_read_only_disk(net, small_disk, monkeypatch):

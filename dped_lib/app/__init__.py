@@ -1,0 +1,1 @@
+"""The ``dped`` command, the runner of notebooks, and what the workflow calls."""

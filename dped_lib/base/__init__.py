@@ -1,0 +1,1 @@
+"""Paths, presets, datasets, devices, errors and worker processes that every other room uses."""

@@ -1,0 +1,1 @@
+"""Save and draw figures and tables in one style, with the numbers behind them."""
