@@ -95,7 +95,7 @@ def test_float_pixels_come_back_unclipped(run):
     "bad", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.int32)]
 )
 def test_other_arrays_are_refused(run, bad):
-    with pytest.raises(DpedError, match="takes H x W x 3 of uint8, uint16 or float32"):
+    with pytest.raises(DpedError, match="must be H x W x 3 of uint8, uint16 or float32"):
         run(bad)
 
 

@@ -136,7 +136,7 @@ def test_what_is_in_the_way_of_one_photograph_does_not_stop_the_others(net, here
     Path("out/c.jpg").symlink_to("nowhere")
     code, said, errors = dped(net, "f", "out", "--compare")
     assert code == 1 and said.split() == ["out/b.jpg", "out/b-compare.jpg"]
-    assert "out/a.jpg: is a folder" in errors and "out/c.jpg: is a link that leads nowhere" in errors
+    assert "out/a.jpg: is a folder" in errors and "out/c.jpg: is a link to a missing file" in errors
     assert "this name is too long" in errors and os.readlink("out/c.jpg") == "nowhere"
 
 
@@ -277,8 +277,8 @@ def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, her
 def test_what_is_lost_is_said_in_a_line_each(net, here):
     put("a.webp", save_all=True, append_images=[Image.fromarray(255 - pixels())], xmp=b"<x:xmpmeta/>")
     _, _, errors = dped(net, "a.webp", "out")
-    assert "a.webp: the result is without XMP\n" in errors
-    assert "a.webp: the result is without 1 later frame or page\n" in errors
+    assert "a.webp: the result lacks XMP\n" in errors
+    assert "a.webp: the result lacks 1 later frame or page\n" in errors
 
 
 def test_a_job_needs_no_sheet(here):

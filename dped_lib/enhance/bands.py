@@ -69,6 +69,7 @@ class Conv:
         self.filled = self.radius  # filled rows of the window; at first the zeros above the picture
 
     def __call__(self, x: Tensor, last: bool) -> Tensor:
+        """Add the band ``x`` and return the rows that are complete. ``last`` says whether it ends the picture."""
         r, new = self.radius, self.filled + x.shape[2]
         end = new + (r if last else 0)
         window = self._window(end, x)
@@ -136,8 +137,8 @@ class Statistics:
         n = x.shape[2] * x.shape[3]
         if not n:
             return
-        # In channels-last this function of batch norm's training pass is 20 times as fast as var_mean. It also updates two
-        # running averages, which are not used here.
+        # In channels-last this function of batch norm's training is 20 times as fast as var_mean. It also updates
+        # two running averages, which are not used here.
         mean, var = torch.batch_norm_update_stats(x, *x.new_zeros(2, x.shape[1], dtype=torch.float32), 1.0)
         mean, var = mean.double(), var.double()
         if self.mean is None:

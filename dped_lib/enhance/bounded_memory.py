@@ -168,9 +168,9 @@ class _Streamer:
         shape = (self.height, self.width, self.model.head.out_channels)
         if self.device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
             return torch.empty(shape, dtype=self.dtype, device=self.device)
-        # The allocator would keep freed memory. mmap returns it to the system before the next photograph. Pages have the
-        # default size. Large pages make later photographs a few per cent faster, but the host of a virtual machine may
-        # need time to provide each of them.
+        # The allocator would keep freed memory. mmap returns it to the system before the next photograph. Pages have
+        # the default size. Large pages make later photographs a few per cent faster, but the host of a virtual
+        # machine may need time to provide each of them.
         memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 

@@ -248,7 +248,8 @@ def do(
     if (need := enhancement.resident() + job.header.reading) > available:
         raise DpedError(
             f"{job.source}: needs at least {need >> 20} MiB of memory to be read "
-            f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. Allow more with --max-memory."
+            f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. "
+            "Allow more with --max-memory."
         )
     before, done = picture.read(job.source), []
     if job.make:

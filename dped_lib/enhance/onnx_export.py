@@ -30,7 +30,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     """Check before any work whether a network can be written to ``target``.
 
     Raises:
-        DpedError: the path does not end in .onnx, is a folder, is an existing file that must stay, or cannot be written.
+        DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written.
     """
     target = Path(target)
     if target.is_dir():
@@ -45,8 +45,8 @@ def check_target(target: Path, overwrite: bool = False) -> None:
 def export(model: nn.Module, target: Path, description: Mapping[str, object], overwrite: bool = False) -> float:
     """Write a network as ONNX, atomically, after ONNX Runtime and PyTorch gave the same output at several sizes.
 
-    The input ``image`` is N x 3 x height x width, float32, RGB in [0, 1]. The output ``enhanced`` has the same shape and
-    values in (-0.08, 1.08), which the user of the file must clip.
+    The input ``image`` is N x 3 x height x width, float32, RGB in [0, 1]. The output ``enhanced`` has the same
+    shape and values in (-0.08, 1.08), which the user of the file must clip.
 
     Args:
         model: ``models.Generator`` or ``models.SRCNN``.
@@ -73,9 +73,8 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns that torchvision is missing, which is not needed here
+    # The exporter warns that torchvision is missing, which is not needed here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

@@ -73,7 +73,7 @@ class Engine:
 
     Attributes:
         model: ``models.Generator`` or ``models.SRCNN``.
-        dtype: float32 is exact (within 1e-4 of the whole-image pass). bfloat16 is faster on hardware that multiplies it,
+        dtype: float32 is exact (within 1e-4 of the whole-image pass). bfloat16 is faster on hardware that supports it,
             and changes most 8-bit values by at most one step (55 dB or better).
         device: the device that computes.
         limit: peak memory of the process in bytes. On a GPU it is the memory of the GPU.
