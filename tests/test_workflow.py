@@ -356,7 +356,7 @@ def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     with FileLock(tmp_path / "runs" / "rig-smoke" / ".running"):
         code, output = snakemake(dataset="rig")
     assert code != 0
-    assert "another workflow is at work in runs/rig-smoke" in output
+    assert "another workflow is running in runs/rig-smoke" in output
     assert not (tmp_path / ".snakemake" / "locks").exists() or not any((tmp_path / ".snakemake" / "locks").iterdir())
     assert list((tmp_path / "runs" / "rig-smoke").iterdir()) == [tmp_path / "runs" / "rig-smoke" / ".running"]
 
