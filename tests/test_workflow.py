@@ -226,7 +226,7 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     every_notebook = {"color_loss": 1, **drawn, **with_networks}
     # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
     for files, expected in {
-        ("dped_lib/app/cli.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
+        ("dped_lib/app/cli.py", "dped_lib/app/commands_networks.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
         ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
         ("notebooks/03_training.ipynb",): drawn,
         ("dped_lib/explorers/enhancer.py",): {"limitations": 1, "claims": 1},

@@ -148,11 +148,11 @@ def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
 
-def stamp(made: Mapping) -> str:
+def stamp(origin: Mapping) -> str:
     """Return the caption of a picture or table: its parameters in one line."""
-    words = DATASET_WORDS.get(made["dataset"], made["dataset"])
-    named = [f"{key} {made[key]}" for key in _CAPTION if made.get(key) not in (None, "")]
-    return " · ".join([f"dataset {made['dataset']}: {words}", f"preset {made['preset']}", *named])
+    words = DATASET_WORDS.get(origin["dataset"], origin["dataset"])
+    named = [f"{key} {origin[key]}" for key in _CAPTION if origin.get(key) not in (None, "")]
+    return " · ".join([f"dataset {origin['dataset']}: {words}", f"preset {origin['preset']}", *named])
 
 
 def _plain(value):
@@ -237,7 +237,7 @@ def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
     """
     common = {}
     for key in (k for k in ENVIRONMENT if k != "time"):
-        counts = Counter(to_json(made[key]) for made in recorded.values() if key in made)
+        counts = Counter(to_json(origin[key]) for origin in recorded.values() if key in origin)
         # A shared value would also apply to artifacts that have no value, so all must have one.
         if counts.total() == len(recorded):
             common[key] = json.loads(counts.most_common(1)[0][0])
@@ -262,53 +262,53 @@ def _alone(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _record(folder: Path, name: str, made: Mapping) -> None:
+def _record(folder: Path, name: str, origin: Mapping) -> None:
     """Record the environment of an artifact in the ``provenance.json`` of its folder."""
     # The lock is in runs/, because git would list a file beside the figures.
-    with _alone(paths.run_dir(made["dataset"], made["preset"]) / ".provenance.lock"):
+    with _alone(paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"):
         kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
-        kept[name] = {key: made[key] for key in ENVIRONMENT if key in made}
+        kept[name] = {key: origin[key] for key in ENVIRONMENT if key in origin}
         write_provenance(folder, kept)
 
 
-def _save_numbers(target: Path, made: Mapping, content: Mapping) -> None:
-    parameters = {key: value for key, value in made.items() if key not in ENVIRONMENT}
+def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
+    parameters = {key: value for key, value in origin.items() if key not in ENVIRONMENT}
     kind, *rest = content.items()
     paths.write_text(target.with_suffix(".json"), to_json(dict([kind, ("parameters", parameters), *rest])) + "\n")
-    _record(target.parent, target.stem, made)
+    _record(target.parent, target.stem, origin)
 
 
-def _target(made: Mapping, name: str) -> Path:
-    return paths.figures_dir(made["dataset"], made["preset"]) / name
+def _target(origin: Mapping, name: str) -> Path:
+    return paths.figures_dir(origin["dataset"], origin["preset"]) / name
 
 
-def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
+def save_figure(fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
     """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with its numbers. Return the picture's path.
 
     Args:
         fig: the figure.
         name: starts with the paper's figure number, e.g. ``fig06_color_loss_shift``.
-        made: see :func:`provenance`.
+        origin: the provenance of the result, from :func:`provenance`.
         numbers: the values that are drawn, and the published values.
         photographs: write ``NAME.jpg`` instead, which is a fifth of the size for photographs.
     """
-    target = _target(made, f"{name}.jpg" if photographs else f"{name}.png")
+    target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
     # About 22 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(stamp(made), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
+    fig.supxlabel(textwrap.fill(stamp(origin), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
     with paths.atomic_path(target) as part:
         fig.savefig(part, **(_JPEG if photographs else _PNG))
-    _save_numbers(target, made, {"figure": name, "numbers": numbers})
+    _save_numbers(target, origin, {"figure": name, "numbers": numbers})
     return target
 
 
-def save_table(frame: pd.DataFrame, name: str, made: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
+def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
     """Write a table as Markdown (``NAME.md``), as CSV, and as JSON with unrounded numbers and parameters.
 
     Return the path of the Markdown file.
     """
-    target = _target(made, f"{name}.md")
-    body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(made)}\n"
+    target = _target(origin, f"{name}.md")
+    body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(origin)}\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
-    _save_numbers(target, made, {"table": title, "numbers": numbers, "notes": notes})
+    _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})
     return target
