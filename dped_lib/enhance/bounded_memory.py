@@ -140,29 +140,30 @@ class _Streamer:
         self,
         model: nn.Module,
         image: np.ndarray,
-        how: Plan,
+        schedule: Plan,
         dtype: torch.dtype,
         device: torch.device,
         tick: Callable[[int], None],
     ):
-        self.model, self.image, self.how, self.dtype, self.device, self.tick = model, image, how, dtype, device, tick
+        self.model, self.image, self.schedule = model, image, schedule
+        self.dtype, self.device, self.tick = dtype, device, tick
         self.height, self.width = image.shape[:2]
 
     def photograph(self) -> Iterator[tuple[Tensor, bool]]:
         """Yield the bands of the photograph, with values from 0 to ``_WHITE``, and whether each is the last."""
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
-        for at in range(0, self.height, self.how.rows):
+        for at in range(0, self.height, self.schedule.rows):
             # The copy avoids PyTorch's warning about read-only arrays.
-            band = np.array(self.image[at : at + self.how.rows])
+            band = np.array(self.image[at : at + self.schedule.rows])
             if full != _WHITE:
                 band = band.astype(np.float32) * np.float32(_WHITE / full)
-            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
+            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.schedule.rows >= self.height
             self.tick(len(band))
 
     def buffered(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        for at in range(0, self.height, self.how.rows):
-            yield (*(_rows(b, at, at + self.how.rows) for b in buffers), at + self.how.rows >= self.height)
-            self.tick(min(self.how.rows, self.height - at))
+        for at in range(0, self.height, self.schedule.rows):
+            yield (*(_rows(b, at, at + self.schedule.rows) for b in buffers), at + self.schedule.rows >= self.height)
+            self.tick(min(self.schedule.rows, self.height - at))
 
     def buffer(self) -> Tensor:
         shape = (self.height, self.width, self.model.head.out_channels)
@@ -182,7 +183,7 @@ class _Streamer:
 
         An instance norm removes the bias again. On a GPU adding it would cost a pass of its own, so it is omitted.
         """
-        biased = self.device.type == "cpu" or self.how.sweeps == 1
+        biased = self.device.type == "cpu" or self.schedule.sweeps == 1
         return bands.Conv(conv, self.dtype, before, biased=biased)
 
     def first(self, conv: nn.Conv2d) -> bands.Conv:
@@ -232,7 +233,7 @@ class _Streamer:
     # ------------------------------------------------------------------------------------ the three plans
 
     def without_buffers(self) -> Iterator[Tensor]:
-        folded = [] if self.how.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
+        folded = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
         for k in range(len(folded), len(_norms(self.model))):
             head = self.head()
             blocks = [self.block(j, folded) for j in range(k // 2)]
@@ -329,7 +330,7 @@ def _store(buffer: Tensor, at: int, x: Tensor) -> int:
 def stream(
     model: nn.Module,
     image: np.ndarray,
-    how: Plan,
+    schedule: Plan,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     tick: Callable[[int], None] = lambda rows: None,
@@ -339,10 +340,10 @@ def stream(
     Args:
         model: ``models.Generator`` or ``models.SRCNN``, in evaluation mode, float32.
         image: H x W x 3, RGB: uint8, uint16, or float32 in [0, 1].
-        how: the plan from :func:`plan` for this model, size and type.
+        schedule: the plan from :func:`plan` for this model, size and type.
         dtype: type of the features: float32 (exact: within 1e-4 of the whole-image pass) or bfloat16.
         device: the device that computes. Default: the CPU.
-        tick: is called with the number of rows that passed a sweep. They sum to ``how.sweeps`` times the height.
+        tick: is called with the number of rows that passed a sweep. They sum to ``schedule.sweeps`` times the height.
 
     Yields:
         Float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
@@ -350,11 +351,12 @@ def stream(
     device = device or torch.device("cpu")
     with torch.inference_mode(False):  # weights moved in inference mode could not be trained again
         model = model.to(device)
-    streamer = _Streamer(model, image, how, dtype, device, tick)
+    streamer = _Streamer(model, image, schedule, dtype, device, tick)
     if isinstance(model, models.SRCNN):
         sweep = streamer.srcnn()
     else:
-        sweep = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}[how.buffers]()
+        sweeps = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}
+        sweep = sweeps[schedule.buffers]()
     for band in sweep:
         if band.shape[2]:
             yield band[0].permute(1, 2, 0)

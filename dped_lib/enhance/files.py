@@ -259,12 +259,12 @@ def do(
             report(f"{job.source}: its colours ({before.profile.name}) are converted to sRGB for the network, and back")
         height, width = before.pixels.shape[:2]
         try:
-            how = run.plan(height, width, held=enhancement.held(before))
+            schedule = run.plan(height, width, held=enhancement.held(before))
         except DpedError as error:
             raise DpedError(f"{job.source}: {error}") from error
-        report(f"{job.source}: {width} x {height} pixels: {how.describe()}")
-        with bar(label=job.source.name, unit="row", total=height * how.sweeps) as shown:
-            after = enhancement.whole(run, before, shown.update, how)
+        report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
+        with bar(label=job.source.name, unit="row", total=height * schedule.sweeps) as shown:
+            after = enhancement.whole(run, before, shown.update, schedule)
         picture.write(after, job.target, quality, overwrite, lambda text: report(f"{job.target}: {text}"))
         done.append(job.target)
     if job.make_sheet:

@@ -93,7 +93,10 @@ class Engine:
         return bounded_memory.plan(self.model, height, width, self.dtype, self.limit - (0 if on_gpu else held), on_gpu)
 
     def __call__(
-        self, image: np.ndarray, tick: Callable[[int], None] = lambda rows: None, how: bounded_memory.Plan | None = None
+        self,
+        image: np.ndarray,
+        tick: Callable[[int], None] = lambda rows: None,
+        schedule: bounded_memory.Plan | None = None,
     ) -> np.ndarray:
         """Enhance an RGB image (H x W x 3).
 
@@ -103,10 +106,10 @@ class Engine:
             raise DpedError(
                 f"the image must be H x W x 3 of uint8, uint16 or float32, not {image.shape} of {image.dtype}."
             )
-        how = how or self.plan(*image.shape[:2], held=resident() + image.nbytes)
+        schedule = schedule or self.plan(*image.shape[:2], held=resident() + image.nbytes)
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
-        for band in bounded_memory.stream(self.model, image, how, self.dtype, self.device, tick):
+        for band in bounded_memory.stream(self.model, image, schedule, self.dtype, self.device, tick):
             if full:  # on the device, so that a GPU sends 8-bit results as a quarter of the bytes
                 band = band.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
             out[at : at + len(band)] = band.cpu().numpy()
@@ -138,13 +141,13 @@ def whole(
     run: Engine,
     photograph: picture.Picture,
     tick: Callable[[int], None] = lambda rows: None,
-    how: bounded_memory.Plan | None = None,
+    schedule: bounded_memory.Plan | None = None,
 ) -> picture.Picture:
     """Return the enhanced photograph. If it has a colour profile, it is converted to sRGB for the network and back."""
     profile, pixels = photograph.profile, photograph.pixels
     if profile is None:
-        return replace(photograph, pixels=run(pixels, tick, how))
-    enhanced = run(profile.to_srgb(pixels), tick, how)
+        return replace(photograph, pixels=run(pixels, tick, schedule))
+    enhanced = run(profile.to_srgb(pixels), tick, schedule)
     return replace(photograph, pixels=profile.from_srgb(enhanced, pixels.dtype))
 
 

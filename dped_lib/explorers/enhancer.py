@@ -144,9 +144,9 @@ class Enhancer:
         engine = enhancement.engine(network_files.resolve(spec))
         pixels = source.pixels
         height, width = pixels.shape[:2]
-        how = engine.plan(height, width, held=enhancement.held(source) + pixels.nbytes)
-        rows, done = height * how.sweeps, 0
-        self._show(f"{name}: {how.describe()}")
+        schedule = engine.plan(height, width, held=enhancement.held(source) + pixels.nbytes)
+        rows, done = height * schedule.sweeps, 0
+        self._show(f"{name}: {schedule.describe()}")
 
         def tick(more: int) -> None:
             nonlocal done
@@ -154,7 +154,7 @@ class Enhancer:
             done += more
             self.progress.value = min(1.0, done / rows)
 
-        enhanced = enhancement.whole(engine, source, tick, how)
+        enhanced = enhancement.whole(engine, source, tick, schedule)
         check()
         file, data = _as_file(enhanced, name)
         self.enhanced, self.result = enhanced.pixels, data
