@@ -1,11 +1,11 @@
-# `make` lists what there is. Everything runs in .venv, which the first call makes and the next ones reuse.
+# `make` lists the targets. They run in .venv, which the first call makes and later calls reuse.
 
 DATASET   ?= rig
 PRESET ?= smoke
 CORES  ?=
-# Of workflow/profiles: at the paper's settings the trainings share one GPU by turns.
+# A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.
 PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
-# Arguments handed on to pytest, JupyterLab or dped study: make test ARGS="-k metrics", make lab ARGS=--no-browser.
+# Arguments for pytest, JupyterLab or dped study: make test ARGS="-k metrics", make lab ARGS=--no-browser.
 ARGS   ?=
 PYTHON ?= python3
 
@@ -15,16 +15,16 @@ PY := .venv/bin/python
 .PHONY: help setup figures check test lab study lock clean FORCE
 
 help:
-	@echo 'make figures   run the whole reproduction: notebooks into runs/, pictures and tables into figures/'
+	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
 	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
-	@echo 'make check     look for errors in three minutes: ruff, the order of imports, every quick test'
-	@echo 'make test      run every test (ARGS="-k metrics" picks some); DPED_MIRROR=folder adds the real photographs'
+	@echo 'make check     run ruff, the import contracts and the fast tests in three minutes'
+	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
 	@echo 'make lab       open the notebooks in JupyterLab'
-	@echo 'make study     serve the user study as a page for subjects (ARGS="--folder my_pictures", or what dped study --help lists)'
-	@echo 'make setup     only make the environment .venv (PYTHON=python3.12 picks the Python)'
-	@echo 'make lock      resolve requirements.lock anew (ARGS=--keep: only add what is missing)'
-	@echo 'make clean     remove .venv and caches; runs/ and figures/ stay'
+	@echo 'make study     serve the user study as a web page for subjects (ARGS takes the options of dped study --help)'
+	@echo 'make setup     make only the environment .venv (PYTHON=python3.12 selects the Python)'
+	@echo 'make lock      update requirements.lock to the newest versions (ARGS=--keep: only add missing packages)'
+	@echo 'make clean     remove .venv and caches; keep runs/ and figures/'
 
 setup: .venv/.ready
 	@echo "Ready: $$($(PY) --version) in .venv"
@@ -41,7 +41,7 @@ check: .venv/.ready
 test: .venv/.ready
 	@$(PY) -m pytest -n logical --no-loadscope-reorder $(ARGS)
 
-# A photograph that is uploaded to a notebook comes in one message: more than the server's usual 10 MB.
+# A photograph is uploaded to a notebook in one message, which may exceed the server's default limit of 10 MB.
 lab: .venv/.ready
 	@$(PY) -m jupyterlab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' $(ARGS)
 
@@ -55,9 +55,9 @@ clean:
 	rm -rf .venv build dped_companion.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache .snakemake/tmp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# .venv/.ready is written last and says which checkout and Python it was made for. It is out of date when the lock or
-# pyproject.toml is newer, when the checkout has moved, when its Python has changed or gone, and when PYTHON is given
-# and is another version. An environment without it was not finished, and is made anew.
+# .venv/.ready is written last. It names the checkout and the Python of the environment. It is out of date if the lock or
+# pyproject.toml is newer, if the checkout was moved, if the Python was changed or removed, or if PYTHON names another
+# version. An environment without this file is incomplete and is made again.
 WANTED := $(if $(filter file,$(origin PYTHON)),$(PY),$(PYTHON))
 STATE  := $(CURDIR) $(shell $(WANTED) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 ifneq "$(STATE)" "$(shell cat .venv/.ready 2>/dev/null)"
@@ -82,5 +82,5 @@ endif
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@echo "$(CURDIR) $$($(PY) -c 'import platform; print(platform.python_version())')" > .venv/.ready
 
-# On a terminal pip shows its progress bars; in a log only what goes wrong.
+# pip shows progress bars on a terminal, and only errors in a log.
 PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check $$(test -t 2 || echo --quiet)

@@ -279,6 +279,6 @@ def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
         expect(widget.get_by_role("button", name="stop")).to_be_enabled()
         time.sleep(1)
         widget.get_by_role("button", name="stop").click()
-        expect(widget.get_by_text("stopped. Nothing was kept.")).to_be_visible(timeout=PATIENCE)
+        expect(widget.get_by_text("stopped, and no result was kept.")).to_be_visible(timeout=PATIENCE)
         assert not lab.errors()
         page.close()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dped_lib import losses
-from dped_lib.app import cli, notebook_runner
+from dped_lib.app import cli, notebook_runner, options
 from dped_lib.base import presets
 from dped_lib.data import network_files
 
@@ -323,6 +323,6 @@ def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
 
 def test_settings_get_the_type_of_their_parameter():
     types = {"iterations": int, "learning_rate": float, "augment": bool, "vgg": str}
-    found = cli._overrides(["iterations=3", "learning_rate=1e-3", "augment=True", "vgg=a=b"], types)
+    found = options.typed_settings(["iterations=3", "learning_rate=1e-3", "augment=True", "vgg=a=b"], types)
     assert found == {"iterations": 3, "learning_rate": 1e-3, "augment": True, "vgg": "a=b"}
     assert [type(v) for v in found.values()] == list(types.values())

@@ -16,7 +16,7 @@ from dped_lib.base import paths
 from dped_lib.data import downloads
 
 
-def by_topic() -> dict[str, doctor.Finding]:
+def by_topic() -> dict[str, doctor.Check]:
     found = doctor.examine()
     assert len({f.topic for f in found}) == len(found)
     return {f.topic: f for f in found}

@@ -95,7 +95,7 @@ def test_float_pixels_come_back_unclipped(run):
     "bad", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.int32)]
 )
 def test_other_arrays_are_refused(run, bad):
-    with pytest.raises(DpedError, match="takes H x W x 3 of uint8, uint16 or float32"):
+    with pytest.raises(DpedError, match="must be H x W x 3 of uint8, uint16 or float32"):
         run(bad)
 
 
@@ -274,7 +274,7 @@ def test_a_folder_with_bad_files_in_it(net, tmp_path):
     # What is there is kept; asked to, it is made anew.
     before = (out / "good.jpg").stat().st_mtime_ns
     code, said, _ = dped(folder / "good.jpg", out, "--weights", net)
-    assert code == 0 and "is there and kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
+    assert code == 0 and "exists and is kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
     assert dped(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
     assert (out / "good.jpg").stat().st_mtime_ns > before
 
@@ -292,7 +292,7 @@ def test_one_file_into_another_of_another_format(net, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.jpg"], "last where the results go"),
+        (["a.jpg"], "then the file or folder to write"),
         (["missing.jpg", "out"], "missing.jpg: no such file or folder"),
         (["a.jpg", "sub/a.jpg", "out"], "would both be written"),
         (["a.jpg", "."], "would replace the original"),

@@ -86,7 +86,7 @@ REFUSED = [
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
-    (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, since .*out.jpg is no folder"),
+    (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, because .*out.jpg is not a folder"),
 ]
 
 
@@ -124,7 +124,7 @@ def test_names_that_differ_in_case_are_two_files_where_the_disk_says_so(net, her
 def test_a_file_that_comes_meanwhile_stays(here):
     put("a.jpg")
     Path("b.png").write_text("somebody else's")
-    with pytest.raises(DpedError, match="b.png: not written, since another file has come there meanwhile"):
+    with pytest.raises(DpedError, match="b.png: not written, because another file with this name has appeared"):
         picture.write(picture.read(Path("a.jpg")), Path("b.png"), replace=False)
     assert Path("b.png").read_text() == "somebody else's"
     assert sorted(f.name for f in Path().iterdir()) == ["a.jpg", "b.png"]
@@ -136,7 +136,7 @@ def test_what_is_in_the_way_of_one_photograph_does_not_stop_the_others(net, here
     Path("out/c.jpg").symlink_to("nowhere")
     code, said, errors = dped(net, "f", "out", "--compare")
     assert code == 1 and said.split() == ["out/b.jpg", "out/b-compare.jpg"]
-    assert "out/a.jpg: is a folder" in errors and "out/c.jpg: is a link that leads nowhere" in errors
+    assert "out/a.jpg: is a folder" in errors and "out/c.jpg: is a link to a missing file" in errors
     assert "this name is too long" in errors and os.readlink("out/c.jpg") == "nowhere"
 
 
@@ -147,16 +147,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     put("a.tif", deep=True)
     put("out/keep.png")
     code, said, errors = dped(net, "a.tif", "out/keep.tif")
-    assert code == 0 and "out/keep.png: is there and kept" in said
+    assert code == 0 and "out/keep.png: exists and is kept" in said
     assert "a.tif: is written as keep.png, which keeps 16 bits a channel" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif")
     assert said.split() == ["out/new.png"]
     code, said, _ = dped(net, "a.tif", "out/new.tif")
-    assert "out/new.png: is there and kept" in said
+    assert "out/new.png: exists and is kept" in said
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert "out/new.png: is there and kept" in said and "\nout/new-compare.jpg" in said
+    assert "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert said.count("is there and kept") == 2
+    assert said.count("exists and is kept") == 2
     before = everything()
     assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
@@ -165,7 +165,7 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
 def test_the_users_own_sheet_is_kept(net, here):
     put("f/a.png", "f/a-compare.jpg")
     code, said, _ = dped(net, "f/a.png", "f/a.webp", "--compare")
-    assert code == 0 and "f/a-compare.jpg: is there and kept" in said and Path("f/a.webp").exists()
+    assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
 
 
 def test_what_a_name_may_be(net, here):
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_weights_are_loaded(h
     put("f/a.jpg")
     Path("out").write_text("a file")
     code, _, errors = dped(Path("no-weights.safetensors"), "f", "out")
-    assert code == 2 and "out: cannot be made, since" in errors and "DPED_" not in errors
+    assert code == 2 and "out: cannot be made, because" in errors and "DPED_" not in errors
 
 
 def test_a_full_or_read_only_disk(net, small_disk, monkeypatch):
@@ -277,8 +277,8 @@ def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, her
 def test_what_is_lost_is_said_in_a_line_each(net, here):
     put("a.webp", save_all=True, append_images=[Image.fromarray(255 - pixels())], xmp=b"<x:xmpmeta/>")
     _, _, errors = dped(net, "a.webp", "out")
-    assert "a.webp: the result is without XMP\n" in errors
-    assert "a.webp: the result is without 1 later frame or page\n" in errors
+    assert "a.webp: the result lacks XMP\n" in errors
+    assert "a.webp: the result lacks 1 later frame or page\n" in errors
 
 
 def test_a_job_needs_no_sheet(here):

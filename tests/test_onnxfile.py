@@ -64,8 +64,8 @@ def test_where_it_does_not_write(tmp_path, monkeypatch):
     assert f"{tmp_path}: is a folder. Name a file in it" in dped(tmp_path)
     assert "folder.onnx: is a folder. Name a file in it" in dped(tmp_path / "folder.onnx")
     (tmp_path / "mine.onnx").write_text("mine")
-    assert "mine.onnx: is there and kept" in dped(tmp_path / "mine.onnx")
-    assert "cannot be made, since" in dped(tmp_path / "mine.onnx" / "sub" / "net.onnx")
+    assert "mine.onnx: exists and is kept" in dped(tmp_path / "mine.onnx")
+    assert "cannot be made, because" in dped(tmp_path / "mine.onnx" / "sub" / "net.onnx")
     assert "no-weights.safetensors" in dped(tmp_path / "mine.onnx", "--overwrite")
     assert (tmp_path / "mine.onnx").read_text() == "mine"
     onnx_export.export(models.generator("srcnn"), tmp_path / "mine.onnx", {}, overwrite=True)

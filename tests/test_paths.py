@@ -198,7 +198,7 @@ def test_the_longest_names_can_be_written(tmp_path, letter):
 
 def test_what_must_stay_stays(old):
     with (
-        pytest.raises(DpedError, match="table.csv: not written, since another file has come there meanwhile"),
+        pytest.raises(DpedError, match="table.csv: not written, because another file with this name has appeared"),
         paths.atomic_path(old, replace=False) as part,
     ):
         part.write_text("new")
@@ -231,7 +231,7 @@ def test_probing_a_folder_leaves_no_trace(tmp_path):
 
 
 def test_probing_finds_what_is_wrong(old, small_disk):
-    with pytest.raises(DpedError, match="sub: cannot be made, since .*table.csv is no folder. Remove it, or go away."):
+    with pytest.raises(DpedError, match="sub: cannot be made, because .*table.csv is not a folder. Remove it, or go away."):
         paths.probe_folder(old / "sub", "go away")
     with pytest.raises(OSError, match="No space"):
         (small_disk / "all").write_bytes(bytes(2 << 20))

@@ -152,7 +152,7 @@ def test_a_failing_notebook(shelf):
     old.write_text("an earlier result")
     with pytest.raises(
         DpedError,
-        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook as far as it came: (.*)\)",
+        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook up to that cell: (.*)\)",
     ):
         notebook_runner.run_notebook("11_tiny", {})
     assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb", "rig-smoke/notebooks/11_tiny.ipynb"]
@@ -224,7 +224,7 @@ def test_run_all_asks_snakemake(snakemake):
 
 def test_run_all_says_when_a_job_failed(snakemake, monkeypatch):
     monkeypatch.setattr(snakemake, "returncode", 1)
-    with pytest.raises(DpedError, match="did not finish; .* The same command goes on from there"):
+    with pytest.raises(DpedError, match="did not finish; .* The same command resumes from there"):
         notebook_runner.run_all("rig", "smoke")
 
 

@@ -290,14 +290,14 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     assert float(maps["content"].mean()) == pytest.approx(explorer.terms["content"], rel=1e-3)
     assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0
     total = float(trainer.objective.total(terms))
-    assert float(re.search(r"weighted sum ([-\d.]+\d)", explorer.words())[1]) == pytest.approx(total, rel=1e-3)
+    assert float(re.search(r"weighted sum ([-\d.]+\d)", explorer.summary())[1]) == pytest.approx(total, rel=1e-3)
 
 
 def test_another_patch_or_state_is_another_picture(run):
     trainer, store, folder = run
     explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
     assert explorer.state.options == ("iteration 0, before training", "checkpoint, iteration 1", "finished")
-    assert "no discriminator was kept" in explorer.words() and "texture" not in explorer.terms
+    assert "no discriminator was kept" in explorer.summary() and "texture" not in explorer.terms
     network_files.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
     explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)  # as training.train leaves a run
     assert explorer.state.value == "finished" and "texture" in explorer.terms

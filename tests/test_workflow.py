@@ -227,7 +227,7 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     every_notebook = {"color_loss": 1, **drawn, **with_networks}
     # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
     for files, expected in {
-        ("dped_lib/app/cli.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
+        ("dped_lib/app/cli.py", "dped_lib/app/commands_networks.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
         ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
         ("notebooks/03_training.ipynb",): drawn,
         ("dped_lib/explorers/enhancer.py",): {"limitations": 1, "claims": 1},
@@ -357,7 +357,7 @@ def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     with FileLock(tmp_path / "runs" / "rig-smoke" / ".running"):
         code, output = snakemake(dataset="rig")
     assert code != 0
-    assert "another workflow is at work in runs/rig-smoke" in output
+    assert "another workflow is running in runs/rig-smoke" in output
     assert not (tmp_path / ".snakemake" / "locks").exists() or not any((tmp_path / ".snakemake" / "locks").iterdir())
     assert list((tmp_path / "runs" / "rig-smoke").iterdir()) == [tmp_path / "runs" / "rig-smoke" / ".running"]
 

@@ -1,14 +1,14 @@
-"""Writes requirements.lock: the version of every package that the project needs, directly or not.
+"""Write requirements.lock: the version of every package that the project needs, directly or indirectly.
 
-`make lock` runs it. It resolves the dependencies of pyproject.toml (with the extra "test" and the build backend) in a
-fresh virtual environment, torch first so that nothing else chooses its build, and writes down what was installed.
-Packages that only another Python or macOS needs are pinned too, behind the marker that asks for them. Torch's own
-CUDA packages are not listed: the build of torch that has them pins each to one version, and other builds have none.
+`make lock` runs this script. It installs the dependencies of pyproject.toml (with the extra "test" and the build
+backend) into a fresh virtual environment and records the installed versions. Torch comes first, so that no other package
+chooses its build. Packages that only another Python or macOS needs are pinned too, with the marker that requires them.
+The CUDA packages of torch are not listed: the builds of torch that need them pin their versions.
 
-    python workflow/lock.py          the newest versions that fit together
-    python workflow/lock.py --keep   what is locked stays as it is; only what is missing is added
+    python workflow/lock.py          lock the newest versions that fit together
+    python workflow/lock.py --keep   keep the locked versions and add missing packages
 
-It uses the standard library alone, and whatever package index pip is configured for.
+The script needs only the standard library. It uses the package index that pip is configured for.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 
-#: Where else the lock shall serve. Python 3.11 on Linux is what it is made on.
+#: Other systems and Pythons that the lock supports. The lock is made with Python 3.11 on Linux.
 OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 OTHER_SYSTEMS = (("linux", "Linux"), ("darwin", "Darwin"))
 
@@ -35,7 +35,7 @@ HEADER = """\
 #   pip install "$(grep ^torch== requirements.lock)" && pip install -r requirements.lock
 """
 
-# Runs inside the fresh environment: pip's own copy of `packaging` is there before anything is installed.
+# Code that runs in the fresh environment. The second piece uses pip's own copy of `packaging`.
 _READ_INSTALLED = """
 import importlib.metadata, json
 print(json.dumps([[d.metadata["Name"], d.version, d.requires or []] for d in importlib.metadata.distributions()]))
@@ -63,7 +63,7 @@ print(json.dumps(found))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", action="store_true", help="keep the versions that are locked already")
+    parser.add_argument("--keep", action="store_true", help="keep the locked versions")
     keep = parser.parse_args().keep
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

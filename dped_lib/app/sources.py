@@ -1,6 +1,6 @@
-"""Find the files of the library that a notebook or a module depends on, from its imports and without running it.
+"""Find the library files that a notebook or module depends on, by reading its imports.
 
-The workflow makes them the inputs of its jobs. A changed module then repeats the jobs that import it and no others.
+The workflow declares these files as inputs of its jobs. A changed module then repeats only the jobs that import it.
 """
 
 import ast
@@ -20,15 +20,15 @@ def _folder() -> Path:
 
 
 def of_notebook(file: Path) -> list[Path]:
-    """Return the files of the library that the code cells of a notebook import, directly or not, sorted."""
+    """Return the sorted library files that the code cells of a notebook import, directly or indirectly."""
     cells = (c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code")
-    # Lines for IPython (%magic, !command) are no Python.
+    # IPython lines (%magic, !command) are not Python.
     lines = (line for source in cells for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
     return _closure(_imported(ast.parse("\n".join(lines))))
 
 
 def of_modules(*names: str) -> list[Path]:
-    """Return the files of modules (``dped_lib.training``) and of all that they import within the library, sorted."""
+    """Return the sorted files of modules (``dped_lib.training``) and of all library modules that they import."""
     return _closure(names)
 
 
@@ -45,7 +45,7 @@ def _closure(names: Iterable[str]) -> list[Path]:
 
 
 def _files_of(name: str) -> set[Path]:
-    """Return the file of a module and those of the packages that it lies in; of ``module.attribute``, the module's."""
+    """Return the file of a module and those of its packages. For ``module.attribute`` it is the file of the module."""
     files, folder = set(), _folder().parent
     for part in name.split("."):
         package, module = folder / part / "__init__.py", folder / f"{part}.py"
@@ -70,14 +70,14 @@ def _imports_of(file: Path) -> tuple[str, ...]:
 
 
 def _imported(node: ast.AST) -> Iterable[str]:
-    """Yield the library's modules that a piece of code imports, inside functions too; not those imported for types only."""
+    """Yield the library modules that a syntax tree imports, also inside functions. Skip imports for types only."""
     match node:
         case ast.Import():
             yield from (a.name for a in node.names if a.name.split(".")[0] == _PACKAGE)
         case ast.ImportFrom(level=0) if node.module.split(".")[0] == _PACKAGE:
             yield from (f"{node.module}.{a.name}" for a in node.names)
         case ast.ImportFrom(level=level) if level:
-            raise ValueError(f"line {node.lineno}: a relative import; the library imports by full names only")
+            raise ValueError(f"line {node.lineno}: a relative import; the library imports by full names")
         case ast.If(test=ast.Name("TYPE_CHECKING")):
             for child in node.orelse:
                 yield from _imported(child)

@@ -1,4 +1,4 @@
-"""The device that computes, and the precisions that it has in hardware."""
+"""Choose the device that computes, and the precision that it supports in hardware."""
 
 import functools
 from pathlib import Path
@@ -12,12 +12,13 @@ from dped_lib.base.validation import one_of
 
 
 def pick(name: str = "auto") -> torch.device:
-    """Return the device to compute on: ``cpu``, ``cuda``, ``cuda:1``. ``auto`` is the first GPU if there is one, else the CPU.
+    """Return the device of a name: ``cpu``, ``cuda``, ``cuda:1``. ``auto`` means the first GPU, or the CPU without one.
 
-    On a GPU this also makes float32 mean float32. By default cuDNN rounds the inputs of convolutions to the 10 bits of TF32.
+    For a GPU this function also switches TF32 off. By default cuDNN rounds the inputs of float32 convolutions to TF32,
+    which keeps 10 bits of the mantissa.
 
     Raises:
-        DpedError: the machine has no such device.
+        DpedError: the machine does not have this device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,7 +27,8 @@ def pick(name: str = "auto") -> torch.device:
         raise DpedError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:0 ...")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise DpedError(
-            f"device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here. Take another, or cpu; dped doctor says more."
+            f"device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here. Name one of them, or cpu "
+            "(dped doctor describes the devices)."
         )
     if kind == "cuda":
         torch.backends.cudnn.allow_tf32 = False
@@ -43,14 +45,17 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def native_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 in hardware. Other devices emulate it, slower than float32."""
+    """Return whether the device multiplies bfloat16 in hardware. Emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16"})
 
 
 def precision(requested: str, device: torch.device) -> torch.dtype:
-    """Return the type of the networks' arithmetic. ``auto`` is bfloat16 where that is native (2.4 times as fast on a CPU)."""
+    """Return the number type that the networks compute in.
+
+    ``auto`` means bfloat16 on hardware that multiplies it (2.4 times as fast on a CPU), and float32 elsewhere.
+    """
     one_of("precision", requested, ("auto", "float32", "bfloat16"))
     if requested == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
@@ -58,7 +63,7 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device in words, for provenance."""
+    """Return a description of the device for the provenance of a result."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     kind = "native bfloat16" if native_bfloat16(device) else "float32"
@@ -66,6 +71,6 @@ def describe(device: torch.device) -> str:
 
 
 def put(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return ``array`` as a tensor on the device. The host does not wait until a GPU has taken it."""
+    """Return ``array`` as a tensor on the device. The copy to a GPU is asynchronous."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

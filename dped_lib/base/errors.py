@@ -1,9 +1,9 @@
-"""The one exception a user is meant to read."""
+"""Define the exception whose message is written for the user."""
 
 
 class DpedError(Exception):
-    """Something the user can put right.
+    """Report an error that the user can correct.
 
     The message names the file or parameter at fault and the remedy. The command line prints it without a
-    traceback and exits with status 2; in a notebook it stops the run.
+    traceback and exits with status 2. In a notebook it stops the run.
     """

@@ -1,4 +1,4 @@
-"""The one place that knows where files live, and how they are put there: whole or not at all."""
+"""Define where files are stored, and write them atomically."""
 
 import contextlib
 import errno
@@ -16,29 +16,29 @@ import platformdirs
 import dped_lib
 from dped_lib.base.errors import DpedError
 
-_HOLDER = ".part"  # how the folder ends that a file is written in before it is put in place
+_HOLDER = ".part"  # suffix of the temporary folder in which a file is written before it moves to its place
 _HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
-#: Files that desktops put into every folder they show. They are nobody's work.
+#: Files that desktop systems add to every folder they display. No user or program of ours made them.
 OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def in_checkout(folder: Path) -> bool:
-    """Whether a folder is a checkout of the project: it holds the workflow and the notebooks, which a wheel does not carry."""
+    """Return whether a folder is a checkout of the project. A wheel lacks the workflow and the notebooks."""
     return (folder / "workflow" / "Snakefile").is_file() and (folder / "notebooks").is_dir()
 
 
 def project_root() -> Path:
-    """Return the checkout that this library was installed from, or the working directory if it was installed as a wheel."""
+    """Return the checkout that this library runs from, or the working directory if a wheel was installed."""
     checkout = Path(dped_lib.__file__).resolve().parent.parent
     return checkout if in_checkout(checkout) else Path.cwd()
 
 
 def checkout() -> Path:
-    """Return the checkout, for what only a checkout has.
+    """Return the checkout, for files that only a checkout has.
 
     Raises:
-        DpedError: the library was installed as a wheel, and the working directory is no checkout either.
+        DpedError: the library was installed as a wheel, and the working directory is not a checkout.
     """
     root = project_root()
     if not in_checkout(root):
@@ -63,7 +63,7 @@ VARIABLES = (
 
 
 def make_absolute() -> None:
-    """Makes the paths in ``VARIABLES`` absolute, so that they mean the same in a kernel or job with another working folder."""
+    """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
         value = os.environ.get(name)
         if value and "://" not in value:
@@ -75,68 +75,74 @@ def _named(variable: str, default: Path | str) -> Path:
 
 
 def notebooks_dir() -> Path:
+    """Return the folder of the notebooks."""
     return project_root() / "notebooks"
 
 
 def cache_dir() -> Path:
-    """Fetched files and stores made from them. ``DPED_CACHE`` overrides the user's cache folder."""
+    """Return the folder of fetched files. ``DPED_CACHE`` overrides the user's cache folder."""
     return _named("DPED_CACHE", platformdirs.user_cache_dir("dped"))
 
 
 def runs_dir() -> Path:
-    """Artifacts of every dataset and preset. ``DPED_RUNS`` overrides ``runs/``."""
+    """Return the folder with the runs of all datasets and presets. ``DPED_RUNS`` overrides ``runs/``."""
     return _named("DPED_RUNS", project_root() / "runs")
 
 
 def run_dir(dataset: str, preset: str) -> Path:
-    """Artifacts of one dataset and preset: stores, checkpoints, executed notebooks."""
+    """Return the folder of one dataset and preset: stores, checkpoints, executed notebooks."""
     return runs_dir() / f"{dataset}-{preset}"
 
 
 def published_figures() -> Path:
-    """Return ``figures/`` of the checkout: what full runs have produced. Only the workflow saves there."""
+    """Return ``figures/`` of the checkout, which holds the results of full runs. Only the workflow saves there."""
     return project_root() / "figures"
 
 
 def figures_root() -> Path:
-    """Return where the folders of figures of this run lie: ``DPED_FIGURES``, which the workflow sets, or the folder of runs."""
+    """Return the parent of the folders of figures: ``DPED_FIGURES``, which the workflow sets, or the runs folder."""
     return _named("DPED_FIGURES", runs_dir())
 
 
 def figures_dir(dataset: str, preset: str) -> Path:
-    """Return where pictures, tables and their JSON of one dataset and preset are saved.
+    """Return the folder in which pictures, tables and JSON files of one dataset and preset are saved.
 
-    The workflow (``make figures``) sets ``DPED_FIGURES`` to ``figures/``, so its notebooks save in ``figures/DATASET-PRESET``.
-    Without the variable, as in a notebook run by hand, it is ``runs/DATASET-PRESET/figures``.
+    The workflow (``make figures``) sets ``DPED_FIGURES`` to ``figures/``, so its notebooks save in
+    ``figures/DATASET-PRESET``. Without the variable the folder is ``runs/DATASET-PRESET/figures``.
     """
     if os.environ.get("DPED_FIGURES"):
         return figures_root() / f"{dataset}-{preset}"
     return run_dir(dataset, preset) / "figures"
 
 
-#: What to do about a folder that cannot be written to, unless the writer knows better.
+#: The remedy for a folder that cannot be written to, unless the caller names another.
 _ELSEWHERE = "point DPED_RUNS, DPED_FIGURES or DPED_CACHE at another disk, and run the same command again"
 
 
 @contextlib.contextmanager
 def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
-    """Turns "no space left" (and its kin: quota, file-size limit) into a message that names the file and the remedy.
+    """Turn errors of a full disk, quota or file-size limit into a message that names the file and the remedy.
 
-    ``elsewhere``: what to do if no space can be freed.
+    safetensors and other native writers raise their own exceptions. Their messages are searched for the words of the
+    operating system.
 
-    safetensors and other native writers raise their own exceptions, so the operating system's words are looked
-    for in the message too.
+    Args:
+        path: the file that is written.
+        elsewhere: the remedy if no space can be freed.
+
+    Raises:
+        DpedError: the disk is full.
     """
     try:
         yield
     except DpedError:
         raise
     except Exception as error:
-        words = str(error).lower()
+        message = str(error).lower()
         full = isinstance(error, OSError) and error.errno in _FULL
-        if full or any(w in words for w in ("no space left", "quota exceeded", "file too large")):
+        if full or any(w in message for w in ("no space left", "quota exceeded", "file too large")):
             raise DpedError(
-                f"{path}: not written, the disk is full ({error}). What was there before is untouched. "
+                f"{path}: not written, the disk is full ({error}). An older version of it is untouched. "
                 f"Free some space, or {elsewhere}."
             ) from error
         raise
@@ -144,24 +150,25 @@ def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]
 
 @contextlib.contextmanager
 def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True) -> Iterator[Path]:
-    """Yields a path beside ``target`` to write to; renames it over ``target`` on success, removes it on failure.
+    """Yield a path to write to. Rename it to ``target`` on success and remove it on failure.
 
-    A reader, or a process killed at any moment, sees the old file or the new one, never half of one.
-    Works for a folder too, if the caller creates one at the yielded path; an old folder is replaced (for an instant
-    neither is there). Of several processes that write the same target, the last one's stays.
+    Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
+    several processes write the same target, the result of the last one stays. The caller may also create a folder at
+    the path. It replaces an old folder, and for an instant neither of the two exists.
 
     Args:
-        elsewhere: what to do if the folder of ``target`` cannot be written to, as an error message ends.
-        replace: False: a file that is there, or has come meanwhile, stays.
+        target: the file or folder to write.
+        elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message.
+        replace: False keeps a file that exists already or that another process writes meanwhile.
 
     Raises:
-        DpedError: the disk is full, the folder of ``target`` cannot be written to, or a file is there that must stay.
+        DpedError: the disk is full, the folder of ``target`` cannot be written to, or an existing file must stay.
     """
     target = Path(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
         try:
-            # The suffix stays last: writers choose the format by it.
+            # The name keeps its suffix, because writers choose the format by it.
             part = holder / target.name
             yield part
             if part.is_dir():
@@ -176,7 +183,7 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
 
 def _holder_stem(target: Path) -> str:
     name = target.name
-    while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's is longer
+    while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's name is longer
         name = name[:-1]
     return name
 
@@ -196,44 +203,45 @@ def _put_file(part: Path, target: Path, replace: bool) -> None:
         os.replace(part, target)
         return
     try:
-        os.link(part, target)  # unlike a rename, this fails where something is
+        os.link(part, target)  # unlike a rename, this fails if the target exists
     except FileExistsError:
         raise DpedError(
-            f"{target}: not written, since another file has come there meanwhile. It is untouched."
+            f"{target}: not written, because another file with this name has appeared. That file is untouched."
         ) from None
     except OSError as error:  # a file system without links
         if os.path.lexists(target):
-            raise DpedError(f"{target}: not written, since something is there. It is untouched.") from error
+            raise DpedError(f"{target}: not written, because it exists. It is untouched.") from error
         os.rename(part, target)
 
 
 def free_space(folder: Path) -> int:
-    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     folder = Path(os.path.abspath(folder))
     return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
 
 
 def probe_folder(folder: Path, elsewhere: str) -> bool:
-    """Finds out whether files can be put into a folder, which need not be there yet, by putting one there; leaves no trace.
+    """Write and remove a small file, to check that a folder can be written to. The folder need not exist yet.
 
     Args:
-        elsewhere: what to do if they cannot, as an error message ends.
+        folder: the folder to check.
+        elsewhere: the remedy if the check fails. It ends the error message.
 
     Returns:
-        Whether its file system tells names apart that differ in case only.
+        Whether its file system distinguishes names that differ only in case.
 
     Raises:
-        DpedError: it is no folder, cannot be written to, or its disk is full.
+        DpedError: the path is not a folder, the folder cannot be written to, or its disk is full.
     """
     folder = Path(os.path.abspath(folder))
-    there = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
-    if not there.is_dir():
-        raise DpedError(f"{folder}: cannot be made, since {there} is no folder. Remove it, or {elsewhere}.")
+    existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+    if not existing.is_dir():
+        raise DpedError(f"{folder}: cannot be made, because {existing} is not a folder. Remove it, or {elsewhere}.")
     with explain_full_disk(folder, elsewhere):
         try:
-            with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=there) as place:
-                (Path(place) / "probe").write_bytes(bytes(4096))
-                return not (Path(place) / "PROBE").exists()
+            with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=existing) as temporary:
+                (Path(temporary) / "probe").write_bytes(bytes(4096))
+                return not (Path(temporary) / "PROBE").exists()
         except OSError as error:
             if error.errno in _FULL:
                 raise
@@ -241,34 +249,34 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
 
 
 def left_by_killed(*targets: Path) -> list[Path]:
-    """Return the folders beside ``targets`` that ``atomic_path`` made to write them in, and did not live to remove."""
+    """Return the temporary folders of ``atomic_path`` for ``targets`` that killed processes have left."""
     names: dict[Path, set[str]] = {}
     for target in targets:
         names.setdefault(target.parent, set()).add(_holder_stem(target))
-    found = []
-    for folder, of_folder in names.items():
+    leftover = []
+    for folder, stems in names.items():
         if folder.is_dir():
             with os.scandir(folder) as entries:
-                found += [
+                leftover += [
                     Path(e.path)
                     for e in entries
-                    if (m := _HOLDERS.fullmatch(e.name)) and m[1] in of_folder and e.is_dir(follow_symlinks=False)
+                    if (m := _HOLDERS.fullmatch(e.name)) and m[1] in stems and e.is_dir(follow_symlinks=False)
                 ]
-    return found
+    return leftover
 
 
 def clear_killed(*targets: Path) -> None:
-    """Delete what killed processes were writing in the place of ``targets``, and nothing else.
+    """Delete the unfinished versions of ``targets`` that killed processes have left, and nothing else.
 
-    Whoever calls this must be alone: a process at work would lose what it writes.
+    No other process may be writing ``targets``. It would lose its work.
     """
     for folder in left_by_killed(*targets):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_folder(part: Path, target: Path, holder: Path) -> None:
-    # A rename does not replace a folder that holds something, so the old one steps aside first. Another process may put
-    # its own there in between: then that one steps aside.
+    # A rename cannot replace a folder that is not empty, so the old folder is moved away first. If another process puts
+    # its own folder there meanwhile, that one is moved away in the next attempt.
     for attempt in range(100):
         with contextlib.suppress(FileNotFoundError):
             os.rename(target, holder / f"old{attempt}")
@@ -282,12 +290,14 @@ def _put_folder(part: Path, target: Path, holder: Path) -> None:
 
 @contextlib.contextmanager
 def alone(lock: Path, waiting: str) -> Iterator[None]:
-    """Let only one process at a time into what follows; the lock ends with the process, however that ends.
+    """Hold a lock, so that one process at a time runs the block. The system frees it even if the process is killed.
 
-    ``waiting``: said on standard error where another process is in there.
+    Args:
+        lock: the lock file.
+        waiting: the message on standard error if another process holds the lock.
 
     Raises:
-        DpedError: the lock's folder cannot be written to.
+        DpedError: the folder of the lock cannot be written to.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -306,6 +316,6 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Writes ``text`` as UTF-8, atomically."""
+    """Write ``text`` as UTF-8, atomically."""
     with atomic_path(target) as part:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The presets: how much computing a run may spend. Dataset and preset are independent."""
+"""Define the presets, which set the amount of computing. Dataset and preset are independent."""
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -9,22 +9,23 @@ from dped_lib.base.validation import one_of
 
 @dataclass(frozen=True)
 class Preset:
-    """How much computing. Dataset and preset are independent.
+    """Set the amount of computing of a run.
 
     Attributes:
         iterations, batch_size, learning_rate: section 3.2.3 of the paper.
         eval_every: iterations between evaluations on the validation split.
-        checkpoint_every: iterations between checkpoints (interrupted work resumes from the last one).
-        eval_pairs: at most so many pairs of the validation split are evaluated during training; 0 means all.
-        augment: whether batches are flipped and turned at random. Neither paper nor released code does.
-        table_pairs: at most so many pairs of a split are behind a cell of a table; 0 means all.
-        shift_patches: patches that Figure 6 is averaged over (50 000 in the paper).
-        resamples: bootstrap resamples behind an interval.
-        telling_iterations, telling_batch: training of a discriminator that tells phone from DSLR (section 3.1.2).
-        variant_iterations: training behind a row of the comparison of paper and released code.
-        photographs: whole photographs of each phone that are enhanced for the figures.
-        inspected: at most so many of each phone are looked through for flaws (section 4.4).
-        seeds: seeds trained for each (phone, loss).
+        checkpoint_every: iterations between checkpoints (an interrupted training resumes from the last one).
+        eval_pairs: largest number of validation pairs that are evaluated during training; 0 means all.
+        augment: whether batches are flipped and rotated at random. Neither the paper nor the released code does this.
+        table_pairs: largest number of pairs that one cell of a table is measured on; 0 means all.
+        shift_patches: number of patches that Figure 6 averages (50 000 in the paper).
+        resamples: number of bootstrap resamples for an interval.
+        telling_iterations, telling_batch: iterations and batch size of a training in which a discriminator learns to
+            distinguish phone from DSLR patches (section 3.1.2).
+        variant_iterations: iterations for each row of the comparison of paper and released code.
+        photographs: number of whole photographs of each phone that are enhanced for the figures.
+        inspected: largest number of photographs of each phone that are searched for flaws (section 4.4).
+        seeds: the seeds that are trained for each phone and loss.
     """
 
     name: str
@@ -47,8 +48,8 @@ class Preset:
 
 
 _SMOKE = Preset(
-    # Sized so that the whole reproduction, its trainings included, ends in minutes on two CPU cores.
-    # The networks, patches and learning rate are the paper's; only the amount of training is not.
+    # At this size the whole reproduction with its trainings takes minutes on two CPU cores.
+    # Networks, patches and learning rate are those of the paper. Only the amount of training is smaller.
     name="smoke",
     iterations=60,
     batch_size=2,
@@ -68,7 +69,8 @@ _SMOKE = Preset(
     seeds=(0,),
 )
 _CPU = replace(
-    # What two slow cores can do for one phone in an hour or two: five times smoke, a thousandth of the paper, with three seeds.
+    # Two slow cores train one phone in an hour or two, with three seeds. A training sees about seven times the patches
+    # of smoke, and a thousandth of the paper's.
     _SMOKE,
     name="cpu",
     iterations=200,
@@ -104,4 +106,5 @@ PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 
 
 def preset(name: str) -> Preset:
+    """Return the preset of a name, or raise a DpedError that lists the presets."""
     return PRESETS[one_of("preset", name, PRESETS)]

@@ -1,4 +1,4 @@
-"""Progress bars: widgets in JupyterLab, text in a terminal, sparse lines in the log of a headless run."""
+"""Show progress: as a widget in JupyterLab, as text in a terminal, and in few lines in the log of a headless run."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import tqdm as text
 import tqdm.auto as auto
 
-#: Set by ``reproduce`` for the kernels it starts: nobody watches, and what is printed is kept in the notebook.
+#: Variable of the environment that marks a headless run. ``notebook_runner`` sets it for the kernels that it starts.
 HEADLESS = "DPED_HEADLESS"
 
 
@@ -19,10 +19,15 @@ def bar(
     initial: int = 0,
     brief: bool = False,
 ):
-    """A tqdm bar.
+    """Return a tqdm bar.
 
     Args:
-        brief: work of seconds; its bar disappears when done, and is not shown at all in a headless run.
+        iterable: what the bar iterates over. None: the caller updates the bar.
+        label: the text in front of the bar.
+        unit: what is counted.
+        total: number of units. None: the length of ``iterable``.
+        initial: number of units that are done already.
+        brief: whether the work takes only seconds. Such a bar disappears at the end, and a headless run shows none.
     """
     if os.environ.get(HEADLESS):
         return text.tqdm(iterable, desc=label, unit=unit, total=total, initial=initial, disable=brief, mininterval=30)

@@ -1,4 +1,4 @@
-"""The parameters of one training run: everything that changes its result, and nothing else."""
+"""Define the parameters of a training run: everything that changes its result, and nothing else."""
 
 import dataclasses
 import hashlib
@@ -13,27 +13,30 @@ from dped_lib.base.presets import Preset, preset
 from dped_lib.base.validation import build, one_of
 
 VARIANTS = ("code", "paper")
-#: Whose network enhances a photograph: the one trained here at the preset, or the authors'.
+#: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
 
-#: Choices in which paper and released code differ, and which a training can make one by one.
+#: Choices in which the paper and the released code differ. A training can set each of them alone.
 CHOICES = ("kernel", "content_layer", "norm", "discriminator")
 
 
 @dataclass(frozen=True)
 class TrainParams:
-    """One training run. Everything that changes its result is here, and nothing else.
+    """Describe one training run by everything that changes its result, and by nothing else.
 
     Attributes:
-        dataset, phone, loss, seed: which run. Losses: ``losses.LOSSES``.
-        model: network that is trained, of ``models.GENERATORS``; ``""`` takes the one that belongs to the loss.
-        variant: ``code`` or ``paper``: normalisation, kernel, layer and weights of every loss term, the
+        dataset, phone, loss, seed: the identity of the run. ``loss`` is one of ``losses.LOSSES``.
+        model: the network that is trained, one of ``models.GENERATORS``. ``""`` means the usual network of the loss.
+        variant: ``code`` or ``paper``. It sets the normalisation, kernel, layer and weight of every loss term, the
             discriminator, and the generator's norm.
-        kernel, content_layer, norm, discriminator: one of these choices made otherwise than the variant does (``""``: as it
-            does): colour kernel of ``losses.KERNELS``, VGG layer, ``instance`` or ``batch``, form of ``models.DISCRIMINATORS``.
+        kernel: colour kernel, one of ``losses.KERNELS``. ``""`` means the choice of the variant, here and below.
+        content_layer: VGG layer of the content loss.
+        norm: the generator's norm, ``instance`` or ``batch``.
+        discriminator: one of ``models.DISCRIMINATORS``.
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
-        vgg: source of the VGG-19 features, of ``vgg_files.SOURCES``.
-        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``: bfloat16 where the device computes it natively.
+        vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
+        precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, which means bfloat16 if the device multiplies it in
+            hardware.
     """
 
     dataset: str
@@ -65,13 +68,13 @@ class TrainParams:
                 raise DpedError(f"parameter {key!r} must be at least 1, not {getattr(self, key)}.")
         for key in ("seed", "eval_pairs"):
             if getattr(self, key) < 0:
-                raise DpedError(f"parameter {key!r} must not be negative, it is {getattr(self, key)}.")
+                raise DpedError(f"parameter {key!r} must not be negative, but it is {getattr(self, key)}.")
         if not 0 < self.learning_rate < math.inf:
             raise DpedError(f"parameter 'learning_rate' must be positive, not {self.learning_rate}.")
 
     @property
     def run_name(self) -> str:
-        """Folder name of this run: what tells it from its siblings, readable."""
+        """Return the readable folder name of this run, which distinguishes it from the other runs of its dataset."""
         parts = [self.phone, self.loss]
         if self.model:
             parts.append(self.model)
@@ -81,12 +84,12 @@ class TrainParams:
         return "-".join([*parts, f"s{self.seed}"])
 
     def digest(self) -> str:
-        """Short hash of every parameter; an artifact made with another digest is not current."""
+        """Return a short hash of all parameters. An artifact with another digest is out of date."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def train_params(dataset: str, phone: str, loss: str, preset_name: str, **overrides) -> TrainParams:
-    """The parameters of a training run at a preset, with ``overrides`` on top."""
+    """Return the parameters of a training run at a preset, replaced by ``overrides`` where given."""
     p = preset(preset_name)
     shared = {f.name for f in dataclasses.fields(TrainParams)} & {f.name for f in dataclasses.fields(Preset)}
     values = {name: getattr(p, name) for name in shared}

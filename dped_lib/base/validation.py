@@ -1,4 +1,4 @@
-"""Checks of what a user may choose: an error names the value, the allowed ones and the nearest of them."""
+"""Check values that a user chooses. An error names the value, the allowed values and the nearest one."""
 
 import dataclasses
 import difflib
@@ -9,7 +9,7 @@ from dped_lib.base.errors import DpedError
 
 
 def one_of(kind: str, value, allowed: Iterable[str]) -> str:
-    """``value`` if it is among ``allowed``; otherwise a DpedError that lists them and the nearest one."""
+    """Return ``value`` if it is in ``allowed``. Otherwise raise a DpedError that lists them and the nearest one."""
     allowed = tuple(allowed)
     if value in allowed:
         return value
@@ -20,8 +20,8 @@ def one_of(kind: str, value, allowed: Iterable[str]) -> str:
 
 
 def check_type(key: str, value, expected: type):
-    """``value`` if it is of the ``expected`` type (an int becomes a float where one is expected); else a DpedError."""
-    # bool is an int in Python and an int is a fine float: say what is meant.
+    """Return ``value`` if it has the ``expected`` type, or raise a DpedError. An int is accepted as a float."""
+    # In Python a bool is an int. Here a bool is neither an int nor a float.
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
@@ -30,10 +30,10 @@ def check_type(key: str, value, expected: type):
 
 
 def build(cls, values: Mapping):
-    """Makes the frozen dataclass ``cls`` from ``values``.
+    """Return the frozen dataclass ``cls`` with the fields ``values``.
 
     Raises:
-        DpedError: an unknown key (named, with the allowed ones and the nearest), a missing one, or a value of the wrong type.
+        DpedError: a key is unknown or missing, or a value has the wrong type.
     """
     hints = typing.get_type_hints(cls)
     for key in values:

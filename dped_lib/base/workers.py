@@ -1,7 +1,8 @@
-"""Processes that do jobs one by one, each told by a pipe of its own: whatever becomes of one, no other waits for it.
+"""Run jobs in worker processes. Each worker has its own pipe, so a crash in one does not block the others.
 
-Started afresh, not forked: the libraries' threads do not survive a fork. The standard library's pools share queues and
-locks between their workers, and one that is stopped while it starts leaves a traceback, or the rest waiting.
+Workers are started as new processes and not forked, because the libraries' threads do not survive a fork. The standard
+library's pools share queues and locks between workers. There a worker that is stopped during its start leaves a
+traceback, or blocks the others.
 """
 
 import contextlib
@@ -17,20 +18,21 @@ from multiprocessing.connection import Connection, wait
 
 import cv2
 
-#: Set for workers before they start: the same bytes whatever their number, and no more threads than cores.
+#: Variables of the environment of a worker. One thread each gives the same bytes for any number of workers, and no more
+#: threads than cores.
 ENVIRONMENT = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 class WorkerLost(Exception):
-    """A worker process ended without an answer: it was killed."""
+    """Report that a worker process was killed before it answered."""
 
 
 def run(function: Callable, jobs: Sequence, count: int) -> Iterator[tuple[int, object]]:
-    """``function`` of each job by ``count`` processes: (number of the job, what it returned), as they are finished.
+    """Apply ``function`` to the jobs in ``count`` processes. Yield (number of the job, result) as jobs finish.
 
-    ``function`` is one of a module, and what it takes and returns can be pickled; what it raises is raised here.
-    However this ends, no process is left. Workers are deaf to Ctrl-C and SIGTERM, which reach the whole group, and end
-    when this process does.
+    ``function`` belongs to a module, and its argument and result can be pickled. An exception in it is raised here.
+    No worker outlives this generator or this process. Workers ignore Ctrl-C and SIGTERM, which a terminal or batch
+    system sends to the whole process group.
 
     Raises:
         WorkerLost: a worker was killed.
@@ -43,18 +45,18 @@ def run(function: Callable, jobs: Sequence, count: int) -> Iterator[tuple[int, o
             connection, process = _start()
             started.append(process)
             busy[connection] = number
-            _tell(connection, function, job)
+            _send(connection, function, job)
         while busy:
             for connection in wait(list(busy)):
-                number, (result, error) = busy.pop(connection), _hear(connection)
+                number, (result, error) = busy.pop(connection), _receive(connection)
                 if error is not None:
                     raise error
                 for following, job in _first(1, waiting):
                     busy[connection] = following
-                    _tell(connection, function, job)
+                    _send(connection, function, job)
                 yield number, result
     finally:
-        # Of a job in hand nothing is lost but its time: files are put in place whole.
+        # Killing a worker during a job loses only time, because workers write files atomically.
         for process in started:
             process.kill()
         for process in started:
@@ -68,11 +70,12 @@ def _first(count: int, waiting: Iterator) -> Iterator:
 
 def _start() -> tuple[Connection, subprocess.Popen]:
     ours, theirs = Pipe()
-    command = f"import sys; sys.path[:] = {sys.path!r}; from dped_lib.base.workers import _serve; _serve({theirs.fileno()})"
-    # What is blocked here is blocked there, from its first instant.
+    imports = f"import sys; sys.path[:] = {sys.path!r}; from dped_lib.base.workers import _serve"
+    command = f"{imports}; _serve({theirs.fileno()})"
+    # The worker inherits the blocked signals, so it ignores them from its start.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        # Its standard input tells it that this process has ended.
+        # The end of its standard input shows the worker that this process has ended.
         process = subprocess.Popen(
             [sys.executable, "-c", command],
             stdin=subprocess.PIPE,
@@ -85,14 +88,14 @@ def _start() -> tuple[Connection, subprocess.Popen]:
     return ours, process
 
 
-def _tell(connection: Connection, *message) -> None:
+def _send(connection: Connection, *message) -> None:
     try:
         connection.send(message)
     except OSError as error:
         raise WorkerLost from error
 
 
-def _hear(connection: Connection) -> tuple[object, Exception | None]:
+def _receive(connection: Connection) -> tuple[object, Exception | None]:
     try:
         return connection.recv()
     except (EOFError, OSError) as error:
@@ -100,7 +103,7 @@ def _hear(connection: Connection) -> tuple[object, Exception | None]:
 
 
 def _serve(handle: int) -> None:
-    """What a worker does: one job after another, until there is nobody to tell."""
+    """Do one job after another in a worker until the connection ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     connection = Connection(handle)
@@ -119,7 +122,7 @@ def _answer(function: Callable, job) -> tuple[object, Exception | None]:
 
 
 def _end_with_parent() -> None:
-    # A worker whose parent was killed would finish its job first, beside those of the next run.
+    # Without this, the worker of a killed parent would finish its job while the next run already works.
     while os.read(0, 1):
         pass
     os._exit(1)

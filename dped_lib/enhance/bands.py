@@ -1,6 +1,7 @@
-"""What a band of rows goes through: convolutions that keep the rows the next band needs, norms with known statistics, delays.
+"""Process a picture in bands of rows: convolutions that keep the rows of the last band, norms, and delays.
 
-Bands are 1 x C x h x W in channels-last, from the top of a picture to its bottom (``streaming``).
+A band is 1 x C x h x W in channels-last memory. Bands come in order from the top of a picture to its bottom
+(``bounded_memory``).
 """
 
 from collections.abc import Callable
@@ -15,34 +16,40 @@ from dped_lib.speed import convolution
 
 
 def picture(rows: Tensor) -> Tensor:
-    """h x W x C as a channels-last 1 x C x h x W of the same memory."""
+    """Return rows (h x W x C) as a channels-last band (1 x C x h x W) that shares their memory."""
     return rows.permute(2, 0, 1).unsqueeze(0)
 
 
 def copy(x: Tensor, out: Tensor) -> None:
-    """``x`` into ``out``."""
+    """Write ``x`` to ``out``."""
     out.copy_(x)
 
 
 def relu(x: Tensor, out: Tensor) -> None:
-    """ReLU of ``x`` into ``out``, both float32 or bfloat16."""
+    """Write the ReLU of ``x`` to ``out``. Both are float32, or both are bfloat16."""
     torch.clamp_min(_bits(x), 0, out=_bits(out))
 
 
 def _bits(x: Tensor) -> Tensor:
-    # Where the sign bit is set, the integer of the same bits is negative, too: ReLU needs no arithmetic in bfloat16, which a CPU
-    # converts to float32 and back for it. Four times as fast there.
+    # A float and the integer with the same bits share their sign bit. ReLU on these integers avoids bfloat16
+    # arithmetic, for which a CPU converts to float32 and back. This is four times as fast on a CPU.
     return x.view(torch.int16 if x.dtype.itemsize == 2 else torch.int32)
 
 
 class Conv:
-    """A convolution, fed bands of rows (1 x C x h x W), that returns the rows it can: zero padding only at the picture's own edges.
+    """Convolve a picture band by band. Each call returns the rows that can be computed so far.
 
-    ``before`` writes what is to be convolved, a norm of the band for instance, to where the convolution reads it. ``biased``: False leaves
-    the bias out.
+    The padding with zeros applies only at the edges of the picture, as in the convolution of the whole picture.
+
+    Args:
+        conv: the convolution, with its weights.
+        dtype: type of the arithmetic.
+        before: writes the input of the convolution, for instance the norm of a band, to a given tensor.
+        scale: factor on the weights.
+        biased: False omits the bias.
     """
 
-    #: Columns of padding beside the rows; 0: the convolution pads.
+    #: Columns of padding at each side of the stored rows. With 0 the convolution pads.
     margin = 0
 
     def __init__(
@@ -59,9 +66,10 @@ class Conv:
         self.outputs = conv.out_channels
         self.before = before
         self.window: Tensor | None = None
-        self.filled = self.radius  # rows of the window; at first those above the picture
+        self.filled = self.radius  # filled rows of the window; at first the zeros above the picture
 
     def __call__(self, x: Tensor, last: bool) -> Tensor:
+        """Add the band ``x`` and return the rows that are complete. ``last`` says whether it ends the picture."""
         r, new = self.radius, self.filled + x.shape[2]
         end = new + (r if last else 0)
         window = self._window(end, x)
@@ -71,7 +79,7 @@ class Conv:
         if end <= 2 * r:
             return window.new_zeros(1, self.outputs, 0, x.shape[3])
         y = self.convolve(picture(window[:end]))
-        # The next band needs the last rows; they may overlap with where they go.
+        # The next band needs the last rows. The clone is needed because source and destination may overlap.
         window[: 2 * r] = window[end - 2 * r : end].clone()
         self.filled = 2 * r
         return y
@@ -86,15 +94,18 @@ class Conv:
         return self.window
 
     def convolve(self, window: Tensor) -> Tensor:
+        """Convolve the rows of the window (1 x C x h x W) without padding above and below."""
         if window.is_cuda and window.shape[1] < convolution.FEW:
             return convolution.from_few(window, self.weight, self.bias, rows=0)
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
 
 
 class Tail(Conv):
-    """A convolution to few channels, float32: a column of taps to a channel of its own for each (horizontal offset, output), summed shifted.
+    """Convolve to few output channels, and return float32.
 
-    The same sums in another order. oneDNN is slow at three output channels, and at 27 it is not: five times as fast.
+    A convolution with a column of taps has one channel for each pair of a horizontal offset and an output. Then the
+    channels of an output are shifted by their offsets and summed. The sums are the same in another order. oneDNN is
+    slow for 3 output channels and fast for 27, so this is five times as fast.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None], bias: Tensor):
@@ -105,28 +116,29 @@ class Tail(Conv):
         self.bias = bias.detach().view(1, -1, 1, 1)
 
     def convolve(self, window: Tensor) -> Tensor:
+        """Convolve the rows of the window (1 x C x h x W, padded at the sides)."""
         planes = F.conv2d(window, self.weight)[0].permute(1, 2, 0).float().contiguous()
         height, width, channels = planes.shape
         taps = channels // self.outputs
-        # Offset d of output o lies d columns to the right, in channel d * outputs + o.
+        # The summand of offset d for output o is d columns to the right, in channel d * outputs + o.
         steps = (width * channels, channels, channels + self.outputs, 1)
         shifted = planes.as_strided((height, width - taps + 1, taps, self.outputs), steps)
         return picture(shifted.sum(2)) + self.bias
 
 
 class Statistics:
-    """Mean and variance of each channel over bands, merged in float64 (Chan, Golub and LeVeque)."""
+    """Compute mean and variance of each channel over all bands, merged in float64 (Chan, Golub and LeVeque)."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, None, None
 
     def add(self, x: Tensor) -> None:
-        """Takes in 1 x C x h x W."""
+        """Add a band (1 x C x h x W)."""
         n = x.shape[2] * x.shape[3]
         if not n:
             return
-        # The statistics of batch norm's training pass: in channels-last 20 times as fast as var_mean. It also wants two
-        # running averages to update; nobody looks at those.
+        # In channels-last this function of batch norm's training is 20 times as fast as var_mean. It also updates
+        # two running averages, which are not used here.
         mean, var = torch.batch_norm_update_stats(x, *x.new_zeros(2, x.shape[1], dtype=torch.float32), 1.0)
         mean, var = mean.double(), var.double()
         if self.mean is None:
@@ -139,13 +151,13 @@ class Statistics:
         self.count = total
 
     def of(self, norm: nn.InstanceNorm2d) -> "Norm":
-        """The norm with these statistics."""
+        """Return the norm with these statistics."""
         return Norm(self.mean.float(), (self.squares / self.count).float(), norm.weight, norm.bias)
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalisation whose statistics are known: float32 vectors of C."""
+    """Normalise with known statistics and apply ReLU. The attributes are float32 vectors of C values."""
 
     mean: Tensor
     variance: Tensor
@@ -154,20 +166,22 @@ class Norm:
 
     @classmethod
     def fixed(cls, norm: nn.BatchNorm2d) -> "Norm":
-        """Batch norm in evaluation: its running statistics."""
+        """Return a batch norm in evaluation mode, which uses its running statistics."""
         return cls(norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Normalised, then ReLU, in the type of ``x``; the arithmetic is float32. ``out``: where to, if not into a new tensor."""
+        """Normalise ``x`` in float32 arithmetic and apply ReLU.
+
+        The result has the type of ``x``. It is written to ``out``, or to a new tensor.
+        """
         out = torch.empty_like(x) if out is None else out
-        if (
-            x.is_cuda
-        ):  # where native_batch_norm does not write to every ``out``, and one launch converts types as it goes
+        if x.is_cuda:
+            # On a GPU native_batch_norm does not write to every ``out``. addcmul converts the types in one launch.
             scale = self.weight * torch.rsqrt(self.variance + models.NORM_EPSILON)
             shift = self.bias - self.mean * scale
             torch.addcmul(shift.view(-1, 1, 1), x, scale.view(-1, 1, 1), out=out)
         else:
-            # One fused pass, whatever the type: with known statistics instance norm and batch norm are the same map.
+            # With known statistics instance norm and batch norm are the same map, so one fused pass serves both.
             known = (self.weight, self.bias, self.mean, self.variance)
             none = x.new_empty(0, dtype=torch.float32)
             torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
@@ -176,18 +190,19 @@ class Norm:
 
 
 def relu_(x: Tensor) -> Tensor:
-    """ReLU in place."""
+    """Apply ReLU in place."""
     _bits(x).clamp_min_(0)
     return x
 
 
 class Delay:
-    """Holds rows back until as many come out of the path beside it."""
+    """Hold rows back until the parallel path has as many rows ready."""
 
     def __init__(self) -> None:
         self.kept: Tensor | None = None
 
     def __call__(self, x: Tensor, rows: int) -> Tensor:
+        """Add the band ``x`` and return the oldest ``rows`` rows."""
         both = x if self.kept is None else torch.cat([self.kept, x], 2)
         self.kept = both[:, :, rows:].clone(memory_format=torch.channels_last)
         return both[:, :, :rows]

@@ -1,15 +1,15 @@
-"""A network over a whole photograph in bounded memory, exactly: bands of rows stream through it, layer by layer.
+"""Apply a network to a whole photograph exactly, in bounded memory: bands of rows stream through it layer by layer.
 
-The generator normalises each layer by the mean and variance of the *whole* image, so cutting a photograph into tiles and
-enhancing each changes the picture (26 to 37 dB against the whole image, with visible seams). Here every statistic is that of the whole
-image, gathered band by band and merged, and every convolution keeps the rows that the next band needs: nothing is
-approximated, no row is computed twice in a sweep. What is bounded is how much is remembered between sweeps:
+The generator normalises each layer by the mean and variance of the *whole* image. Enhancing tiles one by one therefore
+changes the picture (26 to 37 dB against the whole image, with visible seams). Here the statistics of the whole image
+are computed band by band and merged. Every convolution keeps the rows that the next band needs. Nothing is
+approximated, and no row is computed twice in a sweep. The plan bounds how many features are kept between sweeps:
 
-    2 buffers   the features before and behind a convolution stay in memory; every layer is computed once
-    1 buffer    the input of a residual block stays; its layers are computed again for each statistic: 2.1 times the work
-    0 buffers   only the photograph stays; each sweep starts from it: 4.6 times the work
+    2 buffers   keep the features before and after a convolution; every layer is computed once
+    1 buffer    keep the input of a residual block; its layers are recomputed for each statistic: 2.1 times the work
+    0 buffers   keep only the photograph; each sweep starts from it: 4.6 times the work
 
-Batch norm in evaluation and SRCNN need no statistics: one sweep, no buffer.
+Batch norm in evaluation mode and SRCNN need no statistics. One sweep without a buffer is enough for them.
 """
 
 import math
@@ -25,16 +25,16 @@ from dped_lib import models
 from dped_lib.base.errors import DpedError
 from dped_lib.enhance import bands
 
-#: Bytes of one band of features: large enough to feed the cores, small enough to stay in their caches. Measured (benchmarks/README.md).
+#: Bytes of one band of features. The band keeps all cores busy and fits their caches. Measured (benchmarks/README.md).
 BAND_BYTES = 4 << 20
-#: The same on a GPU, which has no such caches, and a launch to pay for each operation of each band.
+#: The same on a GPU, where each operation on each band costs a launch, so larger bands are faster.
 GPU_BAND_BYTES = 256 << 20
-#: What bands of the photograph are scaled to: bfloat16 holds these 256 levels exactly, and multiples of 1/255 it does not.
+#: The value of white in bands of the photograph. bfloat16 holds integers to 255 exactly, but not multiples of 1/255.
 _WHITE = 255
 _MIB = 1 << 20
-#: Beside bands and buffers: what oneDNN compiles and unpacks, and what the allocator cannot use.
+#: Memory beside bands and buffers: kernels and unpacked weights of oneDNN, and what the allocator cannot use.
 _WORKING = 64 * _MIB
-#: The same on a GPU: what cuDNN works in.
+#: The same on a GPU: the workspace of cuDNN.
 _GPU_WORKING = 1024 * _MIB
 
 
@@ -43,14 +43,14 @@ _GPU_WORKING = 1024 * _MIB
 
 @dataclass(frozen=True)
 class Plan:
-    """How a photograph will be enhanced.
+    """Describe how a photograph will be enhanced.
 
     Attributes:
-        buffers: feature buffers of the photograph's size kept between sweeps: 2, 1 or 0.
-        rows: of a band.
-        sweeps: times the picture streams through a part of the network.
-        work: multiplications, relative to the whole-image pass.
-        bytes: of memory at most, beside the process as it is and the photograph itself.
+        buffers: number of feature buffers of the photograph's size that are kept between sweeps: 2, 1 or 0.
+        rows: number of rows of a band.
+        sweeps: how often the picture streams through a part of the network.
+        work: number of multiplications, relative to the whole-image pass.
+        bytes: largest memory in bytes, beside the present process and the photograph.
     """
 
     buffers: int
@@ -60,9 +60,10 @@ class Plan:
     bytes: int
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return the plan in one readable line."""
         again = "each layer once" if self.work == 1 else f"{self.work:.1f} times the work of the unbounded pass"
-        return f"{self.sweeps} sweeps in bands of {self.rows} rows, {again}, about {self.bytes / _MIB:.0f} MiB beside the photograph"
+        memory = f"about {self.bytes / _MIB:.0f} MiB beside the photograph"
+        return f"{self.sweeps} sweeps in bands of {self.rows} rows, {again}, {memory}"
 
 
 def _norms(model: nn.Module) -> list[nn.Module]:
@@ -77,7 +78,7 @@ def _work(model: models.Generator, buffers: int) -> float:
     if buffers == 2:
         return 1.0
     if buffers == 1:
-        # Of a block: one convolution, then two, then two more on the way to the next.
+        # A block computes one convolution for its first norm, two for its second, and two again for its output.
         return (ends + (5 * blocks + 2) * inner) / once
     return (sum(cost["head"] + k * inner for k in range(1, 2 * blocks + 1)) + once) / once
 
@@ -85,39 +86,44 @@ def _work(model: models.Generator, buffers: int) -> float:
 def plan(
     model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: int | None = None, on_gpu: bool = False
 ) -> Plan:
-    """The quickest way that needs at most ``limit`` bytes beside the photograph (None: no limit).
+    """Return the fastest plan that needs at most ``limit`` bytes beside the photograph (None: no limit).
 
-    ``on_gpu``: in bands for a GPU, and of its memory.
+    Args:
+        model: ``models.Generator`` or ``models.SRCNN``.
+        height: of the photograph, in pixels.
+        width: of the photograph, in pixels.
+        dtype: type of the features.
+        limit: bytes of memory.
+        on_gpu: choose bands for a GPU, and count its memory.
 
     Raises:
-        DpedError: not even single rows fit; the message names the least that would do.
+        DpedError: even the smallest bands do not fit. The message names the memory that they need.
     """
     each = dtype.itemsize
     if isinstance(model, models.Generator):
         channels = model.head.out_channels
-        statistics = isinstance(model.blocks[0].norm1, nn.InstanceNorm2d)
+        needs_statistics = isinstance(model.blocks[0].norm1, nn.InstanceNorm2d)
         depth = len(_norms(model)) + 4
     elif isinstance(model, models.SRCNN):
-        channels, statistics, depth = model.conv1.out_channels, False, 3
+        channels, needs_statistics, depth = model.conv1.out_channels, False, 3
     else:
         raise DpedError(f"a network of kind {type(model).__name__} cannot be streamed; Generator and SRCNN can.")
     row = width * channels * each
     band, working = (GPU_BAND_BYTES, _GPU_WORKING) if on_gpu else (BAND_BYTES, _WORKING)
-    for buffers in (2, 1, 0) if statistics else (0,):
-        # Windows that are open at a time (a residual block has two, the end three), and in one block at a time, bands in flight.
+    for buffers in (2, 1, 0) if needs_statistics else (0,):
+        # Convolutions that hold a window at a time. A residual block has two of them and the end of the network three.
         windows = {2: 3, 1: 5, 0: depth}[buffers]
         best = min(height, max(4, band // row))
         for rows in sorted({best, min(best, max(4, best // 8)), min(best, 4)}, reverse=True):
-            # A window has the rows around a band, too, which at its widest (9x9) are eight; its last rows are copied as they move up.
+            # A window also holds the rows around a band: 8 for the largest kernel (9x9). Moving them up copies them.
             need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + working
             if limit is None or need <= limit:
-                work = _work(model, buffers) if statistics else 1.0
-                return Plan(buffers, rows, len(_norms(model)) + 1 if statistics else 1, work, need)
-    left = (
-        f"{limit / _MIB:.0f} MiB are left"
-        if limit > 0
-        else f"the rest of the process takes {-limit / _MIB:.0f} MiB too many"
-    )
+                work = _work(model, buffers) if needs_statistics else 1.0
+                return Plan(buffers, rows, len(_norms(model)) + 1 if needs_statistics else 1, work, need)
+    if limit > 0:
+        left = f"{limit / _MIB:.0f} MiB are left"
+    else:
+        left = f"the rest of the process takes {-limit / _MIB:.0f} MiB too many"
     raise DpedError(
         f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {left}. "
         "Allow more with --max-memory."
@@ -128,43 +134,44 @@ def plan(
 
 
 class _Streamer:
-    """One photograph, one network, one plan."""
+    """Stream one photograph through one network by one plan."""
 
     def __init__(
         self,
         model: nn.Module,
         image: np.ndarray,
-        how: Plan,
+        schedule: Plan,
         dtype: torch.dtype,
         device: torch.device,
         tick: Callable[[int], None],
     ):
-        self.model, self.image, self.how, self.dtype, self.device, self.tick = model, image, how, dtype, device, tick
+        self.model, self.image, self.schedule = model, image, schedule
+        self.dtype, self.device, self.tick = dtype, device, tick
         self.height, self.width = image.shape[:2]
 
     def photograph(self) -> Iterator[tuple[Tensor, bool]]:
-        """The photograph in bands, 0 to ``_WHITE``."""
+        """Yield the bands of the photograph, with values from 0 to ``_WHITE``, and whether each is the last."""
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
-        for at in range(0, self.height, self.how.rows):
-            band = np.array(
-                self.image[at : at + self.how.rows]
-            )  # a copy: PyTorch warns of pictures that must not be written to
+        for at in range(0, self.height, self.schedule.rows):
+            # The copy avoids PyTorch's warning about read-only arrays.
+            band = np.array(self.image[at : at + self.schedule.rows])
             if full != _WHITE:
                 band = band.astype(np.float32) * np.float32(_WHITE / full)
-            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.how.rows >= self.height
+            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.schedule.rows >= self.height
             self.tick(len(band))
 
     def buffered(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        for at in range(0, self.height, self.how.rows):
-            yield (*(_rows(b, at, at + self.how.rows) for b in buffers), at + self.how.rows >= self.height)
-            self.tick(min(self.how.rows, self.height - at))
+        for at in range(0, self.height, self.schedule.rows):
+            yield (*(_rows(b, at, at + self.schedule.rows) for b in buffers), at + self.schedule.rows >= self.height)
+            self.tick(min(self.schedule.rows, self.height - at))
 
     def buffer(self) -> Tensor:
         shape = (self.height, self.width, self.model.head.out_channels)
         if self.device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
             return torch.empty(shape, dtype=self.dtype, device=self.device)
-        # Not from the allocator, which keeps what is freed: the next photograph has all the memory again. Pages of the system's own size:
-        # large ones make later photographs a few per cent quicker, but a virtual machine's host may first have to find each of them.
+        # The allocator would keep freed memory. mmap returns it to the system before the next photograph. Pages have
+        # the default size. Large pages make later photographs a few per cent faster, but the host of a virtual
+        # machine may need time to provide each of them.
         memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
@@ -172,8 +179,11 @@ class _Streamer:
         return bands.Conv(conv, self.dtype, before)
 
     def normed(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
-        """A convolution in front of a norm. An instance norm takes its bias away again, which on a GPU is a pass of its own to add."""
-        biased = self.device.type == "cpu" or self.how.sweeps == 1
+        """Return a convolution in front of a norm.
+
+        An instance norm removes the bias again. On a GPU adding it would cost a pass of its own, so it is omitted.
+        """
+        biased = self.device.type == "cpu" or self.schedule.sweeps == 1
         return bands.Conv(conv, self.dtype, before, biased=biased)
 
     def first(self, conv: nn.Conv2d) -> bands.Conv:
@@ -186,7 +196,7 @@ class _Streamer:
     # ------------------------------------------------------------------------------------ parts of the generator
 
     def block(self, j: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
-        """Residual block ``j`` with both its norms known."""
+        """Return residual block ``j``, for which both norms are known."""
         block, delay = self.model.blocks[j], bands.Delay()
         a, b = self.normed(block.conv1), self.normed(block.conv2, folded[2 * j])
 
@@ -197,7 +207,7 @@ class _Streamer:
         return push
 
     def to_norm(self, k: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
-        """From a block's input to what its norm ``k`` (counted through the network) sees."""
+        """Return the path from a block's input to the input of norm ``k``, counted through the network."""
         block = self.model.blocks[k // 2]
         a = self.normed(block.conv1)
         if k % 2 == 0:
@@ -220,20 +230,20 @@ class _Streamer:
 
         return push
 
-    # ------------------------------------------------------------------------------------ the three ways
+    # ------------------------------------------------------------------------------------ the three plans
 
     def without_buffers(self) -> Iterator[Tensor]:
-        folded = [] if self.how.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
+        folded = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
         for k in range(len(folded), len(_norms(self.model))):
             head = self.head()
             blocks = [self.block(j, folded) for j in range(k // 2)]
-            rest, found = self.to_norm(k, folded), bands.Statistics()
+            rest, statistics = self.to_norm(k, folded), bands.Statistics()
             for x, last in self.photograph():
                 x = head(x, last)
                 for block in blocks:
                     x = block(x, last)
-                found.add(rest(x, last))
-            folded.append(found.of(_norms(self.model)[k]))
+                statistics.add(rest(x, last))
+            folded.append(statistics.of(_norms(self.model)[k]))
         head, end = self.head(), self.ending()
         blocks = [self.block(j, folded) for j in range(len(self.model.blocks))]
         for x, last in self.photograph():
@@ -244,25 +254,26 @@ class _Streamer:
 
     def with_one_buffer(self) -> Iterator[Tensor]:
         norms, kept, folded = _norms(self.model), self.buffer(), []
-        head, first, found, at = self.head(), self.to_norm(0, folded), bands.Statistics(), 0
+        head, first, statistics, at = self.head(), self.to_norm(0, folded), bands.Statistics(), 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
-            found.add(first(x, last))
-        folded.append(found.of(norms[0]))
+            statistics.add(first(x, last))
+        folded.append(statistics.of(norms[0]))
         for j in range(len(self.model.blocks)):
-            rest, found = self.to_norm(2 * j + 1, folded), bands.Statistics()
+            rest, statistics = self.to_norm(2 * j + 1, folded), bands.Statistics()
             for x, last in self.buffered(kept):
-                found.add(rest(x, last))
-            folded.append(found.of(norms[2 * j + 1]))
+                statistics.add(rest(x, last))
+            folded.append(statistics.of(norms[2 * j + 1]))
             if j + 1 == len(self.model.blocks):
                 break
-            block, following, found, at = self.block(j, folded), self.to_norm(2 * j + 2, folded), bands.Statistics(), 0
+            block, following = self.block(j, folded), self.to_norm(2 * j + 2, folded)
+            statistics, at = bands.Statistics(), 0
             for x, last in self.buffered(kept):
                 x = block(x, last)
-                at = _store(kept, at, x)  # behind the rows still to be read
-                found.add(following(x, last))
-            folded.append(found.of(norms[2 * j + 2]))
+                at = _store(kept, at, x)  # overwrites only rows that were read already
+                statistics.add(following(x, last))
+            folded.append(statistics.of(norms[2 * j + 2]))
         block, end = self.block(len(self.model.blocks) - 1, folded), self.ending()
         for x, last in self.buffered(kept):
             yield end(block(x, last), last)
@@ -270,27 +281,27 @@ class _Streamer:
     def with_two_buffers(self) -> Iterator[Tensor]:
         norms, kept, behind = _norms(self.model), self.buffer(), self.buffer()
         blocks = self.model.blocks
-        head, a, found, at, below = self.head(), self.normed(blocks[0].conv1), bands.Statistics(), 0, 0
+        head, a, statistics, at, below = self.head(), self.normed(blocks[0].conv1), bands.Statistics(), 0, 0
         for x, last in self.photograph():
             x = head(x, last)
             at = _store(kept, at, x)
             y = a(x, last)
             below = _store(behind, below, y)
-            found.add(y)
+            statistics.add(y)
         for j, block in enumerate(blocks):
-            b, found, below = self.normed(block.conv2, found.of(norms[2 * j])), bands.Statistics(), 0
+            b, statistics, below = self.normed(block.conv2, statistics.of(norms[2 * j])), bands.Statistics(), 0
             for y, last in self.buffered(behind):
                 y = b(y, last)
                 below = _store(behind, below, y)
-                found.add(y)
-            known = found.of(norms[2 * j + 1])
+                statistics.add(y)
+            known = statistics.of(norms[2 * j + 1])
             if j + 1 == len(blocks):
                 break
-            a, found, below = self.normed(blocks[j + 1].conv1), bands.Statistics(), 0
+            a, statistics, below = self.normed(blocks[j + 1].conv1), bands.Statistics(), 0
             for x, y, last in self.buffered(kept, behind):
-                y = a(x.add_(known(y)), last)  # the next block's input takes the place of this one's
+                y = a(x.add_(known(y)), last)  # the next block's input overwrites this block's
                 below = _store(behind, below, y)
-                found.add(y)
+                statistics.add(y)
         end = self.ending()
         for x, y, last in self.buffered(kept, behind):
             yield end(known(y).add_(x), last)
@@ -319,31 +330,33 @@ def _store(buffer: Tensor, at: int, x: Tensor) -> int:
 def stream(
     model: nn.Module,
     image: np.ndarray,
-    how: Plan,
+    schedule: Plan,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     tick: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Tensor]:
-    """Yields the enhanced photograph from its top to its bottom.
+    """Yield the enhanced photograph in bands from top to bottom.
 
     Args:
         model: ``models.Generator`` or ``models.SRCNN``, in evaluation mode, float32.
         image: H x W x 3, RGB: uint8, uint16, or float32 in [0, 1].
-        how: from :func:`plan`, for this model, size and type.
-        dtype: of the features: float32 (exact: within 1e-4 of the whole-image pass) or bfloat16.
-        tick: told the rows that went through a sweep; ``how.sweeps`` times the height in all.
+        schedule: the plan from :func:`plan` for this model, size and type.
+        dtype: type of the features: float32 (exact: within 1e-4 of the whole-image pass) or bfloat16.
+        device: the device that computes. Default: the CPU.
+        tick: is called with the number of rows that passed a sweep. They sum to ``schedule.sweeps`` times the height.
 
     Yields:
         Float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
     """
     device = device or torch.device("cpu")
-    with torch.inference_mode(False):  # weights moved in inference mode could never be trained again
+    with torch.inference_mode(False):  # weights moved in inference mode could not be trained again
         model = model.to(device)
-    streamer = _Streamer(model, image, how, dtype, device, tick)
+    streamer = _Streamer(model, image, schedule, dtype, device, tick)
     if isinstance(model, models.SRCNN):
         sweep = streamer.srcnn()
     else:
-        sweep = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}[how.buffers]()
+        sweeps = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}
+        sweep = sweeps[schedule.buffers]()
     for band in sweep:
         if band.shape[2]:
             yield band[0].permute(1, 2, 0)

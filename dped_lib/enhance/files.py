@@ -1,6 +1,6 @@
-"""Photographs of files and folders enhanced into files: every path is settled from headers before any work, and nothing is lost.
+"""Enhance photographs from files and folders into files. All paths are determined from headers before any work.
 
-A result or a sheet that is there is kept unless it may be overwritten; what was read is never written to.
+An existing result or sheet is kept unless it may be overwritten. An original is never overwritten.
 """
 
 import os
@@ -19,19 +19,20 @@ from dped_lib.data import photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
-#: Suffixes of pictures that cannot be written: as OUT they would be taken for folders.
+#: Suffixes of pictures that cannot be written. Without a check, such an OUT would be used as a folder.
 _UNWRITABLE = (photofile.SUFFIXES | {".gif", ".avif", ".jp2", ".dng"}) - picture.FORMATS.keys()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph and where its results go.
+    """Describe one photograph and its results.
 
     Attributes:
-        source, target: the file that is read, and the one that is written.
-        sheet: where original and result go side by side; None: no such sheet is wanted.
-        make, make_sheet: whether to write them; what is there already is kept.
-        header: of the source.
+        source: the file that is read.
+        target: the file that is written.
+        sheet: the file with original and result side by side, or None.
+        make, make_sheet: whether to write target and sheet. An existing file is kept.
+        header: the header of the source.
     """
 
     source: Path
@@ -44,7 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Settled:
-    """What will be done: ``jobs``; ``failed``, a message for each photograph that cannot be; ``notes`` to be read before."""
+    """Hold the plan of a run.
+
+    Attributes:
+        jobs: the photographs that can be enhanced.
+        failed: a message for each photograph that cannot be enhanced.
+        notes: messages for the user before the run.
+    """
 
     jobs: tuple[Job, ...]
     failed: tuple[str, ...]
@@ -52,44 +59,48 @@ class Settled:
 
     @property
     def to_do(self) -> tuple[Job, ...]:
+        """Return the jobs that write at least one file."""
         return tuple(j for j in self.jobs if j.make or j.make_sheet)
 
 
 def find(inputs: Iterable[Path]) -> list[Path]:
-    """Return files and, of folders, the photographs in them (``photofile.list_files``), each once.
+    """Return the given files and the photographs in the given folders (``photofile.list_files``), each once.
 
     Raises:
-        DpedError: no such file or folder, or a folder without photographs.
+        DpedError: a file or folder does not exist, or a folder has no photographs.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for item in map(Path, inputs):
         if item.is_dir():
-            mine = photofile.list_files(item)
-            if not mine:
+            in_folder = photofile.list_files(item)
+            if not in_folder:
                 raise DpedError(f"{item}: no photographs in it ({', '.join(sorted(photofile.SUFFIXES))}).")
-            found += mine
+            files += in_folder
         elif item.is_file():
-            found.append(item)
+            files.append(item)
         else:
             raise DpedError(f"{item}: no such file or folder.")
-    return list({os.path.abspath(f): f for f in reversed(found)}.values())[::-1]
+    return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
 
 
 def settle(
     inputs: Iterable[Path], out: Path, suffix: str = "", compare: bool = False, overwrite: bool = False
 ) -> Settled:
-    """Return where each photograph goes, from headers alone: into ``out`` if it names a file, else under its own name in that folder.
+    """Determine from headers alone which file each photograph is written to.
 
-    The format stays the input's where it can be written and holds the picture (``picture.written_suffix``).
+    The result is ``out`` if that names a file, and otherwise a file of the photograph's name in the folder ``out``. The
+    format is that of the input if it can be written and can hold the picture (``picture.written_suffix``).
 
     Args:
-        suffix: of all results instead, e.g. ``.jpg``; 16 bits a channel go into PNG even so, unless it is JPEG.
-        compare: also a sheet ``NAME-compare.jpg`` beside each result.
-        overwrite: replace results and sheets that are there.
+        inputs: files and folders.
+        out: the file or folder to write.
+        suffix: the suffix of all results, e.g. ``.jpg``. Pictures with 16 bits a channel become PNG unless it is JPEG.
+        compare: also write a sheet ``NAME-compare.jpg`` beside each result.
+        overwrite: replace existing results and sheets.
 
     Raises:
-        DpedError: nothing to enhance; two files would be written to one path; one would replace a photograph that is read; ``out`` is
-            no place for results.
+        DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
+            cannot hold results.
     """
     files, out = find(inputs), Path(out)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
@@ -106,7 +117,7 @@ def settle(
                 raise DpedError(f"{file}: empty. Remove it.")
             header = photofile.check(file, least=1, otherwise="")
             wanted = out if named else out / f"{file.stem}{suffix or file.suffix}"
-            # What a user names is done where it can be; a suffix of the input's own gives way to what the picture has.
+            # A format that the user names is used if possible. The input's own format changes if the picture needs it.
             asked = bool(named or suffix)
             final = picture.written_suffix(wanted.suffix, header.deep, header.alpha and not asked)
             if asked and picture.FORMATS[wanted.suffix.lower()] == "JPEG":
@@ -128,20 +139,21 @@ def settle(
 
 
 def _why(header: photofile.Header, suffix: str) -> str:
+    """Return why a result has another suffix, as the end of a note."""
     if header.deep and suffix.lower() not in (".jpg", ".jpeg"):
         return "which keeps 16 bits a channel"
     if suffix.lower() in picture.FORMATS:
         return "which keeps " + ("16 bits a channel" if header.deep else "transparency")
-    return f"since {suffix or 'its format'} is not written"
+    return f"because {suffix or 'its format'} cannot be written"
 
 
 def _is_to_be_made(path: Path, overwrite: bool) -> bool:
     if len(os.fsencode(path.name)) > 255:
         raise DpedError(f"{path}: this name is too long for a file system. Give the photograph a shorter one.")
     if path.is_dir():
-        raise DpedError(f"{path}: is a folder, and a result would go there. Rename it, or {_ELSEWHERE}.")
+        raise DpedError(f"{path}: is a folder with the name of a result. Rename it, or {_ELSEWHERE}.")
     if os.path.lexists(path) and not path.exists() and not overwrite:
-        raise DpedError(f"{path}: is a link that leads nowhere. Remove it, or {_ELSEWHERE}.")
+        raise DpedError(f"{path}: is a link to a missing file. Remove it, or {_ELSEWHERE}.")
     return overwrite or not path.exists()
 
 
@@ -152,23 +164,26 @@ def _written(job: Job) -> Iterator[Path]:
 
 
 def _identities(path: Path) -> set[tuple[int, int]]:
-    """Device and number of a file and of the link that leads to it: the same under every name, hard links and other cases included."""
-    found = set()
-    for look in (os.stat, os.lstat):
+    """Return device and inode number of a file, and those of the link if the path is one.
+
+    They are the same for all names of a file, including hard links and names in another case.
+    """
+    identities = set()
+    for read_status in (os.stat, os.lstat):
         try:
-            status = look(path)
-            found.add((status.st_dev, status.st_ino))
+            status = read_status(path)
+            identities.add((status.st_dev, status.st_ino))
         except OSError:
             pass
-    return found
+    return identities
 
 
 def _check_originals(files: Iterable[Path], jobs: Iterable[Job]) -> None:
     originals = {identity: file for file in files for identity in _identities(file)}
     for job in jobs:
         for path in _written(job):
-            if found := _identities(path) & originals.keys():
-                original = originals[found.pop()]
+            if shared := _identities(path) & originals.keys():
+                original = originals[shared.pop()]
                 what = "the original" if path == job.target else "a photograph by a sheet of --compare"
                 also = "" if os.path.abspath(original) == os.path.abspath(path) else f" {original}"
                 raise DpedError(f"{path}: would replace {what}{also}. Name another folder.")
@@ -181,25 +196,26 @@ def _check_collisions(jobs: Iterable[Job], key: Callable[[str], str]) -> None:
             name = key(os.path.join(os.path.realpath(path.parent), path.name))
             if name in taken:
                 raise DpedError(
-                    f"{taken[name]} and {job.source} would both be written to {path}. Enhance them into two folders, or choose another "
-                    "--format."
+                    f"{taken[name]} and {job.source} would both be written to {path}. "
+                    "Enhance them into two folders, or choose another --format."
                 )
             taken[name] = job.source
 
 
 def probe(jobs: Iterable[Job]) -> list[str]:
-    """Find out, before anything is computed, whether the results can be written; returns notes on what may go wrong.
+    """Check before any work whether the results can be written, and return notes on possible problems.
 
     Raises:
-        DpedError: their folder is none, cannot be written to or is full; or it does not tell apart names that the results need.
+        DpedError: the folder of the results is a file, cannot be written to or is full, or its file system does not
+            distinguish the names of two results.
     """
     jobs, notes = list(jobs), []
     for folder in dict.fromkeys(job.target.parent for job in jobs):
-        mine = [job for job in jobs if job.target.parent == folder]
+        in_folder = [job for job in jobs if job.target.parent == folder]
         if not paths.probe_folder(folder, _ELSEWHERE):
-            _check_collisions(mine, lambda name: unicodedata.normalize("NFC", name).casefold())
-        # A guess on the low side: PNG needs about this much of a smooth photograph, and JPEG of most.
-        least = sum(j.header.height * j.header.width for j in mine if j.make) // 5
+            _check_collisions(in_folder, lambda name: unicodedata.normalize("NFC", name).casefold())
+        # A low estimate: PNG needs about this much for a smooth photograph, and JPEG for most photographs.
+        least = sum(j.header.height * j.header.width for j in in_folder if j.make) // 5
         if (free := paths.free_space(folder)) < least:
             notes.append(f"{folder}: {free >> 20} MiB are free, and the results may need more than {least >> 20} MiB")
     return notes
@@ -213,37 +229,43 @@ def do(
     job: Job,
     quality: int = 95,
     overwrite: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
-    """Writes what a job makes; returns it.
+    """Write the files of a job, and return their paths.
 
-    ``tell``: hears the plan before the run starts, and one line for each kind of loss.
+    Args:
+        run: the network with its memory limit.
+        job: from :func:`settle`.
+        quality: of JPEG and WebP.
+        overwrite: replace existing files.
+        report: is called with the plan before the run, and with one line for each kind of data that is lost.
 
     Raises:
-        DpedError: the photograph cannot be read, needs more memory than allowed, or a result cannot be written.
+        DpedError: the photograph cannot be read, it needs more memory than allowed, or a result cannot be written.
     """
-    paths.probe_folder(job.target.parent, _ELSEWHERE)  # as it is now: the disk may be full meanwhile
+    paths.probe_folder(job.target.parent, _ELSEWHERE)  # again, because the disk may be full by now
     available = run.limit if run.device.type == "cpu" else enhancement.default_limit()
     if (need := enhancement.resident() + job.header.reading) > available:
         raise DpedError(
-            f"{job.source}: needs at least {need >> 20} MiB of memory to be read ({job.header.width} x {job.header.height} pixels), "
-            f"and {available >> 20} MiB are allowed. Allow more with --max-memory."
+            f"{job.source}: needs at least {need >> 20} MiB of memory to be read "
+            f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. "
+            "Allow more with --max-memory."
         )
     before, done = picture.read(job.source), []
     if job.make:
         for what in before.lost:
-            tell(f"{job.source}: the result is without {what}")
+            report(f"{job.source}: the result lacks {what}")
         if before.profile:
-            tell(f"{job.source}: its colours ({before.profile.name}) are converted to sRGB for the network, and back")
+            report(f"{job.source}: its colours ({before.profile.name}) are converted to sRGB for the network, and back")
         height, width = before.pixels.shape[:2]
         try:
-            how = run.plan(height, width, held=enhancement.held(before))
+            schedule = run.plan(height, width, held=enhancement.held(before))
         except DpedError as error:
             raise DpedError(f"{job.source}: {error}") from error
-        tell(f"{job.source}: {width} x {height} pixels: {how.describe()}")
-        with bar(label=job.source.name, unit="row", total=height * how.sweeps) as shown:
-            after = enhancement.whole(run, before, shown.update, how)
-        picture.write(after, job.target, quality, overwrite, lambda text: tell(f"{job.target}: {text}"))
+        report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
+        with bar(label=job.source.name, unit="row", total=height * schedule.sweeps) as shown:
+            after = enhancement.whole(run, before, shown.update, schedule)
+        picture.write(after, job.target, quality, overwrite, lambda text: report(f"{job.target}: {text}"))
         done.append(job.target)
     if job.make_sheet:
         after = after if job.make else picture.read(job.target)
@@ -254,7 +276,7 @@ def do(
 
 
 def _sheet(*halves: Image.Image, longest: int = 2400) -> Image.Image:
-    """Original and enhanced side by side, each named, at most ``longest`` pixels wide."""
+    """Return original and enhanced side by side with their names, at most ``longest`` pixels wide."""
     for half in halves:
         half.thumbnail((longest // 2, longest))
     width, height = (max(half.size[i] for half in halves) for i in (0, 1))

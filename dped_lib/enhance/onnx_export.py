@@ -1,4 +1,4 @@
-"""Networks as ONNX, for every runtime that reads it: any size, the statistics of the whole image, checked by running it."""
+"""Export networks as ONNX for images of any size, and compare the output of ONNX Runtime with PyTorch's."""
 
 import contextlib
 import io
@@ -17,19 +17,20 @@ from dped_lib import models, speed
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
-#: ONNX operators: of 2022, which runtimes of that age and newer know.
+#: Version of the ONNX operators. It is of 2022, so runtimes since then support it.
 OPSET = 18
-#: Largest difference from PyTorch that an export may have, in units of the output (0 to 1 is black to white).
+#: Largest allowed difference from PyTorch's output, where 0 is black and 1 is white.
 TOLERANCE = 1e-4
 _ELSEWHERE = "name a file in another folder"
+#: Shapes (N, height, width) for which the outputs are compared.
 _CHECKED = ((1, 97, 131), (2, 64, 40), (1, 1, 1))
 
 
 def check_target(target: Path, overwrite: bool = False) -> None:
-    """Looks at where a network is to be written, before anything is computed.
+    """Check before any work whether a network can be written to ``target``.
 
     Raises:
-        DpedError: another suffix than .onnx, a folder, a file that is there and must stay, or no right or space to write.
+        DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written.
     """
     target = Path(target)
     if target.is_dir():
@@ -37,30 +38,33 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     if target.suffix != ".onnx":
         raise DpedError(f"{target}: name a file that ends in .onnx.")
     if os.path.lexists(target) and not overwrite:
-        raise DpedError(f"{target}: is there and kept. Name another file, or replace it with --overwrite.")
+        raise DpedError(f"{target}: exists and is kept. Name another file, or replace it with --overwrite.")
     paths.probe_folder(target.parent, _ELSEWHERE)
 
 
-def export(model: nn.Module, target: Path, said: Mapping[str, object], overwrite: bool = False) -> float:
-    """Writes a network as ONNX, atomically, once ONNX Runtime gave what PyTorch gives at several sizes.
+def export(model: nn.Module, target: Path, description: Mapping[str, object], overwrite: bool = False) -> float:
+    """Write a network as ONNX, atomically, after ONNX Runtime and PyTorch gave the same output at several sizes.
 
-    Input ``image``: N x 3 x height x width, float32, RGB in [0, 1]. Output ``enhanced``: the same shape, in (-0.08, 1.08), to be clipped.
+    The input ``image`` is N x 3 x height x width, float32, RGB in [0, 1]. The output ``enhanced`` has the same
+    shape and values in (-0.08, 1.08), which the user of the file must clip.
 
     Args:
         model: ``models.Generator`` or ``models.SRCNN``.
-        said: what goes into the file's metadata (``weights.describe``).
-        overwrite: replace a file that is there.
+        target: the file to write.
+        description: the metadata of the file (``network_files.describe``).
+        overwrite: replace an existing file.
 
     Returns:
-        The largest difference from PyTorch found.
+        The largest difference from PyTorch.
 
     Raises:
-        DpedError: the ONNX libraries are not installed, the network does not enhance, the file differs from PyTorch, or as ``check_target``.
+        DpedError: the ONNX libraries are missing, the network does not enhance, the outputs differ, or
+            :func:`check_target` refuses ``target``.
     """
     try:
         import onnx
         import onnxruntime
-        import onnxscript  # noqa: F401 (the exporter's)
+        import onnxscript  # noqa: F401 (the exporter needs it)
     except ModuleNotFoundError as error:
         raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
     if not isinstance(model, (models.Generator, models.SRCNN)):
@@ -69,7 +73,8 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object], overwrite
     check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here needs
+    # The exporter warns that torchvision is missing, which is not needed here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -86,25 +91,26 @@ def export(model: nn.Module, target: Path, said: Mapping[str, object], overwrite
             opset_version=OPSET,
             verbose=False,
         )
-    made = program.model_proto
-    onnx.helper.set_model_props(made, {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()})
-    onnx.checker.check_model(made, full_check=True)
-    content = made.SerializeToString()
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {k: v if isinstance(v, str) else json.dumps(v) for k, v in description.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    model = speed.prepare(model, torch.device("cpu"))  # whose norm also takes a single pixel, which nn.InstanceNorm2d refuses
-    off = max(_difference(session, model, shape) for shape in _CHECKED)
-    if off > TOLERANCE:
+    # The quick norm also accepts a single pixel, which nn.InstanceNorm2d refuses.
+    model = speed.prepare(model, torch.device("cpu"))
+    difference = max(_difference(session, model, shape) for shape in _CHECKED)
+    if difference > TOLERANCE:
         raise DpedError(
-            f"{target}: not written: ONNX Runtime differs from PyTorch by {off:.1e}, more than {TOLERANCE:.0e}."
+            f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}."
         )
     with paths.atomic_path(target, _ELSEWHERE, overwrite) as part:
         part.write_bytes(content)
-    return off
+    return difference
 
 
 def _difference(session, model: nn.Module, shape: tuple[int, int, int]) -> float:
     n, height, width = shape
     x = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        wanted = model(x).numpy()
-    return float(np.abs(session.run(None, {"image": x.numpy()})[0] - wanted).max())
+        expected = model(x).numpy()
+    return float(np.abs(session.run(None, {"image": x.numpy()})[0] - expected).max())

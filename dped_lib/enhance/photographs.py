@@ -1,6 +1,6 @@
-"""Whole photographs through a network, exactly, in the memory that there is.
+"""Enhance whole photographs exactly, in the memory that is available.
 
-The arithmetic is ``bounded_memory``'s; this module chooses its precision and plan. ``enhancefiles`` looks after files and folders.
+This module chooses precision and plan. ``bounded_memory`` computes, and ``files`` handles files and folders.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from dped_lib.data import picture
 from dped_lib.enhance import bounded_memory
 
 _MIB, _GIB = 1 << 20, 1 << 30
-#: Of the memory that is free, what a run takes unless told otherwise.
+#: Share of the free memory that a run uses by default.
 _SHARE = 0.6
 _UNITS = {"k": 1 << 10, "m": _MIB, "g": _GIB, "t": 1 << 40}
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``4GiB``, ``4G``, ``800 MiB`` or a plain number; all units are powers of 1024.
+    """Convert ``4GiB``, ``4G``, ``800 MiB`` or a plain number to bytes. All units are powers of 1024.
 
     Raises:
-        DpedError: none of these.
+        DpedError: the text is none of these.
     """
     number = text.strip().lower().removesuffix("b").removesuffix("i")
     unit = _UNITS.get(number[-1:], 1)
@@ -51,12 +51,15 @@ def _read_number(file: str, key: str = "") -> int | None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now (0 where the system does not say)."""
+    """Return the bytes of memory that this process uses now, or 0 if the system does not report them."""
     return (_read_number("/proc/self/status", "VmRSS:") or 0) << 10
 
 
 def default_limit() -> int:
-    """Peak memory of the process that a run may reach unless told otherwise: a share of what is free, containers' limits included."""
+    """Return the default peak memory of the process in bytes: its present use and a share of the free memory.
+
+    The limit of a container counts, too.
+    """
     free = [kib << 10 for kib in [_read_number("/proc/meminfo", "MemAvailable:")] if kib]
     limit, used = (_read_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if limit is not None and used is not None:
@@ -66,13 +69,14 @@ def default_limit() -> int:
 
 @dataclass(frozen=True)
 class Engine:
-    """A network ready to enhance.
+    """Hold a network that is ready to enhance.
 
     Attributes:
         model: ``models.Generator`` or ``models.SRCNN``.
-        dtype: float32 is exact (within 1e-4 of the whole-image pass); bfloat16 is faster where it is native, and changes 8-bit
-            values mostly by one step (55 dB or better).
-        limit: bytes of peak memory of the process; on a GPU of its memory.
+        dtype: float32 is exact (within 1e-4 of the whole-image pass). bfloat16 is faster on hardware that supports it,
+            and changes most 8-bit values by at most one step (55 dB or better).
+        device: the device that computes.
+        limit: peak memory of the process in bytes. On a GPU it is the memory of the GPU.
     """
 
     model: nn.Module
@@ -81,21 +85,32 @@ class Engine:
     limit: int
 
     def plan(self, height: int, width: int, held: int = 0) -> bounded_memory.Plan:
-        """How a photograph of that size goes through; ``held``: bytes of main memory taken already, which count on a CPU."""
+        """Return the plan for a photograph of this size.
+
+        ``held`` is the main memory in bytes that is used already. It counts if the device is a CPU.
+        """
         on_gpu = self.device.type != "cpu"
         return bounded_memory.plan(self.model, height, width, self.dtype, self.limit - (0 if on_gpu else held), on_gpu)
 
     def __call__(
-        self, image: np.ndarray, tick: Callable[[int], None] = lambda rows: None, how: bounded_memory.Plan | None = None
+        self,
+        image: np.ndarray,
+        tick: Callable[[int], None] = lambda rows: None,
+        schedule: bounded_memory.Plan | None = None,
     ) -> np.ndarray:
-        """Enhances H x W x 3, RGB: uint8 and uint16 return the same type, clipped and rounded; float32 in [0, 1] returns float32, unclipped."""
+        """Enhance an RGB image (H x W x 3).
+
+        uint8 and uint16 give the same type, clipped and rounded. float32 in [0, 1] gives float32, unclipped.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16, np.float32):
-            raise DpedError(f"takes H x W x 3 of uint8, uint16 or float32, not {image.shape} of {image.dtype}.")
-        how = how or self.plan(*image.shape[:2], held=resident() + image.nbytes)
+            raise DpedError(
+                f"the image must be H x W x 3 of uint8, uint16 or float32, not {image.shape} of {image.dtype}."
+            )
+        schedule = schedule or self.plan(*image.shape[:2], held=resident() + image.nbytes)
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
-        for band in bounded_memory.stream(self.model, image, how, self.dtype, self.device, tick):
-            if full:  # where the band is: of 8 bits a GPU then sends a quarter of the bytes
+        for band in bounded_memory.stream(self.model, image, schedule, self.dtype, self.device, tick):
+            if full:  # on the device, so that a GPU sends 8-bit results as a quarter of the bytes
                 band = band.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
             out[at : at + len(band)] = band.cpu().numpy()
             at += len(band)
@@ -103,10 +118,13 @@ class Engine:
 
 
 def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limit: int | None = None) -> Engine:
-    """A network with its precision (``auto``: bfloat16 where it is native), device and memory.
+    """Return a network with its precision, device and memory limit, ready to enhance.
+
+    Precision ``auto`` means bfloat16 on hardware that multiplies it, and float32 elsewhere.
 
     Raises:
-        DpedError: a network that does not enhance or whose weights are not finite, an unknown precision, or no such device.
+        DpedError: the network does not enhance, its weights are not finite, the precision is unknown, or the device is
+            missing.
     """
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
@@ -123,17 +141,17 @@ def whole(
     run: Engine,
     photograph: picture.Picture,
     tick: Callable[[int], None] = lambda rows: None,
-    how: bounded_memory.Plan | None = None,
+    schedule: bounded_memory.Plan | None = None,
 ) -> picture.Picture:
-    """Return a photograph enhanced: its numbers converted to sRGB for the network and back, where a profile says that they are others."""
+    """Return the enhanced photograph. If it has a colour profile, it is converted to sRGB for the network and back."""
     profile, pixels = photograph.profile, photograph.pixels
     if profile is None:
-        return replace(photograph, pixels=run(pixels, tick, how))
-    enhanced = run(profile.to_srgb(pixels), tick, how)
+        return replace(photograph, pixels=run(pixels, tick, schedule))
+    enhanced = run(profile.to_srgb(pixels), tick, schedule)
     return replace(photograph, pixels=profile.from_srgb(enhanced, pixels.dtype))
 
 
 def held(photograph: picture.Picture) -> int:
-    """Return the bytes of memory that :func:`whole` needs beside the network's features: this process as it is, and the results."""
+    """Return the bytes that :func:`whole` needs beside features: the present process, and the results."""
     converted = 0 if photograph.profile is None else 2 * 2 * photograph.pixels.size
     return resident() + photograph.pixels.nbytes + converted

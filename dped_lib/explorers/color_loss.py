@@ -1,4 +1,4 @@
-"""Explore the colour loss (section 3.1.1) and Figure 6: choose the shift and the kernel, and see both losses."""
+"""Explore the colour loss (section 3.1.1) and Figure 6: choose a shift and a kernel, and see colour loss and MSE."""
 
 import io
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from dped_lib.experiments import shift_study
 from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, slider
 
 _OWN = "own sigma"
-_DIAGONAL = 1 / np.sqrt(2)  # shifts go down and to the right by equal amounts, so that no axis is preferred
+_DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so that neither axis is preferred
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
 
@@ -45,7 +45,7 @@ class ColorLoss:
         curves: Figure 6 (``shift_study.measure``).
 
     Attributes:
-        mse, color: the two losses of what is shown.
+        mse, color: the two losses of the shown pair.
         widget: the explorer for a live notebook.
 
     Raises:
@@ -92,7 +92,7 @@ class ColorLoss:
     def _follow_sigma(self) -> None:
         """Switch from a named kernel to ``own sigma`` if the slider was moved, and draw."""
         if self.kernel.value in losses.KERNELS and self.sigma.value != self._named_sigma:
-            self.kernel.value = _OWN  # which draws
+            self.kernel.value = _OWN  # its observer draws
         elif self.kernel.value == _OWN:
             self._draw()
 
@@ -117,7 +117,7 @@ class ColorLoss:
         return cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
 
     def _measure(self) -> dict[str, np.ndarray]:
-        """Compute both losses, and return the pictures by name: uint8 200 x 200 x 3."""
+        """Compute both losses, and return the pictures (uint8 200 x 200 x 3) by name."""
         x, y = self.pair()
         difference = self.blurred(y - x)
         self.mse, self.color = float(np.square(y - x).mean()), float(np.square(difference).mean())
@@ -125,7 +125,7 @@ class ColorLoss:
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
-            "difference of the blurred (gray: none)": 0.5 + 2 * difference,
+            "difference of the blurred images (gray: none)": 0.5 + 2 * difference,
         }
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 

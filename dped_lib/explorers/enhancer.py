@@ -1,4 +1,4 @@
-"""A photograph of one's own, enhanced in a notebook by any weights: progress shown, stopped at a press, looked at before and after."""
+"""Enhance an own photograph in a notebook with any weights, and compare it before and after."""
 
 import base64
 import html
@@ -21,21 +21,23 @@ _BY_FILE = "a file, named below"
 
 
 def known_weights() -> tuple[str, ...]:
-    """What ``network_files.resolve`` can be asked for here: the authors' networks, and every network trained here (newest first)."""
+    """Return the weights that can be chosen: the authors' networks, then all networks trained here, newest first."""
     authors = tuple(f"authors:{name}" for name in authors_checkpoints.RELEASED)
-    mine = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
-    return authors + tuple(str(f) for f in mine)
+    trained = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
+    return authors + tuple(str(f) for f in trained)
 
 
 class Enhancer:
-    """Enhances an uploaded photograph, or a file of this machine, beside the kernel.
+    """Enhance an uploaded photograph, or a file of this machine, while the kernel stays free.
 
     Attributes:
-        original, enhanced: uint8 or uint16 H x W x 3; None before there is one. ``result``: the enhanced file's bytes.
+        original: uint8 or uint16 H x W x 3.
+        enhanced: the same shape and type; None before the first enhancement.
+        result: the bytes of the enhanced file.
 
     Args:
-        example: (name, uint8 H x W x 3): what is enhanced where nobody uploads, and the choice before anybody has.
-        choices: weights to offer (``network_files.resolve``); all that are known by default. The first is chosen.
+        example: (name, uint8 H x W x 3). This photograph is shown until the user chooses another.
+        choices: weights to offer (``network_files.resolve``). Default: all known weights. The first one is chosen.
     """
 
     def __init__(self, example: tuple[str, np.ndarray], choices: Sequence[str] = ()):
@@ -74,64 +76,65 @@ class Enhancer:
         )
         self.widget.layout.max_width = f"{widgets.WIDE + 20}px"
         self.widget.add_class("dped-enhancer")
-        self._say(f"{self._described()} Press 'enhance', or choose another.")
+        self._show(f"{self._described()} Press 'enhance', or choose another.")
 
     @property
     def original(self) -> np.ndarray:
+        """Return the chosen photograph."""
         return self._source.pixels
 
     def _described(self) -> str:
         height, width = self.original.shape[:2]
         return f"{self.name}: {width} x {height} pixels."
 
-    def _say(self, words: str) -> None:
-        self.message.value = widgets.note(words)
+    def _show(self, message: str) -> None:
+        self.message.value = widgets.note(message)
 
-    def _end(self, words: str) -> None:
-        """Whatever way the work has come to its end."""
-        self._say(words)
+    def _end(self, message: str) -> None:
+        """Show the last message of the work, which has finished, stopped or failed."""
+        self._show(message)
         self.start.disabled, self.stop.disabled = False, True
 
     # ------------------------------------------------------------------------------------------ which photograph
 
     def _take_upload(self, files) -> None:
         if files:
-            name = Path(files[0]["name"]).name  # a page can send any name
+            name = Path(files[0]["name"]).name  # the page may send any name, even one with folders
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / f"upload{Path(name).suffix}"
                 file.write_bytes(files[0]["content"])
                 self._take(file, name)
 
-    def _take_path(self, named: str) -> None:
-        if named.strip():
-            file = Path(named.strip()).expanduser()
+    def _take_path(self, text: str) -> None:
+        if text.strip():
+            file = Path(text.strip()).expanduser()
             self._take(file, file.name)
 
     def _take(self, file: Path, name: str) -> None:
         try:
             self._source = picture.read(file)
         except DpedError as error:
-            self._say(str(error).replace(str(file), name))
+            self._show(str(error).replace(str(file), name))
             return
         self.name, self.enhanced, self.result = name, None, b""
         self.download.value, self._shown.children, self.progress.value = "", (), 0
-        self._say(f"{self._described()} Press 'enhance'.")
+        self._show(f"{self._described()} Press 'enhance'.")
 
     # ------------------------------------------------------------------------------------------ enhancing
 
     def run(self) -> None:
-        """Begins to enhance; returns at once."""
+        """Start to enhance in the background."""
         spec = self.weights.value or self.weights_file.value.strip()
         source, name = self._source, self.name
         self.start.disabled, self.stop.disabled = True, False
         self.progress.value, self.download.value, self._shown.children = 0, "", ()
-        self._say(f"{name}: {_short(spec)} is loaded ...")
+        self._show(f"{name}: loading {_short(spec)} ...")
 
         def work(check: Callable[[], None]) -> None:
             try:
                 self._enhance(source, name, spec, check)
             except widgets.Stopped:
-                self._end(f"{name}: stopped. Nothing was kept.")
+                self._end(f"{name}: stopped, and no result was kept.")
                 raise
 
         self.work.start(work)
@@ -141,9 +144,9 @@ class Enhancer:
         engine = enhancement.engine(network_files.resolve(spec))
         pixels = source.pixels
         height, width = pixels.shape[:2]
-        how = engine.plan(height, width, held=enhancement.held(source) + pixels.nbytes)
-        rows, done = height * how.sweeps, 0
-        self._say(f"{name}: {how.describe()}")
+        schedule = engine.plan(height, width, held=enhancement.held(source) + pixels.nbytes)
+        rows, done = height * schedule.sweeps, 0
+        self._show(f"{name}: {schedule.describe()}")
 
         def tick(more: int) -> None:
             nonlocal done
@@ -151,7 +154,7 @@ class Enhancer:
             done += more
             self.progress.value = min(1.0, done / rows)
 
-        enhanced = enhancement.whole(engine, source, tick, how)
+        enhanced = enhancement.whole(engine, source, tick, schedule)
         check()
         file, data = _as_file(enhanced, name)
         self.enhanced, self.result = enhanced.pixels, data
@@ -165,11 +168,11 @@ class Enhancer:
             f"save {html.escape(file)}</a>"
         )
         seconds = time.monotonic() - began
-        lost = f" The result is without {', '.join(source.lost)}." if source.lost else ""
+        lost = f" The result lacks {', '.join(source.lost)}." if source.lost else ""
         self._end(f"{name}: {width} x {height} pixels enhanced by {_short(spec)} in {seconds:.1f} s.{lost}")
 
     def static(self) -> Figure:
-        """The example before and after, by the first weights."""
+        """Enhance the photograph with the chosen weights, and draw it before and after."""
         self.run()
         self.work.wait()
         if self.enhanced is None:
@@ -180,13 +183,13 @@ class Enhancer:
 
 
 def _short(spec: str) -> str:
-    """How weights are called on the page: a network trained here by dataset, preset and run."""
+    """Return the name of weights for the page. A network trained here is named by dataset, preset and run."""
     file = Path(spec)
     return f"{file.parts[-4]}: {file.parent.name}" if file.name == "model.safetensors" and len(file.parts) > 3 else spec
 
 
 def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:
-    """The enhanced photograph in its own format where that can be written, with what else the file held; and its name."""
+    """Return the name and the bytes of the enhanced file, in the input's format if that can be written."""
     suffix = picture.written_suffix(
         Path(name).suffix.lower(), enhanced.pixels.dtype == np.uint16, enhanced.alpha is not None
     )

@@ -1,4 +1,4 @@
-"""The loss-term explorer: every term of section 3.1 for one patch, as a value and as a map, at any state of a training."""
+"""Explore the loss terms (section 3.1) of one patch, as values and maps, at any stage of a training."""
 
 import json
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
 
-#: What the map of each term shows.
+#: Description of the map of each term.
 MAPS = {
     "color": "squared difference of the blurred images",
     "mse": "squared difference",
-    "content": "squared difference of VGG features; a square stands for one feature",
+    "content": "squared difference of VGG features; each square is one feature position",
     "tv": "squared differences of neighbouring pixels",
     "texture": "absolute gradient of the texture term with respect to each pixel",
 }
@@ -31,17 +31,17 @@ _START = "iteration 0, before training"
 
 
 class State:
-    """The networks of a run at one moment.
+    """Hold the networks of a run at one stage.
 
     Attributes:
         generator: in evaluation mode, as in validation.
-        discriminator: None where none was kept or the loss has none.
+        discriminator: None if the loss has none or the file lacks it.
 
     Args:
         file: a checkpoint or finished network of the run. None: the networks before training.
 
     Raises:
-        DpedError: the file is damaged, or holds other networks.
+        DpedError: the file is damaged, or it holds networks of another run.
     """
 
     def __init__(self, params: run_parameters.TrainParams, file: Path | None):
@@ -71,37 +71,37 @@ class State:
 
 
 def states(folder: Path) -> dict[str, Path | None]:
-    """Return the states of a run by name: its start, its checkpoint, its finished network, and copies of them in the folder."""
-    found: dict[str, Path | None] = {_START: None}
+    """Return the files of a run by stage: the start (None), the checkpoint, the finished network, and copies."""
+    files: dict[str, Path | None] = {_START: None}
     for file in sorted(f for f in folder.glob("*.safetensors") if f.name != checkpoints.DISCRIMINATOR):
         _, metadata = network_files.load_tensors(file)
         when = f", iteration {metadata['iteration']}" if "iteration" in metadata else ""
-        found[f"{'finished' if file.stem == 'model' else file.stem}{when}"] = file
-    return found
+        files[f"{'finished' if file.stem == 'model' else file.stem}{when}"] = file
+    return files
 
 
 def maps(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return a map of every term for one patch (1 x 3 x H x W): H x W, not negative. ``MAPS`` says what it shows.
+    """Return a map (H x W, not negative) of every term for one patch (1 x 3 x H x W). ``MAPS`` describes the maps.
 
     In variant ``code`` the colour and MSE maps sum to twice their term, and the mean of the content map is the term.
     """
-    found = {}
+    drawn = {}
     for name in objective.terms:
         match name:
             case "color":
                 blurred = [losses.blur(image, objective.kernel) for image in (enhanced, target)]
-                found[name] = (blurred[0] - blurred[1]).square().sum(1)[0]
+                drawn[name] = (blurred[0] - blurred[1]).square().sum(1)[0]
             case "mse":
-                found[name] = (enhanced - target).square().sum(1)[0]
+                drawn[name] = (enhanced - target).square().sum(1)[0]
             case "tv":
                 dx, dy = (gradient.square().mean(1)[0] for gradient in losses.gradients(enhanced))
-                found[name] = F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))
+                drawn[name] = F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))
             case "content":
                 features = [objective.vgg(image, objective.layer) for image in (enhanced, target)]
-                found[name] = (features[0] - features[1]).square().mean(1)[0]
+                drawn[name] = (features[0] - features[1]).square().mean(1)[0]
             case "texture":
-                found[name] = _influence(objective, enhanced, target)
-    return {k: v.detach() for k, v in found.items()}
+                drawn[name] = _influence(objective, enhanced, target)
+    return {k: v.detach() for k, v in drawn.items()}
 
 
 def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> Tensor:
@@ -112,15 +112,15 @@ def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) ->
 
 
 class LossTerms:
-    """Every term of a run's loss for any patch, at the run's start, at a checkpoint, or finished.
+    """Show every term of a run's loss for any patch, at the start, at a checkpoint, or at the end of the training.
 
     Attributes:
-        terms: term -> value before weighting for the patch on the screen. A term that cannot be computed is missing.
+        terms: term -> unweighted value for the shown patch. Terms that cannot be computed are missing.
 
     Args:
-        folder: a run (``training.run_folder``).
-        store: its pairs.
-        vgg_net: features to use instead of loading those that the run was trained with.
+        folder: the folder of a run (``training.run_folder``).
+        store: the pairs of the run.
+        vgg_net: VGG features to use. Default: the features that the run was trained with.
 
     Raises:
         DpedError: the folder holds no run, or a file is damaged.
@@ -162,7 +162,7 @@ class LossTerms:
         self.patch.max = max(1, len(self.store.index(self.split.value)) - 1)
 
     def look(self) -> dict[str, tuple[np.ndarray, str]]:
-        """Return what is on the screen, name -> (uint8 H x W x 3, its caption), and set ``terms``."""
+        """Return the shown pictures by name, each (uint8 H x W x 3, caption), and set ``terms``."""
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
         phone, dslr = (
@@ -180,14 +180,15 @@ class LossTerms:
                 shown[name] = (_heat(drawn[name]), f"{name}: {value:.4g} x {weight:g} = {value * weight:.4g}")
         return shown
 
-    def words(self) -> str:
-        """Return the total, and the term that is missing from it, in words."""
+    def summary(self) -> str:
+        """Return a sentence with the weighted sum, and with the missing term if there is one."""
         index = self.store.index(self.split.value)
         name = self.store.names[index[min(int(self.patch.value), len(index) - 1)]]
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
         lacking = " without texture: no discriminator was kept with this file" if missing else ""
-        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. In a map bright is large; each has its own scale."
+        scale = "Bright areas of a map are large; each map has its own scale."
+        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
 
     def _draw(self) -> None:
         shown = self.look()
@@ -199,12 +200,12 @@ class LossTerms:
         for name, (image, caption) in shown.items():
             self.tiles[name].value = jpeg(fit_to_screen(image, _TILE, _TILE))
             self._captions[name].value = note(caption)
-        self.numbers.value = f"<b>{note(self.words())}</b>" + note(
+        self.numbers.value = f"<b>{note(self.summary())}</b>" + note(
             "; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + "."
         )
 
     def static(self) -> Figure:
-        """Draw the patch, and the map and value of every term."""
+        """Draw the patch, and every term as a map with its value."""
         shown = self.look()
         columns = 4
         rows = -(-len(shown) // columns)
@@ -214,16 +215,16 @@ class LossTerms:
         for ax, (image, caption) in zip(axes.flat, shown.values(), strict=False):
             ax.imshow(image)
             ax.set_title(caption, fontsize=9)
-        fig.suptitle(self.words(), fontsize=8, wrap=True)
+        fig.suptitle(self.summary(), fontsize=8, wrap=True)
         return fig
 
 
 def _objective(params: run_parameters.TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None):
-    """Return the run's objective, without its texture term if there is no discriminator to ask."""
-    found = training.objective_of(params, vgg_net, discriminator or nn.Identity())
+    """Return the objective of the run, without the texture term if there is no discriminator."""
+    objective = training.objective_of(params, vgg_net, discriminator or nn.Identity())
     if discriminator is None:
-        found.terms = tuple(t for t in found.terms if t != "texture")
-    return found
+        objective.terms = tuple(t for t in objective.terms if t != "texture")
+    return objective
 
 
 def _image(tensor: Tensor) -> np.ndarray:
@@ -231,7 +232,7 @@ def _image(tensor: Tensor) -> np.ndarray:
 
 
 def _heat(values: Tensor) -> np.ndarray:
-    """Return a map in colours from black over red to light yellow, scaled to its own 99.5th percentile."""
+    """Return a map in the colours of magma (black, red, light yellow), scaled to its 99.5th percentile."""
     array = values.numpy()
     top = float(np.percentile(array, 99.5)) or 1.0
     return (plt.get_cmap("magma")(np.clip(array / max(top, 1e-12), 0, 1))[..., :3] * 255).astype(np.uint8)

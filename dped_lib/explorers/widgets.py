@@ -1,8 +1,8 @@
-"""Share what the notebooks' live explorers need, and provide the first explorer: a photograph before and after.
+"""Provide the parts of the notebooks' explorers, and the explorer that compares a photograph before and after.
 
-An explorer has a ``widget`` for a live JupyterLab. It also has ``static()``, which draws the same as a still figure
-for papermill, nbval and GitHub. :func:`show` displays the one that suits the run. Pictures reach the page at screen
-size, so dragging a slider costs no more than drawing one screen. Longer work runs in the background
+An explorer has a ``widget`` for JupyterLab. Its method ``static()`` draws the same content as a still figure for
+papermill, nbval and GitHub. :func:`show` displays the widget, or the figure in a headless run. Pictures are sent to the
+page at screen size, so a step of a slider draws only one screen. Longer work runs in the background
 (:class:`Background`), where it can be stopped.
 """
 
@@ -28,7 +28,7 @@ _FULL = ipywidgets.Layout(width="100%")
 
 
 class Explorer(Protocol):
-    """Describe what :func:`show` can display."""
+    """Describe the objects that :func:`show` can display."""
 
     widget: ipywidgets.Widget
 
@@ -50,7 +50,7 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def image_widget() -> ipywidgets.Image:
-    """Return an empty image widget for a :func:`jpeg`. It shows it at its own size, or smaller on a narrow page."""
+    """Return an empty image widget for a :func:`jpeg`. A narrow page shows the picture smaller than its own size."""
     return ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
 
 
@@ -87,7 +87,7 @@ def fit_to_screen(image: np.ndarray, width: int = WIDE, height: int = TALL) -> n
 
 
 class Stopped(Exception):
-    """Signal inside the work of a :class:`Background` that it was asked to stop."""
+    """End the work of a :class:`Background` that was asked to stop."""
 
 
 class Background:
@@ -185,7 +185,7 @@ class BeforeAfter:
 
     def _offer(self) -> None:
         names = list(self.photographs[self.photograph.value])
-        self._offering = True  # do not draw while only some of the choices are new
+        self._offering = True  # no drawing before all choices are new
         self.left.options, self.right.options = names, names
         self.left.value, self.right.value = names[0], names[1]
         self._offering = False

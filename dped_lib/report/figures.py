@@ -1,7 +1,8 @@
-"""Save figures and tables: one look, and beside every picture and table a JSON of its numbers and parameters.
+"""Save figures and tables in one style, each with a JSON file of its numbers and parameters.
 
-A picture, table or JSON holds nothing that changes from run to run. Commit, time, versions and threads of every artifact of a
-folder stand in one file, ``provenance.json``. So a run that finds the same numbers changes that file and no other.
+Pictures, tables and their JSON files hold nothing that changes from run to run. Commit, time, versions and threads of
+all artifacts of a folder are in one file, ``provenance.json``. A run that computes the same numbers changes only that
+file.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ PHONE_COLORS = MappingProxyType(
 )
 SERIES_COLORS = ("#000000", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
 
-#: What a dataset's pictures are, for captions.
+#: Description of each dataset for captions.
 DATASET_WORDS = MappingProxyType(
     {
         "rig": "simulated rig",
@@ -60,12 +61,12 @@ _PACKAGES = ("torch", "numpy", "opencv-python-headless", "scikit-image", "pastic
 
 #: File with the provenance of every artifact of a folder.
 PROVENANCE = "provenance.json"
-#: Entries of a provenance that differ between two runs of the same parameters. They are kept in ``PROVENANCE`` only.
+#: Entries of a provenance that differ between two runs with the same parameters. Only ``PROVENANCE`` holds them.
 ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
-#: Parameters that a caption names, in this order, if the artifact has them.
+#: Parameters that a caption lists, in this order, if the artifact has them.
 _CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
 
-# The encoders' defaults differ between versions of Pillow, and matplotlib writes its own version into every PNG.
+# The defaults of the encoders differ between versions of Pillow, and matplotlib writes its version into every PNG.
 _PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
 _JPEG = MappingProxyType(
     {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
@@ -73,9 +74,10 @@ _JPEG = MappingProxyType(
 
 
 def use_style(photographs: bool = False) -> None:
-    """Set the companion's look: figures legible at the width of a column, tables whose text is not cut off.
+    """Set the style: figures are legible at the width of a column, and tables show their whole text.
 
-    ``photographs``: store figures as JPEG in a notebook that shows many photographs.
+    Args:
+        photographs: store figures as JPEG, for a notebook that shows many photographs.
     """
     if photographs:
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
@@ -99,17 +101,19 @@ def use_style(photographs: bool = False) -> None:
 
 @functools.cache
 def commit() -> str:
-    """Return the short hash of the checkout, with ``-modified`` if files differ from it; ``unknown`` outside a checkout."""
+    """Return the short hash of the checkout's commit, or ``unknown`` outside a checkout.
+
+    The hash ends in ``-modified`` if files differ from the commit.
+    """
     root = paths.project_root()
-    if not paths.in_checkout(
-        root
-    ):  # a wheel at work in a repository of the user's: its commit says nothing of this code
+    # An installed wheel may run inside a repository of the user. Its commit does not describe this code.
+    if not paths.in_checkout(root):
         return "unknown"
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         )
-        # A run writes into figures/ and runs/. That does not change the code.
+        # A run writes into figures/ and runs/, which does not change the code.
         status = subprocess.run(
             ["git", "status", "--porcelain", "--", ".", ":!figures", ":!runs"],
             cwd=root,
@@ -123,7 +127,7 @@ def commit() -> str:
 
 
 def environment() -> dict:
-    """Return what a run was made with besides its parameters: the entries of ``ENVIRONMENT``."""
+    """Return the environment of a run: the entries of ``ENVIRONMENT``."""
     versions = {"dped": dped_lib.__version__, "python": platform.python_version()}
     versions |= {p: metadata.version(p) for p in _PACKAGES}
     return {
@@ -136,22 +140,23 @@ def environment() -> dict:
 
 
 def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
-    """Return what a result is made from: its parameters and the environment.
+    """Return the provenance of a result: its parameters and the environment.
 
-    ``more``: further parameters. ``phone``, ``loss``, ``network`` (whose), ``iterations`` and ``n`` appear in captions.
+    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (``trained`` or ``authors``), ``iterations`` and
+    ``n`` appear in captions.
     """
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
 
-def stamp(made: Mapping) -> str:
-    """Return the parameters in one line, as the caption of a picture or table."""
-    words = DATASET_WORDS.get(made["dataset"], made["dataset"])
-    named = [f"{key} {made[key]}" for key in _CAPTION if made.get(key) not in (None, "")]
-    return " · ".join([f"dataset {made['dataset']}: {words}", f"preset {made['preset']}", *named])
+def stamp(origin: Mapping) -> str:
+    """Return the caption of a picture or table: its parameters in one line."""
+    words = DATASET_WORDS.get(origin["dataset"], origin["dataset"])
+    named = [f"{key} {origin[key]}" for key in _CAPTION if origin.get(key) not in (None, "")]
+    return " · ".join([f"dataset {origin['dataset']}: {words}", f"preset {origin['preset']}", *named])
 
 
 def _plain(value):
-    # JSON has no infinities, and knows neither dataclasses nor numpy's scalars.
+    # JSON has no infinities, dataclasses or numpy scalars.
     if dataclasses.is_dataclass(value):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
@@ -166,7 +171,7 @@ def _plain(value):
 
 
 def to_json(value) -> str:
-    """Return numbers and parameters as strict JSON: infinity is ``"infinite"``, a missing value ``null``."""
+    """Return numbers and parameters as strict JSON. Infinity becomes ``"infinite"``, and a missing value ``null``."""
     return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 
@@ -182,20 +187,20 @@ def read_result(file: Path) -> dict:
     """Return the content of an artifact's JSON: ``numbers``, ``parameters`` (dataset, preset, seed, ...) and more.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         DpedError: the file is damaged.
     """
     return _read(file, "parameters", "numbers")
 
 
 def provenance_of(file: Path) -> dict:
-    """Return the provenance of the artifact that ``file`` belongs to (its picture, table or JSON).
+    """Return the provenance of an artifact. ``file`` is its picture, table or JSON file.
 
-    The entries are those of :func:`provenance`. An entry of ``ENVIRONMENT`` that was not recorded is missing.
+    The entries are those of :func:`provenance`. Entries of ``ENVIRONMENT`` that were not recorded are missing.
 
     Raises:
-        FileNotFoundError: the artifact has no JSON.
-        DpedError: its JSON or the folder's ``provenance.json`` is damaged.
+        FileNotFoundError: the artifact has no JSON file.
+        DpedError: its JSON file or the folder's ``provenance.json`` is damaged.
     """
     file = Path(file)
     return {**_read(file.with_suffix(".json"), "parameters")["parameters"], **_recorded(file.parent).get(file.stem, {})}
@@ -204,7 +209,7 @@ def provenance_of(file: Path) -> dict:
 def result_folder(dataset: str, preset: str) -> Path:
     """Return the folder to read results from.
 
-    It is the folder where they are saved now. A notebook run by hand reads ``figures/`` where nothing was saved by hand.
+    This is the folder in which results are saved. If a notebook run by hand finds none there, it reads ``figures/``.
     """
     own = paths.figures_dir(dataset, preset)
     if os.environ.get("DPED_FIGURES") or any(own.glob("*.json")):
@@ -213,7 +218,7 @@ def result_folder(dataset: str, preset: str) -> Path:
 
 
 def _recorded(folder: Path) -> dict[str, dict]:
-    """Return the environment of every artifact of a folder, by the artifact's name."""
+    """Return the recorded environment of every artifact in a folder, by artifact name."""
     file = folder / PROVENANCE
     try:
         content = json.loads(file.read_text())
@@ -225,11 +230,15 @@ def _recorded(folder: Path) -> dict[str, dict]:
 
 
 def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
-    """Write ``provenance.json``: once what most artifacts have in common, and for each artifact its time and what differs."""
+    """Write ``provenance.json``.
+
+    It holds the values that most artifacts share once. Each artifact's own entry holds its time and the values that
+    differ.
+    """
     common = {}
     for key in (k for k in ENVIRONMENT if k != "time"):
-        counts = Counter(to_json(made[key]) for made in recorded.values() if key in made)
-        # A value that an artifact lacks must not become its value.
+        counts = Counter(to_json(origin[key]) for origin in recorded.values() if key in origin)
+        # A shared value would also apply to artifacts that have no value, so all must have one.
         if counts.total() == len(recorded):
             common[key] = json.loads(counts.most_common(1)[0][0])
     artifacts = {
@@ -241,10 +250,10 @@ def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
 
 @contextlib.contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Let one process at a time work. The lock ends with the process, however that ends."""
+    """Hold a lock file. The system frees the lock even if the process is killed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(file)
-    # Some network file systems have no locks. There, of two jobs that end at the same instant, one may go unrecorded.
+    # Some network file systems have no locks. If two jobs end at the same instant there, one may stay unrecorded.
     with contextlib.suppress(OSError, NotImplementedError):
         lock.acquire()
     try:
@@ -253,49 +262,53 @@ def _alone(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _record(folder: Path, name: str, made: Mapping) -> None:
-    """Record the environment of one artifact in the folder's ``provenance.json``."""
-    # The lock lies in runs/: a file beside the figures would show up in git.
-    with _alone(paths.run_dir(made["dataset"], made["preset"]) / ".provenance.lock"):
+def _record(folder: Path, name: str, origin: Mapping) -> None:
+    """Record the environment of an artifact in the ``provenance.json`` of its folder."""
+    # The lock is in runs/, because git would list a file beside the figures.
+    with _alone(paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"):
         kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
-        kept[name] = {key: made[key] for key in ENVIRONMENT if key in made}
+        kept[name] = {key: origin[key] for key in ENVIRONMENT if key in origin}
         write_provenance(folder, kept)
 
 
-def _save_numbers(target: Path, made: Mapping, content: Mapping) -> None:
-    parameters = {key: value for key, value in made.items() if key not in ENVIRONMENT}
+def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
+    parameters = {key: value for key, value in origin.items() if key not in ENVIRONMENT}
     kind, *rest = content.items()
     paths.write_text(target.with_suffix(".json"), to_json(dict([kind, ("parameters", parameters), *rest])) + "\n")
-    _record(target.parent, target.stem, made)
+    _record(target.parent, target.stem, origin)
 
 
-def _target(made: Mapping, name: str) -> Path:
-    return paths.figures_dir(made["dataset"], made["preset"]) / name
+def _target(origin: Mapping, name: str) -> Path:
+    return paths.figures_dir(origin["dataset"], origin["preset"]) / name
 
 
-def save_figure(fig: Figure, name: str, made: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
-    """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with the numbers behind it.
+def save_figure(fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
+    """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with its numbers. Return the picture's path.
 
     Args:
-        name: the paper's number first, e.g. ``fig06_color_loss_shift``.
-        made: see :func:`provenance`.
-        numbers: what is drawn, and the published values beside it.
-        photographs: write ``NAME.jpg`` instead, a fifth of the size: for pictures of photographs.
+        fig: the figure.
+        name: starts with the paper's figure number, e.g. ``fig06_color_loss_shift``.
+        origin: the provenance of the result, from :func:`provenance`.
+        numbers: the values that are drawn, and the published values.
+        photographs: write ``NAME.jpg`` instead, which is a fifth of the size for photographs.
     """
-    target = _target(made, f"{name}.jpg" if photographs else f"{name}.png")
-    # Some 22 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(stamp(made), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
+    target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
+    # About 22 characters of this size fit into an inch.
+    fig.supxlabel(textwrap.fill(stamp(origin), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
     with paths.atomic_path(target) as part:
         fig.savefig(part, **(_JPEG if photographs else _PNG))
-    _save_numbers(target, made, {"figure": name, "numbers": numbers})
+    _save_numbers(target, origin, {"figure": name, "numbers": numbers})
     return target
 
 
-def save_table(frame: pd.DataFrame, name: str, made: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
-    """Write a table as Markdown (``NAME.md``), as CSV, and as JSON with unrounded numbers and parameters."""
-    target = _target(made, f"{name}.md")
-    body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(made)}\n"
+def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
+    """Write a table as Markdown (``NAME.md``), as CSV, and as JSON with unrounded numbers and parameters.
+
+    Return the path of the Markdown file.
+    """
+    target = _target(origin, f"{name}.md")
+    body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(origin)}\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
-    _save_numbers(target, made, {"table": title, "numbers": numbers, "notes": notes})
+    _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})
     return target

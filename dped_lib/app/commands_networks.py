@@ -1,0 +1,131 @@
+"""The commands that make and measure a network: ``train``, ``evaluate`` and ``export``."""
+
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dped_lib.app.options import (
+    Dataset,
+    Json,
+    OnBad,
+    Phone,
+    PresetName,
+    Settings,
+    phone_or_first,
+    report_skips,
+    typed_settings,
+)
+from dped_lib.base import run_parameters, validation
+
+
+class SplitChoice(StrEnum):
+    """The splits that ``dped evaluate`` accepts."""
+
+    auto = "auto"
+    all = "all"
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def train(
+    dataset: Dataset = "rig",
+    phone: Phone = "",
+    loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
+    preset: PresetName = "smoke",
+    seed: int = 0,
+    settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
+    device: str = "auto",
+    on_bad: OnBad = "error",
+) -> None:
+    """Train one network. The same command resumes an interrupted training."""
+    from dped_lib import losses, training
+    from dped_lib.base import device as devices
+    from dped_lib.data import opening
+
+    devices.pick(device)
+    validation.one_of("loss", loss, losses.LOSSES)
+    types = {f.name: f.type for f in fields(run_parameters.TrainParams) if f.name not in ("dataset", "phone", "loss")}
+    phone = phone_or_first(dataset, phone)
+    chosen = {"seed": seed, **typed_settings(settings, types)}
+    params = run_parameters.train_params(dataset, phone, loss, preset, **chosen)
+    store = opening.open_or_make(dataset, phone, preset, on_bad, params.seed)
+    report_skips(store)
+    result = training.train(params, store, training.run_folder(params, preset), device)
+    last = [line["validation"] for line in result.log() if "validation" in line][-1]
+    typer.echo(
+        f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
+    )
+
+
+def evaluate(
+    dataset: Dataset = "rig",
+    phone: Phone = "",
+    weights: Annotated[str, typer.Option(help="authors:NAME, identity, or a safetensors file.")] = "identity",
+    split: Annotated[
+        SplitChoice,
+        typer.Option(help="'auto' means the test pairs for a network trained here, and all pairs otherwise."),
+    ] = SplitChoice.auto,
+    preset: PresetName = "smoke",
+    as_json: Json = False,
+    device: str = "auto",
+    on_bad: OnBad = "error",
+) -> None:
+    """Measure a network on the pairs of a dataset: every metric under every protocol."""
+    from dped_lib import metrics, training
+    from dped_lib.base import device as devices
+    from dped_lib.data import network_files, opening
+    from dped_lib.report import figures
+
+    phone = phone_or_first(dataset, phone)
+    target = devices.pick(device)
+    model = network_files.resolve(weights)
+    described = network_files.describe(weights, model)
+    seed = described.get("params", {}).get("seed", 0)
+    if split == SplitChoice.auto:
+        split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
+    store = opening.open_or_make(dataset, phone, preset, on_bad, seed)
+    index = store.index(split.value)
+    scores_by_protocol = metrics.score_all(training.evaluate(model, store, index, target))
+    result = {
+        "dataset": dataset,
+        "phone": phone,
+        "weights": weights,
+        "split": split.value,
+        "count": len(index),
+        "skipped": store.skipped,
+        "metrics": scores_by_protocol,
+        "provenance": figures.provenance(dataset, preset, seed, **described),
+    }
+    if as_json:
+        typer.echo(figures.to_json(result))
+        return
+    report_skips(store)
+    typer.echo(f"{weights} on {len(index)} {dataset} {phone} pairs (split {split.value})")
+    for protocol, scores in scores_by_protocol.items():
+        values = ", ".join(
+            f"{m.label} {scores[name]:.4f}{' ' + m.unit if m.unit else ''}"
+            if scores[name] is not None
+            else f"{m.label} not defined"
+            for name, m in metrics.METRICS.items()
+        )
+        identical = f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else ""
+        typer.echo(f"  {protocol:12} {values}{identical}")
+
+
+def export(
+    weights: Annotated[str, typer.Argument(help="authors:NAME or a safetensors file.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a network as ONNX for images of any size, and compare its output with PyTorch's."""
+    from dped_lib.data import network_files
+    from dped_lib.enhance import onnx_export
+
+    onnx_export.check_target(out, overwrite)
+    model = network_files.resolve(weights)
+    difference = onnx_export.export(model, out, network_files.describe(weights, model), overwrite)
+    typer.echo(f"{out}: any size; ONNX Runtime and PyTorch differ by at most {difference:.1e}")

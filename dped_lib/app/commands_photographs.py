@@ -1,0 +1,75 @@
+"""The command that enhances whole photographs: ``enhance``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dped_lib.app.options import print_line
+from dped_lib.base import validation
+from dped_lib.base.errors import DpedError
+
+
+def enhance(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN... OUT", help="Photographs or folders of them, then the file or folder to write."),
+    ],
+    weights: Annotated[
+        str, typer.Option(help="authors:NAME (iphone, blackberry, sony, ...) or a safetensors file.")
+    ] = "authors:iphone",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32 is exact. bfloat16 is faster and differs by at most two 8-bit steps. "
+            "auto takes bfloat16 if the processor multiplies it in hardware."
+        ),
+    ] = "auto",
+    max_memory: Annotated[
+        str,
+        typer.Option(help="Peak memory, e.g. 4GiB. Default: a share of the free memory. Less memory takes longer."),
+    ] = "",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")] = 95,
+    format: Annotated[str, typer.Option(help="jpg, png, webp or tif. Default: the format of the input.")] = "",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write a picture with original and result side by side.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing results. Without this option they are kept.")
+    ] = False,
+    device: str = "auto",
+) -> None:
+    """Enhance whole photographs of any size, exactly and in bounded memory."""
+    from dped_lib.data import network_files, picture
+    from dped_lib.enhance import files as enhance_files
+    from dped_lib.enhance import photographs
+
+    if len(inputs) < 2:
+        raise DpedError("name photographs or folders, then the file or folder to write: dped enhance IN... OUT.")
+    suffix = f".{format.lower().lstrip('.')}" if format else ""
+    if suffix:
+        validation.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
+    limit = photographs.parse_size(max_memory) if max_memory else None
+    settled = enhance_files.settle(inputs[:-1], inputs[-1], suffix, compare, overwrite)
+    failed = list(settled.failed)
+    for note in (*settled.notes, *enhance_files.probe(settled.to_do)):
+        print_line(note, err=True)
+    engine = None
+    for job in settled.jobs:
+        for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
+            if path and not make:
+                print_line(f"{path}: exists and is kept (--overwrite replaces it)")
+        if not (job.make or job.make_sheet):
+            continue
+        engine = engine or photographs.engine(network_files.resolve(weights), precision, device, limit)
+        try:
+            for path in enhance_files.do(engine, job, quality, overwrite, lambda text: print_line(text, err=True)):
+                print_line(str(path))
+        except DpedError as error:
+            failed.append(str(error))
+        except (OSError, RuntimeError, MemoryError) as error:  # the next photograph may still succeed
+            failed.append(f"{job.source}: {type(error).__name__}: {error}")
+    for message in failed:
+        print_line(f"not enhanced: {message}", err=True)
+    if failed:
+        raise typer.Exit(1)

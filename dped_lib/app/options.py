@@ -1,0 +1,58 @@
+"""Options that several ``dped`` commands share, and small helpers that read or print their values.
+
+This module and the command modules import PyTorch only inside functions, so that ``dped --help`` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from dped_lib.base import datasets, presets, validation
+from dped_lib.base.errors import DpedError
+
+Dataset = Annotated[str, typer.Option(help=f"The dataset: {', '.join(datasets.DATASETS)}.")]
+PresetName = Annotated[str, typer.Option("--preset", help=f"The amount of computing: {', '.join(presets.PRESETS)}.")]
+Phone = Annotated[str, typer.Option(help="A phone of the dataset. Default: its first phone.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set any other parameter. The option may be repeated.")
+]
+OnBad = Annotated[
+    str,
+    typer.Option(help="What a damaged image file does: 'error' stops the command, 'skip' counts and reports the file."),
+]
+
+
+def print_line(text: str, err: bool = False) -> None:
+    """Print one line. Escape line breaks and undecodable bytes, which a file name may contain."""
+    typer.echo(text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode(), err=err)
+
+
+def typed_settings(settings: list[str], types: dict[str, type]) -> dict[str, object]:
+    """Convert ``KEY=VALUE`` arguments to values of the parameters' types.
+
+    Raises:
+        DpedError: an argument has no ``=``, an unknown key, or a value of another type.
+    """
+    values: dict[str, object] = {}
+    for item in settings:
+        key, separator, text = item.partition("=")
+        if not separator:
+            raise DpedError(f"--set {item!r}: write KEY=VALUE, for instance --set seed=1.")
+        kind = types[validation.one_of("parameter", key, types)]
+        try:
+            values[key] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise DpedError(f"--set {item}: {key} must be {kind.__name__}.") from None
+    return values
+
+
+def phone_or_first(dataset: str, phone: str) -> str:
+    """Return the phone after checking that the dataset has it. An empty name means the dataset's first phone."""
+    return datasets.check_phone(dataset, phone or datasets.first_phone(dataset))
+
+
+def report_skips(store) -> None:
+    """Print on standard error how many pairs of a store were skipped, and why."""
+    if store.skipped:
+        typer.echo(f"skipped pairs: {', '.join(f'{v} {k}' for k, v in store.skipped.items())}", err=True)
