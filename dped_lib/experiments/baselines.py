@@ -15,7 +15,6 @@ sheets. It is not Apple's enhancer, and every label says so.
 
 import hashlib
 import json
-import os
 import math
 import os
 from collections.abc import Callable, Iterator
