@@ -18,7 +18,7 @@ part() { # name, seconds, command
 }
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-part tests 300 "$python" -m pytest -q -n 0 tests/test_gpu.py
+part tests 300 "$python" -m pytest -q -n 0 tests/speed/test_gpu.py
 part training 180 "$python" benchmarks/training_step.py --device cuda --rounds 2 --iterations 4
 part photographs 120 "$python" benchmarks/enhance.py --device cuda --rounds 1
 part agree 240 "$python" benchmarks/training_step.py --agree --dataset pirm --iterations 300 --rounds 3 --device cuda

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-_STUDY_IN_A_BROWSER, _CLONE, _LAB = "test_browser.py", "test_zz_fresh_clone.py", "test_zz_lab.py"
+_STUDY_IN_A_BROWSER, _CLONE, _LAB = "test_browser.py", "test_fresh_clone.py", "test_jupyterlab.py"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
 #: Names of tests that take more than a second or two, without their parameters; `make check` leaves them out.

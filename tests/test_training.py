@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from small import changed, make_store, pair, settings, state, tiny_vgg
 
 from dped_lib import losses, metrics, models, speed, training, vgg
 from dped_lib.base import device as devices
@@ -30,40 +31,6 @@ from dped_lib.data.readers import Pair
 #: A finished run with a texture term.
 FINISHED = ["discriminator.safetensors", "log.jsonl", "model.safetensors", "params.json"]
 CPU = torch.device("cpu")
-
-
-def pair(name: str, split: str, rng: np.random.Generator) -> Pair:
-    """A mosaic, and a darker, duller copy of it."""
-    dslr = rng.integers(0, 256, (10, 10, 3)).repeat(10, 0).repeat(10, 1)
-    return Pair(name, name, (dslr // 2 + 20).astype(np.uint8), dslr.astype(np.uint8), split)
-
-
-def make_store(folder: Path, pairs: int = 12) -> PairStore:
-    """Every fourth pair is for validation."""
-    rng = np.random.default_rng(0)
-    labels = ["train" if i % 4 else "val" for i in range(pairs)]
-    return write_store(folder, (pair(f"mosaic{i}", label, rng) for i, label in enumerate(labels)), {"report": {}})
-
-
-def tiny_vgg(width: int = 8) -> vgg.VGG19:
-    """Sixteen layers like VGG-19's, of few channels."""
-    rng = torch.Generator().manual_seed(1)
-    shapes = [(width, width if i else 3, 3, 3) for i in range(16)]
-    kernels = [torch.randn(s, generator=rng) * (2 / (9 * s[1])) ** 0.5 for s in shapes]
-    return vgg.VGG19([(k, torch.zeros(width)) for k in kernels], "tiny synthetic network")
-
-
-def settings(loss: str = "color+content+texture", **changes) -> TrainParams:
-    """A run of seconds: the 8-layer network, where the loss lets one choose."""
-    small = {
-        "model": "resnet_8_32",
-        "batch_size": 1,
-        "iterations": 6,
-        "eval_every": 3,
-        "checkpoint_every": 2,
-        "eval_pairs": 2,
-    }
-    return TrainParams("rig", "iphone", loss, **{**small, "augment": True, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,14 +50,6 @@ def store(tmp_path_factory) -> PairStore:
 @pytest.fixture(scope="module")
 def features() -> vgg.VGG19:
     return tiny_vgg()
-
-
-def state(trainer: training.Trainer, part: str) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in getattr(trainer, part).state_dict().items()}
-
-
-def changed(before: dict, after: dict) -> set[str]:
-    return {k for k in before if not torch.equal(before[k], after[k])}
 
 
 def assert_equal_bits(one: Path, other: Path) -> None:
@@ -270,7 +229,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     def total() -> torch.Tensor:
         return trainer.objective.total(trainer.objective.generator_terms(trainer.generator(phone), dslr))
 
-    networks, weights = (
+    networks, _ = (
         (trainer.generator, trainer.discriminator, trainer.objective.vgg),
         list(trainer.generator.parameters()),
     )

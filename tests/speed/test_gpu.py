@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from test_streaming import NETWORKS, noise
-from test_training import changed, make_store, settings, state, tiny_vgg
+from small import NETWORKS, changed, make_store, noise, settings, state, tiny_vgg
 
 from dped_lib import losses, models, speed, training
 from dped_lib.base import device as devices

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import make_store, tiny_vgg
-from test_training import settings as run_of
+from small import make_store, tiny_vgg
+from small import settings as run_of
 
 from dped_lib import losses, metrics, models, speed, training
 from dped_lib.base.errors import DpedError

@@ -7,29 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import NETWORKS, noise
 from torch import nn
 
-from dped_lib import models, speed
+from dped_lib import speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
 from dped_lib.enhance import bands, bounded_memory
-
-
-def network(name: str) -> nn.Module:
-    """A network whose layers all matter: weights, biases, scales, shifts and running statistics are moved off their start."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = models.generator("dped", "paper") if name == "batch norm" else models.generator(name)
-        for p in model.parameters():
-            p.data += 0.05 * torch.randn_like(p)
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.normal_()
-                m.running_var.uniform_(0.5, 2)
-    return model.eval()
-
-
-NETWORKS = {name: network(name) for name in ("dped", "resnet_8_32", "srcnn", "batch norm")}
 
 
 @torch.inference_mode()
@@ -51,10 +35,6 @@ def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype
     out = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
     assert sum(gone) == sweeps * len(image), "progress ends at its total"
     return out
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
