@@ -147,7 +147,7 @@ def test_a_folder_of_ones_own(tmp_path):
     ("spoil", "message"),
     [
         (lambda f: (f / "sony" / "dslr" / "scene-3.png").unlink(), "sony/dslr: scene 'scene-3' is missing"),
-        (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "dslr"), "unknown class of pictures in .*'dslr'"),
+        (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "canon"), "unknown class of pictures in .*'canon'"),
         (lambda f: (f / "sony" / "dslr").rename(f / "sony" / "manual"), "a set holds at least two of"),
         (lambda f: (f / "sony" / "dslr" / "scene-3.png").write_bytes(b"no"), "scene-3.png: no image"),
         (lambda f: [g.unlink() for g in f.glob("sony/*/scene-9.png")], "8 scenes, the study has 9"),
