@@ -201,7 +201,7 @@ def test_a_killed_worker_is_an_error_not_a_hang(photographs, tmp_path, wait):
     worker.kill()
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 2 and "Traceback" not in errors
-    assert "killed for want of memory" in errors and "with fewer --workers" in errors
+    assert "the system killed it because memory ran out" in errors and "with fewer --workers" in errors
 
 
 def test_stopped_between_patches_and_record(built, photographs, tmp_path, monkeypatch):
