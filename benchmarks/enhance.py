@@ -40,7 +40,7 @@ MOVES = 2 * (8 + 4) * 64
 FORMS = ("plain", "default", "exact")
 TRIED = ("compiled", "onnx")
 #: What a user would write around the network, in one file.
-SCRIPT = '''
+SCRIPT = """
 import sys
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ if __name__ == "__main__":
     weights, source, target = sys.argv[1:]
     pixels = np.array(Image.open(source).convert("RGB"))
     Image.fromarray(enhance(load(weights, "cpu"), pixels, "cpu")).save(target, quality=95)
-'''
+"""
 
 
 def peak_mib() -> float:

@@ -203,7 +203,9 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
     settings = {"iterations": iterations, "batch_size": 8, "eval_pairs": 0}
 
     def both(seed: int) -> dict[str, training.Trainer]:
-        params = run_parameters.train_params(dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings)
+        params = run_parameters.train_params(
+            dataset, phone_name, "color+content+texture", "smoke", seed=seed, **settings
+        )
         return {form: trainer_of(form, store, params, target) for form in ("default", "plain")}
 
     trainers = both(0)
@@ -235,7 +237,9 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
         for form, trainer in both(seed).items():
             for _ in range(iterations):
                 trainer.step()
-            scores = metrics.score(training.evaluate(trainer.generator, store, store.index("val"), target), "train_script")
+            scores = metrics.score(
+                training.evaluate(trainer.generator, store, store.index("val"), target), "train_script"
+            )
             found[form].append(scores["psnr"])
     print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
     for name, values in found.items():

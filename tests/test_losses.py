@@ -299,9 +299,7 @@ def test_texture_term_falls_as_the_discriminator_is_fooled():
             found.append(objective.generator_terms(image, image)["texture"].item())
         assert found == sorted(found, reverse=True)
     assert found[1] == pytest.approx(np.log(2))  # paper, a mean
-    even = losses.Objective("mse+texture", "code", discriminator=Says(torch.zeros(2), 1)).generator_terms(
-        image, image
-    )
+    even = losses.Objective("mse+texture", "code", discriminator=Says(torch.zeros(2), 1)).generator_terms(image, image)
     assert even["texture"].item() == pytest.approx(
         5 * np.log(0.5), rel=1e-5
     )  # released: minus the batch SUM of cross-entropies

@@ -116,7 +116,7 @@ def test_twenty_kills_lose_nothing(store, tmp_path):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = start(params, store, killed)
         if kill % 4:
-            wait_for(process, lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns != before)
+            wait_for(process, lambda before=before: checkpoint.exists() and checkpoint.stat().st_mtime_ns != before)
         time.sleep(rng.uniform(0, 1.5 * iteration if kill % 4 else 1.0))
         assert process.is_alive(), "finished before it could be killed"
         os.kill(process.pid, signal.SIGKILL)
@@ -243,7 +243,8 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
         net.float()
     phone, dslr = images
     off, all_of_it = (
-        torch.cat([g.flatten() for g in gs]).norm() for gs in ([f - e for f, e in zip(found, exact)], exact)
+        torch.cat([g.flatten() for g in gs]).norm()
+        for gs in ([f - e for f, e in zip(found, exact, strict=True)], exact)
     )
     assert off < 2e-4 * all_of_it
     hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(network_files, exact, strict=True)]

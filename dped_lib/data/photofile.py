@@ -123,7 +123,7 @@ def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) 
         try:
             # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
             # rotated and are gray or transparent.
-            data = stack.enter_context(open(file, "rb") if content is None else io.BytesIO(content))
+            data = stack.enter_context(io.BytesIO(content) if content is not None else file.open("rb"))
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # faults that matter raise an exception
             image = stack.enter_context(Image.open(data, formats=[f for f in _FORMATS if f in Image.OPEN]))

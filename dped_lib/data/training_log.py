@@ -60,7 +60,7 @@ class Log:
         # A run that starts anew also logs its first evaluation (iteration 0) again.
         kept = [line for line in read_log(file) if line["iteration"] <= after] if after else []
         paths.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = open(file, "a", encoding="utf-8")
+        self._file = file.open("a", encoding="utf-8")
         self._path, self._hold = file, hold
         self.folder = file.parent
         self._held: list[tuple[int, dict[str, Tensor]]] = []

@@ -23,7 +23,11 @@ def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProces
     """Runs the command; a variable of the environment that is None is left out."""
     environment = {k: v for k, v in {**os.environ, **variables}.items() if v is not None}
     return subprocess.run(
-        [sys.executable, "-m", "dped_lib.app.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "dped_lib.app.cli", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -120,9 +124,9 @@ def test_fetch_weights(mirror, tmp_path):
         == f"authors:srcnn: SRCNN of PIRM 2018 (iPhone), verified\n  written to {tmp_path}/nets/srcnn.safetensors\n"
     )
     assert [f.name for f in (tmp_path / "nets").iterdir()] == ["srcnn.safetensors"]
-    assert network_files.fingerprint(network_files.load_model(tmp_path / "nets" / "srcnn.safetensors")) == network_files.fingerprint(
-        network_files.resolve("authors:srcnn")
-    )
+    assert network_files.fingerprint(
+        network_files.load_model(tmp_path / "nets" / "srcnn.safetensors")
+    ) == network_files.fingerprint(network_files.resolve("authors:srcnn"))
 
 
 def test_fetch_a_dataset(place):
@@ -234,7 +238,10 @@ def call(monkeypatch, *arguments: str) -> int:
 REFUSED = [
     ("train --phone nokia", "unknown phone 'nokia'; allowed: iphone, blackberry, sony"),
     ("train --dataset moon", "unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"),
-    ("train --dataset pirm --phone sony", "dataset 'pirm' has no sony photographs, only iphone; datasets that do: rig, dped"),
+    (
+        "train --dataset pirm --phone sony",
+        "dataset 'pirm' has no sony photographs, only iphone; datasets that do: rig, dped",
+    ),
     ("train --loss colour", f"unknown loss 'colour'; allowed: {', '.join(losses.LOSSES)}"),
     ("train --preset fast", "unknown preset 'fast'; allowed: smoke, cpu, paper"),
     ("train --set iteration=3", "unknown parameter 'iteration'; allowed: .* Did you mean 'iterations'?"),

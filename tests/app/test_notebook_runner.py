@@ -93,7 +93,9 @@ def test_there_are_notebooks():
     ],
 )
 def test_what_is_not_allowed_is_said_before_a_kernel_starts(monkeypatch, name, values, message):
-    monkeypatch.setattr(notebook_runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was asked for"))
+    monkeypatch.setattr(
+        notebook_runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was asked for")
+    )
     with pytest.raises(DpedError, match=message):
         notebook_runner.run_notebook(name, values)
 
@@ -115,7 +117,10 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
     folder = tmp_path / "pirm-smoke" / "notebooks"
     assert notebook_runner.output_of("05_tables", base) == folder / "05_tables.ipynb"
     training = {**base, "phone": "iphone", "loss": "color+content+texture", "variant": "code"}
-    assert notebook_runner.output_of("03_training", training) == folder / "03_training-iphone-color+content+texture-s2.ipynb"
+    assert (
+        notebook_runner.output_of("03_training", training)
+        == folder / "03_training-iphone-color+content+texture-s2.ipynb"
+    )
     # As a run's folder: the two variants do not overwrite each other.
     assert (
         notebook_runner.output_of("03_training", {**training, "variant": "paper"}).stem
@@ -127,7 +132,9 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
 
 
 def test_a_good_notebook(shelf, capfd):
-    write_notebook(shelf, "11_tiny", "import os\nprint(dataset, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()")
+    write_notebook(
+        shelf, "11_tiny", "import os\nprint(dataset, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()"
+    )
     target = notebook_runner.run_notebook("11_tiny", {"seed": 7, "preset": "paper"})
     assert results(shelf) == ["rig-paper/notebooks/11_tiny.ipynb"] == [str(target.relative_to(shelf.parent / "runs"))]
     cells = nbformat.read(target, as_version=4).cells
@@ -164,7 +171,9 @@ def test_a_failing_notebook(shelf):
 
 def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
-        shelf, "11_tiny", "from dped_lib.app import notebook_runner\nnotebook_runner.check_values(dataset='moon', preset=preset)"
+        shelf,
+        "11_tiny",
+        "from dped_lib.app import notebook_runner\nnotebook_runner.check_values(dataset='moon', preset=preset)",
     )
     with pytest.raises(
         DpedError, match="^11_tiny, cell 2: unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"

@@ -231,7 +231,9 @@ def test_probing_a_folder_leaves_no_trace(tmp_path):
 
 
 def test_probing_finds_what_is_wrong(old, small_disk):
-    with pytest.raises(DpedError, match="sub: cannot be made, because .*table.csv is not a folder. Remove it, or go away."):
+    with pytest.raises(
+        DpedError, match="sub: cannot be made, because .*table.csv is not a folder. Remove it, or go away."
+    ):
         paths.probe_folder(old / "sub", "go away")
     with pytest.raises(OSError, match="No space"):
         (small_disk / "all").write_bytes(bytes(2 << 20))

@@ -397,7 +397,9 @@ def test_portrait_against_landscape(photographs, tmp_path):
         turned.save(tmp_path / f"phone/{name}.jpg", exif=tag, quality=95)
         shutil.copy(photographs / "dslr/coffee-a.JPG", tmp_path / f"dslr/{name}.jpg")
     builder.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
-    turns = [json.loads((tmp_path / f"out/pairs/{n}.json").read_text())["report"]["rotation"] for n in ("says", "silent")]
+    turns = [
+        json.loads((tmp_path / f"out/pairs/{n}.json").read_text())["report"]["rotation"] for n in ("says", "silent")
+    ]
     assert abs(turns[0]) < 5 and abs(abs(turns[1]) - 90) < 5
 
 

@@ -103,7 +103,9 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
     found, _ = scores.score_methods("2", store, {"original": nn.Identity()}, "test", presets.preset("smoke"), {})
-    params = run_parameters.train_params("city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4)
+    params = run_parameters.train_params(
+        "city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4
+    )
     trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
     assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
     assert found[0].published is None and 10 < found[0].psnr < 25

@@ -618,7 +618,7 @@ def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
     for iteration in range(40):
         phone, dslr = batches(store, split).draw(iteration, 8)
         assert phone.shape == dslr.shape == (8, 3, SIZE, SIZE) and phone.dtype == torch.float32
-        assert 0 <= phone.min() and phone.max() <= 1
+        assert phone.min() >= 0 and phone.max() <= 1
         assert torch.allclose(phone + dslr, torch.ones(1))  # the negative of each, so its partner
         drawn |= {i.tobytes() for i in (phone * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()}
     assert drawn == own

@@ -57,7 +57,9 @@ def test_the_authors_network_on_their_photograph(mirror, buffers):
     """Exact in float32; in bfloat16 at least 55 dB and no 8-bit value off by more than two steps."""
     from dped_lib.data import downloads, photofile
 
-    (file,) = downloads.fetch_all([k for k in downloads.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph")
+    (file,) = downloads.fetch_all(
+        [k for k in downloads.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph"
+    )
     image = np.ascontiguousarray(photofile.read_photograph(file)[200:460, 300:700])
     model = network_files.resolve("authors:iphone")
     wanted = whole(model, image)

@@ -115,9 +115,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     frame = ablation.choices_frame(outcomes, differences)
     assert frame["PSNR minus code"][0] == "" and frame["PSNR minus code"][1][0] in "+-"
     assert json.dumps(ablation.choices_numbers(outcomes))
-    model = network_files.load_model(
-        runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors"
-    )
+    model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 

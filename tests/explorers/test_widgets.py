@@ -256,7 +256,9 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(0)
     made = (Pair(f"p{i}", f"photo-{i % 6}", *rng.integers(0, 255, (2, 100, 100, 3), np.uint8)) for i in range(12))
     store = pair_store.write_store(base / "store", made, {"dataset": "rig", "phone": "iphone", "report": {}})
-    params = run_parameters.train_params("rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32")
+    params = run_parameters.train_params(
+        "rig", "iphone", "color+content+texture", "smoke", iterations=2, precision="float32"
+    )
     folder = base / "run"
     trainer = training.Trainer(params, store, torch.device("cpu"))
     trainer.step()
@@ -264,9 +266,7 @@ def run(tmp_path_factory):
     known = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": "none"}
     (folder / "params.json").write_text(json.dumps(known))
     finished = trainer.generator.state_dict()
-    network_files.save_tensors(
-        finished, folder / "model.safetensors", {"model": "dped", "variant": "code", "norm": ""}
-    )
+    network_files.save_tensors(finished, folder / "model.safetensors", {"model": "dped", "variant": "code", "norm": ""})
     return trainer, store, folder
 
 
@@ -348,9 +348,7 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     assert "enhanced by" in explorer.message.value and explorer.progress.value == 1
     given = picture.read(tmp_path / "mine.jpg").pixels
     with torch.no_grad():
-        wanted = network_files.resolve(str(srcnn))(batches.to_float(torch.from_numpy(given[None])))[0].permute(
-            1, 2, 0
-        )
+        wanted = network_files.resolve(str(srcnn))(batches.to_float(torch.from_numpy(given[None])))[0].permute(1, 2, 0)
     assert np.abs(explorer.enhanced - wanted.numpy().clip(0, 1) * 255).max() < 3
     (tmp_path / "back.jpg").write_bytes(explorer.result)
     with Image.open(tmp_path / "back.jpg") as back:

