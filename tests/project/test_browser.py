@@ -251,7 +251,7 @@ def test_a_photograph_is_uploaded_enhanced_and_stopped(browser, tmp_path):
     network_files.save_tensors(models.generator("dped").state_dict(), slow, {"model": "dped", "variant": "code"})
     code = (
         "import numpy as np\nfrom dped_lib.explorers import enhancer, widgets\n\n"
-        f"widgets.show(enhanceui.Enhancer(('gray', np.full((200, 300, 3), 99, np.uint8)), [{str(file)!r}, {str(slow)!r}]))"
+        f"widgets.show(enhancer.Enhancer(('gray', np.full((200, 300, 3), 99, np.uint8)), [{str(file)!r}, {str(slow)!r}]))"
     )
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
