@@ -229,16 +229,16 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     def total() -> torch.Tensor:
         return trainer.objective.total(trainer.objective.generator_terms(trainer.generator(phone), dslr))
 
-    networks, _ = (
+    networks, weights = (
         (trainer.generator, trainer.discriminator, trainer.objective.vgg),
         list(trainer.generator.parameters()),
     )
-    found = torch.autograd.grad(total(), network_files, materialize_grads=True)
+    found = torch.autograd.grad(total(), weights, materialize_grads=True)
     images = phone, dslr
     for net in networks:
         net.double()
     phone, dslr = phone.double(), dslr.double()
-    exact = torch.autograd.grad(total(), network_files, materialize_grads=True)
+    exact = torch.autograd.grad(total(), weights, materialize_grads=True)
     for net in networks:
         net.float()
     phone, dslr = images
@@ -247,7 +247,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
         for gs in ([f - e for f, e in zip(found, exact, strict=True)], exact)
     )
     assert off < 2e-4 * all_of_it
-    hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(network_files, exact, strict=True)]
+    hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(weights, exact, strict=True)]
     before = state(trainer, "generator")
 
     trajectory = []

@@ -308,6 +308,7 @@ def test_missing_package_is_named(monkeypatch):
 
 def test_missing_photograph_is_named(monkeypatch):
     rig_scenes.radiance.cache_clear()
-    monkeypatch.setattr(rig_scenes.Path, "exists", lambda self: False)
-    with pytest.raises(DpedError, match="flower.jpg"):
+    lost = rig_scenes._photo("sklearn", "datasets/images/lost-flower.jpg", (0.3, 1.0, 0.3))
+    monkeypatch.setattr(rig_scenes, "_PHOTOS", {**rig_scenes._PHOTOS, "flower": lost})
+    with pytest.raises(DpedError, match="scikit-learn lacks its photograph .*lost-flower.jpg: reinstall scikit-learn"):
         rig_scenes.radiance("flower-a")
