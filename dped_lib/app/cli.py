@@ -1,6 +1,9 @@
 """The entry point of the ``dped`` command: collect the commands, and turn errors into messages and exit statuses."""
 
+import functools
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
@@ -29,6 +32,21 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from stop
 
 
+def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that settles the paths among its arguments and options first (``paths.settled``)."""
+
+    def settled(value: object) -> object:
+        if isinstance(value, list):
+            return [settled(item) for item in value]
+        return paths.settled(value) if isinstance(value, Path) else value
+
+    @functools.wraps(command)
+    def settling(**values: object) -> None:
+        command(**{name: settled(value) for name, value in values.items()})
+
+    return settling
+
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -49,7 +67,7 @@ for _command in (
     commands_reproduction.study,
     commands_reproduction.run,
 ):
-    app.command()(_command)
+    app.command()(_with_settled_paths(_command))
 
 
 def main() -> None:

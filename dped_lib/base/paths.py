@@ -62,16 +62,39 @@ VARIABLES = (
 )
 
 
+def settled(path: Path | str) -> Path:
+    """Return a path without ``..`` behind the name of a folder, so that making folders does not change its meaning.
+
+    The system finds nothing at ``new/../photos`` before ``new`` exists. A check would find nothing there, too, and a
+    writer that then makes ``new`` would replace what is in ``photos``. ``link/..`` is the folder that holds the target
+    of the link, as for the system. A path without ``..`` is returned as it is.
+    """
+    path = Path(path)
+    if ".." not in path.parts:
+        return path
+    done = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 :]:
+        if part != "..":
+            done /= part
+        elif os.path.islink(done):
+            done = Path(os.path.realpath(done)).parent
+        elif done.name not in ("", ".."):
+            done = done.parent
+        elif not done.anchor:  # the root has no parent
+            done /= ".."
+    return done
+
+
 def make_absolute() -> None:
     """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
         value = os.environ.get(name)
         if value and "://" not in value:
-            os.environ[name] = os.path.abspath(os.path.expanduser(value))
+            os.environ[name] = os.path.abspath(settled(os.path.expanduser(value)))
 
 
 def _named(variable: str, default: Path | str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(os.environ.get(variable) or default)))
+    return Path(os.path.abspath(settled(os.path.expanduser(os.environ.get(variable) or default))))
 
 
 def notebooks_dir() -> Path:
@@ -164,7 +187,8 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
     Raises:
         DpedError: the disk is full, the folder of ``target`` cannot be written to, or an existing file must stay.
     """
-    target = Path(target)
+    _check_parents(Path(target))
+    target = settled(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
         try:
@@ -179,6 +203,13 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
                 _put_file(part, target, replace)
         finally:
             shutil.rmtree(holder, ignore_errors=True)
+
+
+def _check_parents(target: Path) -> None:
+    # The caller has looked for an existing target by a name at which the system finds nothing (``settled``).
+    for folder, below in zip(target.parents, (target, *target.parents), strict=False):
+        if below.name == ".." and not os.path.isdir(folder):
+            raise DpedError(f"{target}: not written, because there is no folder {folder}. Name the file without '..'.")
 
 
 def _holder_stem(target: Path) -> str:
@@ -216,7 +247,7 @@ def _put_file(part: Path, target: Path, replace: bool) -> None:
 
 def free_space(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(settled(folder)))
     return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
 
 
@@ -233,7 +264,7 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
     Raises:
         DpedError: the path is not a folder, the folder cannot be written to, or its disk is full.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(settled(folder)))
     existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
     if not existing.is_dir():
         raise DpedError(f"{folder}: cannot be made, because {existing} is not a folder. Remove it, or {elsewhere}.")

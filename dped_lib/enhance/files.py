@@ -70,7 +70,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         DpedError: a file or folder does not exist, or a folder has no photographs.
     """
     files: list[Path] = []
-    for item in map(Path, inputs):
+    for item in map(paths.settled, inputs):
         if item.is_dir():
             in_folder = photofile.list_files(item)
             if not in_folder:
@@ -102,7 +102,7 @@ def settle(
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
             cannot hold results.
     """
-    files, out = find(inputs), Path(out)
+    files, out = find(inputs), paths.settled(out)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
     if named and len(files) > 1:
         raise DpedError(f"{out}: names one file, and there are {len(files)} photographs. Name a folder.")

@@ -1,5 +1,6 @@
 """The ``dped`` command, as a user meets it: what it prints, where, and with which status."""
 
+import inspect
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from dped_lib import losses
@@ -315,6 +318,42 @@ def test_refusals_reach_the_shell_without_a_traceback():
 @pytest.mark.parametrize("line", ["train --speed 3", "evaluate --split half", "paint", "train --seed many"])
 def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
+
+
+def test_every_path_is_settled_before_any_check(monkeypatch, tmp_path):
+    """While ``no`` is missing, ``no/../x`` hides what is in ``x``, and a writer that makes ``no`` would replace it."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def command(
+        several: list[Path],
+        one: Annotated[Path | None, typer.Option()] = None,
+        other: Annotated[Path | None, typer.Option()] = None,
+        text: str = "",
+    ) -> None:
+        seen.append((several, one, other, text))
+
+    app = typer.Typer()
+    app.command()(cli._with_settled_paths(command))
+    app(["no/../a", "b", "--one", "no/../c", "--text", "no/../d"], standalone_mode=False)
+    assert seen == [([Path("a"), Path("b")], Path("c"), None, "no/../d")]
+    hints = [h for c in cli.app.registered_commands for h in inspect.signature(c.callback).parameters.values()]
+    named = {h.name for h in hints if "Path" in str(h.annotation)}
+    assert named == {
+        "inputs", "out", "safetensors", "source", "phone_dir", "dslr_dir", "official", "folder", "answers", "manual"
+    }  # fmt: skip
+    assert all(hasattr(c.callback, "__wrapped__") for c in cli.app.registered_commands)
+
+
+def test_a_dataset_in_the_way_is_seen_behind_a_missing_folder(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("off/p").mkdir(parents=True)
+    Path("off/p/mine.txt").write_text("mine")
+    for side in "PS":
+        Path(side).mkdir()
+    assert call(monkeypatch, *["align", "P", "S", "OUT", "--official", "no/../off", "--phone", "p"]) == 2
+    assert "off/p: is there already and was not made by dped align (mine.txt)" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["P", "S", "off"] and os.listdir("off/p") == ["mine.txt"]
 
 
 def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):

@@ -242,6 +242,48 @@ def test_probing_finds_what_is_wrong(old, small_disk):
     assert only(small_disk) == ["all"]
 
 
+# names with ".."
+
+
+def test_a_settled_path_means_the_same_before_and_after_its_folders_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("deep/er").mkdir(parents=True)
+    Path("link").symlink_to("deep/er")
+    Path("dangling").symlink_to("deep/not/yet")
+    for name, meant in (
+        ("new/../photos", "photos"),
+        ("a/b/../../photos", "photos"),
+        ("../../x", "../../x"),
+        ("/../x", "/x"),
+        ("x/../..", ".."),
+        ("a/./b", "a/b"),
+        ("deep/er/..", "deep"),
+        ("link/../x", f"{tmp_path}/deep/x"),
+        ("link/sub/../../x", f"{tmp_path}/deep/x"),
+        ("dangling/../x", f"{tmp_path}/deep/not/x"),
+        (f"{tmp_path}/new/../x", f"{tmp_path}/x"),
+    ):
+        assert str(paths.settled(name)) == meant
+    for name in ("link/../x", "deep/er/../x", "link/../er/../x", "../x", "link/../../x"):
+        Path(name).touch()
+        assert os.path.samefile(name, paths.settled(name))  # as the system has it
+
+
+def test_nothing_is_written_where_a_check_can_find_nothing(old, monkeypatch):
+    monkeypatch.chdir(old.parent)
+    assert not Path("new/../table.csv").exists()
+    with (
+        pytest.raises(DpedError, match="new/../table.csv: not written, because there is no folder new"),
+        paths.atomic_path(Path("new/../table.csv")),
+    ):
+        pytest.fail("the caller's checks have seen nothing")
+    assert only(old.parent) == ["table.csv"] and old.read_text() == "old"
+    Path("link").symlink_to("sub/er")
+    Path("sub/er").mkdir(parents=True)
+    paths.write_text(Path("link/../b.txt"), "")
+    assert Path("sub/b.txt").exists()
+
+
 # variables
 
 

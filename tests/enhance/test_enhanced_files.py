@@ -83,6 +83,9 @@ REFUSED = [
     (["f/a.jpg"], ["f", "f"], "would replace the original"),
     (["f/a.jpg"], ["f", "f", "--overwrite"], "would replace the original"),
     (["f/a.jpg"], ["f", "f/../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["f", "no/../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["no/../f", "no/no/../../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["f", "no/../f/a.jpg", "--overwrite"], "would replace the original"),
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
@@ -166,6 +169,14 @@ def test_the_users_own_sheet_is_kept(net, here):
     put("f/a.png", "f/a-compare.jpg")
     code, said, _ = dped(net, "f/a.png", "f/a.webp", "--compare")
     assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
+
+
+def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
+    put("f/a.jpg", "out/a-compare.jpg")
+    assert dped(net, "f", "no/../out", "--compare")[0] == 0  # dped() compares what was there
+    settled = enhance_files.settle([Path("f")], Path("no/../out"), compare=True)
+    assert [(str(j.sheet), j.make, j.make_sheet) for j in settled.jobs] == [("out/a-compare.jpg", False, False)]
+    assert sorted(os.listdir()) == ["f", "out"]
 
 
 def test_what_a_name_may_be(net, here):
