@@ -1,7 +1,9 @@
 """The entry point of the ``dped`` command: collect the commands, and turn errors into messages and exit statuses."""
 
 import functools
+import os
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,15 @@ from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
 
+def _file_of(error: OSError | EOFError) -> str | None:
+    """Return the file that an error is about, or None."""
+    if isinstance(error, OSError):
+        return None if error.filename is None else os.fsdecode(error.filename)
+    # An EOFError does not name its file, but the function that read it (numpy.load) had it as its argument.
+    arguments = [frame.f_locals.get("file") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((os.fsdecode(a) for a in reversed(arguments) if isinstance(a, str | os.PathLike)), None)
+
+
 class _Commands(TyperGroup):
     """Report an error in one line, without a traceback.
 
@@ -24,8 +35,15 @@ class _Commands(TyperGroup):
         # This happens here because typer drops the message of a KeyboardInterrupt that leaves app().
         try:
             return super().invoke(ctx)
-        except (DpedError, PermissionError) as error:
+        except DpedError as error:
             print_line(f"dped: {error}", err=True)
+            raise typer.Exit(2) from error
+        except (OSError, EOFError) as error:  # typer would call an EOFError "Aborted."
+            file = _file_of(error)
+            if file is None and not isinstance(error, PermissionError):
+                raise  # a closed pipe, which typer handles, or a fault of the program
+            reason = getattr(error, "strerror", None) or f"empty or incomplete ({error})"
+            print_line("dped: " + ": ".join(filter(None, (file, reason))), err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as stop:
             typer.echo(f"dped: interrupted. {stop}".rstrip(), err=True)

@@ -364,7 +364,42 @@ def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
 
     monkeypatch.setattr(presets, "preset", denied)
     assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
-    assert capsys.readouterr().err == "dped: [Errno 13] Permission denied: '/runs'\n"
+    assert capsys.readouterr().err == "dped: /runs: Permission denied\n"
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "line", [f"enhance {LONG} out", f"align {LONG} b c", f"export {LONG} a.onnx", f"study --folder {LONG}"]
+)
+def test_a_name_that_is_too_long_is_said(monkeypatch, capsys, tmp_path, line):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *line.split()) == 2
+    assert re.fullmatch(f"dped: {LONG}.*: File name too long\n", capsys.readouterr().err)
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch, capsys, tmp_path):
+    (tmp_path / "empty.npy").touch()
+    for reader, message in (
+        (
+            lambda *_: np.load(tmp_path / "empty.npy"),
+            f"{tmp_path}/empty.npy: empty or incomplete (No data left in file)",
+        ),
+        (lambda *_: tmp_path.read_text(), f"{tmp_path}: Is a directory"),
+    ):
+        monkeypatch.setattr(presets, "preset", reader)
+        assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
+        assert capsys.readouterr().err == f"dped: {message}\n"
+
+
+def test_other_errors_of_the_system_keep_their_traceback(monkeypatch):
+    def broken(*_):
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(presets, "preset", broken)
+    with pytest.raises(OSError, match="libgomp"):
+        call(monkeypatch, "fetch", "--dataset", "rig")
 
 
 def test_settings_get_the_type_of_their_parameter():
