@@ -245,6 +245,14 @@ def test_a_full_or_read_only_disk(net, small_disk, monkeypatch):
     assert (
         "b.tif: not written, the disk is full" in errors and "name another folder" in errors and "DPED_" not in errors
     )
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "all").write_bytes(bytes(2 << 20))
+    monkeypatch.setattr(enhance_files, "probe", lambda jobs: [])  # the disk is filled after it
+    code, said, errors = dped(net, "f", "small-disk/new")
+    lines = [line.split(": ")[:2] for line in errors.splitlines() if "the disk is full" in line]
+    assert code == 1 and not said and lines == [["not enhanced", f"f/{name}"] for name in ("a.jpg", "b.tif", "c.jpg")]
+    monkeypatch.undo()
+    monkeypatch.chdir(small_disk.parent)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     code, _, errors = dped(Path("no-weights.safetensors"), "f", "small-disk/new")
     assert code == 2 and "small-disk/new: cannot be written to" in errors and "DPED_" not in errors
