@@ -179,6 +179,21 @@ def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
     assert sorted(os.listdir()) == ["f", "out"]
 
 
+def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
+    put("f/a.jpg", "f/sub/x.jpg", "f/out/y.jpg")
+    for name in ("c.gif", "d.CR2", "e.jfif", "notes", "Thumbs.db", "desktop.ini"):
+        Path("f", name).write_bytes(b"GIF89a")
+    Path("f/gone.jpg").symlink_to("nowhere.jpg")
+    code, said, errors = dped(net, "f", "f/out")
+    lines = [line for line in errors.splitlines() if "not enhanced" in line]
+    assert (code, said) == (0, "f/out/a.jpg\n")
+    assert lines == [
+        "f: files and folders in it that are not enhanced: 6 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
+    ]
+    Path("f/sub/.hidden.gif").touch()
+    assert enhance_files.settle([Path("f/sub")], Path("f/sub/new/results")).notes == ()
+
+
 def test_what_a_name_may_be(net, here):
     names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
     put(*(f"f/{n}" for n in names))
