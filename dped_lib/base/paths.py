@@ -138,12 +138,19 @@ def figures_dir(dataset: str, preset: str) -> Path:
     return run_dir(dataset, preset) / "figures"
 
 
-#: The remedy for a folder that cannot be written to, unless the caller names another.
-_ELSEWHERE = "point DPED_RUNS, DPED_FIGURES or DPED_CACHE at another disk, and run the same command again"
+def _elsewhere(path: Path) -> str:
+    """Return the remedy for a path that cannot be written to, unless the caller names another.
+
+    The variables help with the project's own folders only. The user has named any other folder.
+    """
+    for variable, folder in (("DPED_RUNS", runs_dir()), ("DPED_FIGURES", figures_root()), ("DPED_CACHE", cache_dir())):
+        if Path(os.path.abspath(path)).is_relative_to(folder):
+            return f"point {variable} at another disk, and run the same command again"
+    return "name another folder, and run the same command again"
 
 
 @contextlib.contextmanager
-def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
+def explain_full_disk(path: Path, elsewhere: str = "") -> Iterator[None]:
     """Turn errors of a full disk, quota or file-size limit into a message that names the file and the remedy.
 
     safetensors and other native writers raise their own exceptions. Their messages are searched for the words of the
@@ -151,7 +158,7 @@ def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]
 
     Args:
         path: the file that is written.
-        elsewhere: the remedy if no space can be freed.
+        elsewhere: the remedy if no space can be freed. Empty: another disk or folder.
 
     Raises:
         DpedError: the disk is full.
@@ -166,13 +173,13 @@ def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]
         if full or any(w in message for w in ("no space left", "quota exceeded", "file too large")):
             raise DpedError(
                 f"{path}: not written, the disk is full ({error}). An older version of it is untouched. "
-                f"Free some space, or {elsewhere}."
+                f"Free some space, or {elsewhere or _elsewhere(path)}."
             ) from error
         raise
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True) -> Iterator[Path]:
+def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iterator[Path]:
     """Yield a path to write to. Rename it to ``target`` on success and remove it on failure.
 
     Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
@@ -181,7 +188,8 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
 
     Args:
         target: the file or folder to write.
-        elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message.
+        elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message. Empty: another
+            disk or folder.
         replace: False keeps a file that exists already or that another process writes meanwhile.
 
     Raises:
@@ -226,7 +234,9 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
     except OSError as error:
         if error.errno in _FULL:
             raise
-        raise DpedError(f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere}.") from error
+        raise DpedError(
+            f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere or _elsewhere(target)}."
+        ) from error
 
 
 def _put_file(part: Path, target: Path, replace: bool) -> None:

@@ -151,7 +151,7 @@ def test_a_file_size_limit_is_explained(old):
         old,
     )
     assert done.returncode == 0, done.stderr
-    assert str(old) in done.stdout and "the disk is full" in done.stdout and "DPED_RUNS" in done.stdout
+    assert str(old) in done.stdout and "the disk is full" in done.stdout
     assert old.read_text() == "old" and only(old.parent) == ["table.csv"]
 
 
@@ -185,7 +185,14 @@ def test_other_errors_are_not_called_a_full_disk(error, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_an_error_with_a_remedy(old):
     # "table.csv" is a file, so nothing can be put below it; root, too, sees this one.
-    with pytest.raises(DpedError, match="cannot be written.*DPED_RUNS"), paths.atomic_path(old / "x.json"):
+    with pytest.raises(DpedError, match="cannot be written.*or name another folder"), paths.atomic_path(old / "x.json"):
+        pytest.fail("there is nothing to write to")
+
+
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_FIGURES", "DPED_CACHE"])
+def test_the_remedy_is_the_variable_that_names_the_folder(old, variable, monkeypatch):
+    monkeypatch.setenv(variable, str(old.parent))
+    with pytest.raises(DpedError, match=f"or point {variable} at another disk"), paths.atomic_path(old / "x.json"):
         pytest.fail("there is nothing to write to")
 
 
