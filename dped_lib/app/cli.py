@@ -1,6 +1,11 @@
 """The entry point of the ``dped`` command: collect the commands, and turn errors into messages and exit statuses."""
 
+import functools
+import os
 import signal
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
@@ -9,6 +14,15 @@ from dped_lib.app import commands_data, commands_networks, commands_photographs,
 from dped_lib.app.options import print_line
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
+
+
+def _file_of(error: OSError | EOFError) -> str | None:
+    """Return the file that an error is about, or None."""
+    if isinstance(error, OSError):
+        return None if error.filename is None else os.fsdecode(error.filename)
+    # An EOFError does not name its file, but the function that read it (numpy.load) had it as its argument.
+    arguments = [frame.f_locals.get("file") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((os.fsdecode(a) for a in reversed(arguments) if isinstance(a, str | os.PathLike)), None)
 
 
 class _Commands(TyperGroup):
@@ -21,12 +35,34 @@ class _Commands(TyperGroup):
         # This happens here because typer drops the message of a KeyboardInterrupt that leaves app().
         try:
             return super().invoke(ctx)
-        except (DpedError, PermissionError) as error:
+        except DpedError as error:
             print_line(f"dped: {error}", err=True)
+            raise typer.Exit(2) from error
+        except (OSError, EOFError) as error:  # typer would call an EOFError "Aborted."
+            file = _file_of(error)
+            if file is None and not isinstance(error, PermissionError):
+                raise  # a closed pipe, which typer handles, or a fault of the program
+            reason = getattr(error, "strerror", None) or f"empty or incomplete ({error})"
+            print_line("dped: " + ": ".join(filter(None, (file, reason))), err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as stop:
             typer.echo(f"dped: interrupted. {stop}".rstrip(), err=True)
             raise typer.Exit(130) from stop
+
+
+def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that settles the paths among its arguments and options first (``paths.settled``)."""
+
+    def settled(value: object) -> object:
+        if isinstance(value, list):
+            return [settled(item) for item in value]
+        return paths.settled(value) if isinstance(value, Path) else value
+
+    @functools.wraps(command)
+    def settling(**values: object) -> None:
+        command(**{name: settled(value) for name, value in values.items()})
+
+    return settling
 
 
 app = typer.Typer(
@@ -49,7 +85,7 @@ for _command in (
     commands_reproduction.study,
     commands_reproduction.run,
 ):
-    app.command()(_command)
+    app.command()(_with_settled_paths(_command))
 
 
 def main() -> None:

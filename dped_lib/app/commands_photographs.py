@@ -66,7 +66,8 @@ def enhance(
             for path in enhance_files.do(engine, job, quality, overwrite, lambda text: print_line(text, err=True)):
                 print_line(str(path))
         except DpedError as error:
-            failed.append(str(error))
+            message = str(error)  # names the photograph, or only a file or folder of the results
+            failed.append(message if message.startswith(f"{job.source}: ") else f"{job.source}: {message}")
         except (OSError, RuntimeError, MemoryError) as error:  # the next photograph may still succeed
             failed.append(f"{job.source}: {type(error).__name__}: {error}")
     for message in failed:

@@ -32,7 +32,7 @@ def study(
     folder: Annotated[
         Path | None, typer.Option(help="Your own pictures, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")
     ] = None,
-    manual: Annotated[str, typer.Option(help="Folder with retouched originals, SCENE.png.")] = "",
+    manual: Annotated[Path | None, typer.Option(help="Folder with retouched originals, SCENE.png.")] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Folder for the answers. Default: in the folder of the run.")
     ] = None,
@@ -56,7 +56,7 @@ def study(
     from dped_lib.user_study import make_pictures, server
 
     validation.one_of("network", network, run_parameters.NETWORKS)
-    pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, manual, scenes, folder or "")
+    pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
     where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address

@@ -62,16 +62,39 @@ VARIABLES = (
 )
 
 
+def settled(path: Path | str) -> Path:
+    """Return a path without ``..`` behind the name of a folder, so that making folders does not change its meaning.
+
+    The system finds nothing at ``new/../photos`` before ``new`` exists. A check would find nothing there, too, and a
+    writer that then makes ``new`` would replace what is in ``photos``. ``link/..`` is the folder that holds the target
+    of the link, as for the system. A path without ``..`` is returned as it is.
+    """
+    path = Path(path)
+    if ".." not in path.parts:
+        return path
+    done = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 :]:
+        if part != "..":
+            done /= part
+        elif os.path.islink(done):
+            done = Path(os.path.realpath(done)).parent
+        elif done.name not in ("", ".."):
+            done = done.parent
+        elif not done.anchor:  # the root has no parent
+            done /= ".."
+    return done
+
+
 def make_absolute() -> None:
     """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
         value = os.environ.get(name)
         if value and "://" not in value:
-            os.environ[name] = os.path.abspath(os.path.expanduser(value))
+            os.environ[name] = os.path.abspath(settled(os.path.expanduser(value)))
 
 
 def _named(variable: str, default: Path | str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(os.environ.get(variable) or default)))
+    return Path(os.path.abspath(settled(os.path.expanduser(os.environ.get(variable) or default))))
 
 
 def notebooks_dir() -> Path:
@@ -115,12 +138,19 @@ def figures_dir(dataset: str, preset: str) -> Path:
     return run_dir(dataset, preset) / "figures"
 
 
-#: The remedy for a folder that cannot be written to, unless the caller names another.
-_ELSEWHERE = "point DPED_RUNS, DPED_FIGURES or DPED_CACHE at another disk, and run the same command again"
+def _elsewhere(path: Path) -> str:
+    """Return the remedy for a path that cannot be written to, unless the caller names another.
+
+    The variables help with the project's own folders only. The user has named any other folder.
+    """
+    for variable, folder in (("DPED_RUNS", runs_dir()), ("DPED_FIGURES", figures_root()), ("DPED_CACHE", cache_dir())):
+        if Path(os.path.abspath(path)).is_relative_to(folder):
+            return f"point {variable} at another disk, and run the same command again"
+    return "name another folder, and run the same command again"
 
 
 @contextlib.contextmanager
-def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
+def explain_full_disk(path: Path, elsewhere: str = "") -> Iterator[None]:
     """Turn errors of a full disk, quota or file-size limit into a message that names the file and the remedy.
 
     safetensors and other native writers raise their own exceptions. Their messages are searched for the words of the
@@ -128,7 +158,7 @@ def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]
 
     Args:
         path: the file that is written.
-        elsewhere: the remedy if no space can be freed.
+        elsewhere: the remedy if no space can be freed. Empty: another disk or folder.
 
     Raises:
         DpedError: the disk is full.
@@ -143,13 +173,13 @@ def explain_full_disk(path: Path, elsewhere: str = _ELSEWHERE) -> Iterator[None]
         if full or any(w in message for w in ("no space left", "quota exceeded", "file too large")):
             raise DpedError(
                 f"{path}: not written, the disk is full ({error}). An older version of it is untouched. "
-                f"Free some space, or {elsewhere}."
+                f"Free some space, or {elsewhere or _elsewhere(path)}."
             ) from error
         raise
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True) -> Iterator[Path]:
+def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iterator[Path]:
     """Yield a path to write to. Rename it to ``target`` on success and remove it on failure.
 
     Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
@@ -158,13 +188,15 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
 
     Args:
         target: the file or folder to write.
-        elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message.
+        elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message. Empty: another
+            disk or folder.
         replace: False keeps a file that exists already or that another process writes meanwhile.
 
     Raises:
         DpedError: the disk is full, the folder of ``target`` cannot be written to, or an existing file must stay.
     """
-    target = Path(target)
+    _check_parents(Path(target))
+    target = settled(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
         try:
@@ -181,6 +213,13 @@ def atomic_path(target: Path, elsewhere: str = _ELSEWHERE, replace: bool = True)
             shutil.rmtree(holder, ignore_errors=True)
 
 
+def _check_parents(target: Path) -> None:
+    # The caller has looked for an existing target by a name at which the system finds nothing (``settled``).
+    for folder, below in zip(target.parents, (target, *target.parents), strict=False):
+        if below.name == ".." and not os.path.isdir(folder):
+            raise DpedError(f"{target}: not written, because there is no folder {folder}. Name the file without '..'.")
+
+
 def _holder_stem(target: Path) -> str:
     name = target.name
     while len(os.fsencode(name)) > 225:  # a name may have 255 bytes, and the holder's name is longer
@@ -195,7 +234,9 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
     except OSError as error:
         if error.errno in _FULL:
             raise
-        raise DpedError(f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere}.") from error
+        raise DpedError(
+            f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere or _elsewhere(target)}."
+        ) from error
 
 
 def _put_file(part: Path, target: Path, replace: bool) -> None:
@@ -216,7 +257,7 @@ def _put_file(part: Path, target: Path, replace: bool) -> None:
 
 def free_space(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(settled(folder)))
     return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
 
 
@@ -233,7 +274,7 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
     Raises:
         DpedError: the path is not a folder, the folder cannot be written to, or its disk is full.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(settled(folder)))
     existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
     if not existing.is_dir():
         raise DpedError(f"{folder}: cannot be made, because {existing} is not a folder. Remove it, or {elsewhere}.")

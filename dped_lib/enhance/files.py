@@ -5,6 +5,7 @@ An existing result or sheet is kept unless it may be overwritten. An original is
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         DpedError: a file or folder does not exist, or a folder has no photographs.
     """
     files: list[Path] = []
-    for item in map(Path, inputs):
+    for item in map(paths.settled, inputs):
         if item.is_dir():
             in_folder = photofile.list_files(item)
             if not in_folder:
@@ -102,7 +103,8 @@ def settle(
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
             cannot hold results.
     """
-    files, out = find(inputs), Path(out)
+    inputs, out = list(map(paths.settled, inputs)), paths.settled(out)
+    files = find(inputs)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
     if named and len(files) > 1:
         raise DpedError(f"{out}: names one file, and there are {len(files)} photographs. Name a folder.")
@@ -110,7 +112,8 @@ def settle(
         raise DpedError(f"{out}: ends in {out.suffix}, and --format says {suffix[1:]}. Leave one of them out.")
     if out.suffix.lower() in _UNWRITABLE and not out.is_dir():
         raise DpedError(f"{out}: cannot write {out.suffix}; allowed: {', '.join(picture.FORMATS)}. Or name a folder.")
-    jobs, failed, notes = [], [], []
+    jobs, failed = [], []
+    notes = [note for folder in dict.fromkeys(inputs) if folder.is_dir() and (note := _left_out(folder, files, out))]
     for file in files:
         try:
             if not file.stat().st_size:
@@ -136,6 +139,29 @@ def settle(
     _check_originals(files, jobs)
     _check_collisions(jobs, str)
     return Settled(tuple(jobs), tuple(failed), tuple(notes))
+
+
+def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
+    """Return a note that counts what a folder holds besides ``files``, or an empty text if there is nothing else.
+
+    Hidden files, those of desktop systems, and the folder of the results do not count.
+    """
+    known, results = set(files), Path(os.path.realpath(out))
+    kinds: Counter[str] = Counter()
+    for item in folder.iterdir():
+        if item in known or item.name.startswith(".") or item.name in paths.OF_DESKTOPS:
+            continue
+        if item.is_dir():
+            place = Path(os.path.realpath(item))
+            kinds["a folder"] += place != results and place not in results.parents
+        elif not item.is_file():
+            kinds["a broken link"] += 1
+        elif not photofile.is_image_name(item.name):  # an image that is not known has another name among the inputs
+            kinds[item.suffix or "no suffix"] += 1
+    if not (names := sorted(+kinds)):
+        return ""
+    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{folder}: files and folders in it that are not enhanced: {kinds.total()} ({listed}). Name one to try it."
 
 
 def _why(header: photofile.Header, suffix: str) -> str:

@@ -32,7 +32,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     Raises:
         DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written.
     """
-    target = Path(target)
+    target = paths.settled(target)
     if target.is_dir():
         raise DpedError(f"{target}: is a folder. Name a file in it, for instance {target / 'network.onnx'}.")
     if target.suffix != ".onnx":
@@ -69,7 +69,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
         raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
-    target = Path(target)
+    target = paths.settled(target)
     check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}

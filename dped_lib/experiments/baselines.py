@@ -98,7 +98,7 @@ def write_sheets(store: PairStore, root: Path) -> Path:
     Raises:
         DpedError: the folder holds sheets of another store or pictures that are not ours, or it cannot be written.
     """
-    folder = Path(root) / store.meta["dataset"] / store.meta["phone"] / "input"
+    folder = paths.settled(root) / store.meta["dataset"] / store.meta["phone"] / "input"
     sheets = [(folder / f"{i:04d}.png", name, members) for i, (name, members) in enumerate(_sheets(store))]
     layout_file, digest = folder / "layout.json", _digest(store)
     if not layout_file.is_file():

@@ -1,5 +1,6 @@
 """The ``dped`` command, as a user meets it: what it prints, where, and with which status."""
 
+import inspect
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from dped_lib import losses
@@ -317,6 +320,42 @@ def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
 
 
+def test_every_path_is_settled_before_any_check(monkeypatch, tmp_path):
+    """While ``no`` is missing, ``no/../x`` hides what is in ``x``, and a writer that makes ``no`` would replace it."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def command(
+        several: list[Path],
+        one: Annotated[Path | None, typer.Option()] = None,
+        other: Annotated[Path | None, typer.Option()] = None,
+        text: str = "",
+    ) -> None:
+        seen.append((several, one, other, text))
+
+    app = typer.Typer()
+    app.command()(cli._with_settled_paths(command))
+    app(["no/../a", "b", "--one", "no/../c", "--text", "no/../d"], standalone_mode=False)
+    assert seen == [([Path("a"), Path("b")], Path("c"), None, "no/../d")]
+    hints = [h for c in cli.app.registered_commands for h in inspect.signature(c.callback).parameters.values()]
+    named = {h.name for h in hints if "Path" in str(h.annotation)}
+    assert named == {
+        "inputs", "out", "safetensors", "source", "phone_dir", "dslr_dir", "official", "folder", "answers", "manual"
+    }  # fmt: skip
+    assert all(hasattr(c.callback, "__wrapped__") for c in cli.app.registered_commands)
+
+
+def test_a_dataset_in_the_way_is_seen_behind_a_missing_folder(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("off/p").mkdir(parents=True)
+    Path("off/p/mine.txt").write_text("mine")
+    for side in "PS":
+        Path(side).mkdir()
+    assert call(monkeypatch, *["align", "P", "S", "OUT", "--official", "no/../off", "--phone", "p"]) == 2
+    assert "off/p: is there already and was not made by dped align (mine.txt)" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["P", "S", "off"] and os.listdir("off/p") == ["mine.txt"]
+
+
 def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
     """Root may write everywhere, so the system's answer is put in its mouth."""
 
@@ -325,7 +364,42 @@ def test_a_place_that_may_not_be_written_is_said(monkeypatch, capsys):
 
     monkeypatch.setattr(presets, "preset", denied)
     assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
-    assert capsys.readouterr().err == "dped: [Errno 13] Permission denied: '/runs'\n"
+    assert capsys.readouterr().err == "dped: /runs: Permission denied\n"
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "line", [f"enhance {LONG} out", f"align {LONG} b c", f"export {LONG} a.onnx", f"study --folder {LONG}"]
+)
+def test_a_name_that_is_too_long_is_said(monkeypatch, capsys, tmp_path, line):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *line.split()) == 2
+    assert re.fullmatch(f"dped: {LONG}.*: File name too long\n", capsys.readouterr().err)
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch, capsys, tmp_path):
+    (tmp_path / "empty.npy").touch()
+    for reader, message in (
+        (
+            lambda *_: np.load(tmp_path / "empty.npy"),
+            f"{tmp_path}/empty.npy: empty or incomplete (No data left in file)",
+        ),
+        (lambda *_: tmp_path.read_text(), f"{tmp_path}: Is a directory"),
+    ):
+        monkeypatch.setattr(presets, "preset", reader)
+        assert call(monkeypatch, "fetch", "--dataset", "rig") == 2
+        assert capsys.readouterr().err == f"dped: {message}\n"
+
+
+def test_other_errors_of_the_system_keep_their_traceback(monkeypatch):
+    def broken(*_):
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(presets, "preset", broken)
+    with pytest.raises(OSError, match="libgomp"):
+        call(monkeypatch, "fetch", "--dataset", "rig")
 
 
 def test_settings_get_the_type_of_their_parameter():

@@ -151,7 +151,7 @@ def test_a_file_size_limit_is_explained(old):
         old,
     )
     assert done.returncode == 0, done.stderr
-    assert str(old) in done.stdout and "the disk is full" in done.stdout and "DPED_RUNS" in done.stdout
+    assert str(old) in done.stdout and "the disk is full" in done.stdout
     assert old.read_text() == "old" and only(old.parent) == ["table.csv"]
 
 
@@ -185,7 +185,14 @@ def test_other_errors_are_not_called_a_full_disk(error, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_an_error_with_a_remedy(old):
     # "table.csv" is a file, so nothing can be put below it; root, too, sees this one.
-    with pytest.raises(DpedError, match="cannot be written.*DPED_RUNS"), paths.atomic_path(old / "x.json"):
+    with pytest.raises(DpedError, match="cannot be written.*or name another folder"), paths.atomic_path(old / "x.json"):
+        pytest.fail("there is nothing to write to")
+
+
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_FIGURES", "DPED_CACHE"])
+def test_the_remedy_is_the_variable_that_names_the_folder(old, variable, monkeypatch):
+    monkeypatch.setenv(variable, str(old.parent))
+    with pytest.raises(DpedError, match=f"or point {variable} at another disk"), paths.atomic_path(old / "x.json"):
         pytest.fail("there is nothing to write to")
 
 
@@ -240,6 +247,48 @@ def test_probing_finds_what_is_wrong(old, small_disk):
     with pytest.raises(DpedError, match="x: not written, the disk is full .*Free some space, or go away."):
         paths.probe_folder(small_disk / "x", "go away")
     assert only(small_disk) == ["all"]
+
+
+# names with ".."
+
+
+def test_a_settled_path_means_the_same_before_and_after_its_folders_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("deep/er").mkdir(parents=True)
+    Path("link").symlink_to("deep/er")
+    Path("dangling").symlink_to("deep/not/yet")
+    for name, meant in (
+        ("new/../photos", "photos"),
+        ("a/b/../../photos", "photos"),
+        ("../../x", "../../x"),
+        ("/../x", "/x"),
+        ("x/../..", ".."),
+        ("a/./b", "a/b"),
+        ("deep/er/..", "deep"),
+        ("link/../x", f"{tmp_path}/deep/x"),
+        ("link/sub/../../x", f"{tmp_path}/deep/x"),
+        ("dangling/../x", f"{tmp_path}/deep/not/x"),
+        (f"{tmp_path}/new/../x", f"{tmp_path}/x"),
+    ):
+        assert str(paths.settled(name)) == meant
+    for name in ("link/../x", "deep/er/../x", "link/../er/../x", "../x", "link/../../x"):
+        Path(name).touch()
+        assert os.path.samefile(name, paths.settled(name))  # as the system has it
+
+
+def test_nothing_is_written_where_a_check_can_find_nothing(old, monkeypatch):
+    monkeypatch.chdir(old.parent)
+    assert not Path("new/../table.csv").exists()
+    with (
+        pytest.raises(DpedError, match="new/../table.csv: not written, because there is no folder new"),
+        paths.atomic_path(Path("new/../table.csv")),
+    ):
+        pytest.fail("the caller's checks have seen nothing")
+    assert only(old.parent) == ["table.csv"] and old.read_text() == "old"
+    Path("link").symlink_to("sub/er")
+    Path("sub/er").mkdir(parents=True)
+    paths.write_text(Path("link/../b.txt"), "")
+    assert Path("sub/b.txt").exists()
 
 
 # variables

@@ -83,6 +83,9 @@ REFUSED = [
     (["f/a.jpg"], ["f", "f"], "would replace the original"),
     (["f/a.jpg"], ["f", "f", "--overwrite"], "would replace the original"),
     (["f/a.jpg"], ["f", "f/../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["f", "no/../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["no/../f", "no/no/../../f", "--overwrite"], "would replace the original"),
+    (["f/a.jpg"], ["f", "no/../f/a.jpg", "--overwrite"], "would replace the original"),
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
@@ -168,6 +171,29 @@ def test_the_users_own_sheet_is_kept(net, here):
     assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
 
 
+def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
+    put("f/a.jpg", "out/a-compare.jpg")
+    assert dped(net, "f", "no/../out", "--compare")[0] == 0  # dped() compares what was there
+    settled = enhance_files.settle([Path("f")], Path("no/../out"), compare=True)
+    assert [(str(j.sheet), j.make, j.make_sheet) for j in settled.jobs] == [("out/a-compare.jpg", False, False)]
+    assert sorted(os.listdir()) == ["f", "out"]
+
+
+def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
+    put("f/a.jpg", "f/sub/x.jpg", "f/out/y.jpg")
+    for name in ("c.gif", "d.CR2", "e.jfif", "notes", "Thumbs.db", "desktop.ini"):
+        Path("f", name).write_bytes(b"GIF89a")
+    Path("f/gone.jpg").symlink_to("nowhere.jpg")
+    code, said, errors = dped(net, "f", "f/out")
+    lines = [line for line in errors.splitlines() if "not enhanced" in line]
+    assert (code, said) == (0, "f/out/a.jpg\n")
+    assert lines == [
+        "f: files and folders in it that are not enhanced: 6 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
+    ]
+    Path("f/sub/.hidden.gif").touch()
+    assert enhance_files.settle([Path("f/sub")], Path("f/sub/new/results")).notes == ()
+
+
 def test_what_a_name_may_be(net, here):
     names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
     put(*(f"f/{n}" for n in names))
@@ -234,6 +260,14 @@ def test_a_full_or_read_only_disk(net, small_disk, monkeypatch):
     assert (
         "b.tif: not written, the disk is full" in errors and "name another folder" in errors and "DPED_" not in errors
     )
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "all").write_bytes(bytes(2 << 20))
+    monkeypatch.setattr(enhance_files, "probe", lambda jobs: [])  # the disk is filled after it
+    code, said, errors = dped(net, "f", "small-disk/new")
+    lines = [line.split(": ")[:2] for line in errors.splitlines() if "the disk is full" in line]
+    assert code == 1 and not said and lines == [["not enhanced", f"f/{name}"] for name in ("a.jpg", "b.tif", "c.jpg")]
+    monkeypatch.undo()
+    monkeypatch.chdir(small_disk.parent)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     code, _, errors = dped(Path("no-weights.safetensors"), "f", "small-disk/new")
     assert code == 2 and "small-disk/new: cannot be written to" in errors and "DPED_" not in errors

@@ -65,6 +65,8 @@ def test_where_it_does_not_write(tmp_path, monkeypatch):
     assert "folder.onnx: is a folder. Name a file in it" in dped(tmp_path / "folder.onnx")
     (tmp_path / "mine.onnx").write_text("mine")
     assert "mine.onnx: exists and is kept" in dped(tmp_path / "mine.onnx")
+    with pytest.raises(DpedError, match="mine.onnx: exists and is kept"):
+        onnx_export.check_target(tmp_path / "no" / ".." / "mine.onnx")
     assert "cannot be made, because" in dped(tmp_path / "mine.onnx" / "sub" / "net.onnx")
     assert "no-weights.safetensors" in dped(tmp_path / "mine.onnx", "--overwrite")
     assert (tmp_path / "mine.onnx").read_text() == "mine"

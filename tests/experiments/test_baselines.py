@@ -111,6 +111,13 @@ def test_sheets_that_the_user_worked_on_and_foreign_pictures_are_never_overwritt
     assert {f.name: f.read_bytes() for f in (root / "input").iterdir()} == before
 
 
+def test_a_foreign_layout_is_seen_behind_a_missing_folder(store, root, monkeypatch):
+    monkeypatch.chdir(root.parents[2])
+    (root / "input" / "layout.json").write_text(json.dumps({"store": "another", "sheets": []}))
+    with pytest.raises(DpedError, match="input: holds the sheets of other patches"):
+        baselines.write_sheets(store, "no/../pictures")
+
+
 def test_a_damaged_layout_is_named(store, root):
     enhance(root)
     (root / "input" / "layout.json").write_text(json.dumps({"store": 1}))
