@@ -31,6 +31,10 @@ from dped_lib.user_study.subjects import is_subject_id, subject_id
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
 
+class AnsweredError(DpedError):
+    """Say that a question has an answer by this subject already, for example from a second page of the same subject."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """Hold one answer: a line of a file of answers.
@@ -187,8 +191,9 @@ class AnswerStore:
         When it raises, the file is as before.
 
         Raises:
-            DpedError: the question does not exist or has an answer; ``chosen`` was not shown; the folder cannot be
-                written; or the disk is full.
+            AnsweredError: the question has an answer.
+            DpedError: the question does not exist; ``chosen`` was not shown; the folder cannot be written; or the disk
+                is full.
         """
         subject = subject_id(subject)
         answer = self._answer(subject, "person", trial, chosen, seconds)
@@ -197,7 +202,7 @@ class AnswerStore:
             content = handle.read()
             known, end = self._parse(file, subject, "person", content)
             if any(a.question == answer.question for a in known):
-                raise DpedError(f"{file}: question {answer.question!r} has been answered; each is asked once.")
+                raise AnsweredError(f"{file}: question {answer.question!r} has been answered; each is asked once.")
             if torn := content[end:]:
                 # A killed process left a part of a line. No subject was told that it is stored, but we delete nothing.
                 with open(file.with_suffix(".torn"), "ab") as aside:

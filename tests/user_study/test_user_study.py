@@ -1008,15 +1008,50 @@ def test_a_headless_run_shows_the_first_question(small):
     assert store.answers("p01") == ()
 
 
-def test_the_page_says_what_is_wrong(small):
+def test_two_pages_of_one_subject_go_on_together(small):
+    """A question that the other page has answered is passed over without a word."""
+    pictures, store = small
+    one, other = (study_page.SubjectPage(pictures, store, "p01") for _ in "12")
+    sequence = study_questions.order(pictures.questions, "p01", 0)
+    for page in (one, other):
+        page.resume()
+        page._since -= 1
+    one.buttons[0].click()
+    other.buttons[1].click()
+    assert [a.chosen for a in store.answers("p01")] == [sequence[0].left], "the first answer counts"
+    assert other.trial == sequence[1] and other.message.value == one.message.value
+    assert "Question 2 of 36" in other.message.value
+
+
+def test_a_subject_reads_no_error_of_ours(small, caplog):
+    """Paths, classes and JSON go to the log of the server. The subject learns whom to tell."""
     pictures, store = small
     page = study_page.SubjectPage(pictures, store, "p01")
     page.resume()
     store.file_of("p01").parent.mkdir()
     store.file_of("p01").write_text("nonsense\n")
+    said = []
     page._since -= 1
     page.buttons[0].click()
-    assert "p01.jsonl, line 1: damaged" in page.message.value and page.buttons[0].disabled
+    assert page.buttons[0].disabled and page.trial is None
+    said.append(page.message.value)
+    page.resume()
+    said.append(page.message.value)
+    said.append(study_page.SubjectPage(pictures, store, "p01").message.value)
+    door = study_page.Entrance(pictures, store)
+    door.name.value = "p01"
+    door.begin.click()
+    said.append(door.message.value)
+    (store.folder / "study.json").write_text("{")
+    said.append(study_page.entrance(pictures.folder, store.folder, 9, 0).value)
+    for text in said:
+        assert "lease tell the person who runs" in text
+        assert not any(word in text for word in ("p01", "json", "line", "damaged", *store.folder.parts[1:]))
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("p01.jsonl, line 1: damaged" in text for text in logged) >= 4
+    assert any("study.json: does not describe a study" in text for text in logged)
+    served = study_server.command(pictures.folder / "study.ipynb", 8866, "127.0.0.1")
+    assert "--VoilaConfiguration.show_tracebacks=False" in served, "a traceback names files, too"
 
 
 def test_figures_and_tables(small):
