@@ -103,7 +103,7 @@ class AnswerStore:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
             study, pictures, seed = known["study"], known["pictures"], known["seed"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             raise DpedError(
                 f"{file}: does not describe a study, or is damaged ({error}). Restore it from a backup, or name a new "
                 "folder for answers."
@@ -250,7 +250,7 @@ class AnswerStore:
             if line.strip():
                 try:
                     fields = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
                     if not line.endswith(b"\n"):
                         break  # A kill cut it short: the beginning of a line is never valid JSON.
                     raise _damaged(where, error) from error

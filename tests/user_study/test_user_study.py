@@ -495,6 +495,7 @@ def test_an_editor_that_drops_the_last_line_end(store):
         (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": "fast"')], "line 1: damaged .*must be float"),
         (lambda lines: [lines[0].replace('"seconds"', '"secs"')], "line 1: damaged .*unknown parameter 'secs'"),
         (lambda lines: ["\x00" * 30 + "\n", *lines], "line 1: damaged"),
+        (lambda lines: [lines[0], "[" * 100_000 + "\n"], "line 2: damaged"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(store, spoil, message):
@@ -506,8 +507,9 @@ def test_a_damaged_file_is_named(store, spoil, message):
         store.everyone()
 
 
-def test_a_damaged_description_is_named(store):
-    (store.folder / "study.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[" * 100_000])
+def test_a_damaged_description_is_named(store, content):
+    (store.folder / "study.json").write_text(content)
     with pytest.raises(DpedError, match="study.json: does not describe a study, or is damaged"):
         study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
 
