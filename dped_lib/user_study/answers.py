@@ -31,6 +31,10 @@ from dped_lib.user_study.subjects import is_subject_id, subject_id
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
 
+#: The file that describes the study whose answers a folder holds.
+DESCRIPTION = "study.json"
+
+
 class AnsweredError(DpedError):
     """Say that a question has an answer by this subject already, for example from a second page of the same subject."""
 
@@ -93,7 +97,7 @@ class AnswerStore:
         self._describe({"study": self.study, "pictures": pictures, "seed": seed, "questions": len(self.questions)})
 
     def _describe(self, description: dict) -> None:
-        file = self.folder / "study.json"
+        file = self.folder / DESCRIPTION
         if self.folder.exists() and not self.folder.is_dir():
             raise DpedError(f"{self.folder}: is not a folder. Name a folder for the answers; it is created if needed.")
         if not file.exists():

@@ -185,11 +185,23 @@ def test_a_picture_that_changes_during_a_study_is_not_shown(tmp_path):
     assert page.trial == asked
 
 
-def test_answers_may_lie_beside_the_pictures(tmp_path):
-    pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
-    store = study_answers.AnswerStore(pictures.folder / "answers", pictures.digest, pictures.questions)
-    fill(store, "p01", 1)
-    assert study_pictures.open_folder(pictures.folder).digest == pictures.digest
+@pytest.mark.parametrize(
+    "place",
+    ["answers", "", "iphone", "iphone/answers", "iphone/dslr", "iphone/manual", "manual", "people", "iphone/dslr/a"],
+)
+@pytest.mark.parametrize("name", ["iphone", "people"])
+def test_answers_may_lie_among_the_pictures(tmp_path, name, place):
+    """Start, answer, start again: the study is the same wherever its answers lie, even for a set called "people"."""
+    folder = write_study(tmp_path / "mine", {name: FULL["iphone"], "sony": FULL["sony"]})
+    place = place.replace("iphone", name)
+    for done in range(3):
+        pictures = study_pictures.open_folder(folder)
+        assert set(pictures.scenes) == {name, "sony"} and len(pictures.questions) == 54
+        store = study_answers.AnswerStore(folder / place, pictures.digest, pictures.questions)
+        assert len(store.answers("p01")) == done
+        fill(store, "p01", 1)
+        liked = {(q.set, c, q.scene): 0.0 for q in pictures.questions for c in (q.first, q.second)}
+        study_observers.write_answers(store, liked, 2, 0, 0.0)
 
 
 def test_a_page_is_blind(tmp_path):
