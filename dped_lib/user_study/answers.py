@@ -31,6 +31,14 @@ from dped_lib.user_study.subjects import is_subject_id, subject_id
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
 
 
+#: The file that describes the study whose answers a folder holds.
+DESCRIPTION = "study.json"
+
+
+class AnsweredError(DpedError):
+    """Say that a question has an answer by this subject already, for example from a second page of the same subject."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """Hold one answer: a line of a file of answers.
@@ -89,7 +97,7 @@ class AnswerStore:
         self._describe({"study": self.study, "pictures": pictures, "seed": seed, "questions": len(self.questions)})
 
     def _describe(self, description: dict) -> None:
-        file = self.folder / "study.json"
+        file = self.folder / DESCRIPTION
         if self.folder.exists() and not self.folder.is_dir():
             raise DpedError(f"{self.folder}: is not a folder. Name a folder for the answers; it is created if needed.")
         if not file.exists():
@@ -99,7 +107,7 @@ class AnswerStore:
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
             study, pictures, seed = known["study"], known["pictures"], known["seed"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             raise DpedError(
                 f"{file}: does not describe a study, or is damaged ({error}). Restore it from a backup, or name a new "
                 "folder for answers."
@@ -187,8 +195,9 @@ class AnswerStore:
         When it raises, the file is as before.
 
         Raises:
-            DpedError: the question does not exist or has an answer; ``chosen`` was not shown; the folder cannot be
-                written; or the disk is full.
+            AnsweredError: the question has an answer.
+            DpedError: the question does not exist; ``chosen`` was not shown; the folder cannot be written; or the disk
+                is full.
         """
         subject = subject_id(subject)
         answer = self._answer(subject, "person", trial, chosen, seconds)
@@ -197,7 +206,7 @@ class AnswerStore:
             content = handle.read()
             known, end = self._parse(file, subject, "person", content)
             if any(a.question == answer.question for a in known):
-                raise DpedError(f"{file}: question {answer.question!r} has been answered; each is asked once.")
+                raise AnsweredError(f"{file}: question {answer.question!r} has been answered; each is asked once.")
             if torn := content[end:]:
                 # A killed process left a part of a line. No subject was told that it is stored, but we delete nothing.
                 with open(file.with_suffix(".torn"), "ab") as aside:
@@ -245,7 +254,7 @@ class AnswerStore:
             if line.strip():
                 try:
                     fields = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
                     if not line.endswith(b"\n"):
                         break  # A kill cut it short: the beginning of a line is never valid JSON.
                     raise _damaged(where, error) from error

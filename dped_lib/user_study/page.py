@@ -15,7 +15,7 @@ import ipywidgets
 
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import pictures as study_pictures
-from dped_lib.user_study.answers import AnswerStore
+from dped_lib.user_study.answers import AnsweredError, AnswerStore
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
 
@@ -27,6 +27,9 @@ _FASTEST = 0.2
 
 #: Number of letters of a name that a message shows.
 _LONGEST = 40
+
+#: What a subject reads in place of an error, which may name files and classes of pictures.
+_WRONG = "Something is wrong with this study. Please tell the person who runs it."
 
 _LEFT, _RIGHT = "dped-study-left", "dped-study-right"
 
@@ -66,6 +69,11 @@ def _keys() -> ipywidgets.Output:
     # github.com/jupyter/nbclient/issues/312
     script = {"output_type": "display_data", "data": {"application/javascript": _KEYS}, "metadata": {}}
     return ipywidgets.Output(outputs=(script,))
+
+
+def _log(widget: ipywidgets.Widget, error: DpedError) -> None:
+    # In a kernel, this log goes to the server's terminal. What we write to sys.stderr would also go to the browser.
+    widget.log.error("user study: %s", error)
 
 
 class SubjectPage:
@@ -128,11 +136,13 @@ class SubjectPage:
                 self.pause_button.disabled = True
                 return
         except DpedError as error:
-            self._hide(str(error))
+            _log(self.widget, error)
+            self._hide(_WRONG)
             return
         try:
             left, right = study_pictures.shown_png(self.pictures, trial)
-        except DpedError:  # Its message names the class of the picture, which a subject must not see.
+        except DpedError as error:
+            _log(self.widget, error)
             self._hide("A picture of this study is missing or has changed. Please tell the person who runs the study.")
             return
         self.images[0].value, self.images[1].value = left, right
@@ -156,8 +166,11 @@ class SubjectPage:
         self.trial = None
         try:
             self.store.record(self.subject, trial, (trial.left, trial.right)[place], seconds)
+        except AnsweredError:
+            pass  # The subject has a second page open and has answered there.
         except DpedError as error:
-            self._hide(f"This answer was not stored. Please tell the person who runs the study. {error}")
+            _log(self.widget, error)
+            self._hide("This answer was not stored. Please tell the person who runs the study.")
             return
         self.resume()
 
@@ -172,7 +185,8 @@ class SubjectPage:
         try:
             self.progress.value = self._answered()
         except DpedError as error:
-            message = str(error)
+            _log(self.widget, error)
+            message = _WRONG
         self.pause_button.description = "Go on" if self.progress.value else "Start"
         self.message.value = html.escape(message)
 
@@ -209,10 +223,15 @@ class Entrance:
         typed = " ".join(self.name.value.split())
         try:
             subject = subject_id(typed)
+        except DpedError as error:  # Its message addresses the subject.
+            self.message.value = html.escape(str(error))
+            return
+        try:
             done = len(self.store.answers(subject))
             new = self.store.begin(subject)
         except DpedError as error:
-            self.message.value = html.escape(str(error))
+            _log(self.widget, error)
+            self.message.value = _WRONG
             return
         if not new and self._confirming != subject:
             self._confirming = subject
@@ -236,6 +255,8 @@ def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) ->
     try:
         pictures = study_pictures.open_folder(folder, scenes)
         store = AnswerStore(answers, pictures.digest, pictures.questions, seed)
-    except DpedError:
-        return ipywidgets.HTML("This study cannot be opened now. Please tell the person who runs it.")
+    except DpedError as error:
+        closed = ipywidgets.HTML("This study cannot be opened now. Please tell the person who runs it.")
+        _log(closed, error)
+        return closed
     return Entrance(pictures, store).widget

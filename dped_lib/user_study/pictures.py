@@ -24,6 +24,7 @@ from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photofile
 from dped_lib.user_study import questions as study_questions
+from dped_lib.user_study.answers import DESCRIPTION, OBSERVERS
 
 _WIDEST = 900  # pixels: two pictures side by side fit on a screen
 
@@ -128,8 +129,20 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
 
 def _folders(folder: Path) -> list[Path]:
     visible = (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    # A user may keep the answers beside the pictures. Their folder is not a set.
-    return sorted(f for f in visible if not (f / "study.json").is_file())
+    return sorted(f for f in visible if not _holds_only_answers(f))
+
+
+def _holds_only_answers(folder: Path) -> bool:
+    """Return whether a folder is a part of an ``answers.AnswerStore`` and no set or class of pictures.
+
+    A user may keep the answers anywhere among the pictures. The next start must find the same sets as the first one.
+    """
+    of_people = folder.name in OBSERVERS.values() and (folder.parent / DESCRIPTION).is_file()
+    if not (of_people or (folder / DESCRIPTION).is_file()):
+        return False
+    is_set = any((folder / cls).is_dir() for cls in study_questions.CLASSES)
+    is_class = folder.name in study_questions.CLASSES and bool(photofile.list_files(folder))
+    return not (is_set or is_class)
 
 
 def _check_scenes(set_folder: Path, by_class: Mapping[str, Mapping[str, Path]], scenes: int) -> None:

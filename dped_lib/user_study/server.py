@@ -45,7 +45,8 @@ def command(page: Path, port: int, address: str) -> list[str]:
         f"--Voila.ip={address}",
         # We serve no files: their names say which camera or network made a picture.
         "--VoilaConfiguration.file_allowlist=nothing",
-        "--VoilaConfiguration.show_tracebacks=True",
+        # A traceback names files of the server. Voila writes it to its log.
+        "--VoilaConfiguration.show_tracebacks=False",
         f"--MappingKernelManager.cull_idle_timeout={_IDLE}",
         "--MappingKernelManager.cull_interval=60",
     ]

@@ -185,11 +185,23 @@ def test_a_picture_that_changes_during_a_study_is_not_shown(tmp_path):
     assert page.trial == asked
 
 
-def test_answers_may_lie_beside_the_pictures(tmp_path):
-    pictures = study_pictures.open_folder(write_study(tmp_path / "mine"))
-    store = study_answers.AnswerStore(pictures.folder / "answers", pictures.digest, pictures.questions)
-    fill(store, "p01", 1)
-    assert study_pictures.open_folder(pictures.folder).digest == pictures.digest
+@pytest.mark.parametrize(
+    "place",
+    ["answers", "", "iphone", "iphone/answers", "iphone/dslr", "iphone/manual", "manual", "people", "iphone/dslr/a"],
+)
+@pytest.mark.parametrize("name", ["iphone", "people"])
+def test_answers_may_lie_among_the_pictures(tmp_path, name, place):
+    """Start, answer, start again: the study is the same wherever its answers lie, even for a set called "people"."""
+    folder = write_study(tmp_path / "mine", {name: FULL["iphone"], "sony": FULL["sony"]})
+    place = place.replace("iphone", name)
+    for done in range(3):
+        pictures = study_pictures.open_folder(folder)
+        assert set(pictures.scenes) == {name, "sony"} and len(pictures.questions) == 54
+        store = study_answers.AnswerStore(folder / place, pictures.digest, pictures.questions)
+        assert len(store.answers("p01")) == done
+        fill(store, "p01", 1)
+        liked = {(q.set, c, q.scene): 0.0 for q in pictures.questions for c in (q.first, q.second)}
+        study_observers.write_answers(store, liked, 2, 0, 0.0)
 
 
 def test_a_page_is_blind(tmp_path):
@@ -495,6 +507,7 @@ def test_an_editor_that_drops_the_last_line_end(store):
         (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": "fast"')], "line 1: damaged .*must be float"),
         (lambda lines: [lines[0].replace('"seconds"', '"secs"')], "line 1: damaged .*unknown parameter 'secs'"),
         (lambda lines: ["\x00" * 30 + "\n", *lines], "line 1: damaged"),
+        (lambda lines: [lines[0], "[" * 100_000 + "\n"], "line 2: damaged"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(store, spoil, message):
@@ -506,8 +519,9 @@ def test_a_damaged_file_is_named(store, spoil, message):
         store.everyone()
 
 
-def test_a_damaged_description_is_named(store):
-    (store.folder / "study.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[" * 100_000])
+def test_a_damaged_description_is_named(store, content):
+    (store.folder / "study.json").write_text(content)
     with pytest.raises(DpedError, match="study.json: does not describe a study, or is damaged"):
         study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
 
@@ -1008,15 +1022,50 @@ def test_a_headless_run_shows_the_first_question(small):
     assert store.answers("p01") == ()
 
 
-def test_the_page_says_what_is_wrong(small):
+def test_two_pages_of_one_subject_go_on_together(small):
+    """A question that the other page has answered is passed over without a word."""
+    pictures, store = small
+    one, other = (study_page.SubjectPage(pictures, store, "p01") for _ in "12")
+    sequence = study_questions.order(pictures.questions, "p01", 0)
+    for page in (one, other):
+        page.resume()
+        page._since -= 1
+    one.buttons[0].click()
+    other.buttons[1].click()
+    assert [a.chosen for a in store.answers("p01")] == [sequence[0].left], "the first answer counts"
+    assert other.trial == sequence[1] and other.message.value == one.message.value
+    assert "Question 2 of 36" in other.message.value
+
+
+def test_a_subject_reads_no_error_of_ours(small, caplog):
+    """Paths, classes and JSON go to the log of the server. The subject learns whom to tell."""
     pictures, store = small
     page = study_page.SubjectPage(pictures, store, "p01")
     page.resume()
     store.file_of("p01").parent.mkdir()
     store.file_of("p01").write_text("nonsense\n")
+    said = []
     page._since -= 1
     page.buttons[0].click()
-    assert "p01.jsonl, line 1: damaged" in page.message.value and page.buttons[0].disabled
+    assert page.buttons[0].disabled and page.trial is None
+    said.append(page.message.value)
+    page.resume()
+    said.append(page.message.value)
+    said.append(study_page.SubjectPage(pictures, store, "p01").message.value)
+    door = study_page.Entrance(pictures, store)
+    door.name.value = "p01"
+    door.begin.click()
+    said.append(door.message.value)
+    (store.folder / "study.json").write_text("{")
+    said.append(study_page.entrance(pictures.folder, store.folder, 9, 0).value)
+    for text in said:
+        assert "lease tell the person who runs" in text
+        assert not any(word in text for word in ("p01", "json", "line", "damaged", *store.folder.parts[1:]))
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("p01.jsonl, line 1: damaged" in text for text in logged) >= 4
+    assert any("study.json: does not describe a study" in text for text in logged)
+    served = study_server.command(pictures.folder / "study.ipynb", 8866, "127.0.0.1")
+    assert "--VoilaConfiguration.show_tracebacks=False" in served, "a traceback names files, too"
 
 
 def test_figures_and_tables(small):
