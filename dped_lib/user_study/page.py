@@ -135,6 +135,7 @@ class SubjectPage:
                 self._hide("That was the last question. Thank you.")
                 self.pause_button.disabled = True
                 return
+            done = self._answered()
         except DpedError as error:
             _log(self.widget, error)
             self._hide(_WRONG)
@@ -150,7 +151,7 @@ class SubjectPage:
         self.pause_button.description = "Pause"
         for button in self.buttons:
             button.disabled = False
-        self.progress.value = done = self._answered()
+        self.progress.value = done
         self.message.value = f"Question {done + 1} of {len(self.store.questions)}: which looks better?"
         self.trial, self._since = trial, time.monotonic()
 
