@@ -1,5 +1,6 @@
 """Patch pairs: what is stored is what was read, nothing leaks between splits, and a batch is a function of its number."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -174,6 +175,22 @@ def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, 
     with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
         PairStore(folder)
     assert len(opening.open_or_make("rig", "sony")) == 3
+
+
+def test_the_digest_is_that_of_the_pairs(tmp_path):
+    """Names, splits and pixels; neither the folder, nor the source, nor the fold that a seed selects."""
+    one = [pair(i, f"photo{i}") for i in range(4)]
+    known = pair_store.write_store(tmp_path / "1", one, {"origin": "here"}).digest
+    assert known == "68d0ab2ce5bab242"  # as on every machine
+    assert pair_store.write_store(tmp_path / "2", one, {"origin": "there"}).digest == known
+    others = [one[::-1], one[:3], [*one[:3], pair(9, "photo3")], [*one[:3], pair(3, "photo4")]]
+    others.append([*one[:3], dataclasses.replace(one[3], split="test")])
+    others.append([*one[:3], dataclasses.replace(one[3], dslr=one[3].dslr ^ 1)])
+    digests = {pair_store.write_store(tmp_path / str(i), pairs, {}).digest for i, pairs in enumerate(others, 3)}
+    assert len(digests | {known}) == 1 + len(others)
+    folded = pair_store.write_store(tmp_path / "folded", one, {"dataset": "pirm"})
+    assert list(folded.fold(1).index("test")) != list(folded.fold(2).index("test"))
+    assert folded.fold(1).digest == folded.fold(2).digest == known
 
 
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
