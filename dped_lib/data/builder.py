@@ -258,7 +258,8 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
     splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
-    return "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
+    text = "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
+    return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
 
 
 def _examples(names: list[str], most: int = 3) -> str:

@@ -48,7 +48,7 @@ class PairStore:
             self.names = self.meta["names"]
             self.photographs = np.array(self.meta["photographs"])
             self._splits = np.array(self.meta["splits"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty array
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
             ) from error

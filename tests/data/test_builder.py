@@ -18,7 +18,7 @@ from PIL import Image
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, opening, pair_store, pairing, photofile, rig
+from dped_lib.data import builder, opening, pair_store, pairing, photofile, readers, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -384,6 +384,45 @@ def test_nothing_left_says_why(photographs, tmp_path):
     ):
         builder.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL)
     assert not builder.store_of(tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_explained(two, small_disk):
+    """Room for the folder and its records, not for the patches of a pair."""
+    (small_disk / "filler").write_bytes(bytes(2**20 - 80_000))
+    with pytest.raises(DpedError, match=r"out/pairs/.*npy: not written, the disk is full .*No space left"):
+        builder.build(two / "phone", two / "dslr", small_disk / "out", SMALL, workers=1)
+    (small_disk / "filler").unlink()
+    assert not list((small_disk / "out/pairs").glob("*.npy"))
+
+
+def test_an_empty_file_of_patches_is_made_again(built, photographs, tmp_path):
+    """A machine that lost its power may leave files of no bytes."""
+    out = shutil.copytree(built, tmp_path / "out")
+    (out / "pairs/coffee-a.npy").write_bytes(b"")
+    (out / "store/phone.npy").write_bytes(b"")
+    builder.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=1)
+    assert tree(out) == tree(built)
+
+
+def test_names_that_are_not_utf_8(photographs, tmp_path, runs, monkeypatch):
+    """Old disks and archives have them; Python shows such a byte as half of a character."""
+    names = dict(zip(SCENES, ("b\udcffd", "caf\udce9", "c", "d", "e"), strict=True))
+    for folder in ("phone", "dslr"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for scene, name in names.items():
+            file = next((photographs / folder).glob(f"{scene}.*"))
+            shutil.copy(file, tmp_path / "own" / folder / f"{name}{file.suffix}")
+    scenes = (tmp_path / "own" / "phone", tmp_path / "own" / "dslr")
+    shoot(tmp_path / "own", "z\udcff", ("astronaut-a", "rocket-a"))
+    store = builder.build(*scenes, tmp_path / "out", SMALL, workers=1)
+    assert set(store.photographs) == set(names.values()) and {r["name"] for r in store.records()} > set(names.values())
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert "1 rejected: different scene (z\\udcff)" in builder.render(store, summary)
+    before = tree(tmp_path / "out")
+    assert builder.build(*scenes, tmp_path / "out", SMALL, workers=1).digest == store.digest
+    assert tree(tmp_path / "out") == before
+    monkeypatch.setenv("DPED_OWN", str(tmp_path / "own"))
+    assert readers.own_origin().startswith(f"{tmp_path / 'own'} ")
 
 
 def test_portrait_against_landscape(photographs, tmp_path):

@@ -162,6 +162,8 @@ DAMAGE = {
     "old meta": lambda f: (f / "meta.json").write_text('{"names": []}'),
     "no array": lambda f: (f / "dslr.npy").unlink(),
     "half array": lambda f: os.truncate(f / "phone.npy", 50_000),
+    "empty array": lambda f: (f / "phone.npy").write_bytes(b""),
+    "a list": lambda f: (f / "meta.json").write_text("[]"),
     "no header": lambda f: (f / "phone.npy").write_bytes(b"?" * 128),
     "fewer": lambda f: np.save(f / "dslr.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
 }
