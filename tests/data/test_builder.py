@@ -471,6 +471,51 @@ def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
     assert mine.read_text() == "the user's"
 
 
+def test_a_dataset_of_other_photographs_is_not_replaced(two, photographs, built, tmp_path, capfd):
+    """Other folders of equal names, too; photographs that are added, and folders that are moved, go on."""
+    out = shutil.copytree(built, tmp_path / "built")
+    other = tmp_path / "other"
+    for scene in SCENES[:3]:
+        shoot(other, scene, (scene, scene), seed=2)
+    before = tree(out)
+    with pytest.raises(
+        DpedError, match=rf"built: holds the dataset of other photographs \({photographs}/phone and .*{other}"
+    ):
+        builder.build(other / "phone", other / "dslr", out, SMALL, workers=1)
+    assert tree(out) == before
+
+    first = builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
+    (two / "moved").mkdir()
+    for folder in ("phone", "dslr"):
+        (two / folder).rename(two / "moved" / folder)
+    shoot(two / "moved", "rocket-a", ("rocket-a", "rocket-a"))
+    capfd.readouterr()
+    more = builder.build(two / "moved/phone", two / "moved/dslr", two / "out", SMALL, workers=1)
+    assert set(more.photographs) == {*first.photographs, "rocket-a"}
+    assert "other settings" not in capfd.readouterr().err
+    builder.build(two / "moved/phone", two / "moved/dslr", two / "out", Settings((200, 280)), workers=1)
+    assert "other settings (size: [200, 270] there, [200, 280] asked)" in capfd.readouterr().err
+
+
+def test_the_official_layout_of_another_store_is_not_replaced(built, tmp_path):
+    store = pair_store.PairStore(builder.store_of(built))
+    other = pair_store.adopt_store(store.folder, tmp_path / "other", {})
+    builder.write_official(store, tmp_path / "data", "iphone")
+    before = tree(tmp_path / "data")
+    with pytest.raises(DpedError, match=f"data/iphone: holds the pairs of {store.folder}, not of {other.folder}"):
+        builder.write_official(other, tmp_path / "data", "iphone")
+    assert tree(tmp_path / "data") == before
+    builder.write_official(other, tmp_path / "data", "sony")
+
+
+def test_an_official_folder_that_cannot_be_written_is_found_first(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(DpedError, match="data: cannot be made|is not a folder"):
+        builder.check_official(tmp_path / "data", "iphone")
+    builder.check_official(tmp_path / "new", "iphone")
+    assert os.listdir(tmp_path) == ["data"]
+
+
 def test_a_real_dataset_is_never_replaced(built, tmp_path):
     (tmp_path / "iphone/training_data").mkdir(parents=True)
     (tmp_path / "sony").write_text("a file")

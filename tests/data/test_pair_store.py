@@ -559,7 +559,7 @@ def test_stray_files_change_nothing(official, runs, side):
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
 
 
-def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
+def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path, capfd):
     assert len(opening.open_or_make("dped", "sony")) == 113
     monkeypatch.delenv("DPED_DATA")
     assert len(opening.open_or_make("dped", "sony")) == 113
@@ -567,7 +567,10 @@ def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path)
     for part, side, i in product(("training_data", "test_data/patches"), ("sony", "canon"), range(2)):
         save(other / "sony" / part / side / f"{i}.jpg", noise(i))
     monkeypatch.setenv("DPED_DATA", str(other))
+    assert "replaced" not in capfd.readouterr().err
     assert len(opening.open_or_make("dped", "sony")) == 4
+    said = capfd.readouterr().err
+    assert f"its 113 pairs (official layout in {official.parent}" in said and f"official layout in {other}" in said
 
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
