@@ -214,18 +214,18 @@ def train(
 
     Raises:
         TrainingDiverged: a term, a weight or an enhanced picture became NaN or infinite.
-        DpedError: the folder holds a run with other parameters or a damaged file, or the disk is full.
+        DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file, or the disk is full.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
-    label = checkpoints.vgg_label_of(folder, params)
+    label = checkpoints.vgg_label_of(folder, params, store)
     if label is not None and finished.is_file():
         return TrainResult(folder, params, network_files.load_model(finished), label)
     trainer = Trainer(params, store, target, vgg_net)
     if checkpoint.is_file():
         checkpoints.restore(trainer, checkpoint)
     with speed.accelerated(trainer):
-        checkpoints.describe(folder, params, trainer.vgg_label)
+        checkpoints.describe(folder, params, store, trainer.vgg_label)
         with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if target.type == "cuda" else 1) as log:
             _loop(trainer, log, checkpoint)
     name = params.model or losses.LOSSES[params.loss].model

@@ -458,6 +458,30 @@ def test_a_folder_with_another_run_is_refused(store, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
 
 
+def test_a_run_on_other_pairs_is_refused(store, tmp_path, interrupted):
+    """The same parameters on another dataset of the user's: neither its network nor its checkpoint is taken for this one."""
+    params = settings("dong", model="", iterations=1)
+    training.train(params, store, tmp_path / "finished", "cpu")
+    rng = np.random.default_rng(1)  # mosaics of the same names and splits
+    pairs = (pair(n, s, rng) for n, s in zip(store.names, store.meta["splits"], strict=True))
+    other = write_store(tmp_path / "other", pairs, {"report": {}})
+    for folder, of in ((tmp_path / "finished", params), (interrupted[1], interrupted[0])):
+        before = {f.name: f.read_bytes() for f in folder.iterdir()}
+        with pytest.raises(DpedError, match=rf"{folder}: holds a run on other pairs .*{other.folder}"):
+            training.train(of, other, folder, "cpu")
+        assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+    (interrupted[1] / "params.json").unlink()
+    with pytest.raises(DpedError, match=r"checkpoint\.safetensors: holds a run on other pairs"):
+        training.train(interrupted[0], other, interrupted[1], "cpu")
+    # The same pairs made again are the same run, wherever they lie; and a run of an earlier version goes on.
+    again = make_store(tmp_path / "again")
+    assert training.train(interrupted[0], again, interrupted[1], "cpu").log()[-1]["iteration"] == 3
+    described = json.loads((tmp_path / "finished" / "params.json").read_text())
+    del described["pairs"]
+    (tmp_path / "finished" / "params.json").write_text(json.dumps(described))
+    training.train(params, again, tmp_path / "finished", "cpu")
+
+
 @pytest.mark.parametrize("text", ["", '{"params": {}', "[]", '{"params": {}, "digest": "0"}'])
 def test_damaged_parameters_are_said(store, tmp_path, text):
     (tmp_path / "params.json").write_text(text)

@@ -6,15 +6,18 @@ A build that was stopped can be resumed. The folder that is made contains:
     summary.json        settings, the result of every pair of photographs, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches
-    dped_align.json     marks the folder as ours, and names the pairs whose files in pairs/ are ours
+    dped_align.json     marks the folder as ours, names the pairs whose files in pairs/ are ours, and the folders of
+                        photographs that they came from
 
 Once the store is there, pairs/ may be deleted. After that, any change of the input makes every pair again.
 
-A folder without ``dped_align.json`` must be empty. Files that are not listed above are never replaced or deleted.
+A folder without ``dped_align.json`` must be empty, and one that was made from other photographs is refused. Files that
+are not listed above are never replaced or deleted.
 """
 
 import contextlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict
@@ -55,7 +58,7 @@ def build(
     label: str = "align",
     read: Callable[[Path], np.ndarray] = photofile.read_photograph,
 ) -> pair_store.PairStore:
-    """Build the dataset, or the missing part of it. The same photographs and settings give the same bytes.
+    """Build the dataset, or the missing part of it. The same photographs and settings give the same store.
 
     Args:
         phone_dir, dslr_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
@@ -66,29 +69,35 @@ def build(
             MP.
         only: names of the files (with suffix) to use; None: all photographs.
         meta: more entries for the store's ``meta.json`` (dataset, phone and the like).
-        store: the folder of the store; None: ``store_of(out)``.
+        store: the folder of the store; None: ``store_of(out)``. With a folder named here, ``out`` is only working space
+            and may change to other photographs.
         label: the text of the progress bar.
         read: reads a photograph. Workers import it by name, so it must be a function of a module.
 
     Raises:
-        DpedError: files in ``out`` that are not ours, a folder without photographs, a bad file, nothing aligned, a full
-            disk, or a worker that was killed.
+        DpedError: files in ``out`` that are not ours, a dataset of other photographs in it, a folder without
+            photographs, a bad file, nothing aligned, a full disk, or a worker that was killed.
         KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
-    out = Path(out)
+    out, only_work = Path(out), store is not None
     store = store or store_of(out)
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
     jobs = _jobs(Path(phone_dir), Path(dslr_dir), out, settings, only, on_bad, bad, read)
+    source = _source(phone_dir, dslr_dir, jobs)
+    if not only_work:
+        _check_source(out, source)
     with paths.alone(out / _LOCK, f"{out}: another process is making this dataset; waiting for it."):
-        _take(out, jobs)
+        _take(out, jobs, source)
+        _say_settings(out, settings)
         records = _work(jobs, min(workers or pairing.cores(), len(jobs)), out, on_bad, bad, label)
         finished = [job for job in jobs if job.name in records]
+        _remove_others(out, finished, source)
         return _finish(out, store, finished, records, bad, settings, {"on_bad": on_bad, **(meta or {})})
 
 
@@ -110,7 +119,41 @@ def _names_made(out: Path) -> set[str]:
         return set()
 
 
-def _take(out: Path, jobs: list[Job]) -> None:
+def _source(phone_dir: Path, dslr_dir: Path, jobs: list[Job]) -> dict:
+    """Return what the sign says of the photographs: their folders, and the sizes of both files of each pair."""
+    folders = [str(Path(folder).resolve()) for folder in (phone_dir, dslr_dir)]
+    return {"folders": folders, "bytes": {j.name: [f.stat().st_size for f in (j.phone, j.dslr)] for j in jobs}}
+
+
+def _check_source(out: Path, source: dict) -> None:
+    """Raise DpedError if ``out`` holds a dataset that was made from other photographs.
+
+    Photographs may be added to a folder, changed and removed. Folders that were moved or copied are known by the sizes
+    of their files: at least half of the photographs are the same.
+    """
+    try:
+        sign = json.loads((out / _SIGN).read_text(encoding="utf-8"))["source"]
+        folders, sizes = [str(f) for f in sign["folders"]], dict(sign["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):  # nothing there, or a folder that an earlier version made
+        return
+    same = sum(source["bytes"].get(name) == size for name, size in sizes.items())
+    if folders != source["folders"] and 2 * same < len(sizes):
+        raise DpedError(
+            f"{out}: holds the dataset of other photographs ({' and '.join(folders)}), not of "
+            f"{' and '.join(source['folders'])}. Name another folder for the result, or delete {out}."
+        )
+
+
+def _say_settings(out: Path, settings: Settings) -> None:
+    """Say on standard error which settings differ from those of the dataset in ``out``, which is made again."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no summary, or a damaged one
+        old = json.loads((out / "summary.json").read_text(encoding="utf-8"))["settings"]
+        new = json.loads(json.dumps(asdict(settings)))
+        if differing := ", ".join(f"{k}: {old.get(k)} there, {v} asked" for k, v in new.items() if old.get(k) != v):
+            print(f"{out}: made with other settings ({differing}); every pair is made again.", file=sys.stderr)
+
+
+def _take(out: Path, jobs: list[Job], source: dict) -> None:
     """Mark ``out`` and the files of the pairs that will be made as ours.
 
     Delete half-written files of a killed process.
@@ -120,14 +163,15 @@ def _take(out: Path, jobs: list[Job]) -> None:
         if file.exists():
             raise DpedError(f"{file}: is there already and was not made by dped align. Move it away.")
     known = made | {job.name for job in jobs}
-    _mark(out, known)
+    _mark(out, known, source)
     (out / "pairs").mkdir(exist_ok=True)
     paths.clear_killed(store_of(out), out / "summary.json", out / _SIGN)
     paths.clear_killed(*(out / "pairs" / f"{name}{suffix}" for name in known for suffix in (".json", ".npy")))
 
 
-def _mark(out: Path, names: Iterable[str]) -> None:
-    paths.write_text(out / _SIGN, json.dumps({"made by": "dped align", "pairs": sorted(names)}, indent=1))
+def _mark(out: Path, names: Iterable[str], source: dict) -> None:
+    sign = {"made by": "dped align", "pairs": sorted(names), "source": source}
+    paths.write_text(out / _SIGN, json.dumps(sign, indent=1))
 
 
 def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
@@ -199,7 +243,6 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
         "bad": dict(sorted(bad.items())),
         "pairs": {j.name: records[j.name]["digest"] for j in jobs},
     }
-    _remove_others(out, jobs)
     paths.write_text(out / "summary.json", json.dumps(summary, indent=1))
     if not report["read"]:
         raise DpedError(
@@ -220,13 +263,13 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
     return pair_store.write_store(store, _pairs(jobs, records), content)
 
 
-def _remove_others(out: Path, jobs: list[Job]) -> None:
+def _remove_others(out: Path, jobs: list[Job], source: dict) -> None:
     """Delete our records of photographs that no longer exist. A reader of the whole folder would count them."""
     names = {job.name for job in jobs}
     for name in _names_made(out) - names:
         for suffix in (".json", ".npy"):
             (out / "pairs" / f"{name}{suffix}").unlink(missing_ok=True)
-    _mark(out, names)
+    _mark(out, names, source)
 
 
 def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
@@ -258,7 +301,8 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
     splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
-    return "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
+    text = "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
+    return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
 
 
 def _examples(names: list[str], most: int = 3) -> str:
@@ -276,20 +320,23 @@ def _words(report: Counter) -> str:
 # ---------------------------------------------------------------------------------------------- the official layout
 
 
-def check_official(folder: Path, phone: str) -> Path:
+def check_official(folder: Path, phone: str, source: Path | None = None) -> Path:
     """Return the folder that ``write_official`` will write. A dataset that we did not write is never replaced.
 
+    With the folder of a store as ``source``, one that we wrote from another store is not replaced either.
+
     Raises:
-        DpedError: ``phone`` is no name for a folder, or the folder holds files that are not ours.
+        DpedError: ``phone`` is no name for a folder, the folder holds files that are not ours, or it cannot be written.
     """
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
     target = Path(folder) / phone
     if target.is_dir() and any(target.iterdir()):
         try:
-            numbers = {p: len(n) for p, n in json.loads((target / _SIGN).read_text(encoding="utf-8"))["names"].items()}
+            sign = json.loads((target / _SIGN).read_text(encoding="utf-8"))
+            numbers = {p: len(n) for p, n in sign["names"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            numbers = {}
+            sign, numbers = {}, {}
         ours = {f"{place}/{c}/{i}.jpg" for place, n in numbers.items() for c in (phone, "canon") for i in range(n)}
         there = (f.relative_to(target).as_posix() for f in target.rglob("*") if not f.is_dir() or f.is_symlink())
         ours |= {_SIGN} if numbers else set()
@@ -299,8 +346,14 @@ def check_official(folder: Path, phone: str) -> Path:
                 f"{target}: is there already and was not made by dped align{f' ({_examples(foreign)})' if foreign else ''}. Move it "
                 "away, or write elsewhere."
             )
+        written = sign.get("store")  # earlier versions did not name it
+        if source and written and written != str(Path(source).resolve()):
+            raise DpedError(
+                f"{target}: holds the pairs of {written}, not of {source}. Delete it, or name another folder or --phone."
+            )
     elif target.exists() and not target.is_dir():
         raise DpedError(f"{target}: is a file. Move it away, or write elsewhere.")
+    paths.probe_folder(target.parent, "name another folder for the official layout")
     return target
 
 
@@ -313,7 +366,7 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
     training data. The files are JPEG of quality 100 without chroma subsampling: most values differ from the store's by
     at most one.
     """
-    target = check_official(folder, phone)
+    target = check_official(folder, phone, store.folder)
     order = {
         "training_data": np.concatenate([store.index("train"), store.index("val")]),
         "test_data/patches": store.index("test"),
@@ -328,5 +381,6 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
                     data = cv2.imencode(".jpg", images[i][..., ::-1], jpeg)[1]
                     (part / place / camera / f"{number}.jpg").write_bytes(data.tobytes())
         names = {place: [store.names[i] for i in index] for place, index in order.items()}
-        (part / _SIGN).write_text(json.dumps({"validation": len(store.index("val")), "names": names}))
+        sign = {"validation": len(store.index("val")), "store": str(store.folder.resolve()), "names": names}
+        (part / _SIGN).write_text(json.dumps(sign))
     return target

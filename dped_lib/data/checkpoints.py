@@ -1,6 +1,6 @@
 """The folder of a training run: its description, its checkpoint, the finished networks.
 
-    params.json               the parameters (``TrainParams``), their digest, and which VGG features were used
+    params.json               the parameters (``TrainParams``), their digest, that of the pairs, and which VGG features were used
     log.jsonl                 a line for each iteration and for each evaluation (``training_log``)
     checkpoint.safetensors    networks, optimisers and iteration, while the run is not finished
     model.safetensors         the finished network
@@ -24,6 +24,7 @@ from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import network_files
+from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import diverged
 
 DESCRIPTION, LOG = "params.json", "log.jsonl"
@@ -34,6 +35,7 @@ class State(Protocol):
     """The part of ``training.Trainer`` that is saved: everything that the next step depends on."""
 
     params: TrainParams
+    store: PairStore
     iteration: int
     networks: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
@@ -42,11 +44,11 @@ class State(Protocol):
 # ---------------------------------------------------------------------------------------------- description
 
 
-def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
+def vgg_label_of(folder: Path, params: TrainParams, store: PairStore) -> str | None:
     """Return the VGG label of the run in a folder, or None if there is no run yet.
 
     Raises:
-        DpedError: the description is damaged, or the run has other parameters.
+        DpedError: the description is damaged, or the run has other parameters or pairs.
     """
     file = folder / DESCRIPTION
     if not file.is_file():
@@ -63,13 +65,25 @@ def vgg_label_of(folder: Path, params: TrainParams) -> str | None:
             f"{folder}: holds a run with other parameters ({', '.join(differing)}). "
             "Delete that folder, or ask for those parameters."
         )
+    _check_pairs(known, store, folder, folder)
     return label
 
 
-def describe(folder: Path, params: TrainParams, vgg_label: str) -> None:
+def _check_pairs(known: Mapping[str, str], store: PairStore, holder: Path, folder: Path) -> None:
+    """Raise DpedError if ``known``, of the file or folder ``holder``, names other pairs than those of ``store``."""
+    # Runs of earlier versions do not name their pairs.
+    if known.get("pairs", store.digest) != store.digest:
+        raise DpedError(
+            f"{holder}: holds a run on other pairs (digest {known['pairs']} there, {store.digest} in {store.folder}). "
+            f"Move {folder} away or delete it to train on these, or name the dataset of that run again."
+        )
+
+
+def describe(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:
     """Write the description of a run, and delete the half-written files of a killed run (each may be a whole checkpoint)."""
     paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
-    content = {"params": dataclasses.asdict(params), "digest": params.digest(), "vgg_label": vgg_label}
+    content = {"params": dataclasses.asdict(params), "digest": params.digest(), "pairs": store.digest}
+    content["vgg_label"] = vgg_label
     paths.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))
 
 
@@ -96,20 +110,22 @@ def save(state: State, file: Path) -> None:
         tensors |= {f"{name}/{k}": v for k, v in network.state_dict().items()}
         for j, moments in state.optimizers[name].state_dict()["state"].items():
             tensors |= {f"{name}.adam/{j}/{k}": v for k, v in moments.items()}
-    network_files.save_tensors(tensors, file, {"iteration": str(state.iteration), "digest": state.params.digest()})
+    about = {"iteration": str(state.iteration), "digest": state.params.digest(), "pairs": state.store.digest}
+    network_files.save_tensors(tensors, file, about)
 
 
 def restore(state: State, file: Path) -> None:
     """Take up the state that :func:`save` wrote.
 
     Raises:
-        DpedError: the file is damaged, or belongs to a run with other parameters or to another version of a network.
+        DpedError: the file is damaged, or belongs to a run with other parameters or pairs, or to another version of a network.
     """
     tensors, metadata = network_files.load_tensors(file)
     if metadata.get("digest") != state.params.digest():
         raise DpedError(
             f"{file}: checkpoint of a run with other parameters. Delete {file.parent} or choose another seed."
         )
+    _check_pairs(metadata, state.store, file, file.parent)
     for name, network in state.networks.items():
         try:
             network.load_state_dict(_under(tensors, f"{name}/"))

@@ -8,6 +8,7 @@ The layout may lie at any depth. Each patch has its row in the store from the st
 and an interrupted run can continue. Rows of bad pairs are removed at the end.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import archives, pair_store, photofile, readers
+from dped_lib.data import archives, pair_store, pairing, photofile, readers
 from dped_lib.data.readers import BadPatch
 
 SPLITS = {"training_data": "train", "test_data/patches": "test"}
@@ -167,7 +168,7 @@ class Listing:
 
     def digest(self) -> str:
         """Return a checksum of the names, tokens and suffixes. Another list of patches has another digest."""
-        made = hashlib.sha256(self.source.origin.encode())
+        made = hashlib.sha256(self.source.origin.encode("utf-8", "surrogateescape"))
         for name in self.names:
             made.update(f"{name}\0".encode("utf-8", "surrogateescape"))
         made.update(self.tokens.tobytes() + self._suffix.tobytes())
@@ -206,11 +207,15 @@ class _Work:
                 raise ValueError
             self.flags = np.load(folder / "flags.npy")
             paths.clear_killed(folder / "flags.npy")
-        except (OSError, ValueError):  # missing, of another dataset, or killed while its rows were being moved
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+        ):  # missing, empty, of another dataset, or killed while its rows were being moved
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self.flags = np.zeros((len(listing), 2), np.uint8)
-            np.save(folder / "flags.npy", self.flags)
+            pairing.write_array(folder / "flags.npy", self.flags)
             (folder / "of.json").write_text(sign)
         missing = int((self.flags == 0).sum()) * _PATCH_BYTES
         if (free := shutil.disk_usage(folder).free) < missing:
@@ -240,7 +245,7 @@ class _Work:
             file.flush()
             os.fsync(file.fileno())
         with paths.atomic_path(self.folder / "flags.npy") as part:
-            np.save(part, self.flags)
+            pairing.write_array(part, self.flags)
         self._saved = time.monotonic()
 
     def close_up(self, good: np.ndarray) -> None:
@@ -279,8 +284,8 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
     listing = Listing(archives.open_source(path), phone, on_bad)
     if lost := listing.left_out():
         print(f"{path}: members that are never read{lost}", file=sys.stderr)
-    work = _Work(folder.parent / f".{folder.name}.making", listing)
-    try:
+    making = folder.parent / f".{folder.name}.making"
+    with paths.explain_full_disk(folder), contextlib.closing(_Work(making, listing)) as work:
         _fill(work, listing, on_bad)
         good = (work.flags == 1).all(1)
         report = Counter({"missing partner": listing.missing, "read": int(good.sum())})
@@ -289,8 +294,6 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
         if not good.any():
             raise DpedError(f"{path}: not one usable pair of {len(listing)} ({dict(+report)}). Get the dataset again.")
         work.close_up(good)
-    finally:
-        work.close()
     names = [name for name, usable in zip(listing.names, good, strict=True) if usable]
     train = sum(name.startswith("train/") for name in names)
     held = max(1, round(train * 0.02)) if train > 1 else 0

@@ -1,6 +1,7 @@
 """Open the patch pairs of a dataset and phone. Pairs that are not stored yet are first read, fetched or simulated."""
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def _make(dataset: str, phone: str, preset: str, on_bad: str, origin: str) -> Pa
     folder = folder_of(dataset, preset, phone)
     meta = {"dataset": dataset, "phone": phone, "origin": origin, "on_bad": on_bad}
     work = paths.run_dir(dataset, preset) / "photographs" / phone
+    if (old := current_store(folder)) and old.meta.get("origin", "") != origin:
+        print(
+            f"{folder}: its {len(old)} pairs ({old.meta.get('origin') or 'of an earlier version'}) will be replaced by those of "
+            f"another origin ({origin}).",
+            file=sys.stderr,
+        )
     report, alignment = Counter(), Counter()
     match dataset:
         case "city100":

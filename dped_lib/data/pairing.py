@@ -4,6 +4,7 @@ Worker processes import this module.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections import Counter
@@ -142,7 +143,7 @@ class Job:
             whole = record["digest"] == digest
             if record["counts"]:
                 whole &= len(np.load(self.patches_file, mmap_mode="r")) == record["counts"]["patches"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError):  # EOFError: an empty array
             return None
         return record if whole else None
 
@@ -171,10 +172,18 @@ def work(job: Job) -> dict:
         job.patches_file.unlink(missing_ok=True)
     else:
         patches = [[phone, dslr] for _, phone, dslr in extracted.patches]
-        with paths.atomic_path(job.patches_file) as part, open(part, "wb") as f:
-            np.save(f, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
+        with paths.atomic_path(job.patches_file) as part:
+            write_array(part, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
     paths.write_text(job.record_file, json.dumps(record, indent=1))
     return _brief(record)
+
+
+def write_array(file: Path, array: np.ndarray) -> None:
+    """Write what ``np.save`` writes. If the disk is full, the error says so, as that of any other file."""
+    # np.save writes to a file itself, and its error has no errno.
+    content = io.BytesIO()
+    np.save(content, array)
+    file.write_bytes(content.getvalue())
 
 
 def _brief(record: dict) -> dict:

@@ -189,7 +189,8 @@ def own_origin() -> str:
         made.update((root / "store" / "meta.json").read_bytes())
     else:
         for file in (f for side in ("phone", "dslr") for f in photofile.list_photographs(root / side).values()):
-            made.update(f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
+            line = f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n"
+            made.update(line.encode("utf-8", "surrogateescape"))
     return f"{root.resolve()} {made.hexdigest()[:16]}"
 
 

@@ -45,4 +45,5 @@ def assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) ->
 
 
 def _by_checksum(photographs: Iterable[str]) -> list[str]:
-    return sorted(set(photographs), key=lambda p: (zlib.crc32(p.encode()), p))
+    # Names of files need not be UTF-8; Python gives their other bytes as surrogates.
+    return sorted(set(photographs), key=lambda p: (zlib.crc32(p.encode("utf-8", "surrogateescape")), p))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, opening, pair_store, pairing, photofile, rig
+from dped_lib.data import builder, opening, pair_store, pairing, photofile, readers, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -386,6 +386,45 @@ def test_nothing_left_says_why(photographs, tmp_path):
     assert not builder.store_of(tmp_path / "out").exists()
 
 
+def test_a_full_disk_is_explained(two, small_disk):
+    """Room for the folder and its records, not for the patches of a pair."""
+    (small_disk / "filler").write_bytes(bytes(2**20 - 80_000))
+    with pytest.raises(DpedError, match=r"out/pairs/.*npy: not written, the disk is full .*No space left"):
+        builder.build(two / "phone", two / "dslr", small_disk / "out", SMALL, workers=1)
+    (small_disk / "filler").unlink()
+    assert not list((small_disk / "out/pairs").glob("*.npy"))
+
+
+def test_an_empty_file_of_patches_is_made_again(built, photographs, tmp_path):
+    """A machine that lost its power may leave files of no bytes."""
+    out = shutil.copytree(built, tmp_path / "out")
+    (out / "pairs/coffee-a.npy").write_bytes(b"")
+    (out / "store/phone.npy").write_bytes(b"")
+    builder.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=1)
+    assert tree(out) == tree(built)
+
+
+def test_names_that_are_not_utf_8(photographs, tmp_path, runs, monkeypatch):
+    """Old disks and archives have them; Python shows such a byte as half of a character."""
+    names = dict(zip(SCENES, ("b\udcffd", "caf\udce9", "c", "d", "e"), strict=True))
+    for folder in ("phone", "dslr"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for scene, name in names.items():
+            file = next((photographs / folder).glob(f"{scene}.*"))
+            shutil.copy(file, tmp_path / "own" / folder / f"{name}{file.suffix}")
+    scenes = (tmp_path / "own" / "phone", tmp_path / "own" / "dslr")
+    shoot(tmp_path / "own", "z\udcff", ("astronaut-a", "rocket-a"))
+    store = builder.build(*scenes, tmp_path / "out", SMALL, workers=1)
+    assert set(store.photographs) == set(names.values()) and {r["name"] for r in store.records()} > set(names.values())
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert "1 rejected: different scene (z\\udcff)" in builder.render(store, summary)
+    before = tree(tmp_path / "out")
+    assert builder.build(*scenes, tmp_path / "out", SMALL, workers=1).digest == store.digest
+    assert tree(tmp_path / "out") == before
+    monkeypatch.setenv("DPED_OWN", str(tmp_path / "own"))
+    assert readers.own_origin().startswith(f"{tmp_path / 'own'} ")
+
+
 def test_portrait_against_landscape(photographs, tmp_path):
     """The phone was held upright and says so, or says nothing: the pair is aligned either way."""
     for name, exif in (("says", 8), ("silent", 1)):
@@ -430,6 +469,51 @@ def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
     with pytest.raises(DpedError, match="iphone: is there already .*test_data/full_size_test_images/1.jpg"):
         builder.write_official(store, tmp_path / "data", "iphone")
     assert mine.read_text() == "the user's"
+
+
+def test_a_dataset_of_other_photographs_is_not_replaced(two, photographs, built, tmp_path, capfd):
+    """Other folders of equal names, too; photographs that are added, and folders that are moved, go on."""
+    out = shutil.copytree(built, tmp_path / "built")
+    other = tmp_path / "other"
+    for scene in SCENES[:3]:
+        shoot(other, scene, (scene, scene), seed=2)
+    before = tree(out)
+    with pytest.raises(
+        DpedError, match=rf"built: holds the dataset of other photographs \({photographs}/phone and .*{other}"
+    ):
+        builder.build(other / "phone", other / "dslr", out, SMALL, workers=1)
+    assert tree(out) == before
+
+    first = builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
+    (two / "moved").mkdir()
+    for folder in ("phone", "dslr"):
+        (two / folder).rename(two / "moved" / folder)
+    shoot(two / "moved", "rocket-a", ("rocket-a", "rocket-a"))
+    capfd.readouterr()
+    more = builder.build(two / "moved/phone", two / "moved/dslr", two / "out", SMALL, workers=1)
+    assert set(more.photographs) == {*first.photographs, "rocket-a"}
+    assert "other settings" not in capfd.readouterr().err
+    builder.build(two / "moved/phone", two / "moved/dslr", two / "out", Settings((200, 280)), workers=1)
+    assert "other settings (size: [200, 270] there, [200, 280] asked)" in capfd.readouterr().err
+
+
+def test_the_official_layout_of_another_store_is_not_replaced(built, tmp_path):
+    store = pair_store.PairStore(builder.store_of(built))
+    other = pair_store.adopt_store(store.folder, tmp_path / "other", {})
+    builder.write_official(store, tmp_path / "data", "iphone")
+    before = tree(tmp_path / "data")
+    with pytest.raises(DpedError, match=f"data/iphone: holds the pairs of {store.folder}, not of {other.folder}"):
+        builder.write_official(other, tmp_path / "data", "iphone")
+    assert tree(tmp_path / "data") == before
+    builder.write_official(other, tmp_path / "data", "sony")
+
+
+def test_an_official_folder_that_cannot_be_written_is_found_first(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(DpedError, match="data: cannot be made|is not a folder"):
+        builder.check_official(tmp_path / "data", "iphone")
+    builder.check_official(tmp_path / "new", "iphone")
+    assert os.listdir(tmp_path) == ["data"]
 
 
 def test_a_real_dataset_is_never_replaced(built, tmp_path):

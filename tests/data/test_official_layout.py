@@ -372,6 +372,27 @@ def test_what_was_begun_of_another_dataset_is_not_gone_on_with(make, tmp_path, m
     check(make(root))
 
 
+def test_an_empty_file_of_flags_begins_anew(make, tmp_path, runs):
+    making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
+    making.mkdir(parents=True)
+    root = write_folder(tmp_path / "data", members())
+    listing = official_layout.Listing(archives.open_source(root), "sony", "error")
+    (making / "of.json").write_text(json.dumps({"digest": listing.digest(), "pairs": len(listing)}))
+    (making / "flags.npy").write_bytes(b"")
+    check(make(root))
+
+
+def test_a_disk_that_fills_up_is_explained(make, tmp_path, small_disk, monkeypatch):
+    """Another program takes the room after it was counted."""
+    root = write_folder(tmp_path / "data", members())
+    monkeypatch.setenv("DPED_RUNS", str(small_disk / "runs"))
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**12)
+    with monkeypatch.context() as patch:
+        patch.setattr(official_layout.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(DpedError, match=r"runs.*: not written, the disk is full .*No space left"):
+            make(root)
+
+
 def test_too_little_room_is_said_before_anything_is_read(make, tmp_path, monkeypatch):
     root = write_folder(tmp_path / "data", members())
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

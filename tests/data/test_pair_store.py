@@ -1,5 +1,6 @@
 """Patch pairs: what is stored is what was read, nothing leaks between splits, and a batch is a function of its number."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -161,6 +162,8 @@ DAMAGE = {
     "old meta": lambda f: (f / "meta.json").write_text('{"names": []}'),
     "no array": lambda f: (f / "dslr.npy").unlink(),
     "half array": lambda f: os.truncate(f / "phone.npy", 50_000),
+    "empty array": lambda f: (f / "phone.npy").write_bytes(b""),
+    "a list": lambda f: (f / "meta.json").write_text("[]"),
     "no header": lambda f: (f / "phone.npy").write_bytes(b"?" * 128),
     "fewer": lambda f: np.save(f / "dslr.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
 }
@@ -174,6 +177,22 @@ def test_a_damaged_store_is_refused_and_made_again(tmp_path, runs, monkeypatch, 
     with pytest.raises(DpedError, match=f"{folder}.*[Dd]elete the folder"):
         PairStore(folder)
     assert len(opening.open_or_make("rig", "sony")) == 3
+
+
+def test_the_digest_is_that_of_the_pairs(tmp_path):
+    """Names, splits and pixels; neither the folder, nor the source, nor the fold that a seed selects."""
+    one = [pair(i, f"photo{i}") for i in range(4)]
+    known = pair_store.write_store(tmp_path / "1", one, {"origin": "here"}).digest
+    assert known == "68d0ab2ce5bab242"  # as on every machine
+    assert pair_store.write_store(tmp_path / "2", one, {"origin": "there"}).digest == known
+    others = [one[::-1], one[:3], [*one[:3], pair(9, "photo3")], [*one[:3], pair(3, "photo4")]]
+    others.append([*one[:3], dataclasses.replace(one[3], split="test")])
+    others.append([*one[:3], dataclasses.replace(one[3], dslr=one[3].dslr ^ 1)])
+    digests = {pair_store.write_store(tmp_path / str(i), pairs, {}).digest for i, pairs in enumerate(others, 3)}
+    assert len(digests | {known}) == 1 + len(others)
+    folded = pair_store.write_store(tmp_path / "folded", one, {"dataset": "pirm"})
+    assert list(folded.fold(1).index("test")) != list(folded.fold(2).index("test"))
+    assert folded.fold(1).digest == folded.fold(2).digest == known
 
 
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
@@ -540,7 +559,7 @@ def test_stray_files_change_nothing(official, runs, side):
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
 
 
-def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path):
+def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path, capfd):
     assert len(opening.open_or_make("dped", "sony")) == 113
     monkeypatch.delenv("DPED_DATA")
     assert len(opening.open_or_make("dped", "sony")) == 113
@@ -548,7 +567,10 @@ def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path)
     for part, side, i in product(("training_data", "test_data/patches"), ("sony", "canon"), range(2)):
         save(other / "sony" / part / side / f"{i}.jpg", noise(i))
     monkeypatch.setenv("DPED_DATA", str(other))
+    assert "replaced" not in capfd.readouterr().err
     assert len(opening.open_or_make("dped", "sony")) == 4
+    said = capfd.readouterr().err
+    assert f"its 113 pairs (official layout in {official.parent}" in said and f"official layout in {other}" in said
 
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
