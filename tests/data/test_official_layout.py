@@ -19,7 +19,7 @@ from PIL import Image
 
 from dped_lib.app import cli, doctor
 from dped_lib.base.errors import DpedError
-from dped_lib.data import official_layout, opening, pair_store, photographs
+from dped_lib.data import archives, official_layout, opening, pair_store, photographs
 
 COUNTS = {"training_data": 60, "test_data/patches": 4}
 
