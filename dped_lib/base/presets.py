@@ -13,6 +13,7 @@ class Preset:
 
     Attributes:
         iterations, batch_size, learning_rate: section 3.2.3 of the paper.
+        dong_iterations: iterations of Dong et al.'s network, which is small and needs more of them.
         eval_every: iterations between evaluations on the validation split.
         checkpoint_every: iterations between checkpoints (an interrupted training resumes from the last one).
         eval_pairs: largest number of validation pairs that are evaluated during training; 0 means all.
@@ -30,6 +31,7 @@ class Preset:
 
     name: str
     iterations: int
+    dong_iterations: int
     batch_size: int
     learning_rate: float
     eval_every: int
@@ -52,6 +54,7 @@ _SMOKE = Preset(
     # Networks, patches and learning rate are those of the paper. Only the amount of training is smaller.
     name="smoke",
     iterations=60,
+    dong_iterations=60,
     batch_size=2,
     learning_rate=paper.LEARNING_RATE,
     eval_every=30,
@@ -73,9 +76,11 @@ _CPU = replace(
     # of smoke, and a thousandth of the paper's.
     _SMOKE,
     name="cpu",
-    iterations=200,
-    batch_size=4,
+    iterations=2000,
+    dong_iterations=10_000,
+    batch_size=8,
     eval_every=100,
+    eval_pairs=100,
     checkpoint_every=50,
     table_pairs=0,
     shift_patches=2000,
@@ -91,6 +96,7 @@ _PAPER = replace(
     _CPU,
     name="paper",
     iterations=paper.ITERATIONS,
+    dong_iterations=paper.ITERATIONS,
     batch_size=paper.BATCH_SIZE,
     eval_every=1000,
     checkpoint_every=500,

@@ -93,4 +93,6 @@ def train_params(dataset: str, phone: str, loss: str, preset_name: str, **overri
     p = preset(preset_name)
     shared = {f.name for f in dataclasses.fields(TrainParams)} & {f.name for f in dataclasses.fields(Preset)}
     values = {name: getattr(p, name) for name in shared}
+    if loss == "dong":
+        values["iterations"] = p.dong_iterations
     return build(TrainParams, {"dataset": dataset, "phone": phone, "loss": loss, **values, **overrides})
