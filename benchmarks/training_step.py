@@ -7,7 +7,7 @@
 
 plain    ``training.Trainer`` as it is written: ``nn.InstanceNorm2d``, a depthwise blur of both images, float32, contiguous layout,
          the system's allocator, ``torch.optim.Adam`` with its defaults, numbers read every iteration
-default  the trainer that ``training.train`` uses on this machine: ``speed.accelerate(trainer)``
+default  the trainer that ``training_runs.train`` uses on this machine: ``speed.accelerate(trainer)``
 
 Each form runs in a process of its own, because the allocator cannot be switched back. The two run in turns, after two iterations
 that are not counted (default on a GPU: ten). Ratios are of medians. The floor is the iteration's arithmetic over the measured peak
@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from dped_lib import metrics, speed, training
 from dped_lib.base import datasets, device, run_parameters
 from dped_lib.data import authors_checkpoints, opening, pair_store, pairing
+from dped_lib.enhance import evaluation
 from dped_lib.speed import graphs
 
 #: Operations (multiply and add are two) for one 100x100 pair: three passes of the generator for its step, one for the
@@ -238,7 +239,7 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
             for _ in range(iterations):
                 trainer.step()
             scores = metrics.score(
-                training.evaluate(trainer.generator, store, store.index("val"), target), "train_script"
+                evaluation.evaluate(trainer.generator, store, store.index("val"), target), "train_script"
             )
             found[form].append(scores["psnr"])
     print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")

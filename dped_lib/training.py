@@ -1,28 +1,24 @@
 """Train the networks (section 3.2.3): Adam, batches of 50, 20 000 iterations. One loop serves every loss of the paper.
 
 An iteration draws one batch for a step of the generator and another for a step of the discriminator, as the authors'
-code does (``train_model.py``). ``data.checkpoints`` describes the folder of a run.
+code does (``train_model.py``). ``experiments.training_runs`` trains whole runs, which save their state.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dped_lib import losses, metrics, models, speed, vgg
+from dped_lib import losses, metrics, models, vgg
 from dped_lib.base import device as devices
-from dped_lib.base import interrupt, paths
 from dped_lib.base.errors import DpedError
-from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import one_of
-from dped_lib.data import checkpoints, network_files, vgg_files
-from dped_lib.data.batches import Batches, to_float
+from dped_lib.data import vgg_files
+from dped_lib.data.batches import Batches
 from dped_lib.data.pair_store import PairStore
-from dped_lib.data.training_log import HOLD, Log, TrainingDiverged, diverged, read_log  # noqa: F401 (TrainingDiverged: for callers)
+from dped_lib.data.training_log import Log, diverged
+from dped_lib.enhance import evaluation
 
 
 def networks_of(params: TrainParams) -> dict[str, nn.Module]:
@@ -44,7 +40,7 @@ def objective_of(params: TrainParams, vgg_net: vgg.VGG19 | None, discriminator: 
 
 
 class Trainer:
-    """Hold the networks, optimisers and data of one run, and take its steps. Use :func:`train` for a whole run.
+    """Hold the networks, optimisers and data of one run, and take its steps.
 
     Args:
         params, store, device: the parameters of the run, its patch pairs, and the device that computes.
@@ -139,122 +135,32 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Return PSNR (dB) and MS-SSIM of the generator on the validation split, under protocol ``train_script``."""
-        scores = metrics.score(evaluate(self.generator, self.store, self.validation, self.device), "train_script")
+        scores = metrics.score(
+            evaluation.evaluate(self.generator, self.store, self.validation, self.device), "train_script"
+        )
         return {metric: scores[metric] for metric in ("psnr", "ms_ssim")}
 
 
-# ---------------------------------------------------------------------------------------------- evaluation
+def iterate(trainer: Trainer, log: Log) -> Iterator[dict[str, float]]:
+    """Train to the last iteration. Log every term, and the scores of the validations.
 
-
-@torch.inference_mode()
-def enhance_pairs(
-    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 50
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches (enhanced, DSLR) of the pairs at ``index``: float32 N x 3 x 100 x 100, not clipped.
-
-    ``model`` is moved to ``device``.
-    """
-    model = speed.prepare(model, device)
-    for first in range(0, len(index), batch):
-        chosen = index[first : first + batch]
-        phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
-        yield model(phone), dslr
-
-
-def evaluate(
-    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device | None = None
-) -> metrics.PairStatistics:
-    """Return the statistics of the pairs at ``index``: enhanced against DSLR. ``nn.Identity()`` enhances nothing.
+    Validate before the first iteration, after every ``eval_every`` iterations, and after the last. Yield after each
+    iteration: the scores of its validation, or an empty dictionary.
 
     Raises:
-        DpedError: ``index`` is empty.
+        TrainingDiverged: a term or an enhanced picture became NaN or infinite.
     """
-    if not len(index):
-        raise DpedError(f"{store.folder}: no pairs to evaluate in that split. Choose another, or --split all.")
-    pairs = enhance_pairs(model.eval(), store, index, device or devices.pick())
-    return metrics.concatenate([speed.pair_statistics(enhanced, dslr) for enhanced, dslr in pairs])
-
-
-# ---------------------------------------------------------------------------------------------- a whole run
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Hold a finished run: its folder, its network in evaluation mode, and the name of the VGG weights of its loss."""
-
-    folder: Path
-    params: TrainParams
-    model: nn.Module
-    vgg_label: str
-
-    def log(self) -> list[dict]:
-        """Return the lines of the log, in order."""
-        return read_log(self.folder / checkpoints.LOG)
-
-
-def run_folder(params: TrainParams, preset: str) -> Path:
-    """Return the folder of the run with these parameters."""
-    return paths.run_dir(params.dataset, preset) / "train" / params.run_name
-
-
-def train(
-    params: TrainParams,
-    store: PairStore,
-    folder: Path,
-    device: str = "auto",
-    vgg_net: vgg.VGG19 | None = None,
-) -> TrainResult:
-    """Train a network, resume an interrupted run, or load a finished one.
-
-    Args:
-        params, store: the parameters of the run, and its patch pairs.
-        folder: the folder of the run (:func:`run_folder`).
-        device: the name of a device (``device.pick``).
-        vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
-
-    Raises:
-        TrainingDiverged: a term, a weight or an enhanced picture became NaN or infinite.
-        DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file, or the disk is full.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
-    """
-    target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
-    label = checkpoints.vgg_label_of(folder, params, store)
-    if label is not None and finished.is_file():
-        return TrainResult(folder, params, network_files.load_model(finished), label)
-    trainer = Trainer(params, store, target, vgg_net)
-    if checkpoint.is_file():
-        checkpoints.restore(trainer, checkpoint)
-    with speed.accelerated(trainer):
-        checkpoints.describe(folder, params, store, trainer.vgg_label)
-        with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if target.type == "cuda" else 1) as log:
-            _loop(trainer, log, checkpoint)
-    name = params.model or losses.LOSSES[params.loss].model
-    checkpoints.finish(trainer, folder, name, trainer.vgg_label)
-    return TrainResult(folder, params, network_files.load_model(finished), trainer.vgg_label)
-
-
-def _loop(trainer: Trainer, log: Log, checkpoint: Path) -> None:
     params = trainer.params
-    shown = bar(label=f"train {params.run_name}", unit="it", total=params.iterations, initial=trainer.iteration)
-    with interrupt.stop_between_steps() as stop, shown:
-        if trainer.iteration == 0:
-            _validate(trainer, log)
-        while trainer.iteration < params.iterations:
-            log.terms(trainer.iteration + 1, trainer.step())
-            done = trainer.iteration
-            shown.update()
-            if done % params.eval_every == 0 or done == params.iterations:
-                scores = _validate(trainer, log)
-                shown.set_postfix(psnr=f"{scores['psnr']:.2f}", ms_ssim=f"{scores['ms_ssim']:.4f}")
-            if done % params.checkpoint_every == 0 or stop.is_set():
-                log.sync()  # the log never lags behind a checkpoint
-                checkpoints.save(trainer, checkpoint)
-            if stop.is_set():
-                raise KeyboardInterrupt(f"stopped at iteration {done}; run the same command again to go on from there")
-        log.sync()
+    if trainer.iteration == 0:
+        validate(trainer, log)
+    while trainer.iteration < params.iterations:
+        log.terms(trainer.iteration + 1, trainer.step())
+        due = trainer.iteration % params.eval_every == 0 or trainer.iteration == params.iterations
+        yield validate(trainer, log) if due else {}
 
 
-def _validate(trainer: Trainer, log: Log) -> dict[str, float]:
+def validate(trainer: Trainer, log: Log) -> dict[str, float]:
+    """Log and return the scores of the validation split."""
     log.flush()  # report a non-finite loss before the validation error that it causes
     try:
         scores = trainer.validate()

@@ -27,6 +27,8 @@ from dped_lib.data import authors_checkpoints, checkpoints, network_files, train
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore, write_store
 from dped_lib.data.readers import Pair
+from dped_lib.enhance import evaluation
+from dped_lib.experiments import training_runs
 
 #: A finished run with a texture term.
 FINISHED = ["discriminator.safetensors", "log.jsonl", "model.safetensors", "params.json"]
@@ -63,7 +65,7 @@ def assert_equal_bits(one: Path, other: Path) -> None:
 # ---------------------------------------------------------------------------------------------- kills
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["dped_lib.training"])
+FORKSERVER.set_forkserver_preload(["dped_lib.experiments.training_runs"])
 
 
 def _child(params: TrainParams, store: Path, folder: Path) -> None:
@@ -72,7 +74,7 @@ def _child(params: TrainParams, store: Path, folder: Path) -> None:
     # A test run in the background of a script is deaf to Ctrl-C, and what it starts would be, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        training.train(params, PairStore(store), folder, "cpu", tiny_vgg())
+        training_runs.train(params, PairStore(store), folder, "cpu", tiny_vgg())
     except KeyboardInterrupt as stop:
         folder.with_suffix(".said").write_text(str(stop))
         raise SystemExit(30) from stop
@@ -374,12 +376,12 @@ def test_seeds_and_batches(store):
 def test_a_few_iterations_learn_the_mosaics(store, tmp_path):
     """The simplest thing training must do: the duller copy becomes more like the original, in the log as in the network."""
     params = settings("mse", iterations=30, eval_every=30, batch_size=2, eval_pairs=0)
-    result = training.train(params, store, tmp_path / "run", "cpu")
+    result = training_runs.train(params, store, tmp_path / "run", "cpu")
     scores = [line["validation"] for line in result.log() if "validation" in line]
     assert scores[1]["psnr"] > scores[0]["psnr"] + 1
     index = store.index("val")
     untouched, learned = (
-        metrics.score(training.evaluate(model, store, index, CPU), "train_script")
+        metrics.score(evaluation.evaluate(model, store, index, CPU), "train_script")
         for model in (torch.nn.Identity(), result.model)
     )
     assert learned["psnr"] > untouched["psnr"]
@@ -398,7 +400,7 @@ def test_evaluation_takes_evenly_spread_pairs(store, monkeypatch):
         seen.append(list(index))
         return metrics.pair_statistics(torch.zeros(1, 3, 100, 100), torch.ones(1, 3, 100, 100))
 
-    monkeypatch.setattr(training, "evaluate", record)
+    monkeypatch.setattr(evaluation, "evaluate", record)
     for pairs in (2, 0, 99):
         training.Trainer(settings("mse", eval_pairs=pairs), store, CPU).validate()
     assert seen == [[index[0], index[-1]], list(index), list(index)]
@@ -408,7 +410,7 @@ def test_evaluation_in_parts_is_the_whole(store):
     """More pairs than a batch of 50: 120, against the metrics of all of them at once."""
     rng = np.random.default_rng(3)
     index = rng.integers(0, len(store), 120)
-    found = training.evaluate(torch.nn.Identity(), store, index, CPU)
+    found = evaluation.evaluate(torch.nn.Identity(), store, index, CPU)
     images = (to_float(torch.from_numpy(a[index])) for a in (store.phone, store.dslr))
     whole = metrics.pair_statistics(*images)
     np.testing.assert_allclose(found.mse_clipped, whole.mse_clipped, rtol=1e-12)
@@ -419,16 +421,16 @@ def test_no_pairs_to_evaluate_is_said(tmp_path):
     rng = np.random.default_rng(0)
     store = write_store(tmp_path / "few", (pair(f"{i}", "train", rng) for i in range(2)), {"report": {}})
     with pytest.raises(DpedError, match="few: no pairs in split 'val'"):
-        training.train(settings("mse"), store, tmp_path / "run", "cpu")
+        training_runs.train(settings("mse"), store, tmp_path / "run", "cpu")
     assert not (tmp_path / "run").exists()
     with pytest.raises(DpedError, match="few: no pairs to evaluate"):
-        training.evaluate(torch.nn.Identity(), store, store.index("test"), CPU)
+        evaluation.evaluate(torch.nn.Identity(), store, store.index("test"), CPU)
 
 
 def test_a_run_folder(store, tmp_path):
     """What the documentation says is in it, with a log that has every iteration and evaluation once."""
     params = settings("mse+texture", iterations=5, eval_every=2)
-    result = training.train(params, store, tmp_path / "run", "cpu")
+    result = training_runs.train(params, store, tmp_path / "run", "cpu")
     assert sorted(f.name for f in result.folder.iterdir()) == FINISHED
     described = json.loads((result.folder / "params.json").read_text())
     assert described["params"] == dataclasses.asdict(params) and described["digest"] == params.digest()
@@ -441,52 +443,52 @@ def test_a_run_folder(store, tmp_path):
 
 
 def test_a_finished_run_returns_at_once_and_touches_nothing(store, tmp_path, monkeypatch):
-    first = training.train(settings("dong", model="", iterations=2), store, tmp_path / "run", "cpu")
+    first = training_runs.train(settings("dong", model="", iterations=2), store, tmp_path / "run", "cpu")
     stamps = {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in first.folder.iterdir()}
     monkeypatch.setattr(training, "Trainer", None)  # not even looked at
-    again = training.train(first.params, store, first.folder, "cpu")
+    again = training_runs.train(first.params, store, first.folder, "cpu")
     assert {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in first.folder.iterdir()} == stamps
     assert network_files.fingerprint(again.model) == network_files.fingerprint(first.model)
     assert again.vgg_label == first.vgg_label == "no VGG features"
 
 
 def test_a_folder_with_another_run_is_refused(store, tmp_path):
-    training.train(settings("dong", model="", iterations=1), store, tmp_path / "run", "cpu")
+    training_runs.train(settings("dong", model="", iterations=1), store, tmp_path / "run", "cpu")
     model = (tmp_path / "run" / "model.safetensors").read_bytes()
     with pytest.raises(DpedError, match=r"other parameters \(iterations: 1 there, 2 asked\)"):
-        training.train(settings("dong", model="", iterations=2), store, tmp_path / "run", "cpu")
+        training_runs.train(settings("dong", model="", iterations=2), store, tmp_path / "run", "cpu")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
 
 
 def test_a_run_on_other_pairs_is_refused(store, tmp_path, interrupted):
     """The same parameters on another dataset of the user's: neither its network nor its checkpoint is taken for this one."""
     params = settings("dong", model="", iterations=1)
-    training.train(params, store, tmp_path / "finished", "cpu")
+    training_runs.train(params, store, tmp_path / "finished", "cpu")
     rng = np.random.default_rng(1)  # mosaics of the same names and splits
     pairs = (pair(n, s, rng) for n, s in zip(store.names, store.meta["splits"], strict=True))
     other = write_store(tmp_path / "other", pairs, {"report": {}})
     for folder, of in ((tmp_path / "finished", params), (interrupted[1], interrupted[0])):
         before = {f.name: f.read_bytes() for f in folder.iterdir()}
         with pytest.raises(DpedError, match=rf"{folder}: holds a run on other pairs .*{other.folder}"):
-            training.train(of, other, folder, "cpu")
+            training_runs.train(of, other, folder, "cpu")
         assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
     (interrupted[1] / "params.json").unlink()
     with pytest.raises(DpedError, match=r"checkpoint\.safetensors: holds a run on other pairs"):
-        training.train(interrupted[0], other, interrupted[1], "cpu")
+        training_runs.train(interrupted[0], other, interrupted[1], "cpu")
     # The same pairs made again are the same run, wherever they lie; and a run of an earlier version goes on.
     again = make_store(tmp_path / "again")
-    assert training.train(interrupted[0], again, interrupted[1], "cpu").log()[-1]["iteration"] == 3
+    assert training_runs.train(interrupted[0], again, interrupted[1], "cpu").log()[-1]["iteration"] == 3
     described = json.loads((tmp_path / "finished" / "params.json").read_text())
     del described["pairs"]
     (tmp_path / "finished" / "params.json").write_text(json.dumps(described))
-    training.train(params, again, tmp_path / "finished", "cpu")
+    training_runs.train(params, again, tmp_path / "finished", "cpu")
 
 
 @pytest.mark.parametrize("text", ["", '{"params": {}', "[]", '{"params": {}, "digest": "0"}'])
 def test_damaged_parameters_are_said(store, tmp_path, text):
     (tmp_path / "params.json").write_text(text)
     with pytest.raises(DpedError, match=r"params\.json: damaged .* Delete"):
-        training.train(settings("mse"), store, tmp_path, "cpu")
+        training_runs.train(settings("mse"), store, tmp_path, "cpu")
 
 
 @pytest.fixture
@@ -501,7 +503,7 @@ def interrupted(store, tmp_path, monkeypatch) -> tuple[TrainParams, Path]:
             lambda t: step(t) if t.iteration < 2 else (_ for _ in ()).throw(RuntimeError("pulled plug")),
         )
         with pytest.raises(RuntimeError, match="pulled plug"):
-            training.train(params, store, tmp_path / "run", "cpu")
+            training_runs.train(params, store, tmp_path / "run", "cpu")
     return params, tmp_path / "run"
 
 
@@ -511,7 +513,7 @@ def test_a_damaged_checkpoint_is_said(store, interrupted):
     for damaged in (whole[: len(whole) // 2], b"", b"\xff" * 100):
         (folder / "checkpoint.safetensors").write_bytes(damaged)
         with pytest.raises(DpedError, match=r"checkpoint\.safetensors: damaged"):
-            training.train(params, store, folder, "cpu")
+            training_runs.train(params, store, folder, "cpu")
     # It stays as it was for whoever wants to look, and nothing was trained over it.
     assert (folder / "checkpoint.safetensors").read_bytes() == b"\xff" * 100
     assert not (folder / "model.safetensors").exists()
@@ -521,16 +523,16 @@ def test_a_checkpoint_of_another_run_is_refused(store, interrupted):
     params, folder = interrupted
     (folder / "params.json").unlink()
     with pytest.raises(DpedError, match="checkpoint of a run with other parameters"):
-        training.train(replace(params, seed=1), store, folder, "cpu")
+        training_runs.train(replace(params, seed=1), store, folder, "cpu")
 
 
 def test_a_log_cut_in_a_line_goes_on_from_the_checkpoint(store, interrupted, tmp_path):
     params, folder = interrupted
-    quiet = training.train(params, store, tmp_path / "quiet", "cpu")
+    quiet = training_runs.train(params, store, tmp_path / "quiet", "cpu")
     for ahead in ('{"iteration": 3, "total": 1.0}\n', "", '{"iteration": 3, "to'):
         with open(folder / "log.jsonl", "a") as log:
             log.write(ahead)
-    resumed = training.train(params, store, folder, "cpu")
+    resumed = training_runs.train(params, store, folder, "cpu")
     assert (resumed.folder / "log.jsonl").read_bytes() == (quiet.folder / "log.jsonl").read_bytes()
 
 
@@ -539,7 +541,7 @@ def test_a_damaged_log_is_said(interrupted, store):
     lines = (folder / "log.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "log.jsonl").write_bytes(b"".join([lines[0], b"\0\0\0\n", *lines[1:]]))
     with pytest.raises(DpedError, match=r"log\.jsonl, line 2: damaged"):
-        training.train(params, store, folder, "cpu")
+        training_runs.train(params, store, folder, "cpu")
 
 
 def test_a_run_without_a_checkpoint_begins_its_log_anew(store, tmp_path):
@@ -549,7 +551,7 @@ def test_a_run_without_a_checkpoint_begins_its_log_anew(store, tmp_path):
     (tmp_path / "run" / "log.jsonl").write_text(
         '{"iteration": 0, "validation": {"psnr": 1.0}}\n{"iteration": 1, "total": 1.0}\n'
     )
-    log = training.train(params, store, tmp_path / "run", "cpu").log()
+    log = training_runs.train(params, store, tmp_path / "run", "cpu").log()
     assert [line["iteration"] for line in log] == [0, 1, 2, 2]
 
 
@@ -577,9 +579,9 @@ def test_a_term_that_is_not_finite_stops_the_run(store, tmp_path, loss, term, at
     params = settings(loss, learning_rate=1e30, checkpoint_every=1, precision="float32")
     folder = tmp_path / "run"
     with pytest.raises(
-        training.TrainingDiverged, match=f"loss term '{term}' is (nan|inf) at iteration {at}. What was saved"
+        training_log.TrainingDiverged, match=f"loss term '{term}' is (nan|inf) at iteration {at}. What was saved"
     ) as error:
-        training.train(params, store, folder, "cpu")
+        training_runs.train(params, store, folder, "cpu")
     assert str(folder) in str(error.value)
     assert not (folder / "model.safetensors").exists()
     assert (folder / "checkpoint.safetensors").exists() == (at > 1)
@@ -592,8 +594,8 @@ def test_a_term_that_is_not_finite_stops_the_run(store, tmp_path, loss, term, at
 
 def test_a_network_that_breaks_before_an_evaluation_stops_the_run(store, tmp_path):
     params = settings("mse", learning_rate=1e30, eval_every=1)
-    with pytest.raises(training.TrainingDiverged, match="an enhanced validation pair is broken .* at iteration 1"):
-        training.train(params, store, tmp_path / "run", "cpu")
+    with pytest.raises(training_log.TrainingDiverged, match="an enhanced validation pair is broken .* at iteration 1"):
+        training_runs.train(params, store, tmp_path / "run", "cpu")
 
 
 @pytest.mark.parametrize("at", [2, 3])
@@ -610,8 +612,8 @@ def test_a_broken_weight_is_neither_saved_nor_called_finished(store, tmp_path, m
         return terms
 
     monkeypatch.setattr(training.Trainer, "step", breaking)
-    with pytest.raises(training.TrainingDiverged, match=f"at iteration {at}"):
-        training.train(params, store, tmp_path / "run", "cpu")
+    with pytest.raises(training_log.TrainingDiverged, match=f"at iteration {at}"):
+        training_runs.train(params, store, tmp_path / "run", "cpu")
     assert not (tmp_path / "run" / "model.safetensors").exists()
     tensors, about = network_files.load_tensors(tmp_path / "run" / "checkpoint.safetensors")
     assert about["iteration"] == str(at - 1)
@@ -621,7 +623,7 @@ def test_a_broken_weight_is_neither_saved_nor_called_finished(store, tmp_path, m
 def test_the_log_names_the_term_rather_than_the_sum(tmp_path):
     log = training_log.Log(tmp_path / "run" / "log.jsonl", 0, hold=2)
     log.terms(6, {"total": torch.tensor(1.0), "tv": torch.tensor(1.0)})
-    with pytest.raises(training.TrainingDiverged, match=r"loss term 'tv' is nan at iteration 7"):
+    with pytest.raises(training_log.TrainingDiverged, match=r"loss term 'tv' is nan at iteration 7"):
         log.terms(7, {"total": torch.tensor(torch.nan), "tv": torch.tensor(torch.nan)})
     log.close()
     # What came before is kept.
@@ -632,7 +634,7 @@ def _limited_child(params: TrainParams, store: Path, folder: Path, limit: int, s
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        training.train(params, PairStore(store), folder, "cpu")
+        training_runs.train(params, PairStore(store), folder, "cpu")
     except DpedError as error:
         said.put(str(error))
 
@@ -655,7 +657,7 @@ def test_a_full_disk_is_said_and_harms_nothing(store, interrupted, limit, file):
     for name in ("checkpoint.safetensors", "params.json"):
         assert (folder / name).read_bytes() == before[name]
     # With room again it goes on as if nothing had been.
-    assert training.train(params, store, folder, "cpu").log()[-1]["iteration"] == 3
+    assert training_runs.train(params, store, folder, "cpu").log()[-1]["iteration"] == 3
 
 
 def test_unknown_names_are_said(store, features):
@@ -685,5 +687,5 @@ def test_signals_are_given_back(store, tmp_path):
 
 
 def test_where_a_run_lives():
-    folder = training.run_folder(settings("mse", variant="paper", seed=2), "smoke")
+    folder = training_runs.run_folder(settings("mse", variant="paper", seed=2), "smoke")
     assert folder == paths.run_dir("rig", "smoke") / "train" / "iphone-mse-resnet_8_32-paper-s2"

@@ -42,9 +42,10 @@ def train(
     on_bad: OnBad = "error",
 ) -> None:
     """Train one network. The same command resumes an interrupted training."""
-    from dped_lib import losses, training
+    from dped_lib import losses
     from dped_lib.base import device as devices
     from dped_lib.data import opening
+    from dped_lib.experiments import training_runs
 
     devices.pick(device)
     validation.one_of("loss", loss, losses.LOSSES)
@@ -54,7 +55,7 @@ def train(
     params = run_parameters.train_params(dataset, phone, loss, preset, **chosen)
     store = opening.open_or_make(dataset, phone, preset, on_bad, params.seed)
     report_skips(store)
-    result = training.train(params, store, training.run_folder(params, preset), device)
+    result = training_runs.train(params, store, training_runs.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
     typer.echo(
         f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
@@ -75,9 +76,10 @@ def evaluate(
     on_bad: OnBad = "error",
 ) -> None:
     """Measure a network on the pairs of a dataset: every metric under every protocol."""
-    from dped_lib import metrics, training
+    from dped_lib import metrics
     from dped_lib.base import device as devices
     from dped_lib.data import network_files, opening
+    from dped_lib.enhance import evaluation
     from dped_lib.report import figures
 
     phone = phone_or_first(dataset, phone)
@@ -89,7 +91,7 @@ def evaluate(
         split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
     store = opening.open_or_make(dataset, phone, preset, on_bad, seed)
     index = store.index(split.value)
-    scores_by_protocol = metrics.score_all(training.evaluate(model, store, index, target))
+    scores_by_protocol = metrics.score_all(evaluation.evaluate(model, store, index, target))
     result = {
         "dataset": dataset,
         "phone": phone,

@@ -41,7 +41,7 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_model(file: Path) -> nn.Module:
-    """Load a network that ``training.train`` or ``dped fetch --safetensors`` wrote, in evaluation mode on the CPU.
+    """Load a network that ``training_runs.train`` or ``dped fetch --safetensors`` wrote, in evaluation mode on the CPU.
 
     Raises:
         DpedError: the file is missing, damaged, or not a network of this project.

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from dped_lib import losses, metrics, training
+from dped_lib import losses, metrics
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
-from dped_lib.experiments import statistics
+from dped_lib.experiments import statistics, training_runs
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
 from dped_lib.experiments.table_layout import metric_name
 
@@ -68,14 +68,14 @@ def row_params(
     )
 
 
-def train_row(params: run_parameters.TrainParams, preset_name: str) -> training.TrainResult:
+def train_row(params: run_parameters.TrainParams, preset_name: str) -> training_runs.TrainResult:
     """Train one row, or load it if it is finished.
 
     Raises:
         TrainingDiverged: a term became NaN or infinite.
     """
     store = opening.open_or_make(params.dataset, params.phone, preset_name, seed=params.seed)
-    return training.train(params, store, row_folder(params, preset_name))
+    return training_runs.train(params, store, row_folder(params, preset_name))
 
 
 def row_folder(params: run_parameters.TrainParams, preset_name: str) -> Path:
@@ -89,7 +89,7 @@ def train_choices(
     """Train every row that is not finished, and score all rows on the same held-out pairs."""
     preset = presets.preset(preset_name)
     store = opening.open_or_make(dataset, phone, preset_name, seed=seed)
-    results: dict[str, training.TrainResult] = {}
+    results: dict[str, training_runs.TrainResult] = {}
     diverged: dict[str, str] = {}
     for row, choices in rows.items():
         try:

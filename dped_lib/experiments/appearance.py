@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from torch import nn
 
-from dped_lib import training
 from dped_lib.data.pair_store import PairStore
+from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import repetitions
 
@@ -77,7 +77,7 @@ class LookDifference:
 def _of_pairs(model: nn.Module, store: PairStore, index: np.ndarray) -> np.ndarray:
     """Return the measures of each pair at ``index``: (pairs, measures)."""
     rows = []
-    for batches in training.enhance_pairs(model, store, index, torch.device("cpu")):
+    for batches in evaluation.enhance_pairs(model, store, index, torch.device("cpu")):
         enhanced, dslr = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batches)
         rows += [(colour_difference(i, t), sharpness(i, t)) for i, t in zip(enhanced, dslr, strict=True)]
     return np.array(rows)

@@ -4,23 +4,24 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from dped_lib import losses, paper, training
+from dped_lib import losses, paper
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening
+from dped_lib.experiments import training_runs
 
 #: Trained networks by phone, loss and seed.
-Trained = Mapping[tuple[str, str, int], training.TrainResult]
+Trained = Mapping[tuple[str, str, int], training_runs.TrainResult]
 
 
-def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
+def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training_runs.TrainResult:
     """Return the network of one (dataset, phone, loss, seed) at a preset: load, resume or train it, as needed.
 
     ``overrides`` replace training parameters, for example ``vgg="mat"``.
     """
     params = run_parameters.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
-    return training.train(params, store, training.run_folder(params, preset))
+    return training_runs.train(params, store, training_runs.run_folder(params, preset))
 
 
 def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:

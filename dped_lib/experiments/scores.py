@@ -8,10 +8,11 @@ from types import MappingProxyType
 import numpy as np
 from torch import nn
 
-from dped_lib import metrics, paper, speed, training
+from dped_lib import metrics, paper, speed
 from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pair_store import PairStore
+from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
 from dped_lib.metrics import PairStatistics
 
@@ -112,7 +113,7 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
 def method_statistics(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
     """Return the statistics of one method on the pairs at ``index``. Every score is computed from them."""
     if isinstance(method, nn.Module):
-        return training.evaluate(method, store, index)
+        return evaluation.evaluate(method, store, index)
     return speed.pair_statistics(method(store, index), store.dslr[index])
 
 

@@ -118,7 +118,7 @@ class LossTerms:
         terms: term -> unweighted value for the shown patch. Terms that cannot be computed are missing.
 
     Args:
-        folder: the folder of a run (``training.run_folder``).
+        folder: the folder of a run (``training_runs.run_folder``).
         store: the pairs of the run.
         vgg_net: VGG features to use. Default: the features that the run was trained with.
 

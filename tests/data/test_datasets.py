@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from dped_lib import training
 from dped_lib.app import doctor
 from dped_lib.base import datasets, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import builder, downloads, opening, pair_store, pairing, photographs, readers, rig, splits
 from dped_lib.data.pairing import Settings
-from dped_lib.experiments import networks, scores
+from dped_lib.experiments import networks, scores, training_runs
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def test_city100_goes_through_the_whole_pipeline(mirror, runs, monkeypatch):
     params = run_parameters.train_params(
         "city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4
     )
-    trained = training.train(params, store, training.run_folder(params, "smoke"), "cpu")
+    trained = training_runs.train(params, store, training_runs.run_folder(params, "smoke"), "cpu")
     assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
     assert found[0].published is None and 10 < found[0].psnr < 25
     assert "paper" not in found[0].text("psnr")

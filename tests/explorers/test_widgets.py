@@ -299,7 +299,9 @@ def test_another_patch_or_state_is_another_picture(run):
     assert explorer.state.options == ("iteration 0, before training", "checkpoint, iteration 1", "finished")
     assert "no discriminator was kept" in explorer.summary() and "texture" not in explorer.terms
     network_files.save_tensors(trainer.discriminator.state_dict(), folder / "discriminator.safetensors", {})
-    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)  # as training.train leaves a run
+    explorer = loss_terms_explorer.LossTerms(
+        folder, store, trainer.objective.vgg
+    )  # as training_runs.train leaves a run
     assert explorer.state.value == "finished" and "texture" in explorer.terms
     explorer.state.value = "iteration 0, before training"
     first = explorer.tiles["enhanced"].value, explorer.tiles["phone"].value, dict(explorer.terms)

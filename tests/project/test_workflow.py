@@ -178,11 +178,14 @@ def test_a_training_depends_on_no_explorer_report_notebook_or_command():
     } <= training
     assert "data/builder.py" not in training, "pairs are made by a job of their own"
     assert "data/builder.py" in names(sources.of_modules("dped_lib.data.opening"))
+    assert {name for name in training if name.startswith("enhance/")} == {
+        "enhance/__init__.py",
+        "enhance/evaluation.py",
+    }
     assert not {name.split("/")[0] for name in training} & {
         "app",
         "explorers",
         "report",
-        "enhance",
         "experiments",
         "user_study",
     }

@@ -1,0 +1,88 @@
+"""Train a network, resume an interrupted run, or load a finished one. ``data.checkpoints`` describes a run's folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from dped_lib import losses, speed, training
+from dped_lib.base import device as devices
+from dped_lib.base import interrupt, paths
+from dped_lib.base.progress import bar
+from dped_lib.base.run_parameters import TrainParams
+from dped_lib.data import checkpoints, network_files
+from dped_lib.data.pair_store import PairStore
+from dped_lib.data.training_log import HOLD, Log, read_log
+from dped_lib.vgg import VGG19
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Hold a finished run: its folder, its network in evaluation mode, and the name of the VGG weights of its loss."""
+
+    folder: Path
+    params: TrainParams
+    model: nn.Module
+    vgg_label: str
+
+    def log(self) -> list[dict]:
+        """Return the lines of the log, in order."""
+        return read_log(self.folder / checkpoints.LOG)
+
+
+def run_folder(params: TrainParams, preset: str) -> Path:
+    """Return the folder of the run with these parameters."""
+    return paths.run_dir(params.dataset, preset) / "train" / params.run_name
+
+
+def train(
+    params: TrainParams,
+    store: PairStore,
+    folder: Path,
+    device: str = "auto",
+    vgg_net: VGG19 | None = None,
+) -> TrainResult:
+    """Train a network, resume an interrupted run, or load a finished one.
+
+    Args:
+        params, store: the parameters of the run, and its patch pairs.
+        folder: the folder of the run (:func:`run_folder`).
+        device: the name of a device (``device.pick``).
+        vgg_net: VGG-19 to use; by default ``params.vgg`` is loaded.
+
+    Raises:
+        TrainingDiverged: a term, a weight or an enhanced picture became NaN or infinite.
+        DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file, or the disk is full.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
+    """
+    target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
+    label = checkpoints.vgg_label_of(folder, params, store)
+    if label is not None and finished.is_file():
+        return TrainResult(folder, params, network_files.load_model(finished), label)
+    trainer = training.Trainer(params, store, target, vgg_net)
+    if checkpoint.is_file():
+        checkpoints.restore(trainer, checkpoint)
+    with speed.accelerated(trainer):
+        checkpoints.describe(folder, params, store, trainer.vgg_label)
+        with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if target.type == "cuda" else 1) as log:
+            _loop(trainer, log, checkpoint)
+    name = params.model or losses.LOSSES[params.loss].model
+    checkpoints.finish(trainer, folder, name, trainer.vgg_label)
+    return TrainResult(folder, params, network_files.load_model(finished), trainer.vgg_label)
+
+
+def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:
+    params = trainer.params
+    shown = bar(label=f"train {params.run_name}", unit="it", total=params.iterations, initial=trainer.iteration)
+    with interrupt.stop_between_steps() as stop, shown:
+        for scores in training.iterate(trainer, log):
+            done = trainer.iteration
+            shown.update()
+            if scores:
+                shown.set_postfix(psnr=f"{scores['psnr']:.2f}", ms_ssim=f"{scores['ms_ssim']:.4f}")
+            if done % params.checkpoint_every == 0 or stop.is_set():
+                log.sync()  # the log never lags behind a checkpoint
+                checkpoints.save(trainer, checkpoint)
+            if stop.is_set():
+                raise KeyboardInterrupt(f"stopped at iteration {done}; run the same command again to go on from there")
+        log.sync()
