@@ -37,6 +37,7 @@ from dped_lib.base.validation import one_of
 
 #: Half-width of every colour kernel in pixels. The kernel of the authors' code is 21x21; the paper gives no size.
 KERNEL_RADIUS = 10
+_OFFSETS = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,29 @@ def batch_mean(losses: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------- colour, equations 2 to 4
 
 
-def kernel_1d(kernel: str) -> np.ndarray:
-    """Return one axis of a Gaussian kernel of ``KERNELS``: 21 float64 taps t with G(k, l) = t(k) t(l) (equation 4)."""
-    k = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
+def gaussian(deviation: float) -> np.ndarray:
+    """Return the 21 float64 taps of a Gaussian of this standard deviation in pixels. They add up to 1."""
+    taps = np.exp(-(_OFFSETS**2) / (2 * deviation**2))
+    return taps / taps.sum()
+
+
+def kernel_1d(kernel: str | float) -> np.ndarray:
+    """Return one axis of a kernel of ``KERNELS``: 21 float64 taps t with G(k, l) = t(k) t(l) (equation 4)."""
+    if isinstance(kernel, float):  # a standard deviation in pixels
+        return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):
         case "printed":
-            return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(k**2) / (2 * paper.COLOR_SIGMA))
+            return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(_OFFSETS**2) / (2 * paper.COLOR_SIGMA))
         case "sigma3":
-            taps = np.exp(-(k**2) / (2 * 3.0**2))
+            return gaussian(3.0)
         case "code":
             # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The
             # authors' code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
             taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
-    return taps / taps.sum()
+            return taps / taps.sum()
 
 
-def blur(image: Tensor, kernel: str = "code") -> Tensor:
+def blur(image: Tensor, kernel: str | float = "code") -> Tensor:
     """Return every channel convolved with a kernel (equation 3): N x C x H x W as given, with zero padding."""
     channels = image.shape[1]
     taps = torch.tensor(kernel_1d(kernel), dtype=image.dtype, device=image.device)

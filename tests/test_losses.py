@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -165,11 +166,20 @@ def test_kernels_are_what_they_are_called(load_reference):
     )
 
 
+def test_a_kernel_may_be_a_standard_deviation():
+    """In pixels: against a normal density; the named kernels of a known deviation are the same ones."""
+    taps = losses.kernel_1d(1.3)
+    np.testing.assert_allclose(taps, scipy.stats.norm.pdf(np.arange(-10, 11), scale=1.3), rtol=1e-6)
+    np.testing.assert_array_equal(losses.kernel_1d(3.0), losses.kernel_1d("sigma3"))
+    printed = losses.kernel_1d("printed")
+    np.testing.assert_allclose(losses.kernel_1d(3**0.5), printed / printed.sum(), rtol=1e-12)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(5, 40),
     width=st.integers(5, 40),
-    kernel=st.sampled_from(sorted(losses.KERNELS)),
+    kernel=st.sampled_from([*sorted(losses.KERNELS), 0.5, 6.0]),
     seed=st.integers(0, 99),
 )
 def test_blur_is_the_zero_padded_convolution(height, width, kernel, seed):

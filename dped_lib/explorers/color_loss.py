@@ -7,6 +7,7 @@ import cv2
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from dped_lib import losses
@@ -18,20 +19,6 @@ _OWN = "own sigma"
 _DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so that neither axis is preferred
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
-
-
-def kernel(name: str, sigma: float) -> np.ndarray:
-    """Return the 21 taps of a kernel of the colour loss.
-
-    Args:
-        name: one of ``losses.KERNELS``; any other name means a Gaussian whose taps sum to 1.
-        sigma: standard deviation of that Gaussian, in pixels.
-    """
-    if name in losses.KERNELS:
-        return losses.kernel_1d(name)
-    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-    taps = np.exp(-(offsets**2) / (2 * sigma**2))
-    return taps / taps.sum()
 
 
 class ColorLoss:
@@ -109,12 +96,9 @@ class ColorLoss:
         return still.astype(np.float32) / 255, moved.astype(np.float32) / 255
 
     def blurred(self, image: np.ndarray) -> np.ndarray:
-        """Blur an image (H x W x 3) with the chosen kernel and zero padding (equation 3).
-
-        For the named kernels this equals ``losses.blur``, which works on tensors.
-        """
-        taps = kernel(self.kernel.value, self.sigma.value)
-        return cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
+        """Return the image (float32 H x W x 3) blurred with the chosen kernel (``losses.blur``)."""
+        kernel = self.sigma.value if self.kernel.value == _OWN else self.kernel.value
+        return losses.blur(torch.from_numpy(image).permute(2, 0, 1)[None], kernel)[0].permute(1, 2, 0).numpy()
 
     def _measure(self) -> dict[str, np.ndarray]:
         """Compute both losses, and return the pictures (uint8 200 x 200 x 3) by name."""
