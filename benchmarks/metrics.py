@@ -3,7 +3,7 @@
     python benchmarks/metrics.py [rounds]
 
 Metrics  plain: metrics.pair_statistics, the library's definition; default: speed.pair_statistics. Beside them scikit-image: an image
-         at a time, as ssim.py of the released code does it (scipy's fftconvolve, five scales), and its own standard SSIM. The pairs
+         at a time, as ssim.py of the authors' code does it (scipy's fftconvolve, five scales), and its own standard SSIM. The pairs
          are the PIRM ones, and the phone's photograph stands for the result.
 Figure 6 plain: shift_study.measure with losses.color_distance; default: shift_study.measure. Beside them a loop over patches and
          shifts with scipy (which shifts the photograph's window and blurs both images with each kernel), and the same loop with

@@ -214,7 +214,7 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
     terms, gradients = {}, {}
     for form, trainer in trainers.items():
         # The authors' network: at the start of a training every pixel is alike.
-        trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
+        trainer.generator.load_state_dict(authors_checkpoints.load_network("iphone").state_dict())
         trainer.discriminator.requires_grad_(False)
         terms[form] = trainer.generator_losses(*trainer.batches.draw(0, 8, "generator"))
         terms[form].pop("total").backward()

@@ -43,7 +43,7 @@ def vgg_kernels(seed: int = 1704) -> list[tuple[Array, Array]]:
 
 
 def discriminator(seed: int = 1705) -> models.CodeDiscriminator:
-    """The released discriminator with the reference's weights, drawn in TensorFlow's creation order."""
+    """The discriminator of the authors' code with the reference's weights, drawn in TensorFlow's creation order."""
     rs = np.random.RandomState(seed)
 
     def normal(shape, scale):

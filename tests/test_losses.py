@@ -118,7 +118,7 @@ def test_gradients_equal_the_authors(objective, prepare, images, wanted):
 
     Biases b2..b9 are dead (a norm follows): their gradients are rounding noise.
     """
-    network = prepare(authors_checkpoints.load("iphone"))
+    network = prepare(authors_checkpoints.load_network("iphone"))
     by_name = dict(network.named_parameters())
     order = ["head.weight", "head.bias"]
     for b in range(4):
@@ -211,7 +211,7 @@ def test_ramp_has_a_known_total_variation():
     assert losses.tv_loss(image, "paper").item() == pytest.approx(
         (a + b) * np.sqrt(3 * 19 * 29) / (3 * 20 * 30), rel=1e-4
     )
-    # What rises to the right as much as it falls downwards has none of it, but much of the released form.
+    # What rises to the right as much as it falls downwards has none of it, but much of the form of the authors' code.
     saddle = (a * x - a * y).expand(2, 3, 20, 30)
     assert losses.tv_loss(saddle, "paper").item() == pytest.approx(0, abs=1e-8)
     assert losses.tv_loss(saddle).item() == pytest.approx(2 * a * a, rel=1e-4)
@@ -312,7 +312,7 @@ def test_texture_term_falls_as_the_discriminator_is_fooled():
     even = losses.Objective("mse+texture", "code", discriminator=Says(torch.zeros(2), 1)).generator_terms(image, image)
     assert even["texture"].item() == pytest.approx(
         5 * np.log(0.5), rel=1e-5
-    )  # released: minus the batch SUM of cross-entropies
+    )  # variant code: minus the batch SUM of cross-entropies
 
 
 # ------------------------------------------------------------------------------------ the table of losses

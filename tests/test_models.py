@@ -29,7 +29,7 @@ def inputs(load_reference):
 @torch.inference_mode()
 def test_outputs_equal_the_authors(name, form, inputs, load_reference):
     wanted = load_reference("srcnn_resnet8_outputs" if name in ("srcnn", "resnet_8_32") else "dped_generator_outputs")
-    network = authors_checkpoints.load(name)
+    network = authors_checkpoints.load_network(name)
     if form == "swapped":
         network = speed.prepare(network, torch.device("cpu"))
     for key, image in inputs.items():
@@ -42,7 +42,7 @@ def test_outputs_equal_the_authors(name, form, inputs, load_reference):
 def test_every_layer_equals_the_authors(inputs, load_reference):
     """Activations after each block, sampled, their corner (padding), and the norms' statistics."""
     wanted = load_reference("activations_iphone_patch42_compact")
-    network = authors_checkpoints.load("iphone")
+    network = authors_checkpoints.load_network("iphone")
     outputs, normalised = {}, []
 
     def keep(name):
@@ -105,7 +105,7 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 
 @torch.inference_mode()
-def test_a_norm_is_biased_and_has_the_released_epsilon():
+def test_a_norm_is_biased_and_has_the_epsilon_of_the_authors_code():
     """Mean and biased variance of each channel of each image, 1e-3 inside the root, then weight and bias."""
     x = torch.randn(2, 8, 11, 13, dtype=torch.float64) * 3 + 1
     norm = models.normalisation("instance", 8).double()

@@ -223,7 +223,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     params = TrainParams("pirm", "iphone", "color+content+texture", batch_size=16, precision="float32")
     trainer = training.Trainer(params, store, CPU, network)
     speed.accelerate(trainer)
-    trainer.generator.load_state_dict(authors_checkpoints.load("iphone").state_dict())
+    trainer.generator.load_state_dict(authors_checkpoints.load_network("iphone").state_dict())
     trainer.discriminator.load_state_dict(synthetic.discriminator().state_dict())
     trainer.discriminator.requires_grad_(False)  # only the generator moves
     phone, dslr = (to_float(torch.from_numpy(np.array(a))) for a in (store.phone, store.dslr))
@@ -279,7 +279,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
 
 
 def _name_of(variable: str) -> str:
-    """Our name of a TensorFlow variable of the released generator."""
+    """Our name of a TensorFlow variable of the authors' generator."""
     layers = ["head", *(f"blocks.{b}.conv{c}" for b in range(4) for c in (1, 2)), "conv1", "conv2", "tail"]
     kind = variable.removeprefix("generator/")
     if kind.startswith("Variable"):

@@ -20,11 +20,11 @@ from dped_lib import paper
 from dped_lib.alignment.keypoints import band_pass
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
+from dped_lib.paper import PATCH_SIZE
 
 if TYPE_CHECKING:
     from dped_lib.alignment.aligner import Alignment
 
-SIZE = paper.PATCH_SIZE
 
 KEPT = "kept"
 BELOW = "below threshold"
@@ -106,7 +106,7 @@ class Extraction:
         }
 
 
-def windows(height: int, width: int, size: int = SIZE) -> list[tuple[int, int]]:
+def windows(height: int, width: int, size: int = PATCH_SIZE) -> list[tuple[int, int]]:
     """Return the top-left corners (y, x) of the non-overlapping windows of section 3.2.1, centred in the image."""
     y0, x0 = (height % size) // 2, (width % size) // 2
     return [(y, x) for y in range(y0, height - size + 1, size) for x in range(x0, width - size + 1, size)]
@@ -166,7 +166,7 @@ def extract(
         window, phone = search.judge(y, x, threshold)
         tried.append(window)
         if window.verdict == KEPT or (window.verdict == FLAT and flat == "keep"):
-            patches.append((window, phone, alignment.dslr[y : y + SIZE, x : x + SIZE].copy()))
+            patches.append((window, phone, alignment.dslr[y : y + PATCH_SIZE, x : x + PATCH_SIZE].copy()))
     return Extraction(tuple(tried), tuple(patches))
 
 
@@ -179,7 +179,7 @@ class _WindowSearch:
     def __init__(self, alignment: "Alignment", reach: int, max_angle: float):
         self.alignment, self.reach, self.max_angle = alignment, reach, max_angle
         # Rotated windows and cubic interpolation need these pixels beyond the shift.
-        self.pad = math.ceil(SIZE / 2 * math.sin(math.radians(max_angle))) + 3
+        self.pad = math.ceil(PATCH_SIZE / 2 * math.sin(math.radians(max_angle))) + 3
         self.margin = reach + self.pad + _BAND_REACH
         with_margin, self.inside = _with_margin(alignment, self.margin)
         self.dslr, self.phone = _gray(alignment.dslr), _gray(alignment.phone)
@@ -188,7 +188,7 @@ class _WindowSearch:
 
     def judge(self, y: int, x: int, threshold: float) -> tuple[Window, np.ndarray]:
         """Return the verdict on the window at (y, x), and the phone's patch: as moved, or in place."""
-        cut = np.s_[y : y + SIZE, x : x + SIZE]
+        cut = np.s_[y : y + PATCH_SIZE, x : x + PATCH_SIZE]
         phone, dslr, band = self.phone[cut], self.dslr[cut], self.dslr_band[cut]
         in_place = self.alignment.phone[cut].copy()
         contrast, before = float(dslr.std()), ncc(phone, dslr)
@@ -224,14 +224,14 @@ class _WindowSearch:
     def _away_from_border(self, y: int, x: int) -> tuple[slice, slice]:
         """Return the rows and columns of a window that are far enough from the images' border."""
         return tuple(
-            slice(max(0, _BORDER - start), min(SIZE, length - _BORDER - start))
+            slice(max(0, _BORDER - start), min(PATCH_SIZE, length - _BORDER - start))
             for start, length in zip((y, x), self.dslr.shape, strict=True)
         )
 
     def _best_place(self, y: int, x: int, band: np.ndarray, part) -> tuple[tuple[float, float, float], bool]:
         """Return (dx, dy, angle) of the highest NCC of the bands, and whether the search ended at its edge."""
         first = self.margin - self.reach
-        side = SIZE + 2 * self.reach
+        side = PATCH_SIZE + 2 * self.reach
         search_area = np.s_[y + first : y + first + side, x + first : x + first + side]
         searched = self.phone_band[search_area][tuple(slice(p.start, p.stop + 2 * self.reach) for p in part)]
         score = cv2.matchTemplate(searched, np.ascontiguousarray(band[part]), cv2.TM_CCOEFF_NORMED)
@@ -256,7 +256,7 @@ class _WindowSearch:
         Evangelidis and Psarakis 2008).
         """
         first = self.margin - self.pad - self.reach
-        side = SIZE + 2 * (self.pad + self.reach)
+        side = PATCH_SIZE + 2 * (self.pad + self.reach)
         around = self.phone_band[y + first : y + first + side, x + first : x + first + side]
         slopes = [cv2.Sobel(around, cv2.CV_32F, *axis, ksize=3, scale=1 / 8) for axis in ((1, 0), (0, 1))]
         layers = cv2.merge([around, *slopes])
@@ -291,7 +291,7 @@ class _WindowSearch:
         return place
 
 
-_OFFSETS = np.arange(SIZE) - (SIZE - 1) / 2  # of a window's pixels from its centre
+_OFFSETS = np.arange(PATCH_SIZE) - (PATCH_SIZE - 1) / 2  # of a window's pixels from its centre
 
 
 def _window_grid(x: float, y: float, angle: float) -> np.ndarray:
@@ -301,7 +301,7 @@ def _window_grid(x: float, y: float, angle: float) -> np.ndarray:
     """
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     u, v = _OFFSETS[None, :], _OFFSETS[:, None]
-    middle = (SIZE - 1) / 2
+    middle = (PATCH_SIZE - 1) / 2
     return np.stack([x + middle + c * u - s * v, y + middle + s * u + c * v], -1).astype(np.float32)
 
 
@@ -332,7 +332,7 @@ def _with_margin(alignment: "Alignment", margin: int) -> tuple[np.ndarray, np.nd
 def _filled(inside: np.ndarray) -> np.ndarray:
     """Return for each position of a window in ``inside`` whether the photograph fills all but its outermost pixels."""
     missing = cv2.integral((~inside).astype(np.uint8))
-    size = SIZE - 2
+    size = PATCH_SIZE - 2
     corner = missing[1:-1, 1:-1]
     count = corner[size:, size:] - corner[:-size, size:] - corner[size:, :-size] + corner[:-size, :-size]
     return count == 0

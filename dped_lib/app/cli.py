@@ -53,14 +53,14 @@ class _Commands(TyperGroup):
 def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command that settles the paths among its arguments and options first (``paths.settled``)."""
 
-    def settled(value: object) -> object:
+    def settle(value: object) -> object:
         if isinstance(value, list):
-            return [settled(item) for item in value]
+            return [settle(item) for item in value]
         return paths.settled(value) if isinstance(value, Path) else value
 
     @functools.wraps(command)
     def settling(**values: object) -> None:
-        command(**{name: settled(value) for name, value in values.items()})
+        command(**{name: settle(value) for name, value in values.items()})
 
     return settling
 

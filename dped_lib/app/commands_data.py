@@ -85,9 +85,9 @@ def _fetch_dataset(dataset: str, phone: str, preset: str, on_bad: str) -> None:
 def _fetch_weights(weights: str, safetensors: Path | None) -> None:
     from dped_lib.data import authors_checkpoints, network_files
 
-    known = authors_checkpoints.RELEASED
+    known = authors_checkpoints.AUTHORS_NETWORKS
     for name in known if weights == "all" else (validation.one_of("authors' weights", weights, known),):
-        authors_checkpoints.load(name)
+        authors_checkpoints.load_network(name)
         typer.echo(f"authors:{name}: {known[name].what}, verified")
         if safetensors:
             network_files.save_authors(name, safetensors / f"{name}.safetensors")

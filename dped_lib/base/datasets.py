@@ -15,7 +15,7 @@ DATASET_PHONES = MappingProxyType(
 DATASETS = tuple(DATASET_PHONES)
 #: Datasets of photographs, which this library aligns and cuts into patches. The others come as finished patches.
 ALIGNED_DATASETS = ("rig", "city100", "own")
-PHONES = tuple(dict.fromkeys(phone for phones in DATASET_PHONES.values() for phone in phones))
+ALL_PHONES = tuple(dict.fromkeys(phone for phones in DATASET_PHONES.values() for phone in phones))
 
 _OTHER_CAMERAS = MappingProxyType({("city100", "iphonex"): "iPhone X", ("city100", "dslr"): "Nikon D5500"})
 
@@ -44,7 +44,7 @@ def check_phone(dataset: str, phone: str) -> str:
         DpedError: the dataset or phone is unknown, or the dataset lacks the phone.
     """
     one_of("dataset", dataset, DATASETS)
-    one_of("phone", phone, PHONES)
+    one_of("phone", phone, ALL_PHONES)
     if phone not in DATASET_PHONES[dataset]:
         having = ", ".join(t for t in DATASETS if phone in DATASET_PHONES[t])
         raise DpedError(

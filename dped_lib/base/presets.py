@@ -17,13 +17,13 @@ class Preset:
         eval_every: iterations between evaluations on the validation split.
         checkpoint_every: iterations between checkpoints (an interrupted training resumes from the last one).
         eval_pairs: largest number of validation pairs that are evaluated during training; 0 means all.
-        augment: whether batches are flipped and rotated at random. Neither the paper nor the released code does this.
+        augment: whether batches are flipped and rotated at random. Neither the paper nor the authors' code does this.
         table_pairs: largest number of pairs that one cell of a table is measured on; 0 means all.
         shift_patches: number of patches that Figure 6 averages (50 000 in the paper).
         resamples: number of bootstrap resamples for an interval.
         telling_iterations, telling_batch: iterations and batch size of a training in which a discriminator learns to
             distinguish phone from DSLR patches (section 3.1.2).
-        variant_iterations: iterations for each row of the comparison of paper and released code.
+        variant_iterations: iterations for each row of the comparison of paper and authors' code.
         photographs: number of whole photographs of each phone that are enhanced for the figures.
         inspected: largest number of photographs of each phone that are searched for flaws (section 4.4).
         seeds: the seeds that are trained for each phone and loss.

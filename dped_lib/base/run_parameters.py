@@ -16,7 +16,7 @@ VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
 
-#: Choices in which the paper and the released code differ. A training can set each of them alone.
+#: Choices in which the paper and the authors' code differ. A training can set each of them alone.
 CHOICES = ("kernel", "content_layer", "norm", "discriminator")
 
 

@@ -26,7 +26,7 @@ _FLOAT32 = 1
 
 
 @dataclass(frozen=True)
-class Released:
+class AuthorsNetwork:
     """Describe a checkpoint that the authors published.
 
     Attributes:
@@ -40,14 +40,16 @@ class Released:
     what: str
 
 
-RELEASED = MappingProxyType(
+AUTHORS_NETWORKS = MappingProxyType(
     {
         **{
-            phone: Released(f"aiff22/DPED/models_orig/{phone}_orig", "dped", f"the authors' {phone} generator")
+            phone: AuthorsNetwork(f"aiff22/DPED/models_orig/{phone}_orig", "dped", f"the authors' {phone} generator")
             for phone in ("iphone", "blackberry", "sony")
         },
-        "srcnn": Released("aiff22/ai-challenge/models_pretrained/dped_srcnn", "srcnn", "SRCNN of PIRM 2018 (iPhone)"),
-        "resnet_8_32": Released(
+        "srcnn": AuthorsNetwork(
+            "aiff22/ai-challenge/models_pretrained/dped_srcnn", "srcnn", "SRCNN of PIRM 2018 (iPhone)"
+        ),
+        "resnet_8_32": AuthorsNetwork(
             "aiff22/ai-challenge/models_pretrained/dped_resnet_8_32",
             "resnet_8_32",
             "8-layer ResNet of PIRM 2018 (iPhone)",
@@ -219,31 +221,31 @@ def state_dict(variables: dict[str, np.ndarray], model: str) -> dict[str, torch.
     return state
 
 
-def load(name: str) -> nn.Module:
-    """Return one of the authors' networks (``RELEASED``) with its weights, in evaluation mode on the CPU.
+def load_network(name: str) -> nn.Module:
+    """Return one of the authors' networks (``AUTHORS_NETWORKS``) with its weights, in evaluation mode on the CPU.
 
     Fetch it if needed.
 
     Raises:
         DpedError: unknown name, files that cannot be fetched, a damaged checkpoint, or one of another network.
     """
-    released = RELEASED[one_of("authors' weights", name, RELEASED)]
-    shards = [downloads.fetch(f"{released.prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001")]
+    known = AUTHORS_NETWORKS[one_of("authors' weights", name, AUTHORS_NETWORKS)]
+    shards = [downloads.fetch(f"{known.prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001")]
     prefix = shards[0].with_suffix("")
-    model = models.generator(released.model)
+    model = models.generator(known.model)
     try:
-        model.load_state_dict(state_dict(read_checkpoint(prefix), released.model))
+        model.load_state_dict(state_dict(read_checkpoint(prefix), known.model))
     except (KeyError, RuntimeError) as error:
-        raise DpedError(f"{prefix}: not the checkpoint of {released.what}: {error}") from error
+        raise DpedError(f"{prefix}: not the checkpoint of {known.what}: {error}") from error
     return model.eval()
 
 
-def origin(name: str) -> dict[str, str]:
+def metadata_of(name: str) -> dict[str, str]:
     """Return the origin of one of the authors' networks, as metadata for a copy of it in another format."""
-    released = RELEASED[one_of("authors' weights", name, RELEASED)]
+    known = AUTHORS_NETWORKS[one_of("authors' weights", name, AUTHORS_NETWORKS)]
     return {
-        "model": released.model,
+        "model": known.model,
         "variant": "code",
-        "origin": f"{released.prefix} @ {downloads.commit_of(released.prefix)}",
-        "sha256": downloads.sha256_of(f"{released.prefix}.data-00000-of-00001"),
+        "origin": f"{known.prefix} @ {downloads.commit_of(known.prefix)}",
+        "sha256": downloads.sha256_of(f"{known.prefix}.data-00000-of-00001"),
     }

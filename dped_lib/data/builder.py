@@ -32,7 +32,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store, pairing, photofile
-from dped_lib.data.pairing import Job, Pair, Settings
+from dped_lib.data.pairing import Pair, PairJob, Settings
 from dped_lib.data.readers import natural
 
 _SIGN = "dped_align.json"  # marks a folder that we made
@@ -119,7 +119,7 @@ def _names_made(out: Path) -> set[str]:
         return set()
 
 
-def _source(phone_dir: Path, dslr_dir: Path, jobs: list[Job]) -> dict:
+def _source(phone_dir: Path, dslr_dir: Path, jobs: list[PairJob]) -> dict:
     """Return what the sign says of the photographs: their folders, and the sizes of both files of each pair."""
     folders = [str(Path(folder).resolve()) for folder in (phone_dir, dslr_dir)]
     return {"folders": folders, "bytes": {j.name: [f.stat().st_size for f in (j.phone, j.dslr)] for j in jobs}}
@@ -153,7 +153,7 @@ def _say_settings(out: Path, settings: Settings) -> None:
             print(f"{out}: made with other settings ({differing}); every pair is made again.", file=sys.stderr)
 
 
-def _take(out: Path, jobs: list[Job], source: dict) -> None:
+def _take(out: Path, jobs: list[PairJob], source: dict) -> None:
     """Mark ``out`` and the files of the pairs that will be made as ours.
 
     Delete half-written files of a killed process.
@@ -174,7 +174,7 @@ def _mark(out: Path, names: Iterable[str], source: dict) -> None:
     paths.write_text(out / _SIGN, json.dumps(sign, indent=1))
 
 
-def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[Job]:
+def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[PairJob]:
     """Return the pairs to be made, in natural order of their names.
 
     A bad pair is added to ``bad`` or raises an error.
@@ -194,7 +194,7 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[J
                 raise
             bad[name] = str(error)
             continue
-        jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
+        jobs.append(PairJob(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
     if not jobs:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
     return jobs
@@ -263,7 +263,7 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
     return pair_store.write_store(store, _pairs(jobs, records), content)
 
 
-def _remove_others(out: Path, jobs: list[Job], source: dict) -> None:
+def _remove_others(out: Path, jobs: list[PairJob], source: dict) -> None:
     """Delete our records of photographs that no longer exist. A reader of the whole folder would count them."""
     names = {job.name for job in jobs}
     for name in _names_made(out) - names:
@@ -272,7 +272,7 @@ def _remove_others(out: Path, jobs: list[Job], source: dict) -> None:
     _mark(out, names, source)
 
 
-def _pairs(jobs: list[Job], records: dict[str, dict]) -> Iterator[Pair | dict]:
+def _pairs(jobs: list[PairJob], records: dict[str, dict]) -> Iterator[Pair | dict]:
     """Yield the record of each job with all its windows, then its pairs."""
     for job in jobs:
         record = job.record(records[job.name]["digest"])

@@ -89,7 +89,7 @@ def space(icc: bytes) -> str:
 
 
 @functools.lru_cache(4)
-def load(icc: bytes) -> Profile | None:
+def load_profile(icc: bytes) -> Profile | None:
     """Return the profile of a file; None if its numbers are those of sRGB, or if the profile cannot be evaluated.
 
     :func:`usable` tells these two apart.

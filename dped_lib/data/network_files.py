@@ -63,7 +63,7 @@ def resolve(spec: str) -> nn.Module:
     """Return the network that a user names.
 
     Args:
-        spec: ``authors:NAME`` (``authors_checkpoints.RELEASED``), ``identity``, or the path of a safetensors file.
+        spec: ``authors:NAME`` (``authors_checkpoints.AUTHORS_NETWORKS``), ``identity``, or the path of a safetensors file.
 
     Raises:
         DpedError: ``spec`` is none of these, or its files cannot be fetched or read.
@@ -71,10 +71,10 @@ def resolve(spec: str) -> nn.Module:
     if spec == "identity":
         return nn.Identity()
     if spec.startswith("authors:"):
-        return authors_checkpoints.load(spec.removeprefix("authors:"))
+        return authors_checkpoints.load_network(spec.removeprefix("authors:"))
     file = Path(spec).expanduser()
     if not file.is_file():
-        names = ", ".join(f"authors:{n}" for n in authors_checkpoints.RELEASED)
+        names = ", ".join(f"authors:{n}" for n in authors_checkpoints.AUTHORS_NETWORKS)
         raise DpedError(f"weights {spec!r}: no such file, and not one of {names}, identity.")
     return load_model(file)
 
@@ -86,7 +86,7 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     """
     facts: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
     if spec.startswith("authors:"):
-        return facts | authors_checkpoints.origin(spec.removeprefix("authors:"))
+        return facts | authors_checkpoints.metadata_of(spec.removeprefix("authors:"))
     if spec != "identity":
         _, metadata = load_tensors(Path(spec).expanduser())
         facts |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
@@ -100,12 +100,12 @@ def save_authors(name: str, target: Path) -> None:
     Raises:
         DpedError: another file is there.
     """
-    origin = authors_checkpoints.origin(name)
+    origin = authors_checkpoints.metadata_of(name)
     if target.exists():
         if _metadata(target) == origin:
             return
         raise DpedError(f"{target}: is there and holds something else. It is kept; name another folder.")
-    save_tensors(authors_checkpoints.load(name).state_dict(), target, origin)
+    save_tensors(authors_checkpoints.load_network(name).state_dict(), target, origin)
 
 
 def _metadata(file: Path) -> dict[str, str] | None:

@@ -30,7 +30,7 @@ from dped_lib.base.progress import bar
 from dped_lib.data import archives, pair_store, pairing, photofile, readers
 from dped_lib.data.readers import BadPatch
 
-SPLITS = {"training_data": "train", "test_data/patches": "test"}
+SPLIT_OF = {"training_data": "train", "test_data/patches": "test"}
 _PHOTOGRAPHS = "test_data/full_size_test_images"
 _PATCH_BYTES = 3 * paper.PATCH_SIZE**2
 _REASONS = ("", "", "unreadable", "wrong size")  # meaning of a flag above 1; 0 is not read yet, 1 is good
@@ -82,7 +82,7 @@ class Listing:
         self._rows: list[tuple[int, str]] = []  # the first row of each place
         listed = self._walk()
         tokens, suffixes = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int8)]
-        for place, split in SPLITS.items():
+        for place, split in SPLIT_OF.items():
             index, of_place, of_suffix = listed.pop(place)
             stems = sorted(index, key=readers.natural)
             order = np.fromiter((index[s] for s in stems), np.int64, len(stems))
@@ -113,8 +113,8 @@ class Listing:
 
         Tokens and suffixes are flat arrays by pair and side.
         """
-        form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
-        listed = {place: ({}, array("q"), array("b")) for place in SPLITS}
+        form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLIT_OF)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
+        listed = {place: ({}, array("q"), array("b")) for place in SPLIT_OF}
         known: dict[str, int] = {}
         for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
             match = form.fullmatch(path)

@@ -19,8 +19,9 @@ from dped_lib.base import paths
 from dped_lib.base.datasets import FOLDS
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data.pairing import SIZE, Pair
+from dped_lib.data.pairing import Pair
 from dped_lib.data.splits import SPLITS, assign_splits, split_fold
+from dped_lib.paper import PATCH_SIZE
 
 _FORMAT = 3  # increased when the content of a store would change; an older store is made again
 _DIGESTED = 256  # pairs whose pixels are in the digest: 15 MB are read in an instant, a whole store is not
@@ -52,7 +53,7 @@ class PairStore:
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
             ) from error
-        shape = (len(self.names), SIZE, SIZE, 3)
+        shape = (len(self.names), PATCH_SIZE, PATCH_SIZE, 3)
         if self.phone.shape != shape or self.dslr.shape != shape:
             raise DpedError(
                 f"{self.folder}: arrays {self.phone.shape} and {self.dslr.shape}, expected {shape}. Delete the folder and run again."
@@ -145,7 +146,7 @@ def write_header(file: BinaryIO, count: int) -> None:
     """Write the header of an array of ``count`` patches, 128 bytes, at the start of a file."""
     # numpy leaves room in the header for the first axis to grow, so it can be written before the count is known.
     file.seek(0)
-    shape = (count, SIZE, SIZE, 3)
+    shape = (count, PATCH_SIZE, PATCH_SIZE, 3)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
@@ -189,9 +190,9 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
                     lines.write(json.dumps(pair) + "\n")
                     continue
                 for file, image in ((phone, pair.phone), (dslr, pair.dslr)):
-                    if image.shape != (SIZE, SIZE, 3) or image.dtype != np.uint8:
+                    if image.shape != (PATCH_SIZE, PATCH_SIZE, 3) or image.dtype != np.uint8:
                         raise DpedError(
-                            f"{pair.name}: a patch must be {SIZE} x {SIZE} RGB uint8, not {image.shape} {image.dtype}."
+                            f"{pair.name}: a patch must be {PATCH_SIZE} x {PATCH_SIZE} RGB uint8, not {image.shape} {image.dtype}."
                         )
                     file.write(image.tobytes())
                 names.append(pair.name)

@@ -21,8 +21,8 @@ from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
+from dped_lib.paper import PATCH_SIZE
 
-SIZE = paper.PATCH_SIZE
 _FORMAT = 3  # increased when the same photographs would give another result
 
 
@@ -61,8 +61,10 @@ class Settings:
     flat: str = "drop"
 
     def __post_init__(self):
-        if min(self.size) < SIZE:
-            raise DpedError(f"size {self.size[0]}x{self.size[1]}: an aligned image must hold a patch of {SIZE}x{SIZE}.")
+        if min(self.size) < PATCH_SIZE:
+            raise DpedError(
+                f"size {self.size[0]}x{self.size[1]}: an aligned image must hold a patch of {PATCH_SIZE}x{PATCH_SIZE}."
+            )
         if not 0 <= self.threshold < 1:
             raise DpedError(f"NCC threshold {self.threshold}: must be at least 0 and below 1.")
         one_of("flat", self.flat, ("drop", "keep"))
@@ -102,7 +104,7 @@ def count(record: dict, report: Counter, alignment: Counter) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class PairJob:
     """Hold one pair of files, the folder of its record and patches, and the function that reads a photograph."""
 
     name: str
@@ -148,7 +150,7 @@ class Job:
         return record if whole else None
 
 
-def work(job: Job) -> dict:
+def work(job: PairJob) -> dict:
     """Make one pair's record and patches, unless current ones are there.
 
     Return the record without its windows (a hundred for each of thousands of pairs), or ``{"bad": message}``.
@@ -173,7 +175,7 @@ def work(job: Job) -> dict:
     else:
         patches = [[phone, dslr] for _, phone, dslr in extracted.patches]
         with paths.atomic_path(job.patches_file) as part:
-            write_array(part, np.array(patches, np.uint8).reshape(-1, 2, SIZE, SIZE, 3))
+            write_array(part, np.array(patches, np.uint8).reshape(-1, 2, PATCH_SIZE, PATCH_SIZE, 3))
     paths.write_text(job.record_file, json.dumps(record, indent=1))
     return _brief(record)
 

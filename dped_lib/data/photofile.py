@@ -339,7 +339,7 @@ def in_8bit(pixels: np.ndarray) -> np.ndarray:
 
 def in_srgb(decoded: Decoded) -> np.ndarray:
     """Return the pixels in sRGB: uint16 if a profile was applied, otherwise unchanged."""
-    profile = color_profiles.load(decoded.icc)
+    profile = color_profiles.load_profile(decoded.icc)
     return decoded.pixels if profile is None else profile.to_srgb(decoded.pixels)
 
 

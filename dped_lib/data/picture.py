@@ -46,7 +46,7 @@ class Picture:
     @property
     def profile(self) -> color_profiles.Profile | None:
         """Return the profile that converts the pixels to sRGB; None if they are sRGB, or are taken as sRGB."""
-        return color_profiles.load(self.icc)
+        return color_profiles.load_profile(self.icc)
 
     def on_screen(self) -> np.ndarray:
         """Return the pixels as uint8 in sRGB."""

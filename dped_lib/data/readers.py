@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dped_lib import paper
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import downloads, pairing, photofile, rig
 from dped_lib.data.pairing import Pair, Settings
-
-SIZE = paper.PATCH_SIZE
+from dped_lib.paper import PATCH_SIZE
 
 #: The rig's frames have 0.3 of the cameras' sizes, so its aligned images have half the paper's size.
 RIG_SETTINGS = Settings(size=(400, 540))
@@ -50,11 +48,11 @@ def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
         pixels = read_image(file, content)
     except DpedError as error:
         raise BadPatch("unreadable", str(error)) from error
-    if pixels.shape != (SIZE, SIZE, 3):
+    if pixels.shape != (PATCH_SIZE, PATCH_SIZE, 3):
         size = "x".join(map(str, pixels.shape[:2]))
         raise BadPatch(
             "wrong size",
-            f"{file}: {size} pixels, a patch has {SIZE}x{SIZE}. Cut it again, or skip it with on_bad='skip'.",
+            f"{file}: {size} pixels, a patch has {PATCH_SIZE}x{PATCH_SIZE}. Cut it again, or skip it with on_bad='skip'.",
         )
     return pixels
 

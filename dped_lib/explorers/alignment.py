@@ -12,6 +12,7 @@ from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.base.errors import DpedError
 from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
+from dped_lib.paper import PATCH_SIZE
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
@@ -172,7 +173,7 @@ class AlignmentExplorer:
     def _patch(self) -> tuple[np.ndarray, str]:
         window, phone, kept, dslr = self.patch()
         overview = self.alignment.dslr.copy()
-        y, x, side = window.y, window.x, extraction.SIZE
+        y, x, side = window.y, window.x, PATCH_SIZE
         cv2.rectangle(overview, (x, y), (x + side - 1, y + side - 1), _OUTLIER, 2)
         tiles = {"the DSLR's image": fit_to_screen(overview, 330, 200)}
         for label, patch in (("phone in place", phone), ("phone as kept", kept), ("DSLR", dslr)):
@@ -193,7 +194,7 @@ class AlignmentExplorer:
         """
         windows, patches = self.extraction.windows, self.extraction.patches
         window = windows[min(int(self.window.value), len(windows) - 1)]
-        cut = np.s_[window.y : window.y + extraction.SIZE, window.x : window.x + extraction.SIZE]
+        cut = np.s_[window.y : window.y + PATCH_SIZE, window.x : window.x + PATCH_SIZE]
         kept = next((phone for other, phone, _ in patches if other == window), None)
         return window, self.alignment.phone[cut], kept, self.alignment.dslr[cut]
 

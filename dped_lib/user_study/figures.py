@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study.agreement import Agreement, Verdict
-from dped_lib.user_study.analysis import Choices, Fraction, Share, Strength
+from dped_lib.user_study.analysis import Fraction, Share, Strength
 from dped_lib.user_study.pictures import Pictures
 from dped_lib.user_study.questions import KINDS, Trial, kind_of
 
@@ -246,13 +246,6 @@ def verdict_table(verdicts: Iterable[Verdict], dataset: str) -> pd.DataFrame:
     )
     columns = ("set", "pair", "answers", "share", "90 %", "95 %", "verdict", "why", "scenes told apart")
     return _frame(rows, columns)
-
-
-def progress_table(choices: Choices) -> pd.DataFrame:
-    """Return the number of answers of each subject, and the median of their reaction times in seconds."""
-    answers = (choices.sign != 0).sum(1)
-    median = [float(np.nanmedian(row)) if np.isfinite(row).any() else float("nan") for row in choices.seconds]
-    return pd.DataFrame({"subject": choices.subjects, "answers": answers, "median time (s)": np.round(median, 2)})
 
 
 def trial_figure(left: np.ndarray, right: np.ndarray, trial: Trial) -> Figure:

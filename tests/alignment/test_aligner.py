@@ -15,7 +15,7 @@ from dped_lib.base import workers
 from dped_lib.base.errors import DpedError
 from dped_lib.data import downloads, readers, rig
 
-SIZE = (400, 540)  # of the aligned images of dataset rig
+ALIGNED_SIZE = (400, 540)  # of the aligned images of dataset rig
 
 
 @lru_cache(maxsize=16)
@@ -27,7 +27,7 @@ def frames(scene: str, phone: str):
 @lru_cache(maxsize=16)
 def aligned(scene: str, phone: str) -> aligner.Alignment:
     a, b = frames(scene, phone)
-    return aligner.align(a.image, b.image, SIZE)
+    return aligner.align(a.image, b.image, ALIGNED_SIZE)
 
 
 def corner_errors(pair: tuple[str, str]) -> np.ndarray:
@@ -52,8 +52,8 @@ def test_the_rig_is_aligned_to_half_a_pixel():
 def test_the_images_agree_with_the_map():
     found = aligned("wall-1", "iphone")
     b = frames("wall-1", "iphone")[1]
-    assert found.phone.shape == found.dslr.shape == (*SIZE, 3) and found.phone.dtype == np.uint8
-    grid = geometry.pixel_grid(*SIZE, (0, 0), 1.0)
+    assert found.phone.shape == found.dslr.shape == (*ALIGNED_SIZE, 3) and found.phone.dtype == np.uint8
+    grid = geometry.pixel_grid(*ALIGNED_SIZE, (0, 0), 1.0)
     assert (
         np.abs(found.sample_phone(grid).astype(int) - found.phone).max() <= 2
     )  # the image was made with an interpolated map
@@ -75,7 +75,7 @@ def test_lenses_are_fitted_where_there_is_distortion_and_help():
     a, b = frames("foliage-1", "blackberry")
     found = aligned("foliage-1", "blackberry")
     corners = geometry.corners(*found.report.size)
-    dslr_corners, outline = found.to_dslr(corners), found.to_dslr(geometry.outline(*SIZE))
+    dslr_corners, outline = found.to_dslr(corners), found.to_dslr(geometry.outline(*ALIGNED_SIZE))
     best = cv2.findHomography(outline, rig.map_points(b, a, outline))[0]
     unit = found.step * found.map.scale_at(dslr_corners.mean(0))
     residuals = geometry.apply_homography(best, dslr_corners) - rig.map_points(b, a, dslr_corners)
@@ -85,7 +85,7 @@ def test_lenses_are_fitted_where_there_is_distortion_and_help():
 
 def test_the_same_photographs_give_the_same_bytes():
     a, b = frames("coffee-a", "sony")
-    again, first = aligner.align(a.image, b.image, SIZE), aligned("coffee-a", "sony")
+    again, first = aligner.align(a.image, b.image, ALIGNED_SIZE), aligned("coffee-a", "sony")
     assert np.array_equal(again.phone, first.phone) and again.report == first.report
 
 
@@ -98,7 +98,7 @@ def test_other_scenes_are_rejected(phone):
     painted = {s.photograph: s.name for s in rig.scenes() if s.kind != "photo"}
     names = [*list(photographs.values())[:4], *list(painted.values())[:8:2]]
     for one, other in zip(names, names[1:] + names[:1], strict=True):
-        report = aligner.align(frames(one, phone)[0].image, frames(other, phone)[1].image, SIZE).report
+        report = aligner.align(frames(one, phone)[0].image, frames(other, phone)[1].image, ALIGNED_SIZE).report
         assert report.verdict == "different scene", (one, other, report)
         assert report.size is None and str(report.matches) in report.reason
 
@@ -147,21 +147,21 @@ def test_only_rgb_bytes(bad):
 def test_a_rotated_phone_photograph_gives_the_same_pair(quarters):
     """It may be upright against a landscape, or upside down like three scenes of City100."""
     a, b = frames("town-1", "sony")
-    found = aligner.align(np.rot90(a.image, quarters).copy(), b.image, SIZE)
+    found = aligner.align(np.rot90(a.image, quarters).copy(), b.image, ALIGNED_SIZE)
     straight = aligned("town-1", "sony")
-    assert found.report.verdict == "aligned" and found.report.size == SIZE
+    assert found.report.verdict == "aligned" and found.report.size == ALIGNED_SIZE
     # rot90 rotates counter-clockwise, so the alignment rotates clockwise by the same angle.
     difference = found.report.rotation - straight.report.rotation - 90 * quarters
     assert (difference + 180) % 360 - 180 == pytest.approx(0, abs=0.3)
-    corners = geometry.corners(*SIZE)
+    corners = geometry.corners(*ALIGNED_SIZE)
     assert np.abs(found.to_dslr(corners) - straight.to_dslr(corners)).max() < 2
     assert np.abs(found.phone.astype(int) - straight.phone).mean() < 3
 
 
 def test_an_upright_dslr_gives_upright_images():
     a, b = frames("town-1", "sony")
-    found = aligner.align(a.image, np.rot90(b.image).copy(), SIZE)
-    assert found.report.verdict == "aligned" and found.report.size == SIZE[::-1]
+    found = aligner.align(a.image, np.rot90(b.image).copy(), ALIGNED_SIZE)
+    assert found.report.verdict == "aligned" and found.report.size == ALIGNED_SIZE[::-1]
 
 
 def test_nothing_is_enlarged():

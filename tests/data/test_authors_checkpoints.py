@@ -34,7 +34,7 @@ def test_reads_every_variable_in_tensorflows_layout(checkpoint):
 
 def test_variables_cover_the_shard_exactly(mirror):
     """Every byte of the data file belongs to one variable."""
-    for entry in authors_checkpoints.RELEASED.values():
+    for entry in authors_checkpoints.AUTHORS_NETWORKS.values():
         variables = authors_checkpoints.read_checkpoint(mirror / entry.prefix)
         size = (mirror / f"{entry.prefix}.data-00000-of-00001").stat().st_size
         assert sum(v.nbytes for v in variables.values()) == size
@@ -90,11 +90,11 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_checkpoint_of_another_network_is_refused(mirror):
-    variables = authors_checkpoints.read_checkpoint(mirror / authors_checkpoints.RELEASED["resnet_8_32"].prefix)
+    variables = authors_checkpoints.read_checkpoint(mirror / authors_checkpoints.AUTHORS_NETWORKS["resnet_8_32"].prefix)
     with pytest.raises(KeyError):
         authors_checkpoints.state_dict(variables, "dped")
 
 
-def test_unknown_name_lists_the_released_ones():
+def test_unknown_name_lists_the_authors_ones():
     with pytest.raises(DpedError, match="iphone, blackberry, sony, srcnn, resnet_8_32"):
-        authors_checkpoints.load("iphone_7")
+        authors_checkpoints.load_network("iphone_7")

@@ -207,8 +207,8 @@ def test_a_killed_worker_is_an_error_not_a_hang(photographs, tmp_path, wait):
 def test_stopped_between_patches_and_record(built, photographs, tmp_path, monkeypatch):
     """What has a record has the patches it tells of, even where other settings left theirs."""
     files = photographs / "phone/coffee-a.jpeg", photographs / "dslr/coffee-a.JPG"
-    wanted = pairing.Job("coffee-a", *files, tmp_path / "pairs", SMALL)
-    other = pairing.Job("coffee-a", *files, tmp_path / "pairs", Settings((210, 270)))
+    wanted = pairing.PairJob("coffee-a", *files, tmp_path / "pairs", SMALL)
+    other = pairing.PairJob("coffee-a", *files, tmp_path / "pairs", Settings((210, 270)))
     pairing.work(wanted)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
 

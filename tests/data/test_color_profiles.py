@@ -25,7 +25,7 @@ def by_littlecms(pixels: np.ndarray, source, target) -> np.ndarray:
 @pytest.mark.parametrize("name", iccs.WIDE)
 def test_wide_profiles_are_converted_as_littlecms_does(name):
     icc, image = iccs.WIDE[name], colours()
-    profile = color_profiles.load(icc)
+    profile = color_profiles.load_profile(icc)
     assert np.abs(profile.to_srgb(image) / 257 - by_littlecms(image, icc, SRGB)).max() < 1
     back = np.abs(profile.from_srgb(image.astype(np.uint16) * 257, np.uint8) - by_littlecms(image, SRGB, icc))
     assert back.max() <= 2 and back.mean() < 0.02
@@ -37,37 +37,40 @@ def test_there_and_back_is_the_same_within_srgb(name, dtype):
     full = np.iinfo(dtype).max
     # Not saturated: these are colours of sRGB under every profile here.
     soft = np.round((colours() / 255 * 0.16 + 0.42) * full).astype(dtype)
-    profile = color_profiles.load(iccs.WIDE[name])
+    profile = color_profiles.load_profile(iccs.WIDE[name])
     assert np.abs(profile.from_srgb(profile.to_srgb(soft), dtype).astype(int) - soft).max() <= (dtype == np.uint16)
 
 
 def test_white_black_and_gray_stay_so():
     gray = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
     for icc in iccs.WIDE.values():
-        found = color_profiles.load(icc).to_srgb(gray)[0].astype(int)
+        found = color_profiles.load_profile(icc).to_srgb(gray)[0].astype(int)
         assert found[0].max() == 0 and found[-1].min() >= 65535 - 60
         assert (found.max(1) - found.min(1)).max() < 200
 
 
 def test_gray_profiles():
-    profile, ramp = color_profiles.load(iccs.GRAY), np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    profile, ramp = (
+        color_profiles.load_profile(iccs.GRAY),
+        np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2),
+    )
     assert profile.gray and color_profiles.space(iccs.GRAY) == "GRAY"
     wanted = by_littlecms(np.ascontiguousarray(ramp[..., 0]), iccs.GRAY, SRGB)
     assert np.abs(profile.to_srgb(ramp) / 257 - wanted)[:, 8:].max() < 1.5
 
 
 def test_srgb_is_not_converted():
-    assert color_profiles.load(iccs.SRGB) is None and color_profiles.usable(iccs.SRGB)
-    assert color_profiles.load(ImageCms.ImageCmsProfile(SRGB).tobytes()) is None
+    assert color_profiles.load_profile(iccs.SRGB) is None and color_profiles.usable(iccs.SRGB)
+    assert color_profiles.load_profile(ImageCms.ImageCmsProfile(SRGB).tobytes()) is None
 
 
 def test_damaged_profiles_are_not_usable_and_no_traceback():
     rng = np.random.default_rng(0)
     for junk in (b"", b"junk", b"\0" * 500, iccs.P3[:200]):
-        assert not color_profiles.usable(junk) and color_profiles.load(junk) is None
+        assert not color_profiles.usable(junk) and color_profiles.load_profile(junk) is None
     for _ in range(60):
         damaged = bytearray(iccs.P3)
         for at in rng.integers(0, len(damaged), 8):
             damaged[at] = rng.integers(256)
-        color_profiles.load(bytes(damaged))
-        color_profiles.load(bytes(damaged[: rng.integers(len(damaged))]))
+        color_profiles.load_profile(bytes(damaged))
+        color_profiles.load_profile(bytes(damaged[: rng.integers(len(damaged))]))

@@ -163,7 +163,7 @@ def test_a_dataset_has_its_own_cameras():
         photographs.scene("pirm", "1")
 
 
-def test_released_weights_for_other_phones(monkeypatch):
+def test_the_authors_weights_for_other_phones(monkeypatch):
     """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
     asked = []
     monkeypatch.setattr(networks.network_files, "resolve", lambda name: asked.append(name))

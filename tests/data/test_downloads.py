@@ -121,7 +121,7 @@ def test_the_registry_is_the_mirrors(mirror):
 def test_groups_hold_what_they_name():
     sizes = {group: len(downloads.keys(group)) for group in downloads.GROUPS}
     assert sizes["pirm"] == 800 and sizes["hd"] == 4
-    assert sizes["weights"] == 2 * len(authors_checkpoints.RELEASED)
+    assert sizes["weights"] == 2 * len(authors_checkpoints.AUTHORS_NETWORKS)
     names = [k for group in downloads.GROUPS for k in downloads.keys(group)]
     assert len(names) == len(set(names)) == len(downloads._REGISTRY) - 1
     with pytest.raises(DpedError, match="unknown group of sources 'pim'.*Did you mean 'pirm'"):

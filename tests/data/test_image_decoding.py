@@ -259,7 +259,7 @@ def test_inks_are_inverted_only_where_adobe_wrote_them(tmp_path, picture):
 
 def test_a_wide_photograph_is_read_in_srgb(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png", icc_profile=iccs.P3)
-    wanted = (color_profiles.load(iccs.P3).to_srgb(picture) / 257 + 0.5).astype(np.uint8)
+    wanted = (color_profiles.load_profile(iccs.P3).to_srgb(picture) / 257 + 0.5).astype(np.uint8)
     assert differ(photofile.read_photograph(tmp_path / "a.png"), wanted) <= 1
     assert differ(wanted, picture) > 20, "and it matters"
 

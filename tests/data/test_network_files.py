@@ -159,19 +159,19 @@ def test_a_file_in_the_place_of_the_authors_network_is_kept(mirror, tmp_path):
     assert target.stat().st_mtime_ns == stamp
 
 
-@pytest.mark.parametrize("name", authors_checkpoints.RELEASED)
+@pytest.mark.parametrize("name", authors_checkpoints.AUTHORS_NETWORKS)
 def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     target = tmp_path / "deep" / f"{name}.safetensors"
     network_files.save_authors(name, target)
     found = network_files.load_model(target)
     assert (
         network_files.fingerprint(found)
-        == network_files.fingerprint(authors_checkpoints.load(name))
+        == network_files.fingerprint(authors_checkpoints.load_network(name))
         == network_files.fingerprint(network_files.resolve(f"authors:{name}"))
     )
     _, metadata = network_files.load_tensors(target)
     assert set(metadata) == {"model", "variant", "origin", "sha256"}
-    assert metadata["model"] == authors_checkpoints.RELEASED[name].model
+    assert metadata["model"] == authors_checkpoints.AUTHORS_NETWORKS[name].model
     key, commit = metadata["origin"].split(" @ ")
     assert re.fullmatch("[0-9a-f]{40}", commit)
     assert commit in downloads.COMMITS.values()

@@ -26,7 +26,8 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import downloads, opening, pair_store, pairing, readers, rig, splits
 from dped_lib.data.batches import Batches, dihedral, to_float
 from dped_lib.data.pair_store import PairStore
-from dped_lib.data.pairing import SIZE, Pair
+from dped_lib.data.pairing import Pair
+from dped_lib.paper import PATCH_SIZE
 
 CPU = torch.device("cpu")
 # Decoded pixels of the 400 pairs, uint8 in order of their numbers, as the authors' own code read them.
@@ -34,7 +35,7 @@ IPHONE = "b58af9e50cec280daa587d9b428b6bc0ede64df3ce8a34516e4fa74e76b62ac9"
 CANON = "95fb3eee4eb38ebbedba857190df4412e85779d3e367c9fb3e4f749b24d4a6b6"
 
 
-def noise(seed, height=SIZE, width=SIZE):
+def noise(seed, height=PATCH_SIZE, width=PATCH_SIZE):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -82,7 +83,7 @@ def test_what_is_read_from_the_memory_map_is_what_was_written(tmp_path_factory, 
 def test_a_store_can_be_read_by_numpy_alone(store):
     for side in ("phone", "dslr"):
         array = np.load(store.folder / f"{side}.npy")
-        assert array.dtype == np.uint8 and array.shape == (40, SIZE, SIZE, 3)
+        assert array.dtype == np.uint8 and array.shape == (40, PATCH_SIZE, PATCH_SIZE, 3)
         assert (store.folder / f"{side}.npy").stat().st_size == array.nbytes + 128
     assert sorted(os.listdir(store.folder)) == ["dslr.npy", "meta.json", "phone.npy"]
 
@@ -165,7 +166,7 @@ DAMAGE = {
     "empty array": lambda f: (f / "phone.npy").write_bytes(b""),
     "a list": lambda f: (f / "meta.json").write_text("[]"),
     "no header": lambda f: (f / "phone.npy").write_bytes(b"?" * 128),
-    "fewer": lambda f: np.save(f / "dslr.npy", np.zeros((2, SIZE, SIZE, 3), np.uint8)),
+    "fewer": lambda f: np.save(f / "dslr.npy", np.zeros((2, PATCH_SIZE, PATCH_SIZE, 3), np.uint8)),
 }
 
 
@@ -357,8 +358,8 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
             y, x = window["y"], window["x"]
             found = read[f"{scene.name}/{y}-{x}"]
             assert extraction.ncc(found.phone.mean(2), found.dslr.mean(2)) > 0.89
-            assert np.array_equal(found.dslr, aligned.dslr[y : y + SIZE, x : x + SIZE])
-            still = np.array_equal(found.phone, aligned.phone[y : y + SIZE, x : x + SIZE])
+            assert np.array_equal(found.dslr, aligned.dslr[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
+            still = np.array_equal(found.phone, aligned.phone[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
             assert still == (window["dx"] == window["dy"] == window["angle"] == 0)
 
 
@@ -399,7 +400,7 @@ def test_pairs_are_read_in_natural_order(folders):
 
 def test_the_order_does_not_depend_on_the_process(tmp_path):
     for name, side in product(("1", "01", "001", "²", "a1", "a01"), ("phone", "dslr")):
-        save(tmp_path / side / f"{name}.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+        save(tmp_path / side / f"{name}.png", np.zeros((PATCH_SIZE, PATCH_SIZE, 3), np.uint8))
     code = (
         "import sys; from pathlib import Path; from dped_lib.data import readers;"
         "print([p.name for p in readers.read_folders(Path(sys.argv[1], 'phone'), Path(sys.argv[1], 'dslr'))])"
@@ -494,7 +495,7 @@ def official(tmp_path, monkeypatch):
         for i, side in product(range(count), ("sony", "canon")):
             save(
                 root / "sony" / folder / side / f"{i}.jpg",
-                np.full((SIZE, SIZE, 3), i + (side == "canon"), np.uint8),
+                np.full((PATCH_SIZE, PATCH_SIZE, 3), i + (side == "canon"), np.uint8),
                 quality=95,
             )
     monkeypatch.setenv("DPED_DATA", str(root.parent))
@@ -639,7 +640,7 @@ def test_batches_are_pairs_of_their_split_and_reach_all_of_it(store, split):
     drawn, own = set(), {store.phone[i].tobytes() for i in store.index(split)}
     for iteration in range(40):
         phone, dslr = batches(store, split).draw(iteration, 8)
-        assert phone.shape == dslr.shape == (8, 3, SIZE, SIZE) and phone.dtype == torch.float32
+        assert phone.shape == dslr.shape == (8, 3, PATCH_SIZE, PATCH_SIZE) and phone.dtype == torch.float32
         assert phone.min() >= 0 and phone.max() <= 1
         assert torch.allclose(phone + dslr, torch.ones(1))  # the negative of each, so its partner
         drawn |= {i.tobytes() for i in (phone * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()}
@@ -691,7 +692,7 @@ def test_the_full_dataset_is_not_read_into_memory(tmp_path):
     for side in ("phone", "dslr"):
         with open(folder / f"{side}.npy", "r+b") as file:
             pair_store.write_header(file, count)
-            file.truncate(128 + count * SIZE * SIZE * 3)  # a hole: takes no space
+            file.truncate(128 + count * PATCH_SIZE * PATCH_SIZE * 3)  # a hole: takes no space
     splits = ["train"] * 95_000 + ["val"] * 1_000 + ["test"] * 1_000
     names = [f"train/{i}" for i in range(count)]
     (folder / "meta.json").write_text(json.dumps({"names": names, "photographs": names, "splits": splits}))

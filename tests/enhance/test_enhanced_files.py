@@ -292,7 +292,7 @@ def test_no_message_counts_memory_below_zero(net, here):
 
 
 def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, here):
-    wide, profile = (pixels() // 4 + 90).astype(np.uint8), color_profiles.load(iccs.P3)
+    wide, profile = (pixels() // 4 + 90).astype(np.uint8), color_profiles.load_profile(iccs.P3)
     narrow = photofile.in_8bit(profile.to_srgb(wide))
     Image.fromarray(wide).save("wide.png", icc_profile=iccs.P3)
     Image.fromarray(narrow).save("narrow.png")

@@ -77,15 +77,15 @@ def test_a_damaged_result_is_made_again(store, runs):
 
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
-    """Of one training: the kernel, layer, norm or discriminator asked for; the rest as released."""
+    """Of one training: the kernel, layer, norm or discriminator asked for; the rest as in the authors' code."""
     params = run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke", model="", **choices)
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
-    o, released = trainer.objective, "variant" not in choices
-    assert o.kernel == choices.get("kernel", "code" if released else "printed")
-    assert o.layer == choices.get("content_layer", "relu5_4" if released else "relu5_2")
-    batch = choices.get("norm") == "batch" or not released
+    o, code = trainer.objective, "variant" not in choices
+    assert o.kernel == choices.get("kernel", "code" if code else "printed")
+    assert o.layer == choices.get("content_layer", "relu5_4" if code else "relu5_2")
+    batch = choices.get("norm") == "batch" or not code
     assert any(isinstance(m, nn.BatchNorm2d) for m in trainer.generator.modules()) == batch
-    form = choices.get("discriminator", "code" if released else "two_image")
+    form = choices.get("discriminator", "code" if code else "two_image")
     assert type(trainer.discriminator) is type(models.discriminator(form)) and trainer.discriminator.inputs == 1 + (
         form == "two_image"
     )
