@@ -1,0 +1,144 @@
+"""The page that a subject sees, and the server that shows it."""
+
+import nbclient
+import nbformat
+from synthetic import SCENES
+
+from dped_lib.user_study import page as study_page
+from dped_lib.user_study import pictures as study_pictures
+from dped_lib.user_study import questions as study_questions
+from dped_lib.user_study import server as study_server
+
+
+def test_the_page_of_a_subject(small, monkeypatch, capsys):
+    pictures, store = small
+    clock = iter(float(i) for i in range(10_000))
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: next(clock))
+    page = study_page.SubjectPage(pictures, store, "p01")
+    assert page.images[0].value == b"" and page.buttons[0].disabled
+    page.buttons[0].click()
+    assert store.answers("p01") == (), "nothing is asked before Start"
+    sequence = study_questions.order(pictures.questions, "p01", 0)
+    page.pause_button.click()
+    assert (page.images[0].value, page.images[1].value) == study_pictures.shown_png(pictures, sequence[0])
+    page.buttons[1].click()
+    page.buttons[0].click()
+    assert [a.chosen for a in store.answers("p01")] == [sequence[0].right, sequence[1].left]
+    assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
+    page.pause_button.click()
+    assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
+    again = study_page.SubjectPage(pictures, store, "p01")  # the kernel was restarted
+    again.resume()
+    assert again.trial == sequence[2] and "Question 3 of 36" in again.message.value
+    said = again.message.value + str([w.description for w in (*again.buttons, again.pause_button)])
+    assert not any(word in said for word in (*study_questions.CLASSES, *SCENES, "sony"))
+    while again.trial:
+        again.buttons[0].click()
+    assert len(store.answers("p01")) == 36 and "Thank you" in again.message.value
+
+
+def test_a_key_pressed_twice_answers_once(small, monkeypatch):
+    pictures, store = small
+    now = [0.0]
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
+    page = study_page.SubjectPage(pictures, store, "p01")
+    page.resume()
+    now[0] = 2.0
+    page.buttons[0].click()
+    page.buttons[0].click()
+    assert len(store.answers("p01")) == 1
+
+
+def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
+    pictures, store = small
+    now = [0.0]
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
+    door = study_page.Entrance(pictures, store)
+    for wrong in ("", "   "):
+        door.name.value = wrong
+        door.begin.click()
+        assert door.page is None and "Please type a name" in door.message.value
+    door.name.value = " Zoë <3 "
+    door.begin.click()
+    assert door.widget.children == (door.page.widget,) and "Question 1 of 36" in door.page.message.value
+    now[0] = 2.0
+    door.page.buttons[0].click()
+    again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
+    again.name.value = "zoë <3"
+    again.begin.click()
+    assert again.page is None and "zoë &lt;3 has answered 1 of 36" in again.message.value
+    again.begin.click()
+    assert "Question 2 of 36" in again.page.message.value
+    fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
+    for page in (fresh, twin):
+        page.name.value = "Bo"
+        page.begin.click()
+    assert fresh.page and not twin.page and "Bo has answered 0 of 36" in twin.message.value, (
+        "two at once thought of one name"
+    )
+    shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
+    assert "36 pairs of pictures" in shown.children[0].value
+
+
+def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch):
+    """A message to the kernel then can hide the reply that the server waits for, and the page never opens (nbclient issue 312)."""
+    sent = []
+    monkeypatch.setattr(nbclient.output_widget.OutputWidget, "send", lambda self, data: sent.append(data))
+    page = nbformat.read(study_server.write_page(tmp_path, *small), as_version=4)
+    nbclient.execute(page, timeout=120)
+    (cell,) = page.cells
+    (shown,) = cell.outputs
+    assert "application/vnd.jupyter.widget-view+json" in shown.data and not sent
+
+
+def test_a_headless_run_shows_the_first_question(small):
+    pictures, store = small
+    fig = study_page.SubjectPage(pictures, store, "p01").static()
+    assert sum(bool(ax.images) for ax in fig.axes) == 2
+    assert store.answers("p01") == ()
+
+
+def test_two_pages_of_one_subject_go_on_together(small):
+    """A question that the other page has answered is passed over without a word."""
+    pictures, store = small
+    one, other = (study_page.SubjectPage(pictures, store, "p01") for _ in "12")
+    sequence = study_questions.order(pictures.questions, "p01", 0)
+    for page in (one, other):
+        page.resume()
+        page._since -= 1
+    one.buttons[0].click()
+    other.buttons[1].click()
+    assert [a.chosen for a in store.answers("p01")] == [sequence[0].left], "the first answer counts"
+    assert other.trial == sequence[1] and other.message.value == one.message.value
+    assert "Question 2 of 36" in other.message.value
+
+
+def test_a_subject_reads_no_error_of_ours(small, caplog):
+    """Paths, classes and JSON go to the log of the server. The subject learns whom to tell."""
+    pictures, store = small
+    page = study_page.SubjectPage(pictures, store, "p01")
+    page.resume()
+    store.file_of("p01").parent.mkdir()
+    store.file_of("p01").write_text("nonsense\n")
+    said = []
+    page._since -= 1
+    page.buttons[0].click()
+    assert page.buttons[0].disabled and page.trial is None
+    said.append(page.message.value)
+    page.resume()
+    said.append(page.message.value)
+    said.append(study_page.SubjectPage(pictures, store, "p01").message.value)
+    door = study_page.Entrance(pictures, store)
+    door.name.value = "p01"
+    door.begin.click()
+    said.append(door.message.value)
+    (store.folder / "study.json").write_text("{")
+    said.append(study_page.entrance(pictures.folder, store.folder, 9, 0).value)
+    for text in said:
+        assert "lease tell the person who runs" in text
+        assert not any(word in text for word in ("p01", "json", "line", "damaged", *store.folder.parts[1:]))
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("p01.jsonl, line 1: damaged" in text for text in logged) >= 4
+    assert any("study.json: does not describe a study" in text for text in logged)
+    served = study_server.command(pictures.folder / "study.ipynb", 8866, "127.0.0.1")
+    assert "--VoilaConfiguration.show_tracebacks=False" in served, "a traceback names files, too"
