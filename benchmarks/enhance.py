@@ -160,7 +160,10 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
 
         model = plain.load(folder / "plain.pt", target)
         dtype, said = torch.float32, "whole image"
-        run = lambda image: plain.enhance(model, image, target)  # noqa: E731
+
+        def run(image):
+            return plain.enhance(model, image, target)
+
     else:
         from dped_lib.data import network_files
         from dped_lib.enhance import photographs as enhancement
@@ -190,8 +193,16 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     operations, bandwidth = machine(dtype, target)
     area = pixels.shape[0] * pixels.shape[1]
     floor = max(OPERATIONS * area / operations, MOVES * dtype.itemsize * area / bandwidth)
-    return {"seconds": seconds, "first": first, "memory": memory, "plan": said, "dtype": str(dtype).removeprefix("torch."), "floor": floor,
-            "operations": operations, "bandwidth": bandwidth}  # fmt: skip
+    return {
+        "seconds": seconds,
+        "first": first,
+        "memory": memory,
+        "plan": said,
+        "dtype": str(dtype).removeprefix("torch."),
+        "floor": floor,
+        "operations": operations,
+        "bandwidth": bandwidth,
+    }
 
 
 def tried(form: str, folder: Path, pixels: np.ndarray, device):

@@ -23,7 +23,7 @@ from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data import authors_checkpoints, checkpoints, network_files, training_log  # fmt: skip
+from dped_lib.data import authors_checkpoints, checkpoints, network_files, training_log
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore, write_store
 from dped_lib.data.readers import Pair

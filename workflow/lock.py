@@ -98,9 +98,11 @@ def main() -> None:
             subprocess.run(
                 [python, "-c", _WANTED_ELSEWHERE],
                 input=json.dumps([installed, OTHER_PYTHONS, OTHER_SYSTEMS]),
-                check=True, stdout=subprocess.PIPE, text=True,
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
             ).stdout
-        )  # fmt: skip
+        )
         markers: dict[tuple[str, str], set[str]] = {}
         for requirement, marker in sorted(elsewhere.items()):
             print(f"Resolving {requirement} for {marker}", file=sys.stderr)

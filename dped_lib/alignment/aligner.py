@@ -25,8 +25,13 @@ from dped_lib.alignment.pair_map import PairMap
 from dped_lib.base.errors import DpedError
 
 PAIR_VERDICTS = (
-    "aligned", "too few matches", "different scene", "degenerate homography", "folded homography", "too little overlap",
-)  # fmt: skip
+    "aligned",
+    "too few matches",
+    "different scene",
+    "degenerate homography",
+    "folded homography",
+    "too little overlap",
+)
 
 _MIN_KEYPOINTS = 50
 _MIN_MATCHES = 8
@@ -224,9 +229,13 @@ class _Aligner:
         both. Its random numbers start alike at each call.
         """
         h, mask = cv2.findHomography(
-            self.matches[:, 2:] * dslr_scale, self.matches[:, :2] * phone_scale, cv2.USAC_MAGSAC, _RANSAC_PX,
-            maxIters=10_000, confidence=0.9999,
-        )  # fmt: skip
+            self.matches[:, 2:] * dslr_scale,
+            self.matches[:, :2] * phone_scale,
+            cv2.USAC_MAGSAC,
+            _RANSAC_PX,
+            maxIters=10_000,
+            confidence=0.9999,
+        )
         count = 0 if h is None else int(mask.sum())
         self._note(inliers=count)
         # Random matches also agree on some homography. The more there are, the more agree (Brown and Lowe 2007, 3.2).
@@ -295,16 +304,26 @@ class _Aligner:
         ncc = _median_ncc(phone, dslr)
         residuals = refined.residual(blocks) / (crop.scale * crop.step)
         self._note(
-            size=crop.size, ncc=round(ncc, 4), blocks=len(blocks),
+            size=crop.size,
+            ncc=round(ncc, 4),
+            blocks=len(blocks),
             reprojection_px=round(float(np.median(residuals)), 4) if len(residuals) else None,
-        )  # fmt: skip
+        )
         if not ncc >= _MIN_NCC:  # nan fails, too
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
-            self.report, phone, dslr, refined, tuple(crop.origin), crop.step, self.matches, self.inliers, self.seconds,
+            self.report,
+            phone,
+            dslr,
+            refined,
+            tuple(crop.origin),
+            crop.step,
+            self.matches,
+            self.inliers,
+            self.seconds,
             resampler,
-        )  # fmt: skip
+        )
 
 
 def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -319,9 +319,11 @@ def _with_margin(alignment: "Alignment", margin: int) -> tuple[np.ndarray, np.nd
     inside = np.ones(image.shape[:2], bool)
     full_height, full_width = inside.shape
     for y, x, h, w in (
-        (0, 0, margin, full_width), (height + margin, 0, margin, full_width),
-        (0, 0, full_height, margin), (0, width + margin, full_height, margin),
-    ):  # fmt: skip
+        (0, 0, margin, full_width),
+        (height + margin, 0, margin, full_width),
+        (0, 0, full_height, margin),
+        (0, width + margin, full_height, margin),
+    ):
         columns, rows = np.meshgrid(np.arange(x, x + w) - margin, np.arange(y, y + h) - margin)
         xy = np.stack([columns, rows], -1).astype(np.float32)
         image[y : y + h, x : x + w] = alignment.sample_phone(xy)

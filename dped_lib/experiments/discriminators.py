@@ -120,9 +120,16 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
             correct = _correct(objective, store, index, device)
             accuracy.append(float(correct.mean() / 2))
     return Curve(
-        store.meta["dataset"], store.meta["phone"], form, seed, preset.telling_batch, looks, accuracy,
-        correct.tolist(), store.photographs[index].tolist(),
-    )  # fmt: skip
+        store.meta["dataset"],
+        store.meta["phone"],
+        form,
+        seed,
+        preset.telling_batch,
+        looks,
+        accuracy,
+        correct.tolist(),
+        store.photographs[index].tolist(),
+    )
 
 
 @torch.no_grad()

@@ -31,9 +31,13 @@ def rig_drawing() -> Figure:
             above.plot([camera[0], edge], [camera[2], 0], color=color, lw=1.2)
         above.plot(camera[0], camera[2], "o", color=color, ms=8)
         above.annotate(
-            paper.CAMERAS[name].name, (camera[0], camera[2]), xytext=(0.45, -1.1 - 0.16 * i), color=color, va="center",
+            paper.CAMERAS[name].name,
+            (camera[0], camera[2]),
+            xytext=(0.45, -1.1 - 0.16 * i),
+            color=color,
+            va="center",
             arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8},
-        )  # fmt: skip
+        )
         label = paper.CAMERAS[name].name
         front.add_patch(Polygon(visible, closed=True, fill=False, edgecolor=color, lw=1.6, label=label))
     above.set(xlim=(-1, 1.6), ylim=(-1.85, 0.25), xlabel="heights of the scene", ylabel="heights of the scene")

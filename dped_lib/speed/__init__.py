@@ -29,9 +29,17 @@ from dped_lib.speed import blur, memory, networks, training, windows
 from dped_lib.speed.training import autocast, release
 
 __all__ = [
-    "accelerate", "accelerated", "autocast", "color_distance", "enabled", "keep_pages", "pair_statistics", "precision",
-    "prepare", "release",
-]  # fmt: skip
+    "accelerate",
+    "accelerated",
+    "autocast",
+    "color_distance",
+    "enabled",
+    "keep_pages",
+    "pair_statistics",
+    "precision",
+    "prepare",
+    "release",
+]
 
 
 def enabled() -> bool:

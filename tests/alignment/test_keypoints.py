@@ -19,9 +19,12 @@ def gray() -> np.ndarray:
 def moved(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
     """Shift the content of ``image`` by ``dx`` to the right and ``dy`` down."""
     return cv2.warpAffine(
-        image.astype(np.float32), np.float32([[1, 0, dx], [0, 1, dy]]), image.shape[::-1],
-        flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT,
-    )  # fmt: skip
+        image.astype(np.float32),
+        np.float32([[1, 0, dx], [0, 1, dy]]),
+        image.shape[::-1],
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
 
 
 @given(st.floats(-4, 4), st.floats(-4, 4), st.floats(0.5, 1.5), st.floats(-20, 20))

@@ -110,8 +110,13 @@ def test_evaluate_real_pairs(mirror):
     found = json.loads(done.stdout)
     assert done.stdout.count("\n{") == 0
     assert {k: found[k] for k in ("dataset", "phone", "weights", "split", "count", "skipped")} == {
-        "dataset": "pirm", "phone": "iphone", "weights": "authors:iphone", "split": "all", "count": 400, "skipped": {},
-    }  # fmt: skip
+        "dataset": "pirm",
+        "phone": "iphone",
+        "weights": "authors:iphone",
+        "split": "all",
+        "count": 400,
+        "skipped": {},
+    }
     assert set(found["metrics"]) == {"train_script", "pirm_script", "standard"}
     for protocol, psnr, ms_ssim in (("train_script", 19.93163, 0.922221), ("pirm_script", 22.19014, 0.921393)):
         assert found["metrics"][protocol]["psnr"] == pytest.approx(psnr, abs=1e-3)
@@ -340,8 +345,17 @@ def test_every_path_is_settled_before_any_check(monkeypatch, tmp_path):
     hints = [h for c in cli.app.registered_commands for h in inspect.signature(c.callback).parameters.values()]
     named = {h.name for h in hints if "Path" in str(h.annotation)}
     assert named == {
-        "inputs", "out", "safetensors", "source", "phone_dir", "dslr_dir", "official", "folder", "answers", "manual"
-    }  # fmt: skip
+        "inputs",
+        "out",
+        "safetensors",
+        "source",
+        "phone_dir",
+        "dslr_dir",
+        "official",
+        "folder",
+        "answers",
+        "manual",
+    }
     assert all(hasattr(c.callback, "__wrapped__") for c in cli.app.registered_commands)
 
 

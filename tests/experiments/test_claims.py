@@ -31,7 +31,15 @@ def verdicts(claim):
 
 
 def difference(first, second, low, high, metric="psnr", **more):
-    return {"phone": "iphone", "metric": metric, "first": first, "second": second, "difference": (low + high) / 2, "interval": [low, high], **more}  # fmt: skip
+    return {
+        "phone": "iphone",
+        "metric": metric,
+        "first": first,
+        "second": second,
+        "difference": (low + high) / 2,
+        "interval": [low, high],
+        **more,
+    }
 
 
 def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
@@ -113,7 +121,14 @@ def test_lower_is_better_for_colour_deviation(shelf):
     ],
 )
 def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
-    curve = {"form": form, "phone": "iphone", "iterations": [5, last], "accuracy": [0.5, sum(interval) / 2], "interval": interval, "batch_size": batch}  # fmt: skip
+    curve = {
+        "form": form,
+        "phone": "iphone",
+        "iterations": [5, last],
+        "accuracy": [0.5, sum(interval) / 2],
+        "interval": interval,
+        "batch_size": batch,
+    }
     shelf("discriminator_accuracy", {"curves": [curve]})
     assert verdicts(form) == [expected]
 

@@ -11,7 +11,7 @@ from small import NETWORKS, changed, make_store, noise, settings, state, tiny_vg
 from dped_lib import losses, models, speed, training
 from dped_lib.base import device as devices
 from dped_lib.data import batches, checkpoints, network_files, photofile
-from dped_lib.enhance import bands, bounded_memory  # fmt: skip
+from dped_lib.enhance import bands, bounded_memory
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.speed import graphs
 

@@ -136,9 +136,15 @@ def case(seed, n, c, h, w, level):
 
 @settings(max_examples=30)
 @given(
-    st.integers(0, 99), st.integers(1, 3), st.integers(1, 5), st.integers(2, 19), st.integers(2, 9), st.booleans(),
-    st.sampled_from([0.0, 3.0]), st.booleans(),
-)  # fmt: skip
+    st.integers(0, 99),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(2, 19),
+    st.integers(2, 9),
+    st.booleans(),
+    st.sampled_from([0.0, 3.0]),
+    st.booleans(),
+)
 def test_the_norm_has_the_values_and_gradients_of_instance_norm(seed, n, c, h, w, relu, level, channels_last):
     x, weight, bias, toward = case(seed, n, c, h, w, level)
     if channels_last:

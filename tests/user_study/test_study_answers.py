@@ -212,13 +212,16 @@ def test_an_editor_that_drops_the_last_line_end(store):
         (lambda lines: [lines[0][:50] + "\n", *lines[1:]], "line 1: damaged"),
         (lambda lines: [lines[0], lines[0]], "line 2: answers .* a second time"),
         (lambda lines: [lines[0].replace('"p01"', '"p02"')], "an answer of person 'p02' in the file of person 'p01'"),
-        (lambda lines: [lines[0].replace('"person"', '"model"')], "an answer of model 'p01' in the file of person 'p01'"),
+        (
+            lambda lines: [lines[0].replace('"person"', '"model"')],
+            "an answer of model 'p01' in the file of person 'p01'",
+        ),
         (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": "fast"')], "line 1: damaged .*must be float"),
         (lambda lines: [lines[0].replace('"seconds"', '"secs"')], "line 1: damaged .*unknown parameter 'secs'"),
         (lambda lines: ["\x00" * 30 + "\n", *lines], "line 1: damaged"),
         (lambda lines: [lines[0], "[" * 100_000 + "\n"], "line 2: damaged"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_is_named(store, spoil, message):
     file = fill(store, "p01", 3)
     file.write_text("".join(spoil(file.read_text().splitlines(keepends=True))))

@@ -49,7 +49,7 @@ def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_p
         "made": figures.provenance("own", "smoke", 0),
     }
     for source in analysis_of_the_notebook():
-        exec(source, values)  # noqa: S102
+        exec(source, values)
     assert values["kind"] == "person" and (values["choices"].sign != 0).sum() == len(answers)
     counts = [t.get_text() for ax in values["fig"].axes for t in ax.texts if t.get_text().startswith("n = ")]
     assert len(counts) == 4 * len(values["choices"].sets), "n stands at every bar"
