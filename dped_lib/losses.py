@@ -27,7 +27,6 @@ from types import MappingProxyType
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import ndtr
 from torch import Tensor, nn
 
 from dped_lib import paper
@@ -114,7 +113,8 @@ def kernel_1d(kernel: str | float) -> np.ndarray:
         case "code":
             # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The
             # authors' code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
-            taps = np.sqrt(np.diff(ndtr(np.linspace(-3 - 1 / 6, 3 + 1 / 6, 22))))
+            edges = torch.linspace(-3 - 1 / 6, 3 + 1 / 6, 22, dtype=torch.float64)
+            taps = np.sqrt(np.diff(torch.special.ndtr(edges).numpy()))
             return taps / taps.sum()
 
 

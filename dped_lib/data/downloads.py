@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-
-import pooch
-import requests
+from typing import TYPE_CHECKING
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
+
+if TYPE_CHECKING:
+    import pooch
 
 #: Public repositories and the commit each file is taken from.
 COMMITS = MappingProxyType(
@@ -102,7 +103,9 @@ def _copy_from_folder(url: str, output_file: str, _pooch) -> None:
     shutil.copyfile(source, output_file)
 
 
-def _store() -> pooch.Pooch:
+def _store() -> "pooch.Pooch":
+    import pooch  # it and requests take 0.15 s to import, and a command that fetches nothing needs neither
+
     base = mirror()
     if base is None:
         urls = {key: _public_url(key) for key in _REGISTRY}
@@ -118,7 +121,10 @@ def _store() -> pooch.Pooch:
     )
 
 
-def _fetch(store: pooch.Pooch, key: str) -> Path:
+def _fetch(store: "pooch.Pooch", key: str) -> Path:
+    import pooch
+    import requests
+
     downloader = _copy_from_folder if is_mirror_folder() else pooch.HTTPDownloader(timeout=30)
     # pooch logs each file. We show one progress bar over all files instead.
     pooch.get_logger().setLevel("WARNING")

@@ -14,7 +14,6 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 
 from dped_lib.base.errors import DpedError
@@ -55,6 +54,8 @@ def read_mat(file: Path) -> Weights:
     Raises:
         DpedError: the file cannot be read, or holds other shapes than VGG-19's.
     """
+    import scipy.io  # takes 0.3 s to import, and few have this file
+
     try:
         layers = scipy.io.loadmat(file)["layers"][0]
         weights = []

@@ -16,7 +16,7 @@ from dped_lib import losses
 def blur_matrix(kernel: str, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the matrix (size x size) that convolves a vector with the taps of a kernel, with zero padding.
 
-    ``speed.training`` declares the result a constant, because a compiler cannot trace SciPy, which computes the taps.
+    ``speed.training`` declares the result a constant, because a compiler need not trace how the taps are computed.
     """
     return _cached_matrix(kernel, size, device, dtype)
 
