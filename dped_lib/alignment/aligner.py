@@ -37,7 +37,7 @@ _MIN_KEYPOINTS = 50
 _MIN_MATCHES = 8
 _RANSAC_PX = 1.5  # largest distance of an inlier, in pixels of the image that keypoints were detected in
 _MIN_OVERLAP = 0.1
-# Unrelated images correlate by about 0. Depth and moving leaves lower the NCC of good pairs; patches are judged later.
+# Unrelated images correlate by about 0. Depth and motion lower the NCC of good pairs. Patches are judged later.
 _MIN_NCC = 0.25
 _NCC_BLOCK = 50  # side (px) of the blocks whose median NCC is reported
 _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
@@ -225,8 +225,8 @@ class _Aligner:
     def _estimate_homography(self, phone_scale: float, dslr_scale: float) -> np.ndarray:
         """Estimate the homography from the DSLR's photograph to the phone's by RANSAC: 3 x 3.
 
-        RANSAC works in the images that keypoints were detected in (of these scales), because a pixel means the same in
-        both. Its random numbers start alike at each call.
+        The scales are those of the images in which keypoints were detected. RANSAC works in pixels of these images,
+        because a pixel covers about the same part of the scene in both. It uses the same random numbers at each call.
         """
         h, mask = cv2.findHomography(
             self.matches[:, 2:] * dslr_scale,

@@ -2,7 +2,7 @@
 
 Non-overlapping windows run over both images. The phone's window is shifted and rotated slightly, so that its
 normalised cross-correlation (NCC) with the DSLR's is highest. The pair is kept if its NCC exceeds 0.9
-(``paper.NCC_THRESHOLD``). The paper leaves two things open, which were decided on the simulated rig and on City100:
+(``paper.NCC_THRESHOLD``). The paper leaves two things open. We decided them on the simulated rig and on City100:
 
 - The place is searched in a band of fine detail, which slow changes of light and noise do not affect. It is judged in
   plain gray, as in the paper. In plain gray, a sky that darkens to one side correlates above 0.9 at every place.
@@ -332,7 +332,7 @@ def _with_margin(alignment: "Alignment", margin: int) -> tuple[np.ndarray, np.nd
 
 
 def _filled(inside: np.ndarray) -> np.ndarray:
-    """Return for each position of a window in ``inside`` whether the photograph fills all but its outermost pixels."""
+    """Return, for each position of a window in ``inside``, whether the photograph fills it up to its outermost pixels."""
     missing = cv2.integral((~inside).astype(np.uint8))
     size = PATCH_SIZE - 2
     corner = missing[1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""Plane geometry that the simulated rig and the alignment share: homographies, lenses, rectangles, resampling.
+"""Compute the plane geometry that the simulated rig and the alignment share: homographies, lenses, resampling.
 
 Points are N x 2 (x, y) float64 in pixels, and the centre of the first pixel is (0, 0). Homographies are 3 x 3.
 """

@@ -91,8 +91,8 @@ def match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def band_pass(gray: np.ndarray, coarse_sigma: float = _COARSE_SIGMA) -> np.ndarray:
     """Return the fine detail of a gray image (H x W) as float32: the difference of two Gaussian blurs.
 
-    The first blur (1 px) removes noise, the second (``coarse_sigma`` px) is subtracted and takes slow changes of light
-    with it. Two cameras share neither of these.
+    The first blur (1 px) removes noise. Subtracting the second (``coarse_sigma`` px) removes slow changes of light. Two
+    cameras share neither.
     """
     gray = gray.astype(np.float32)
     return cv2.GaussianBlur(gray, (0, 0), 1.0) - cv2.GaussianBlur(gray, (0, 0), coarse_sigma)

@@ -189,7 +189,7 @@ def _least_squares(guess: PairMap, pairs: np.ndarray, weight: np.ndarray, with_l
         # Cauchy's loss of the distance d, not of each axis: r^2 = log(1 + d^2). Wrong matches hardly count.
         residuals = weighted_residuals(p)
         robust = np.sqrt(np.log1p((residuals * residuals).sum(1)))
-        # The prior expects no distortion. It keeps small what the two lenses could exchange.
+        # The prior expects no distortion. Without it, the two lenses could take large distortions that cancel out.
         return np.concatenate([robust, p[8:]])
 
     k = [guess.phone.k1, guess.phone.k2, guess.dslr.k1] if with_lens else []

@@ -65,7 +65,7 @@ def refine(guess: PairMap, inliers: np.ndarray, phone: np.ndarray, dslr: np.ndar
         bands = (keypoints.band_pass(image) for image in (overlay.phone, overlay.dslr))
         matched, ncc = keypoints.match_blocks(*bands, overlay.valid, reach, _BLOCKS)
         matched = matched[ncc > _MIN_BLOCK_NCC]
-        # A block that lies further right in the phone's image shows what the map puts there.
+        # A block shows the same thing at its place in the DSLR's image and at its displaced place in the phone's.
         blocks = overlay.to_photographs(guess, matched[:, :2] + matched[:, 2:], matched[:, :2])
         # The first repetition only brings the blocks near enough to fit the lenses.
         guess = pair_map.fit(guess, inliers, blocks, step, lenses=repetition > 0)

@@ -199,7 +199,7 @@ class Zip:
 
 
 class _Strict(tarfile.TarInfo):
-    """Read a member's header, and report a damaged or missing one. ``tarfile`` takes it for the end of the archive."""
+    """Read a member's header, and report a damaged or missing one, which ``tarfile`` takes for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar):
@@ -211,15 +211,15 @@ class _Strict(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-#: The function that unpacks a file, by the file's first bytes. They notice a missing end; ``tarfile``'s own unpacking
-#: does not.
+#: The function that unpacks a file, by the file's first bytes. These functions notice a missing end; ``tarfile``'s
+#: own unpacking does not.
 _UNPACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 class Tar:
     """Read a tar. A token is the offset of the member's content; in a packed tar it is the number of the member.
 
-    A packed tar is read from its start each time. That takes time, but no second copy on the disk.
+    A packed tar is read from its start each time. That takes time, but needs no second copy on the disk.
     """
 
     def __init__(self, path: Path, unpack: Callable | None = None):

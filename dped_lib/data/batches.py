@@ -1,4 +1,4 @@
-"""Random training batches of patch pairs: drawn, converted and augmented on the device."""
+"""Draw random training batches of patch pairs, and convert and augment them on the device."""
 
 import functools
 import warnings
@@ -38,7 +38,7 @@ def dihedral(images: Tensor, codes: Tensor) -> Tensor:
 
 
 class Batches:
-    """Random training batches of one split of a store, converted and augmented on the device.
+    """Draw random training batches from one split of a store, and convert and augment them on the device.
 
     A batch depends only on (seed, stream, iteration). An interrupted training therefore continues with the batches that
     it would have drawn, and no random state has to be saved.

@@ -120,7 +120,7 @@ def _names_made(out: Path) -> set[str]:
 
 
 def _source(phone_dir: Path, dslr_dir: Path, jobs: list[PairJob]) -> dict:
-    """Return what the sign says of the photographs: their folders, and the sizes of both files of each pair."""
+    """Return what ``dped_align.json`` records of the photographs: their folders, and both file sizes of each pair."""
     folders = [str(Path(folder).resolve()) for folder in (phone_dir, dslr_dir)]
     return {"folders": folders, "bytes": {j.name: [f.stat().st_size for f in (j.phone, j.dslr)] for j in jobs}}
 
@@ -128,8 +128,8 @@ def _source(phone_dir: Path, dslr_dir: Path, jobs: list[PairJob]) -> dict:
 def _check_source(out: Path, source: dict) -> None:
     """Raise DpedError if ``out`` holds a dataset that was made from other photographs.
 
-    Photographs may be added to a folder, changed and removed. Folders that were moved or copied are known by the sizes
-    of their files: at least half of the photographs are the same.
+    Photographs may be added to a folder, changed and removed. A folder that was moved or copied is recognised by the
+    sizes of its files: at least half of them must agree.
     """
     try:
         sign = json.loads((out / _SIGN).read_text(encoding="utf-8"))["source"]

@@ -1,4 +1,4 @@
-"""The folder of a training run: its description, its checkpoint, the finished networks.
+"""Write and read the folder of a training run: its description, its checkpoint, the finished networks.
 
     params.json               the parameters (``TrainParams``), their digest, that of the pairs, and which VGG features were used
     log.jsonl                 a line for each iteration and for each evaluation (``training_log``)
@@ -32,7 +32,7 @@ CHECKPOINT, MODEL, DISCRIMINATOR = (f"{name}.safetensors" for name in ("checkpoi
 
 
 class State(Protocol):
-    """The part of ``training.Trainer`` that is saved: everything that the next step depends on."""
+    """Name what is saved of a ``training.Trainer``: everything that the next step depends on."""
 
     params: TrainParams
     store: PairStore
@@ -115,7 +115,7 @@ def save(state: State, file: Path) -> None:
 
 
 def restore(state: State, file: Path) -> None:
-    """Take up the state that :func:`save` wrote.
+    """Restore the state that :func:`save` wrote.
 
     Raises:
         DpedError: the file is damaged, or belongs to a run with other parameters or pairs, or to another version of a network.

@@ -64,7 +64,7 @@ class PairStore:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Return a checksum of the pairs, whatever the fold, the folder and the source.
+        """Return a checksum of the pairs. It depends on neither the fold, the folder nor the source.
 
         It covers every name, photograph and split as stored, and the pixels of at most 256 evenly spread pairs. A store
         that is made again with the same pairs has the same one.

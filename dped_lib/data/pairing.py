@@ -181,7 +181,7 @@ def work(job: PairJob) -> dict:
 
 
 def write_array(file: Path, array: np.ndarray) -> None:
-    """Write what ``np.save`` writes. If the disk is full, the error says so, as that of any other file."""
+    """Write what ``np.save`` writes. A full disk is reported as for any other file."""
     # np.save writes to a file itself, and its error has no errno.
     content = io.BytesIO()
     np.save(content, array)

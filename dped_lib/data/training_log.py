@@ -1,4 +1,4 @@
-"""The log of a training run: a line of JSON for each iteration (every term, unweighted) and one for each evaluation."""
+"""Write and read the log of a training run: a line of JSON for each iteration (every term, unweighted) and one for each evaluation."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ HOLD = 20
 
 
 class TrainingDiverged(DpedError):
-    """A loss term, a weight or an enhanced picture is not a finite number; the message names it and the iteration."""
+    """Report a loss term, a weight or an enhanced picture that is not finite. The message names it and the iteration."""
 
 
 def diverged(folder: Path, what: str, iteration: int) -> TrainingDiverged:
@@ -49,7 +49,7 @@ def read_log(file: Path) -> list[dict]:
 
 
 class Log:
-    """A log that is appended to. It reads numbers from a GPU in groups, so that no iteration waits for them.
+    """Append to the log of a run. Numbers are read from a GPU in groups, so that no iteration waits for them.
 
     Args:
         after: the iteration from which the run goes on. Later lines are cut off: those iterations are done again.
