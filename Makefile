@@ -41,9 +41,10 @@ check: .venv/.ready
 test: .venv/.ready
 	@$(PY) -m pytest -n logical --no-loadscope-reorder $(ARGS)
 
-# A photograph is uploaded to a notebook in one message, which may exceed the server's default limit of 10 MB.
+# A photograph is uploaded to a notebook in one message, which may exceed the server's default limit of 10 MB. In most
+# containers the user is root, and JupyterLab refuses root unless told otherwise.
 lab: .venv/.ready
-	@$(PY) -m jupyterlab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' $(ARGS)
+	@$(PY) -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}' $(ARGS)
 
 study: .venv/.ready
 	@.venv/bin/dped study --dataset '$(DATASET)' --preset '$(PRESET)' $(ARGS)

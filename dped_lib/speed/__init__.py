@@ -12,7 +12,7 @@ module          quick form                                              plain fo
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 
-``training``, ``enhance`` and callers of the metrics use this package. ``DPED_SPEED=0`` turns every swap off.
+Training, enhancement and evaluation use this package. ``DPED_SPEED=0`` turns every swap off.
 """
 
 import contextlib

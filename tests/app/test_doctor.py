@@ -83,7 +83,8 @@ def test_a_build_of_the_locked_version_is_that_version(tmp_path, monkeypatch):
 
 def test_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    assert by_topic()["packages"].state == "absent"
+    assert by_topic()["packages"].state == "optional"
+    assert doctor.summary(doctor.examine()).startswith("Ready for dped; make figures needs a checkout")
 
 
 def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
@@ -102,15 +103,37 @@ def test_the_full_dataset(tmp_path, monkeypatch):
     assert (found.state, found.detail) == ("ok", f"{tmp_path}: sony")
 
 
-def test_fetched_weights_are_seen(mirror, tmp_path, monkeypatch):
-    monkeypatch.setenv("DPED_CACHE", str(tmp_path))
-    total = len(downloads.keys("weights"))
-    assert by_topic()["authors' weights"].detail == f"0 of {total} files in the cache"
-    downloads.fetch(downloads.keys("weights")[0])
-    assert by_topic()["authors' weights"].detail == f"1 of {total} files in the cache"
-    for key in downloads.keys("weights"):
-        downloads.fetch(key)
-    assert by_topic()["authors' weights"].state == "ok"
+def test_fetched_weights_and_those_of_a_mirror_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DPED_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror").mkdir()
+    keys = downloads.keys("weights")
+    total = len(keys)
+
+    def found(folder: str, some: tuple[str, ...]) -> doctor.Check:
+        for key in some:
+            (tmp_path / folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / key).touch()
+        return by_topic()["authors' weights"]
+
+    assert found("cache/sources", keys[:0]).detail == f"0 of {total} files in the cache"
+    assert found("cache/sources", keys[:1]).detail == f"1 of {total} files in the cache"
+    partly = found("mirror", keys[:3])
+    assert (partly.state, partly.detail) == ("optional", f"1 of {total} files in the cache, 2 more in DPED_MIRROR")
+    assert found("mirror", keys).state == "ok"
+    assert found("cache/sources", keys).detail == f"{total} of {total} files in the cache"
+
+
+def test_the_last_line_sums_up():
+    """What is missing and optional is named and is no fault; what is broken comes alone."""
+    good, extra = (
+        doctor.Check("torch", "ok", "2.13"),
+        doctor.Check("GPU", "optional", "none", "preset smoke needs none"),
+    )
+    broken = doctor.Check("cache", "broken", "/x", "make it writable")
+    assert doctor.render([good]).splitlines()[-1] == "Ready for make figures. Optional and missing: nothing."
+    assert doctor.render([good, extra]).splitlines()[-1] == "Ready for make figures. Optional and missing: GPU."
+    assert doctor.render([good, extra, broken]).splitlines()[-1] == "Not ready. To correct: cache."
 
 
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):
@@ -147,5 +170,6 @@ def test_command(tmp_path, broken):
         done = call()
         assert done.returncode == 1
         lines = done.stdout.splitlines()
-        at = next(i for i, line in enumerate(lines) if line.startswith("broken  mirror"))
+        at = next(i for i, line in enumerate(lines) if line.startswith("broken   mirror"))
         assert lines[at + 1].strip() == "-> no such folder: correct or unset it"
+        assert lines[-1] == "Not ready. To correct: mirror."

@@ -84,7 +84,7 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
     with pytest.raises(DpedError, match=r"DPED_OWN.*phone/ and dslr/"):
         opening.open_or_make("own", "phone")
     finding = next(f for f in doctor.examine() if f.topic == "dataset own")
-    assert finding.state == ("broken" if named else "absent") and finding.remedy
+    assert finding.state == ("broken" if named else "optional") and finding.remedy
 
 
 # city100

@@ -145,10 +145,10 @@ def test_an_unknown_file_is_refused():
 
 
 def test_a_mirror_folder_fills_the_cache(folder):
-    assert downloads.present("weights") == (0, 10)
+    assert downloads.present("weights") == (0, 1, 10)
     file = downloads.fetch(KEY)
     assert file.read_bytes() == CONTENT and cached() == [KEY]
-    assert downloads.present("weights") == (1, 10)
+    assert downloads.present("weights") == (1, 0, 10)
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:50], lambda c: b"", lambda c: b"X" + c[1:], lambda c: c + b"\n"])

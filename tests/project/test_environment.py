@@ -172,6 +172,14 @@ def test_make_says_which_python_it_needs(checkout):
     assert "PYTHON=python3.12" in done.stderr
 
 
+@pytest.mark.parametrize("user", [0, 1000])
+def test_make_lab_allows_root_only_to_root(checkout, tmp_path, monkeypatch, user):
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (tmp_path / "id").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert ("--allow-root" in make(checkout, "lab")) == (user == 0)
+
+
 def test_every_module_can_be_imported_where_unix_ends():
     """Windows has neither fcntl nor resource; and no file of ours asks for them at the top."""
     files = sorted((ROOT / "dped_lib").rglob("*.py"))
