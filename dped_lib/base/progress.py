@@ -18,6 +18,7 @@ def bar(
     total: int | None = None,
     initial: int = 0,
     brief: bool = False,
+    percent: bool = False,
 ):
     """Return a tqdm bar.
 
@@ -28,7 +29,11 @@ def bar(
         total: number of units. None: the length of ``iterable``.
         initial: number of units that are done already.
         brief: whether the work takes only seconds. Such a bar disappears at the end, and a headless run shows none.
+        percent: whether to show per cent and time alone, for units that tell a user nothing.
     """
+    options = {"desc": label, "unit": unit, "total": total, "initial": initial}
+    if percent:
+        options["bar_format"] = "{desc}: {percentage:3.0f} % |{bar}| [{elapsed}<{remaining}]"
     if os.environ.get(HEADLESS):
-        return text.tqdm(iterable, desc=label, unit=unit, total=total, initial=initial, disable=brief, mininterval=30)
-    return auto.tqdm(iterable, desc=label, unit=unit, total=total, initial=initial, leave=not brief, mininterval=0.5)
+        return text.tqdm(iterable, **options, disable=brief, mininterval=30)
+    return auto.tqdm(iterable, **options, leave=not brief, mininterval=0.5)

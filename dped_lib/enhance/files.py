@@ -289,7 +289,7 @@ def do(
         except DpedError as error:
             raise DpedError(f"{job.source}: {error}") from error
         report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
-        with bar(label=job.source.name, unit="row", total=height * schedule.sweeps) as shown:
+        with bar(label=job.source.name, unit="row", total=height * schedule.sweeps, percent=True) as shown:
             after = enhancement.whole(run, before, shown.update, schedule)
         picture.write(after, job.target, quality, overwrite, lambda text: report(f"{job.target}: {text}"))
         done.append(job.target)
