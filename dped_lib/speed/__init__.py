@@ -9,6 +9,7 @@ module          quick form                                              plain fo
 ``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
+``threads``     a few images a thread, from input to gradients (CPU)    a batch, each operation on all threads
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 

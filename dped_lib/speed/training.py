@@ -1,11 +1,12 @@
 """Swap the parts of a trainer: layers, losses, precision, Adam, and the launch of a step."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from dped_lib.speed import blur, graphs
+from dped_lib.speed import blur, graphs, threads
 
 #: Methods of a trainer that :func:`accelerate` replaces.
 _METHODS = ("generator_losses", "discriminator_losses", "update")
@@ -45,8 +46,17 @@ def accelerate(
         trainer.optimizers[name] = adam(network, trainer.optimizers[name], capturable=device.type == "cuda")
     if compiled is None:
         compiled = graphs.compiling_pays(device, trainer.params.iterations - trainer.iteration)
-    for name in _METHODS[:2]:
-        quick = _in_precision(getattr(trainer, name), device, dtype)
+
+    def in_precision(function: Callable) -> Callable:
+        return _in_precision(function, device, dtype)
+
+    if device.type == "cpu" and compiled is False and threads.independent(trainer.networks.values()):
+        trainer.generator_losses, trainer.discriminator_losses = _divided(trainer, in_precision)
+        names = ()
+    else:
+        names = _METHODS[:2]
+    for name in names:
+        quick = in_precision(getattr(trainer, name))
         if compiled is not False:
             # This line imports the compiler. It stands here because ``blur`` is imported in every process.
             torch.compiler.assume_constant_result(blur.blur_matrix)
@@ -56,8 +66,31 @@ def accelerate(
     trainer.update = _update(trainer.update, graphs.Recorded() if record else None)
 
 
+def _divided(trainer, in_precision: Callable) -> tuple[Callable, Callable]:
+    """Return the losses of the generator and of the discriminator, divided among threads."""
+    objective, pool = trainer.objective, threads.workers()
+    sums = objective.discriminator is not None and objective.discriminator.outputs == 2
+
+    def total(terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {"total": objective.total({name: terms[name] for name in objective.terms})}
+
+    def answers(terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {"discriminator": terms["discriminator"]}
+
+    weights = list(trainer.generator.parameters())
+    losses = in_precision(trainer.generator_losses)
+    of_generator = threads.divided(losses, total, ("texture",) if sums else (), weights, pool)
+    if trainer.discriminator is None:
+        return of_generator, trainer.discriminator_losses
+    # The discriminator is small. One thread computes it, so its seven million gradients need not be added.
+    weights = list(trainer.discriminator.parameters())
+    judge = threads.divided(in_precision(objective.discriminator_terms), answers, (), weights, pool, size=sys.maxsize)
+    enhance = threads.in_parts(in_precision(trainer.generator), pool)
+    return of_generator, lambda phone, dslr, swaps: judge(enhance(phone), dslr, swaps)
+
+
 def _in_precision(function: Callable, device: torch.device, dtype: torch.dtype) -> Callable:
-    def quick(*images: Tensor) -> dict[str, Tensor]:
+    def quick(*images: Tensor):
         with autocast(device, dtype):
             return function(*images)
 

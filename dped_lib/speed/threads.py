@@ -1,0 +1,109 @@
+"""Divide a training step among threads: each takes a few images at a time, from the networks' input to the gradients.
+
+PyTorch divides every *operation* among its threads, and they wait for each other after each of a thousand operations.
+If another process keeps one core busy, each of these waits is long. Here a thread computes the losses and gradients of
+a few images alone and then takes the next few. The threads wait for each other once in a step.
+
+The images of a batch are independent, because instance norm normalises each by itself. The gradient of a batch is
+therefore the sum of the gradients of its parts. We add the parts in the order of the images, so the sum depends neither
+on the number of threads nor on their speed.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+#: Number of images that a thread takes at a time.
+PART = 8
+
+Scalars = dict[str, Tensor]
+
+
+def independent(networks: Iterable[nn.Module]) -> bool:
+    """Return whether the networks treat the images of a batch independently. Batch norm does not."""
+    return not any(isinstance(m, nn.BatchNorm2d) for network in networks for m in network.modules())
+
+
+def workers() -> ThreadPoolExecutor:
+    """Return as many threads as PyTorch uses now. Each of them computes its operations alone."""
+    count = torch.get_num_threads()
+    started = threading.Barrier(count)
+
+    def start(_) -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # A thread takes over the number at its first question, and never again.
+        started.wait()
+
+    threads = ThreadPoolExecutor(count, "dped-step")
+    list(threads.map(start, range(count)))
+    torch.set_num_threads(count)  # for threads that are started later
+    return threads
+
+
+def divided(
+    losses: Callable[..., Scalars],
+    differentiated: Callable[[Mapping[str, Tensor]], Scalars],
+    summed: Iterable[str],
+    weights: Sequence[nn.Parameter],
+    threads: ThreadPoolExecutor,
+    size: int = PART,
+) -> Callable[..., Scalars]:
+    """Return a function that computes the losses of a batch in parts, on threads.
+
+    Args:
+        losses: takes tensors of N images and returns scalars by name.
+        differentiated: returns the one scalar, by name, whose gradient is wanted; it takes the scalars of ``losses``.
+        summed: names of the scalars of ``losses`` that are sums over the images. The others are means.
+        weights: the parameters to differentiate by.
+        threads: from :func:`workers`.
+        size: number of images of a part.
+
+    Only the differentiated scalar of the result has a gradient, and only with respect to ``weights``.
+    """
+    summed = frozenset(summed)
+
+    def part(images: Sequence[Tensor], share: float) -> tuple[Scalars, Scalars, Sequence[Tensor]]:
+        scalars = {k: v if k in summed else v * share for k, v in losses(*images).items()}
+        goal = differentiated(scalars)
+        gradients = torch.autograd.grad(next(iter(goal.values())), weights)
+        return {k: v.detach() for k, v in scalars.items()}, {k: v.detach() for k, v in goal.items()}, gradients
+
+    def whole(*images: Tensor) -> Scalars:
+        parts = list(zip(*(t.split(size) for t in images), strict=True))
+        shares = [len(p[0]) / len(images[0]) for p in parts]
+        done = list(threads.map(part, parts, shares))
+        scalars, goals = ({k: sum(p[i][k] for p in done) for k in done[0][i]} for i in (0, 1))
+        gradients = [
+            functools.reduce(torch.Tensor.add_, of_parts) for of_parts in zip(*(p[2] for p in done), strict=True)
+        ]
+        return {**scalars, **{k: _Goal.apply(v, gradients, *weights) for k, v in goals.items()}}
+
+    return whole
+
+
+def in_parts(function: Callable[[Tensor], Tensor], threads: ThreadPoolExecutor) -> Callable[[Tensor], Tensor]:
+    """Return a function of N images that computes ``function`` in parts, on threads, without a gradient."""
+
+    def part(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return function(images)
+
+    return lambda images: torch.cat(list(threads.map(part, images.split(PART))))
+
+
+class _Goal(torch.autograd.Function):
+    """A scalar whose gradients with respect to the weights are known."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, gradients: Sequence[Tensor], *weights: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, outer: Tensor):
+        return None, None, *(g * outer for g in ctx.gradients)

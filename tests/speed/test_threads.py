@@ -1,0 +1,87 @@
+"""A training step divided among threads is the step of the whole batch."""
+
+import pytest
+import torch
+from small import make_store, tiny_vgg
+from small import settings as run_of
+
+from dped_lib import models, speed, training
+from dped_lib.speed import threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def gradients_of(trainer, drawn) -> tuple[dict, torch.Tensor]:
+    terms = trainer.generator_losses(*drawn[:2])
+    gradients = list(torch.autograd.grad(terms["total"], trainer.generator.parameters()))
+    if trainer.discriminator is not None:
+        more = trainer.discriminator_losses(*drawn[2:])
+        gradients += torch.autograd.grad(more["discriminator"], trainer.discriminator.parameters())
+        terms |= more
+    return terms, torch.cat([g.flatten() for g in gradients])
+
+
+# Six images are parts of four and of two, so shares that are equal by mistake would show.
+@pytest.mark.parametrize("loss", ["color+content+texture", "johnson", "dong"])
+def test_parts_add_up_to_the_batch(store, two_threads, loss):
+    params = run_of(loss, model="", batch_size=6, precision="float32")
+    plain, quick = (training.Trainer(params, store, CPU, tiny_vgg()) for _ in range(2))
+    for trainer in (plain, quick):
+        # At the start every pixel is nearly alike, and norms amplify rounding. A wider first layer keeps them apart.
+        with torch.no_grad():
+            for weight in trainer.generator.parameters():
+                weight.mul_(3 if weight.ndim == 4 else 1)
+    drawn = [*plain.batches.draw(0, 6, "generator"), *plain.batches.draw(0, 6, "discriminator"), torch.arange(6) % 2]
+    speed.accelerate(quick)
+    (expected, wanted), (found, gradients) = (gradients_of(t, drawn) for t in (plain, quick))
+    assert list(found) == list(expected)
+    for term, value in expected.items():
+        assert found[term].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6), term
+    assert (gradients - wanted).norm() < 2e-3 * wanted.norm()
+
+
+def test_the_number_of_threads_changes_no_bit(store, two_threads):
+    results = []
+    for count in (2, 1):
+        torch.set_num_threads(count)
+        trainer = speed.accelerate(
+            training.Trainer(run_of("color+content+texture", model="", batch_size=6), store, CPU, tiny_vgg())
+        )
+        terms = [trainer.step() for _ in range(2)]
+        results.append([t.clone() for step in terms for t in step.values()] + list(trainer.generator.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_threads_of_a_step_leave_the_number_of_threads_alone(two_threads):
+    with threads.workers() as pool:
+        assert list(pool.map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
+    assert torch.get_num_threads() == 2
+
+
+def test_a_part_that_fails_fails_the_step(two_threads):
+    def broken(images):
+        raise ValueError("no loss")
+
+    with threads.workers() as pool, pytest.raises(ValueError, match="no loss"):
+        threads.divided(broken, dict, (), [], pool)(torch.zeros(6, 1))
+
+
+def test_batch_norm_is_not_divided(store):
+    assert threads.independent([models.generator(), models.discriminator("code")])
+    assert not threads.independent([models.generator(variant="paper")])
+    assert not threads.independent([models.discriminator("two_image")])
+    trainer = training.Trainer(run_of("color+content+texture", variant="paper", batch_size=6), store, CPU, tiny_vgg())
+    assert torch.isfinite(speed.accelerate(trainer).step()["total"])
