@@ -203,6 +203,15 @@ def losses(file: Path) -> list[str]:
             return ["its metadata, which are damaged"]
 
 
+def is_enhanced(file: Path) -> bool:
+    """Return whether a file is a result of ``dped enhance``, by its EXIF (``photo_metadata.marked``)."""
+    try:
+        with _open(Path(file), 1, "") as image:
+            return photo_metadata.is_marked(photo_metadata.parts(image))
+    except (DpedError, OSError):  # no image, or one that cannot be read
+        return False
+
+
 # ---------------------------------------------------------------------------------------------- pixels
 
 

@@ -1,13 +1,14 @@
 """Enhance photographs from files and folders into files. All paths are determined from headers before any work.
 
-An existing result or sheet is kept unless it may be overwritten. An original is never overwritten.
+An existing result or sheet is kept unless it may be overwritten. Only earlier results are overwritten: files that say in
+their EXIF that ``dped enhance`` made them (``photofile.is_enhanced``). No other file is ever replaced.
 """
 
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import photofile, picture
+from dped_lib.data import photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
@@ -97,7 +98,7 @@ def settle(
         out: the file or folder to write.
         suffix: the suffix of all results, e.g. ``.jpg``. Pictures with 16 bits a channel become PNG unless it is JPEG.
         compare: also write a sheet ``NAME-compare.jpg`` beside each result.
-        overwrite: replace existing results and sheets.
+        overwrite: replace existing results and sheets. A file that is no earlier result is named in ``failed``.
 
     Raises:
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
@@ -138,7 +139,13 @@ def settle(
             failed.append(f"{file}: cannot be read ({error}).")
     _check_originals(files, jobs)
     _check_collisions(jobs, str)
-    return Settled(tuple(jobs), tuple(failed), tuple(notes))
+    foreign = {job.source: path for job in jobs for path in _written(job) if overwrite and _is_foreign(path)}
+    failed += [
+        f"{source}: {path} exists and was not made by dped enhance, so --overwrite does not replace it. "
+        "Move it away, or name another file or folder for the results."
+        for source, path in foreign.items()
+    ]
+    return Settled(tuple(job for job in jobs if job.source not in foreign), tuple(failed), tuple(notes))
 
 
 def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
@@ -178,9 +185,23 @@ def _is_to_be_made(path: Path, overwrite: bool) -> bool:
         raise DpedError(f"{path}: this name is too long for a file system. Give the photograph a shorter one.")
     if path.is_dir():
         raise DpedError(f"{path}: is a folder with the name of a result. Rename it, or {_ELSEWHERE}.")
-    if os.path.lexists(path) and not path.exists() and not overwrite:
-        raise DpedError(f"{path}: is a link to a missing file. Remove it, or {_ELSEWHERE}.")
-    return overwrite or not path.exists()
+    if not path.exists():
+        if os.path.lexists(path):
+            raise DpedError(f"{path}: is a link to a missing file. Remove it, or {_ELSEWHERE}.")
+        return True
+    return overwrite
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file exists and was not made by ``dped enhance``."""
+    return path.exists() and not photofile.is_enhanced(path)
+
+
+def why_kept(path: Path) -> str:
+    """Return a line that says why an existing file is not written."""
+    if _is_foreign(path):
+        return f"{path}: exists and is kept (it was not made by dped enhance: name another file or folder for results)"
+    return f"{path}: exists and is kept (--overwrite replaces it)"
 
 
 def _written(job: Job) -> Iterator[Path]:
@@ -254,7 +275,6 @@ def do(
     run: enhancement.Engine,
     job: Job,
     quality: int = 95,
-    overwrite: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """Write the files of a job, and return their paths.
@@ -263,7 +283,6 @@ def do(
         run: the network with its memory limit.
         job: from :func:`settle`.
         quality: of JPEG and WebP.
-        overwrite: replace existing files.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 
     Raises:
@@ -291,14 +310,20 @@ def do(
         report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
         with bar(label=job.source.name, unit="row", total=height * schedule.sweeps) as shown:
             after = enhancement.whole(run, before, shown.update, schedule)
-        picture.write(after, job.target, quality, overwrite, lambda text: report(f"{job.target}: {text}"))
+        _write(after, job.target, quality, lambda text: report(f"{job.target}: {text}"))
         done.append(job.target)
     if job.make_sheet:
         after = after if job.make else picture.read(job.target)
         halves = Image.fromarray(before.on_screen()), Image.fromarray(after.on_screen())
-        picture.write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92, overwrite)
+        _write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92)
         done.append(job.sheet)
     return done
+
+
+def _write(made: picture.Picture, target: Path, quality: int, tell: Callable[[str], None] = lambda text: None) -> None:
+    """Write a result, marked as ours. Replace only an earlier result: another file may have appeared meanwhile."""
+    marked = replace(made, exif=photo_metadata.marked(made.exif))
+    picture.write(marked, target, quality, replace=photofile.is_enhanced(target), tell=tell)
 
 
 def _sheet(*halves: Image.Image, longest: int = 2400) -> Image.Image:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import iccs
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image
 from typer.testing import CliRunner
@@ -101,6 +102,54 @@ def test_what_would_replace_something_is_refused_before_any_work(net, here, file
     code, said, errors = dped(net, *arguments)
     assert code == 2 and re.search(message, errors) and not said
     assert everything() == before
+
+
+def test_only_earlier_results_are_overwritten(net, here):
+    """`--overwrite` with OUT forgotten names an original as the result. In each format a result is known by its EXIF."""
+    put("a.jpg", "b.jpg", "c.png", "other/a.jpg", "other/a-compare.jpg")
+    put("deep.png", deep=True)
+    pillow_heif.from_pillow(Image.fromarray(pixels())).save("IMG.heic")
+    put("IMG.jpg")
+    Path("notes.jpg").write_text("no photograph")
+    before = everything()
+    for arguments in (["a.jpg", "b.jpg"], ["a.jpg", "c.png"], ["IMG.heic", "."], ["a.jpg", "notes.jpg"]):
+        code, said, errors = dped(net, *arguments, "--overwrite")
+        assert code == 1 and not said and "was not made by dped enhance, so --overwrite does not replace it" in errors
+        code, said, errors = dped(net, *arguments)
+        assert code == 0 and "--overwrite" not in said and "exists and is kept" in said
+    code, said, errors = dped(net, "a.jpg", "other", "--compare", "--overwrite")
+    assert code == 1 and not said
+    assert everything() == before
+    for name in ("1.jpg", "1.png", "1.webp", "1.tif", "2.png"):
+        source = "deep.png" if name == "2.png" else "a.jpg"
+        assert dped(net, source, f"out/{name}", "--compare")[0] == 0
+        assert photofile.is_enhanced(Path("out", name)) and photofile.is_enhanced(Path(f"out/{name[0]}-compare.jpg"))
+        made = os.stat(f"out/{name}").st_mtime_ns
+        code, said, _ = dped(net, source, f"out/{name}", "--compare", "--overwrite")
+        assert code == 0 and len(said.split()) == 2 and os.stat(f"out/{name}").st_mtime_ns > made
+    assert not any(photofile.is_enhanced(Path(name)) for name in before)
+
+
+def test_what_appears_during_a_run_is_not_overwritten(net, here):
+    put("a.jpg")
+    (job,) = enhance_files.settle(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
+    Path("b.jpg").write_text("somebody else's")
+    run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
+    with pytest.raises(DpedError, match="b.jpg: not written"):
+        enhance_files.do(run, job)
+    assert Path("b.jpg").read_text() == "somebody else's"
+
+
+def test_the_mark_of_a_result_stands_behind_that_of_other_software(net, here):
+    exif = Image.Exif()
+    exif.update({11: "digiKam-8.2", 305: "Camera 1.0"})
+    put("a.jpg", exif=exif)
+    assert not photofile.is_enhanced(Path("a.jpg"))
+    for source, name in (("a.jpg", "b.jpg"), ("b.jpg", "c.png")):
+        code, _, errors = dped(net, source, name)
+        assert code == 0 and "lacks" not in errors
+        with Image.open(name) as made:
+            assert dict(made.getexif()) == {11: "digiKam-8.2; dped enhance", 305: "Camera 1.0"}
 
 
 def test_originals_are_known_through_links(net, here):
