@@ -121,7 +121,7 @@ def align(
     from dped_lib.data import builder
 
     if official:
-        builder.check_official(official, phone or "phone")
+        builder.check_official(official, phone or "phone", builder.store_of(out))
     store = builder.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
     written = builder.write_official(store, official, phone or "phone") if official else None
     summary = json.loads((out / "summary.json").read_text())

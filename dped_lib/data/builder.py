@@ -83,12 +83,13 @@ def build(
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
-    out, only_work = Path(out), store is not None
-    store = store or store_of(out)
+    phone_dir, dslr_dir, out = map(paths.settled, (phone_dir, dslr_dir, out))
+    only_work = store is not None
+    store = paths.settled(store) if store else store_of(out)
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
-    jobs = _jobs(Path(phone_dir), Path(dslr_dir), out, settings, only, on_bad, bad, read)
+    jobs = _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read)
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)
@@ -330,7 +331,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
     """
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
-    target = Path(folder) / phone
+    target = paths.settled(folder) / phone
     if target.is_dir() and any(target.iterdir()):
         try:
             sign = json.loads((target / _SIGN).read_text(encoding="utf-8"))

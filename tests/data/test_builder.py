@@ -299,6 +299,20 @@ def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
     assert tree(two) == before
 
 
+def test_a_missing_folder_before_two_dots_hides_nothing(two):
+    """The library is called with paths that no command has settled."""
+    (two / "out").mkdir()
+    (two / "out" / "summary.json").write_text("the user's")
+    unsettled = [two / "no" / ".." / name for name in ("phone", "dslr", "out")]
+    with pytest.raises(DpedError, match="was not made by dped align and holds summary.json"):
+        builder.build(*unsettled, SMALL)
+    (two / "data" / "iphone").mkdir(parents=True)
+    (two / "data" / "iphone" / "mine.txt").write_text("the user's")
+    with pytest.raises(DpedError, match="was not made by dped align"):
+        builder.check_official(two / "no" / ".." / "data", "iphone")
+    assert not (two / "no").exists() and (two / "out" / "summary.json").read_text() == "the user's"
+
+
 #: What a user may put into a folder that ``dped align`` made; names that resemble ours among it.
 KEPT = (
     "notes.txt", ".hidden/x", "pairs/notes.json", "pairs/notes.npy", "pairs/.git/config", "pairs/.ipynb_checkpoints/coffee-a.json",
@@ -506,6 +520,15 @@ def test_the_official_layout_of_another_store_is_not_replaced(built, tmp_path):
         builder.write_official(other, tmp_path / "data", "iphone")
     assert tree(tmp_path / "data") == before
     builder.write_official(other, tmp_path / "data", "sony")
+
+
+def test_an_official_folder_of_another_store_is_found_before_any_work(built, photographs, tmp_path):
+    builder.write_official(pair_store.PairStore(builder.store_of(built)), tmp_path / "data", "iphone")
+    official = ("--official", str(tmp_path / "data"), "--phone", "iphone")
+    process = command(photographs, tmp_path / "out", *official)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "data/iphone: holds the pairs of" in errors
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_official_folder_that_cannot_be_written_is_found_first(tmp_path):
