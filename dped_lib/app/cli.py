@@ -2,7 +2,6 @@
 
 import functools
 import os
-import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typer.core import TyperGroup
 
 from dped_lib.app import commands_data, commands_networks, commands_photographs, commands_reproduction
 from dped_lib.app.options import print_line
-from dped_lib.base import paths
+from dped_lib.base import interrupt, paths
 from dped_lib.base.errors import DpedError
 
 
@@ -91,8 +90,7 @@ for _command in (
 def main() -> None:
     """Run the ``dped`` command with the arguments of the process."""
     paths.make_absolute()
-    # A batch system sends SIGTERM before it kills. It acts like Ctrl-C, so that a training can save its state.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.spare_imports()  # again, for those who start this module and not ``dped_lib.app``
     app()
 
 
