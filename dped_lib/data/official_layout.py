@@ -71,11 +71,13 @@ class Listing:
         names: ``train/N`` or ``test/N`` of each pair.
         tokens: (pairs, 2) int64. The source needs them to read the phone's and the DSLR's patch.
         missing: number of patches without a partner. They are not among ``names``.
+        others: the other phones with patches in the source.
     """
 
     def __init__(self, source, phone: str, on_bad: str):
         self.source, self.phone = source, phone
         self.missing = 0
+        self.others: set[str] = set()
         self.names: list[str] = []
         self._suffixes: list[str] = []
         self._folders: dict[tuple[str, int], str] = {}
@@ -103,9 +105,11 @@ class Listing:
         self.tokens = np.concatenate(tokens)
         self._suffix = np.concatenate(suffixes)
         if not self.names:
+            remedy = f"Name a folder or archive in the official layout{self.left_out()}."
+            if self.others:
+                remedy = f"It holds those of {' and '.join(sorted(self.others))}: say --phone {min(self.others)}."
             raise DpedError(
-                f"{source.path}: no pairs in {phone}/training_data/ or {phone}/test_data/patches/ in it. Name a folder or archive "
-                f"in the official layout{self.left_out()}."
+                f"{source.path}: no pairs in {phone}/training_data/ or {phone}/test_data/patches/ in it. {remedy}"
             )
 
     def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
@@ -114,10 +118,14 @@ class Listing:
         Tokens and suffixes are flat arrays by pair and side.
         """
         form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLITS)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
+        phones = "|".join(p for p in datasets.DATASET_PHONES["dped"] if p != self.phone)
+        other = re.compile(rf"(?:.*/)?({phones})/(?:{'|'.join(SPLITS)})/canon/[^/]+", re.DOTALL)
         listed = {place: ({}, array("q"), array("b")) for place in SPLITS}
         known: dict[str, int] = {}
         for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
             match = form.fullmatch(path)
+            if not match and (of_other := other.fullmatch(path)):
+                self.others.add(of_other[1])
             if not match or not photofile.is_image_name(match[3]):
                 continue
             place, side, (stem, suffix) = match[1], int(match[2] == "canon"), os.path.splitext(match[3])

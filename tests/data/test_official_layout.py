@@ -157,7 +157,7 @@ def test_large_zips_and_what_stands_before_a_zip(make, tmp_path, monkeypatch):
 @pytest.mark.parametrize("form", ["folder", "zip", "tar", "tar.gz"])
 def test_several_phones_and_one_that_is_not_there(make, tmp_path, form):
     check(make(FORMS[form](tmp_path, members("iphone") | members("sony"))))
-    with pytest.raises(DpedError, match="no pairs in blackberry/training_data"):
+    with pytest.raises(DpedError, match="no pairs in blackberry/.* those of iphone and sony: say --phone iphone"):
         opening.open_or_make("dped", "blackberry")
     assert not opening.folder_of("dped", "smoke", "blackberry").exists()
 
@@ -292,6 +292,12 @@ def test_an_incomplete_download_is_said(make, tmp_path, form, share):
 def test_what_is_no_archive_is_said(make, tmp_path, content):
     (tmp_path / "DPED.zip").write_bytes(content)
     with pytest.raises(DpedError, match="DPED.zip: (neither a folder nor|damaged or incomplete)"):
+        make(tmp_path / "DPED.zip")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(make, tmp_path):
+    os.mkfifo(tmp_path / "DPED.zip")
+    with pytest.raises(DpedError, match="DPED.zip: neither a file nor a folder"):
         make(tmp_path / "DPED.zip")
 
 
