@@ -142,9 +142,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
         except PapermillExecutionError as error:
             os.replace(part, failed)
             message = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
-            raise DpedError(
-                f"{name}, cell {error.exec_count}: {message}\n(the notebook up to that cell: {failed})"
-            ) from error
+            message = " ".join(message.splitlines())  # an error is one line on the command line
+            raise DpedError(f"{name}, cell {error.exec_count}: {message} (Up to that cell: {failed})") from error
         except (RuntimeError, nbformat.ValidationError) as error:
             if part.exists():
                 os.replace(part, failed)

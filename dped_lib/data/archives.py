@@ -195,7 +195,7 @@ class Zip:
                 content = b""
             if len(content) == size and zlib.crc32(content) == crc:
                 return content
-        raise DpedError(f"{self.path}: {name} is damaged. Get the archive again, or skip it with on_bad='skip'.")
+        raise DpedError(f"{self.path}: {name} is damaged. Get the archive again.")
 
 
 class _Strict(tarfile.TarInfo):

@@ -31,9 +31,8 @@ from dped_lib.base import paths, workers
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import pair_store, pairing, photofile
+from dped_lib.data import pair_store, pairing, photofile, readers
 from dped_lib.data.pairing import Job, Pair, Settings
-from dped_lib.data.readers import natural
 
 _SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"
@@ -182,17 +181,15 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[J
     """
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     jobs = []
-    for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
+    for name in sorted(sides[0].keys() | sides[1].keys(), key=readers.natural):
         try:
             for folder, side in zip((phone_dir, dslr_dir), sides, strict=True):
                 if name not in side:
-                    raise DpedError(
-                        f"{folder}: no photograph {name!r}, but its partner is there. Add it, or skip the pair with on_bad='skip'."
-                    )
+                    raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. Add it.")
                 photofile.check(side[name])
         except DpedError as error:
             if on_bad == "error":
-                raise
+                raise readers.or_skip(error) from error
             bad[name] = str(error)
             continue
         jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
@@ -214,7 +211,7 @@ def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
                 if "bad" not in record:
                     records[name] = record
                 elif on_bad == "error":
-                    raise DpedError(record["bad"])
+                    raise readers.or_skip(DpedError(record["bad"]))
                 else:
                     bad[name] = record["bad"]
         return records

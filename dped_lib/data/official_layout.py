@@ -96,7 +96,7 @@ class Listing:
                 side = int(of_suffix[row].argmax() == 0)
                 folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'canon')[side]}"
                 name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
-                raise readers.missing_partner(self._shown(name))
+                raise readers.or_skip(readers.missing_partner(self._shown(name)))
             self.missing += int((~whole).sum())
             self._rows.append((len(self.names), place))
             self.names += [f"{split}/{s}" for s, good in zip(stems, whole, strict=True) if good]
@@ -328,7 +328,7 @@ def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
             except BadPatch as error:
                 work.flags[row, side] = _REASONS.index(error.reason)
                 if on_bad == "error":
-                    raise
+                    raise readers.or_skip(error) from error
             work.save()
     except KeyboardInterrupt:
         read = int((work.flags == 1).sum())

@@ -119,7 +119,7 @@ def settle(
         try:
             if not file.stat().st_size:
                 raise DpedError(f"{file}: empty. Remove it.")
-            header = photofile.check(file, least=1, otherwise="")
+            header = photofile.check(file, least=1)
             wanted = out if named else out / f"{file.stem}{suffix or file.suffix}"
             # A format that the user names is used if possible. The input's own format changes if the picture needs it.
             asked = bool(named or suffix)

@@ -193,7 +193,7 @@ def test_a_failing_notebook(shelf):
     old.write_text("an earlier result")
     with pytest.raises(
         DpedError,
-        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook up to that cell: (.*)\)",
+        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero \(Up to that cell: (.*)\)$",
     ):
         notebook_runner.run_notebook("11_tiny", {})
     assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb", "rig-smoke/notebooks/11_tiny.ipynb"]

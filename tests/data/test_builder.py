@@ -380,7 +380,7 @@ def test_a_truncated_photograph_stops_or_is_counted(two):
     with pytest.raises(DpedError, match="no photograph 'alone'"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").unlink()
-    with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*on_bad='skip'"):
+    with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*--on-bad skip"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").touch()
     store = builder.build(two / "phone", two / "dslr", two / "out", SMALL, on_bad="skip")
