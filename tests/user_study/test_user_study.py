@@ -1188,7 +1188,7 @@ def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_
     [
         ({"dataset": "pirm"}, "dataset 'pirm' has no whole aligned photographs"),
         ({"preset": "large"}, "unknown preset 'large'"),
-        ({"scenes": 9}, "or ask for 8 "),
+        ({"scenes": 9}, "Ask for 8 or fewer"),
         ({"scenes": -1}, "must not be negative"),
         ({"manual": "nowhere"}, "nowhere"),
     ],
