@@ -16,7 +16,9 @@ are not listed above are never replaced or deleted.
 """
 
 import contextlib
+import filecmp
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -180,19 +182,30 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[J
     A bad pair is added to ``bad`` or raises an error.
     """
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
+    if os.path.samefile(phone_dir, dslr_dir):
+        raise DpedError(
+            f"{phone_dir} and {dslr_dir}: are the same folder. Name a folder of the phone's photographs and one of the DSLR's."
+        )
     jobs = []
     for name in sorted(sides[0].keys() | sides[1].keys(), key=readers.natural):
         try:
             for folder, side in zip((phone_dir, dslr_dir), sides, strict=True):
                 if name not in side:
-                    raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. Add it.")
+                    like = photofile.lookalike(name, side)
+                    remedy = f"{like}. Rename one of them." if like else "Add it."
+                    raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
                 photofile.check(side[name])
+            files = sides[0][name], sides[1][name]
+            if files[0].stat().st_size == files[1].stat().st_size and filecmp.cmp(*files, shallow=False):
+                raise DpedError(
+                    f"{files[0]} and {files[1]}: are the same photograph. Put there that of the other camera."
+                )
         except DpedError as error:
             if on_bad == "error":
                 raise readers.or_skip(error) from error
             bad[name] = str(error)
             continue
-        jobs.append(Job(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
+        jobs.append(Job(name, *files, out / "pairs", settings, read))
     if not jobs:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
     return jobs

@@ -10,8 +10,9 @@ Adobe's inverted inks.
 import contextlib
 import io
 import struct
+import unicodedata
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
     if not by_stem:
         raise DpedError(f"{folder}: no photographs in it ({', '.join(sorted(SUFFIXES))}).")
     return by_stem
+
+
+def lookalike(name: str, others: Iterable[str]) -> str:
+    """Return how a missing name differs from one of ``others`` that looks like it. Return "" if none does."""
+    composed = unicodedata.normalize("NFC", name)
+    for other in others:
+        if unicodedata.normalize("NFC", other) == composed:
+            return f"{other!r} differs only in how its accents are stored (Unicode NFC and NFD)"
+        if unicodedata.normalize("NFC", other).casefold() == composed.casefold():
+            return f"{other!r} differs only in upper and lower case"
+    return ""
 
 
 # ---------------------------------------------------------------------------------------------- headers

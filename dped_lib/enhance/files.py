@@ -21,8 +21,10 @@ from dped_lib.data import photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
-#: Suffixes of pictures that cannot be written. Without a check, such an OUT would be used as a folder.
-_UNWRITABLE = (photofile.SUFFIXES | {".gif", ".avif", ".jp2", ".dng"}) - picture.FORMATS.keys()
+#: Suffixes of pictures that Pillow does not know.
+_OF_OTHERS = frozenset(
+    {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".jxl", ".heic", ".heif", ".svg"}
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def settle(
         inputs: files and folders.
         out: the file or folder to write.
         suffix: the suffix of all results, e.g. ``.jpg``. Pictures with 16 bits a channel become PNG unless it is JPEG.
-        compare: also write a sheet ``NAME-compare.jpg`` beside each result.
+        compare: also write a sheet ``NAME-compare.jpg`` beside each result. NAME has a suffix if photographs differ only
+            in it.
         overwrite: replace existing results and sheets. A file that is no earlier result is named in ``failed``.
 
     Raises:
@@ -105,16 +108,18 @@ def settle(
             cannot hold results.
     """
     inputs, out = list(map(paths.settled, inputs)), paths.settled(out)
-    files = find(inputs)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
+    files, earlier = _without_earlier_results(find(inputs), inputs, out.parent if named else out)
     if named and len(files) > 1:
         raise DpedError(f"{out}: names one file, and there are {len(files)} photographs. Name a folder.")
     if named and suffix and picture.FORMATS[suffix] != picture.FORMATS[out.suffix.lower()]:
         raise DpedError(f"{out}: ends in {out.suffix}, and --format says {suffix[1:]}. Leave one of them out.")
-    if out.suffix.lower() in _UNWRITABLE and not out.is_dir():
+    if not named and not out.is_dir() and out.suffix.lower() in _OF_OTHERS | Image.registered_extensions().keys():
         raise DpedError(f"{out}: cannot write {out.suffix}; allowed: {', '.join(picture.FORMATS)}. Or name a folder.")
     jobs, failed = [], []
-    notes = [note for folder in dict.fromkeys(inputs) if folder.is_dir() and (note := _left_out(folder, files, out))]
+    notes = [f"{f.parent}: earlier results in it, which are not enhanced again: {len(earlier)}" for f in earlier[:1]]
+    stems = Counter(file.stem for file in files)
+    notes += [note for folder in dict.fromkeys(inputs) if folder.is_dir() and (note := _left_out(folder, files, out))]
     for file in files:
         try:
             if not file.stat().st_size:
@@ -130,7 +135,9 @@ def settle(
             if target != wanted:
                 notes.append(f"{file}: is written as {target.name}, {_why(header, wanted.suffix)}")
             picture.check_format(target, header.height, header.width, header.deep)
-            sheet = target.with_name(f"{target.stem}-compare.jpg") if compare else None
+            # a.jpg and a.tif have two results, and would have one sheet.
+            sheet_stem = target.stem if stems[file.stem] == 1 else target.name
+            sheet = target.with_name(f"{sheet_stem}-compare.jpg") if compare else None
             make, make_sheet = (path is not None and _is_to_be_made(path, overwrite) for path in (target, sheet))
             jobs.append(Job(file, target, sheet, make, make_sheet, header))
         except DpedError as error:
@@ -146,6 +153,19 @@ def settle(
         for source, path in foreign.items()
     ]
     return Settled(tuple(job for job in jobs if job.source not in foreign), tuple(failed), tuple(notes))
+
+
+def _without_earlier_results(files: list[Path], inputs: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
+    """Separate the photographs from the earlier results among them, in a folder that is read and written.
+
+    A file that the user names is a photograph, whatever made it.
+    """
+    place = Path(os.path.realpath(place))
+    folders = {folder for folder in inputs if folder.is_dir() and Path(os.path.realpath(folder)) == place}
+    earlier = [f for f in files if f.parent in folders and f not in inputs and photofile.is_enhanced(f)]
+    if earlier and len(earlier) == len(files):
+        raise DpedError(f"{earlier[0].parent}: no photographs in it but earlier results. Name a folder of photographs.")
+    return [f for f in files if f not in earlier], earlier
 
 
 def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:

@@ -258,6 +258,25 @@ SPOILT = {
         lambda r: (r / "phone/coffee-a.png").touch(),
         "coffee-a.jpeg and coffee-a.png have the same name",
     ),
+    "another case": (
+        lambda r: (r / "dslr/coffee-a.JPG").rename(r / "dslr/Coffee-A.JPG"),
+        "phone: no photograph 'Coffee-A', .* 'coffee-a' differs only in upper and lower case. Rename one",
+    ),
+    "accents": (
+        lambda r: (
+            (r / "phone/coffee-a.jpeg").rename(r / "phone/caf\u00e9.jpeg"),
+            (r / "dslr/coffee-a.JPG").rename(r / "dslr/cafe\u0301.JPG"),
+        ),
+        "differs only in how its accents are stored",
+    ),
+    "one folder twice": (
+        lambda r: (shutil.rmtree(r / "dslr"), (r / "dslr").symlink_to(r / "phone")),
+        "phone and .*dslr: are the same folder",
+    ),
+    "the same photograph": (
+        lambda r: shutil.copy(r / "phone/coffee-a.jpeg", r / "dslr/coffee-a.JPG"),
+        "phone/coffee-a.jpeg and .*dslr/coffee-a.JPG: are the same photograph",
+    ),
     "tiny": (lambda r: Image.new("RGB", (90, 200)).save(r / "dslr/coffee-a.JPG"), "dslr/coffee-a.JPG: 200 x 90 pixels"),
     "no folder": (lambda r: shutil.rmtree(r / "dslr"), "dslr: no such folder"),
     "out is a file": (lambda r: (r / "out").touch(), "out: cannot be written"),

@@ -80,6 +80,11 @@ REFUSED = [
         ["f", "f", "--format", "webp", "--compare"],
         "would replace a photograph by a sheet",
     ),
+    (
+        ["f/a.jpg", "f/a.tif", "f/a.jpg-compare.jpg"],
+        ["f", "out", "--compare"],
+        "would both be written to out/a.jpg-comp",
+    ),
     (["f/a.jpg", "f/a.bmp", "f/a.png"], ["f", "out"], "would both be written to out/a.png"),
     (["f/a.jpg"], ["f", "f"], "would replace the original"),
     (["f/a.jpg"], ["f", "f", "--overwrite"], "would replace the original"),
@@ -89,6 +94,12 @@ REFUSED = [
     (["f/a.jpg"], ["f", "no/../f/a.jpg", "--overwrite"], "would replace the original"),
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
+    (["a.jpg"], ["a.jpg", "o.jfif"], "o.jfif: cannot write .jfif"),
+    (["a.jpg"], ["a.jpg", "o.JPE"], "o.JPE: cannot write .JPE"),
+    (["a.jpg"], ["a.jpg", "o.cr2"], "o.cr2: cannot write .cr2"),
+    (["a.jpg"], ["a.jpg", ""], "an argument that names a file or folder is empty"),
+    (["a.jpg"], ["", "out"], "an argument that names a file or folder is empty"),
+    (["a.jpg"], [".", "", "."], "an argument that names a file or folder is empty"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
     (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, because .*out.jpg is not a folder"),
 ]
@@ -128,6 +139,47 @@ def test_only_earlier_results_are_overwritten(net, here):
         code, said, _ = dped(net, source, f"out/{name}", "--compare", "--overwrite")
         assert code == 0 and len(said.split()) == 2 and os.stat(f"out/{name}").st_mtime_ns > made
     assert not any(photofile.is_enhanced(Path(name)) for name in before)
+
+
+def test_photographs_that_differ_only_in_their_suffix_have_two_sheets(net, here):
+    Path("f").mkdir()
+    for name in ("a.jpg", "a.tif", "b.jpg"):
+        Image.fromarray(pixels()).convert("CMYK").save(f"f/{name}")
+    code, said, _ = dped(net, "f", "out", "--compare")
+    sheets = ["out/a.jpg-compare.jpg", "out/a.tif-compare.jpg", "out/b-compare.jpg"]
+    assert code == 0 and sorted(line for line in said.split() if "compare" in line) == sheets
+
+
+@pytest.mark.parametrize("out", ["f", ".", "link", "f/one.png"])
+def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
+    """Earlier results and sheets are no originals; what the user puts beside them is one."""
+    put("f/a.jpg", "f/b.jpg")
+    Path("link").symlink_to("f")
+    source = Path("f").resolve() if out == "." else "f"
+    os.chdir("f" if out == "." else ".")
+    if out == "f/one.png":
+        Path("f/b.jpg").unlink()
+        arguments = [source, out, "--compare"]
+    else:
+        arguments = [source, out, "--format", "png", "--compare"]
+    code, said, _ = dped(net, *arguments)
+    made = said.split()
+    assert code == 0 and len(made) in (2, 4)
+    before = everything()
+    code, said, errors = dped(net, *arguments)
+    assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
+    assert f"f: earlier results in it, which are not enhanced again: {len(made)}\n" in errors
+    assert dped(net, *arguments, "--overwrite")[0] == 0
+    assert everything() == before
+    if out == "f":
+        Path("f/b-compare.jpg").unlink()
+        put("f/b-compare.jpg")
+        assert "would replace a photograph by a sheet" in dped(net, *arguments)[2]
+        for name in ("a.jpg", "b.jpg", "b-compare.jpg"):
+            Path("f", name).unlink()
+        code, _, errors = dped(net, *arguments)
+        assert code == 2 and "no photographs in it but earlier results" in errors
+        assert dped(net, "f", "other")[0] == 0, "asked for, results are enhanced"
 
 
 def test_what_appears_during_a_run_is_not_overwritten(net, here):
