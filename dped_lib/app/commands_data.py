@@ -90,8 +90,8 @@ def _fetch_weights(weights: str, safetensors: Path | None) -> None:
         authors_checkpoints.load(name)
         typer.echo(f"authors:{name}: {known[name].what}, verified")
         if safetensors:
-            network_files.save_authors(name, safetensors / f"{name}.safetensors")
-            typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
+            file = safetensors / f"{name}.safetensors"
+            typer.echo(f"  {'written to' if network_files.save_authors(name, file) else 'is kept in'} {file}")
 
 
 def align(

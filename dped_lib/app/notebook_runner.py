@@ -128,6 +128,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
     os.environ[HEADLESS] = "1"
+    paths.clear_killed(target)
     with paths.atomic_path(target) as part:
         try:
             papermill.execute_notebook(

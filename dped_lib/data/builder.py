@@ -342,7 +342,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
     target = paths.settled(folder) / phone
-    if target.is_dir() and any(target.iterdir()):
+    if target.is_dir() and any(f.name not in paths.OF_DESKTOPS for f in target.iterdir()):
         try:
             sign = json.loads((target / _SIGN).read_text(encoding="utf-8"))
             numbers = {p: len(n) for p, n in sign["names"].items()}

@@ -35,6 +35,8 @@ _PHOTOGRAPHS = "test_data/full_size_test_images"
 _PATCH_BYTES = 3 * paper.PATCH_SIZE**2
 _REASONS = ("", "", "unreadable", "wrong size")  # meaning of a flag above 1; 0 is not read yet, 1 is good
 _SAVE_EVERY = 2.0  # seconds; a killed run reads at most the patches of this time again
+#: The files of a store that is being filled, and those that it has in the end.
+_OF_WORK = frozenset({"of.json", "flags.npy", "phone.npy", "dslr.npy", "meta.json"})
 _HEADER = 128  # bytes of an array's header, as numpy writes it
 
 
@@ -201,6 +203,29 @@ class Listing:
                 yield row, side, error
 
 
+def _clear_work(folder: Path) -> None:
+    """Delete what an earlier call has begun in ``folder``.
+
+    Raises:
+        DpedError: there is something that is not ours. Nothing is deleted.
+    """
+    if not os.path.lexists(folder):
+        return
+    begun = {f.name for f in paths.left_by_killed(folder / "flags.npy")}
+    foreign = (
+        [folder.name]
+        if not folder.is_dir() or folder.is_symlink()
+        else sorted({f.name for f in folder.iterdir()} - _OF_WORK - begun - paths.OF_DESKTOPS)
+    )
+    if foreign:
+        raise DpedError(
+            f"{folder}: holds {foreign[0]}, which dped did not make. Move it away, and run the command again."
+        )
+    for name in _OF_WORK:
+        (folder / name).unlink(missing_ok=True)
+    paths.clear_killed(folder / "flags.npy")
+
+
 class _Work:
     """Hold a store that is being filled: both arrays, and a flag for each patch.
 
@@ -220,8 +245,8 @@ class _Work:
             EOFError,
             ValueError,
         ):  # missing, empty, of another dataset, or killed while its rows were being moved
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _clear_work(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             self.flags = np.zeros((len(listing), 2), np.uint8)
             pairing.write_array(folder / "flags.npy", self.flags)
             (folder / "of.json").write_text(sign)

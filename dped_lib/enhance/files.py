@@ -272,11 +272,14 @@ def _check_collisions(jobs: Iterable[Job], key: Callable[[str], str]) -> None:
 def probe(jobs: Iterable[Job]) -> list[str]:
     """Check before any work whether the results can be written, and return notes on possible problems.
 
+    Delete the unfinished results of killed runs.
+
     Raises:
         DpedError: the folder of the results is a file, cannot be written to or is full, or its file system does not
             distinguish the names of two results.
     """
     jobs, notes = list(jobs), []
+    paths.clear_killed(*(path for job in jobs for path in _written(job)))
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         in_folder = [job for job in jobs if job.target.parent == folder]
         if not paths.probe_folder(folder, _ELSEWHERE):

@@ -141,6 +141,7 @@ def make(
             f"{folder}: is not the study's folder of pictures, or was changed. Move it away, and run the command again."
         )
     if not folder.exists():
+        paths.clear_killed(folder)
         with paths.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
                 _make_scene(part, dataset, scene, networks, retouched)

@@ -335,7 +335,7 @@ def test_a_missing_folder_before_two_dots_hides_nothing(two):
 #: What a user may put into a folder that ``dped align`` made; names that resemble ours among it.
 KEPT = (
     "notes.txt", ".hidden/x", "pairs/notes.json", "pairs/notes.npy", "pairs/.git/config", "pairs/.ipynb_checkpoints/coffee-a.json",
-    ".store.original/x", ".summary.json.mine", "pairs/.coffee-a.json.backup12/x", "pairs/coffee-a.json.bak", "pairs/rocket-a.txt",
+    ".store.original/x", ".store.original.part/x", "pairs/.coffee-a.npy.download.part/x", ".summary.json.mine", "pairs/.coffee-a.json.backup12/x", "pairs/coffee-a.json.bak", "pairs/rocket-a.txt",
 )  # fmt: skip
 
 
@@ -350,12 +350,13 @@ def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
     for name in (".store.ab12cd34.part", "pairs/.coffee-a.npy.ab12cd34.part"):
         (out / name).mkdir()
         (out / name / "half").touch()
+        (out / name / ".dped-is-writing").touch()
     for folder in ("phone", "dslr"):
         next((root / folder).glob("rocket-a.*")).unlink()
     builder.build(root / "phone", root / "dslr", out, SMALL)
     for name in KEPT:
         assert (out / name).read_text() == '{"digest": "of the user"}'
-    assert not list(out.rglob("*.part")) and not (out / "pairs/rocket-a.json").exists()
+    assert not list(out.rglob("*.ab12cd34.part")) and not (out / "pairs/rocket-a.json").exists()
 
     # A photograph whose record would take the place of such a file is refused, and nothing is changed.
     shoot(root, "notes", ("coffee-a", "coffee-a"))
@@ -369,7 +370,9 @@ def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
     assert (out / "store/keep.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("there", [".DS_Store", "Thumbs.db", "desktop.ini", ".dped_align.json.ab12cd34.part/x", ""])
+@pytest.mark.parametrize(
+    "there", [".DS_Store", "Thumbs.db", "desktop.ini", ".dped_align.json.ab12cd34.part/.dped-is-writing", ""]
+)
 def test_a_folder_as_a_desktop_or_a_killed_run_leaves_it_is_taken(two, there):
     (two / "out" / there).parent.mkdir(parents=True, exist_ok=True)
     if there:
@@ -564,6 +567,13 @@ def test_a_real_dataset_is_never_replaced(built, tmp_path):
     store = pair_store.PairStore(builder.store_of(built))
     with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
         builder.write_official(store, tmp_path, "iphone")
+    (tmp_path / "iphone/.DS_Store").touch()
+    with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
+        builder.write_official(store, tmp_path, "iphone")
+    (tmp_path / "blackberry").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):  # a desktop system has displayed an empty folder
+        (tmp_path / "blackberry" / name).touch()
+    assert builder.write_official(store, tmp_path, "blackberry").is_dir()
     with pytest.raises(DpedError, match="sony: is a file"):
         builder.write_official(store, tmp_path, "sony")
     for name in ("canon", "", "..", "a/b"):

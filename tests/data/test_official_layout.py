@@ -378,6 +378,23 @@ def test_what_was_begun_of_another_dataset_is_not_gone_on_with(make, tmp_path, m
     check(make(root))
 
 
+@pytest.mark.parametrize("mine", ["notes.txt", "photographs/1.jpg", ".flags.npy.original.part/x"])
+def test_a_folder_of_the_users_is_not_taken_for_what_was_begun(make, tmp_path, runs, mine):
+    making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
+    file = making / mine
+    file.parent.mkdir(parents=True)
+    file.write_text("the user's")
+    (making / "flags.npy").write_bytes(b"")
+    root = write_folder(tmp_path / "data", members())
+    with pytest.raises(DpedError, match=r"\.sony\.making: holds .*, which dped did not make"):
+        make(root)
+    assert file.read_text() == "the user's" and (making / "flags.npy").exists()
+    file.unlink()
+    if file.parent != making:
+        file.parent.rmdir()
+    check(make(root))
+
+
 def test_an_empty_file_of_flags_begins_anew(make, tmp_path, runs):
     making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
     making.mkdir(parents=True)

@@ -266,6 +266,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
 
 
+def test_what_a_killed_run_has_left_goes(net, here):
+    put("f/a.jpg")
+    for name in (".a.jpg.ab12cd34.part", ".a-compare.jpg._0123456.part"):
+        Path("out", name).mkdir(parents=True)
+        Path("out", name, ".dped-is-writing").touch()
+        Path("out", name, "a.jpg").write_bytes(b"half")
+    found = CliRunner().invoke(cli.app, ["enhance", "f", "out", "--compare", "--weights", str(net)])
+    assert found.exit_code == 0 and sorted(os.listdir("out")) == ["a-compare.jpg", "a.jpg"]
+
+
 def test_the_users_own_sheet_is_kept(net, here):
     put("f/a.png", "f/a-compare.jpg")
     code, said, _ = dped(net, "f/a.png", "f/a.webp", "--compare")
