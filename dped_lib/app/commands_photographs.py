@@ -35,7 +35,7 @@ def enhance(
         bool, typer.Option("--compare", help="Also write a picture with original and result side by side.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing results. Without this option they are kept.")
+        bool, typer.Option("--overwrite", help="Replace earlier results of dped enhance. Other files are always kept.")
     ] = False,
     device: str = "auto",
 ) -> None:
@@ -58,12 +58,12 @@ def enhance(
     for job in settled.jobs:
         for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
             if path and not make:
-                print_line(f"{path}: exists and is kept (--overwrite replaces it)")
+                print_line(enhance_files.why_kept(path))
         if not (job.make or job.make_sheet):
             continue
         engine = engine or photographs.engine(network_files.resolve(weights), precision, device, limit)
         try:
-            for path in enhance_files.do(engine, job, quality, overwrite, lambda text: print_line(text, err=True)):
+            for path in enhance_files.do(engine, job, quality, lambda text: print_line(text, err=True)):
                 print_line(str(path))
         except DpedError as error:
             message = str(error)  # names the photograph, or only a file or folder of the results

@@ -1,6 +1,8 @@
 """Run notebooks without a browser: one with papermill, or all of them in the order of the workflow."""
 
 import ast
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -75,10 +77,29 @@ def check_values(**values) -> None:
         raise DpedError(f"parameter 'observers' must not be negative, but it is {values['observers']}.")
 
 
+#: Parameters that name folders of the user's.
+_FOLDERS = ("folder", "manual", "answers")
+
+
+def suffix_of_own(**folders: str) -> str:
+    """Return the end of the names of everything that a study of the user's own saves. It is empty without ``folders``.
+
+    Two studies with other pictures, retouched originals or answers have other suffixes. Neither replaces the other's
+    results, nor those of a dataset.
+
+    Args:
+        folders: parameters of the notebook, by name: ``folder``, ``manual`` and ``answers``. Empty: not given.
+    """
+    named = {key: os.path.abspath(paths.settled(os.path.expanduser(value))) for key, value in folders.items() if value}
+    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    return f"-{digest[:8]}" if named else ""
+
+
 def output_of(name: str, values: Mapping[str, object]) -> Path:
     """Return the path of the executed notebook.
 
-    The path is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there.
+    The path is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there. With
+    folders of the user's it is ``NAME-HASH.ipynb`` (``suffix_of_own``). The dataset is ``own`` if the pictures are, too.
     """
     parts = [name]
     if "loss" in values:
@@ -86,7 +107,9 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
         if values.get("variant", "code") != "code":
             parts.append(str(values["variant"]))
         parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
-    return paths.run_dir(values["dataset"], values["preset"]) / "notebooks" / f"{'-'.join(parts)}.ipynb"
+    file = "-".join(parts) + suffix_of_own(**{key: values[key] for key in _FOLDERS if key in values})
+    dataset = "own" if values.get("folder") else values["dataset"]
+    return paths.run_dir(dataset, values["preset"]) / "notebooks" / f"{file}.ipynb"
 
 
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
@@ -98,10 +121,14 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
         DpedError: a notebook or parameter is unknown, or a cell failed. The message names the cell and its error. The
             file ``NAME.failed.ipynb`` beside the output keeps the notebook up to that cell.
     """
+    # The kernel has another working folder.
+    given = {key: values[key] for key in _FOLDERS if values.get(key)}
+    values = {**values, **{key: os.path.abspath(paths.settled(os.path.expanduser(v))) for key, v in given.items()}}
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
     os.environ[HEADLESS] = "1"
+    paths.clear_killed(target)
     with paths.atomic_path(target) as part:
         try:
             papermill.execute_notebook(
@@ -116,9 +143,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
         except PapermillExecutionError as error:
             os.replace(part, failed)
             message = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
-            raise DpedError(
-                f"{name}, cell {error.exec_count}: {message}\n(the notebook up to that cell: {failed})"
-            ) from error
+            message = " ".join(message.splitlines())  # an error is one line on the command line
+            raise DpedError(f"{name}, cell {error.exec_count}: {message} (Up to that cell: {failed})") from error
         except (RuntimeError, nbformat.ValidationError) as error:
             if part.exists():
                 os.replace(part, failed)

@@ -1,9 +1,36 @@
-"""Let signals end a long piece of work between two of its steps."""
+"""Let signals end a program where nothing is half done: after an import, or between two steps of a long work."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from types import FrameType
+
+#: Seconds after which a signal that came during an import is sent again.
+_AGAIN = 0.05
+
+
+def spare_imports() -> None:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, but not inside an import.
+
+    Libraries with compiled code turn the exception into another one if it comes while they are imported, or lose it. A
+    signal that comes then is therefore sent again later. Slurm sends SIGTERM before it kills a job. Signals that are
+    ignored stay ignored.
+    """
+    for s in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(s) is not signal.SIG_IGN:
+            signal.signal(s, _raise_or_wait)
+
+
+def _raise_or_wait(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            again = threading.Timer(_AGAIN, signal.raise_signal, (number,))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

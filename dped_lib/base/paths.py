@@ -17,6 +17,7 @@ import dped_lib
 from dped_lib.base.errors import DpedError
 
 _HOLDER = ".part"  # suffix of the temporary folder in which a file is written before it moves to its place
+_HELD = ".dped-is-writing"  # a file in that folder, which its process holds locked
 _HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
 #: Files that desktop systems add to every folder they display. No user or program of ours made them.
 OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -199,7 +200,10 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
     target = settled(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
+        held = filelock.FileLock(holder / _HELD)
         try:
+            with contextlib.suppress(NotImplementedError, OSError):  # some network file systems have no locks
+                held.acquire()
             # The name keeps its suffix, because writers choose the format by it.
             part = holder / target.name
             yield part
@@ -210,6 +214,7 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
                     os.fsync(f.fileno())
                 _put_file(part, target, replace)
         finally:
+            held.release()
             shutil.rmtree(holder, ignore_errors=True)
 
 
@@ -290,7 +295,10 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
 
 
 def left_by_killed(*targets: Path) -> list[Path]:
-    """Return the temporary folders of ``atomic_path`` for ``targets`` that killed processes have left."""
+    """Return the temporary folders of ``atomic_path`` for ``targets`` that processes are using, or have left when killed.
+
+    A folder of such a name that ``atomic_path`` did not make lacks the file that it locks.
+    """
     names: dict[Path, set[str]] = {}
     for target in targets:
         names.setdefault(target.parent, set()).add(_holder_stem(target))
@@ -301,7 +309,10 @@ def left_by_killed(*targets: Path) -> list[Path]:
                 leftover += [
                     Path(e.path)
                     for e in entries
-                    if (m := _HOLDERS.fullmatch(e.name)) and m[1] in stems and e.is_dir(follow_symlinks=False)
+                    if (m := _HOLDERS.fullmatch(e.name))
+                    and m[1] in stems
+                    and e.is_dir(follow_symlinks=False)
+                    and os.path.isfile(os.path.join(e.path, _HELD))
                 ]
     return leftover
 
@@ -309,10 +320,12 @@ def left_by_killed(*targets: Path) -> list[Path]:
 def clear_killed(*targets: Path) -> None:
     """Delete the unfinished versions of ``targets`` that killed processes have left, and nothing else.
 
-    No other process may be writing ``targets``. It would lose its work.
+    The system frees the lock of a killed process. What another process is writing stays.
     """
     for folder in left_by_killed(*targets):
-        shutil.rmtree(folder, ignore_errors=True)
+        held = filelock.FileLock(folder / _HELD, timeout=0)
+        with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError), held:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_folder(part: Path, target: Path, holder: Path) -> None:

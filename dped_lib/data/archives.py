@@ -195,7 +195,7 @@ class Zip:
                 content = b""
             if len(content) == size and zlib.crc32(content) == crc:
                 return content
-        raise DpedError(f"{self.path}: {name} is damaged. Get the archive again, or skip it with on_bad='skip'.")
+        raise DpedError(f"{self.path}: {name} is damaged. Get the archive again.")
 
 
 class _Strict(tarfile.TarInfo):
@@ -295,6 +295,8 @@ def open_source(path: Path) -> Folder | Zip | Tar:
     """
     if path.is_dir():
         return Folder(path)
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise DpedError(f"{path}: neither a file nor a folder. Name a folder, or a .zip, .tar or .tar.gz.")
     try:
         with open(path, "rb") as file:
             start = file.read(512)

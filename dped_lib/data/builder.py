@@ -16,7 +16,9 @@ are not listed above are never replaced or deleted.
 """
 
 import contextlib
+import filecmp
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -31,9 +33,8 @@ from dped_lib.base import paths, workers
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import pair_store, pairing, photofile
+from dped_lib.data import pair_store, pairing, photofile, readers
 from dped_lib.data.pairing import Pair, PairJob, Settings
-from dped_lib.data.readers import natural
 
 _SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"
@@ -83,12 +84,13 @@ def build(
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
-    out, only_work = Path(out), store is not None
-    store = store or store_of(out)
+    phone_dir, dslr_dir, out = map(paths.settled, (phone_dir, dslr_dir, out))
+    only_work = store is not None
+    store = paths.settled(store) if store else store_of(out)
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
-    jobs = _jobs(Path(phone_dir), Path(dslr_dir), out, settings, only, on_bad, bad, read)
+    jobs = _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read)
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)
@@ -180,21 +182,30 @@ def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[P
     A bad pair is added to ``bad`` or raises an error.
     """
     sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
+    if os.path.samefile(phone_dir, dslr_dir):
+        raise DpedError(
+            f"{phone_dir} and {dslr_dir}: are the same folder. Name a folder of the phone's photographs and one of the DSLR's."
+        )
     jobs = []
-    for name in sorted(sides[0].keys() | sides[1].keys(), key=natural):
+    for name in sorted(sides[0].keys() | sides[1].keys(), key=readers.natural):
         try:
             for folder, side in zip((phone_dir, dslr_dir), sides, strict=True):
                 if name not in side:
-                    raise DpedError(
-                        f"{folder}: no photograph {name!r}, but its partner is there. Add it, or skip the pair with on_bad='skip'."
-                    )
+                    like = photofile.lookalike(name, side)
+                    remedy = f"{like}. Rename one of them." if like else "Add it."
+                    raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
                 photofile.check(side[name])
+            files = sides[0][name], sides[1][name]
+            if files[0].stat().st_size == files[1].stat().st_size and filecmp.cmp(*files, shallow=False):
+                raise DpedError(
+                    f"{files[0]} and {files[1]}: are the same photograph. Put there that of the other camera."
+                )
         except DpedError as error:
             if on_bad == "error":
-                raise
+                raise readers.or_skip(error) from error
             bad[name] = str(error)
             continue
-        jobs.append(PairJob(name, sides[0][name], sides[1][name], out / "pairs", settings, read))
+        jobs.append(PairJob(name, *files, out / "pairs", settings, read))
     if not jobs:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
     return jobs
@@ -213,7 +224,7 @@ def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
                 if "bad" not in record:
                     records[name] = record
                 elif on_bad == "error":
-                    raise DpedError(record["bad"])
+                    raise readers.or_skip(DpedError(record["bad"]))
                 else:
                     bad[name] = record["bad"]
         return records
@@ -330,8 +341,8 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
     """
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
-    target = Path(folder) / phone
-    if target.is_dir() and any(target.iterdir()):
+    target = paths.settled(folder) / phone
+    if target.is_dir() and any(f.name not in paths.OF_DESKTOPS for f in target.iterdir()):
         try:
             sign = json.loads((target / _SIGN).read_text(encoding="utf-8"))
             numbers = {p: len(n) for p, n in sign["names"].items()}

@@ -94,8 +94,10 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     return facts
 
 
-def save_authors(name: str, target: Path) -> None:
+def save_authors(name: str, target: Path) -> bool:
     """Write one of the authors' networks as safetensors, with its origin in the metadata. A file that holds it is kept.
+
+    Return whether the file was written.
 
     Raises:
         DpedError: another file is there.
@@ -103,9 +105,10 @@ def save_authors(name: str, target: Path) -> None:
     origin = authors_checkpoints.metadata_of(name)
     if target.exists():
         if _metadata(target) == origin:
-            return
+            return False
         raise DpedError(f"{target}: is there and holds something else. It is kept; name another folder.")
     save_tensors(authors_checkpoints.load_network(name).state_dict(), target, origin)
+    return True
 
 
 def _metadata(file: Path) -> dict[str, str] | None:

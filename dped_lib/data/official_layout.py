@@ -35,6 +35,8 @@ _PHOTOGRAPHS = "test_data/full_size_test_images"
 _PATCH_BYTES = 3 * paper.PATCH_SIZE**2
 _REASONS = ("", "", "unreadable", "wrong size")  # meaning of a flag above 1; 0 is not read yet, 1 is good
 _SAVE_EVERY = 2.0  # seconds; a killed run reads at most the patches of this time again
+#: The files of a store that is being filled, and those that it has in the end.
+_OF_WORK = frozenset({"of.json", "flags.npy", "phone.npy", "dslr.npy", "meta.json"})
 _HEADER = 128  # bytes of an array's header, as numpy writes it
 
 
@@ -71,11 +73,13 @@ class Listing:
         names: ``train/N`` or ``test/N`` of each pair.
         tokens: (pairs, 2) int64. The source needs them to read the phone's and the DSLR's patch.
         missing: number of patches without a partner. They are not among ``names``.
+        others: the other phones with patches in the source.
     """
 
     def __init__(self, source, phone: str, on_bad: str):
         self.source, self.phone = source, phone
         self.missing = 0
+        self.others: set[str] = set()
         self.names: list[str] = []
         self._suffixes: list[str] = []
         self._folders: dict[tuple[str, int], str] = {}
@@ -94,7 +98,7 @@ class Listing:
                 side = int(of_suffix[row].argmax() == 0)
                 folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'canon')[side]}"
                 name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
-                raise readers.missing_partner(self._shown(name))
+                raise readers.or_skip(readers.missing_partner(self._shown(name)))
             self.missing += int((~whole).sum())
             self._rows.append((len(self.names), place))
             self.names += [f"{split}/{s}" for s, good in zip(stems, whole, strict=True) if good]
@@ -103,9 +107,11 @@ class Listing:
         self.tokens = np.concatenate(tokens)
         self._suffix = np.concatenate(suffixes)
         if not self.names:
+            remedy = f"Name a folder or archive in the official layout{self.left_out()}."
+            if self.others:
+                remedy = f"It holds those of {' and '.join(sorted(self.others))}: say --phone {min(self.others)}."
             raise DpedError(
-                f"{source.path}: no pairs in {phone}/training_data/ or {phone}/test_data/patches/ in it. Name a folder or archive "
-                f"in the official layout{self.left_out()}."
+                f"{source.path}: no pairs in {phone}/training_data/ or {phone}/test_data/patches/ in it. {remedy}"
             )
 
     def _walk(self) -> dict[str, tuple[dict[str, int], array, array]]:
@@ -114,10 +120,14 @@ class Listing:
         Tokens and suffixes are flat arrays by pair and side.
         """
         form = re.compile(rf"(?:.*/)?{self.phone}/({'|'.join(SPLIT_OF)})/({self.phone}|phone|canon)/([^/]+)", re.DOTALL)
+        phones = "|".join(p for p in datasets.DATASET_PHONES["dped"] if p != self.phone)
+        other = re.compile(rf"(?:.*/)?({phones})/(?:{'|'.join(SPLIT_OF)})/canon/[^/]+", re.DOTALL)
         listed = {place: ({}, array("q"), array("b")) for place in SPLIT_OF}
         known: dict[str, int] = {}
         for path, token in bar(self.source.walk(), label=f"list {self.source.path.name}", unit="file", brief=True):
             match = form.fullmatch(path)
+            if not match and (of_other := other.fullmatch(path)):
+                self.others.add(of_other[1])
             if not match or not photofile.is_image_name(match[3]):
                 continue
             place, side, (stem, suffix) = match[1], int(match[2] == "canon"), os.path.splitext(match[3])
@@ -193,6 +203,29 @@ class Listing:
                 yield row, side, error
 
 
+def _clear_work(folder: Path) -> None:
+    """Delete what an earlier call has begun in ``folder``.
+
+    Raises:
+        DpedError: there is something that is not ours. Nothing is deleted.
+    """
+    if not os.path.lexists(folder):
+        return
+    begun = {f.name for f in paths.left_by_killed(folder / "flags.npy")}
+    foreign = (
+        [folder.name]
+        if not folder.is_dir() or folder.is_symlink()
+        else sorted({f.name for f in folder.iterdir()} - _OF_WORK - begun - paths.OF_DESKTOPS)
+    )
+    if foreign:
+        raise DpedError(
+            f"{folder}: holds {foreign[0]}, which dped did not make. Move it away, and run the command again."
+        )
+    for name in _OF_WORK:
+        (folder / name).unlink(missing_ok=True)
+    paths.clear_killed(folder / "flags.npy")
+
+
 class _Work:
     """Hold a store that is being filled: both arrays, and a flag for each patch.
 
@@ -212,8 +245,8 @@ class _Work:
             EOFError,
             ValueError,
         ):  # missing, empty, of another dataset, or killed while its rows were being moved
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _clear_work(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             self.flags = np.zeros((len(listing), 2), np.uint8)
             pairing.write_array(folder / "flags.npy", self.flags)
             (folder / "of.json").write_text(sign)
@@ -320,7 +353,7 @@ def _fill(work: _Work, listing: Listing, on_bad: str) -> None:
             except BadPatch as error:
                 work.flags[row, side] = _REASONS.index(error.reason)
                 if on_bad == "error":
-                    raise
+                    raise readers.or_skip(error) from error
             work.save()
     except KeyboardInterrupt:
         read = int((work.flags == 1).sum())

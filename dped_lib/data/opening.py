@@ -54,6 +54,7 @@ def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairSto
     with paths.alone(
         folder.parent / f".{phone}.lock", f"{folder}: another process is making these pairs; waiting for it."
     ):
+        paths.clear_killed(folder)
         return current_store(folder, origin) or _make(dataset, phone, preset, on_bad, origin)
 
 

@@ -16,10 +16,15 @@ from PIL import ExifTags, Image
 _EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _COLOR_SPACE, _MAKER_NOTE = 40962, 40963, 40961, 37500
+_PROCESSED_BY = 11  # "the name and version of the software used to post-process the picture" (Exif.Image)
+#: What a result of ``dped enhance`` says there.
+_MARK = "dped enhance"
 
 #: Entries of the main directory that stay true: description, author, camera, date, resolution, Windows keywords,
 #: rating.
-_KEPT = frozenset((269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096)))
+_KEPT = frozenset(
+    (_PROCESSED_BY, 269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
+)
 #: Entries of the camera's directory that stay true: exposure, dates, lens, owner, scene, weather.
 _KEPT_OF_CAMERA = frozenset(
     (33434, 33437, 34850, 34852, 34855, *range(34864, 34870), 36864, 36867, 36868, *range(36880, 36883))
@@ -81,7 +86,7 @@ _LAYOUT = frozenset(
     + (int(_EXIF), int(_GPS), 37396, 41486, 41487, 41488, 41492, 59932)
 )
 #: Entries that are trimmed last if EXIF is too long: person, camera, date and place.
-_LAST = frozenset((271, 272, 306, 315, 33432, 36867, 36868, *range(36880, 36883), *range(42032, 42038)))
+_LAST = frozenset((_PROCESSED_BY, 271, 272, 306, 315, 33432, 36867, 36868, *range(36880, 36883), *range(42032, 42038)))
 
 
 #: The values of each directory of EXIF by tag. The main directory has the key None. A damaged directory has the value
@@ -137,6 +142,19 @@ def kept(exif: Parts, height: int, width: int, rgb_profile: bool) -> tuple[bytes
     return (_joined(new) if any(new.values()) else b""), lost
 
 
+def marked(exif: bytes) -> bytes:
+    """Return EXIF that names ``dped enhance`` as the last software that processed the picture."""
+    directories = _split(exif)
+    before = str(directories[None].get(_PROCESSED_BY, "")).strip("\0 ").removesuffix(_MARK).rstrip("; ")
+    directories[None][_PROCESSED_BY] = f"{before[:100]}; {_MARK}" if before else _MARK
+    return _joined(directories)
+
+
+def is_marked(exif: Parts) -> bool:
+    """Return whether ``dped enhance`` was the last software that processed a picture."""
+    return str((exif[None] or {}).get(_PROCESSED_BY, "")).strip("\0 ").endswith(_MARK)
+
+
 def _joined(exif: Mapping[int | None, dict]) -> bytes:
     new = Image.Exif()
     for tag, value in exif.get(None, {}).items():
@@ -149,7 +167,8 @@ def _joined(exif: Mapping[int | None, dict]) -> bytes:
 
 def _split(exif: bytes) -> dict[int | None, dict]:
     directories = Image.Exif()
-    directories.load(exif)
+    if exif:
+        directories.load(exif)
     return {None: {t: v for t, v in directories.items() if t not in (_EXIF, _GPS)}} | {
         part: dict(directories.get_ifd(part)) for part in (_EXIF, _GPS)
     }

@@ -10,8 +10,9 @@ Adobe's inverted inks.
 import contextlib
 import io
 import struct
+import unicodedata
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,6 @@ HEIC = (".heic", ".heif")
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "HEIF")
 # TIFF tags
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
-_SKIP = ", or skip it with on_bad='skip'"
 
 
 # ---------------------------------------------------------------------------------------------- folders
@@ -78,6 +78,17 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
     return by_stem
 
 
+def lookalike(name: str, others: Iterable[str]) -> str:
+    """Return how a missing name differs from one of ``others`` that looks like it. Return "" if none does."""
+    composed = unicodedata.normalize("NFC", name)
+    for other in others:
+        if unicodedata.normalize("NFC", other) == composed:
+            return f"{other!r} differs only in how its accents are stored (Unicode NFC and NFD)"
+        if unicodedata.normalize("NFC", other).casefold() == composed.casefold():
+            return f"{other!r} differs only in upper and lower case"
+    return ""
+
+
 # ---------------------------------------------------------------------------------------------- headers
 
 
@@ -106,7 +117,7 @@ class Header:
 
 
 @contextlib.contextmanager
-def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) -> Iterator[Image.Image]:
+def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a file, or its ``content``, with Pillow, and check its header."""
     Image.init()
     if "HEIF" not in Image.OPEN:
@@ -130,23 +141,21 @@ def _open(file: Path, least: int, otherwise: str, content: bytes | None = None) 
         except FileNotFoundError:
             raise DpedError(f"{file}: not found.") from None
         except UnidentifiedImageError:
-            raise DpedError(f"{file}: no image that can be read. Remove it{otherwise}.") from None
+            raise DpedError(f"{file}: no image that can be read. Remove it.") from None
         except Image.DecompressionBombError as error:  # we keep Pillow's limit of 179 million pixels
             raise DpedError(
-                f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels{otherwise}."
+                f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels."
             ) from error
         except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
-            raise DpedError(f"{file}: cannot be read as an image ({error}). Replace it{otherwise}.") from error
-        _refuse(image, file, least, otherwise)
+            raise DpedError(f"{file}: cannot be read as an image ({error}). Replace it.") from error
+        _refuse(image, file, least)
         yield image
 
 
-def _refuse(image: Image.Image, file: Path, least: int, otherwise: str) -> None:
+def _refuse(image: Image.Image, file: Path, least: int) -> None:
     width, height = image.size
     if min(width, height) < least:
-        raise DpedError(
-            f"{file}: {height} x {width} pixels, less than one patch of {paper.PATCH_SIZE}. Remove it{otherwise}."
-        )
+        raise DpedError(f"{file}: {height} x {width} pixels, less than one patch of {paper.PATCH_SIZE}. Remove it.")
     tags = image.tag_v2 if image.format == "TIFF" else {}
     strange = image.mode == "F" or (image.mode == "I" and image.format != "PNG")
     if _is_deep(image) and image.format == "TIFF":
@@ -158,7 +167,7 @@ def _refuse(image: Image.Image, file: Path, least: int, otherwise: str) -> None:
     if strange:
         raise DpedError(
             f"{file}: numbers of a kind that photographs do not have (mode {image.mode}; floating point, 32 bits or separate "
-            f"planes). Convert it to 8 or 16 bits a channel{otherwise}."
+            f"planes). Convert it to 8 or 16 bits a channel."
         )
 
 
@@ -179,28 +188,36 @@ def _header(image: Image.Image) -> Header:
     return Header(image.format, image.mode, height, width, _is_deep(image), image.has_transparency_data)
 
 
-def check(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> Header:
+def check(file: Path, least: int = paper.PATCH_SIZE) -> Header:
     """Read only the header of a file and return it. A bad file is thus found before hours of work, not after.
 
     Args:
         least: smallest allowed side in pixels.
-        otherwise: end of the error message: what the user can do apart from repairing the file.
 
     Raises:
         DpedError: the file is missing, no image, too small, too large, or has numbers of a kind that photographs do not
             have.
     """
-    with _open(Path(file), least, otherwise) as image:
+    with _open(Path(file), least) as image:
         return _header(image)
 
 
 def losses(file: Path) -> list[str]:
     """Return the parts of a file that an enhanced photograph cannot keep (``photo_metadata.lost``), a phrase each."""
-    with _open(Path(file), 1, "") as image:
+    with _open(Path(file), 1) as image:
         try:
             return photo_metadata.lost(image, Path(file))
         except Exception:  # the picture is whole, but the metadata are damaged
             return ["its metadata, which are damaged"]
+
+
+def is_enhanced(file: Path) -> bool:
+    """Return whether a file is a result of ``dped enhance``, by its EXIF (``photo_metadata.marked``)."""
+    try:
+        with _open(Path(file), 1) as image:
+            return photo_metadata.is_marked(photo_metadata.parts(image))
+    except (DpedError, OSError):  # no image, or one that cannot be read
+        return False
 
 
 # ---------------------------------------------------------------------------------------------- pixels
@@ -227,18 +244,18 @@ class Decoded:
     stray: bool
 
 
-def decode(file: Path, least: int = 1, otherwise: str = "", content: bytes | None = None) -> Decoded:
+def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
     """Return a file's picture, rotated upright according to its EXIF orientation.
 
     Gray and palettes become RGB, CMYK is converted without its profile, 16 bits stay 16 bits.
 
-    ``least`` and ``otherwise`` are those of ``check``. ``content`` holds the bytes of a file that is not on the disk.
+    ``least`` is that of ``check``. ``content`` holds the bytes of a file that is not on the disk.
 
     Raises:
         DpedError: as ``check``, or the file is damaged after its header.
     """
     file = Path(file)
-    with _open(file, least, otherwise, content) as image:
+    with _open(file, least, content) as image:
         header, icc = (
             _header(image),
             image.info.get("icc_profile") or b"",
@@ -260,7 +277,7 @@ def decode(file: Path, least: int = 1, otherwise: str = "", content: bytes | Non
             icc, stray = (icc, False) if _describes(icc, header, pixels) else (b"", bool(icc))
             return Decoded(header, pixels, alpha, exif, icc, stray)
         except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
-            raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it{otherwise}.") from error
+            raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it.") from error
 
 
 def _describes(icc: bytes, header: Header, pixels: np.ndarray) -> bool:
@@ -350,7 +367,7 @@ def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return (pixels * share + full * (1 - share) + np.float32(0.5)).astype(pixels.dtype)
 
 
-def read_photograph(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = _SKIP) -> np.ndarray:
+def read_photograph(file: Path, least: int = paper.PATCH_SIZE) -> np.ndarray:
     """Return a photograph as uint8 H x W x 3, upright, in sRGB. The networks were trained on sRGB.
 
     16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are
@@ -360,6 +377,6 @@ def read_photograph(file: Path, least: int = paper.PATCH_SIZE, otherwise: str = 
         DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message
             names it.
     """
-    decoded = decode(file, least, otherwise)
+    decoded = decode(file, least)
     pixels = in_srgb(decoded)
     return in_8bit(pixels if decoded.alpha is None else over_white(pixels, decoded.alpha))

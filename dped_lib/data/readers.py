@@ -35,10 +35,10 @@ def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
     Raises:
         DpedError: missing, truncated, not an image, or not 8-bit RGB.
     """
-    decoded = photofile.decode(file, otherwise=", or skip it with on_bad='skip'", content=content)
+    decoded = photofile.decode(file, content=content)
     mode = decoded.header.mode
     if mode != "RGB" or decoded.header.deep:
-        raise DpedError(f"{file}: mode {mode}, not 8-bit RGB. Convert it, or skip it with on_bad='skip'.")
+        raise DpedError(f"{file}: mode {mode}, not 8-bit RGB. Convert it.")
     return decoded.pixels
 
 
@@ -52,16 +52,19 @@ def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
         size = "x".join(map(str, pixels.shape[:2]))
         raise BadPatch(
             "wrong size",
-            f"{file}: {size} pixels, a patch has {PATCH_SIZE}x{PATCH_SIZE}. Cut it again, or skip it with on_bad='skip'.",
+            f"{file}: {size} pixels, a patch has {PATCH_SIZE}x{PATCH_SIZE}. Cut it again.",
         )
     return pixels
 
 
 def missing_partner(file: Path | str) -> BadPatch:
     """Return the error for a missing patch (``file``) whose partner exists."""
-    return BadPatch(
-        "missing partner", f"{file}: missing, but its partner is there. Add it, or skip the pair with on_bad='skip'."
-    )
+    return BadPatch("missing partner", f"{file}: missing, but its partner is there. Add it.")
+
+
+def or_skip(error: DpedError) -> DpedError:
+    """Return the error of a bad file that stops a command (``on_bad="error"``), with the remedy of leaving it out."""
+    return DpedError(f"{error} Or leave out what is bad: --on-bad skip of dped fetch, align and evaluate.")
 
 
 def natural(name: str) -> str:
@@ -101,7 +104,7 @@ def read_folders(
         except BadPatch as error:
             report[error.reason] += 1
             if on_bad == "error":
-                raise
+                raise or_skip(error) from error
             continue
         report["read"] += 1
         yield Pair(name, name, *images)

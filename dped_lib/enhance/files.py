@@ -1,13 +1,14 @@
 """Enhance photographs from files and folders into files. All paths are determined from headers before any work.
 
-An existing result or sheet is kept unless it may be overwritten. An original is never overwritten.
+An existing result or sheet is kept unless it may be overwritten. Only earlier results are overwritten: files that say in
+their EXIF that ``dped enhance`` made them (``photofile.is_enhanced``). No other file is ever replaced.
 """
 
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from PIL import Image, ImageDraw
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import photofile, picture
+from dped_lib.data import photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
-#: Suffixes of pictures that cannot be written. Without a check, such an OUT would be used as a folder.
-_UNWRITABLE = (photofile.SUFFIXES | {".gif", ".avif", ".jp2", ".dng"}) - picture.FORMATS.keys()
+#: Suffixes of pictures that Pillow does not know.
+_OF_OTHERS = frozenset(
+    {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".jxl", ".heic", ".heif", ".svg"}
+)
 
 
 @dataclass(frozen=True)
@@ -96,29 +99,32 @@ def settle(
         inputs: files and folders.
         out: the file or folder to write.
         suffix: the suffix of all results, e.g. ``.jpg``. Pictures with 16 bits a channel become PNG unless it is JPEG.
-        compare: also write a sheet ``NAME-compare.jpg`` beside each result.
-        overwrite: replace existing results and sheets.
+        compare: also write a sheet ``NAME-compare.jpg`` beside each result. NAME has a suffix if photographs differ only
+            in it.
+        overwrite: replace existing results and sheets. A file that is no earlier result is named in ``failed``.
 
     Raises:
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
             cannot hold results.
     """
     inputs, out = list(map(paths.settled, inputs)), paths.settled(out)
-    files = find(inputs)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
+    files, earlier = _without_earlier_results(find(inputs), inputs, out.parent if named else out)
     if named and len(files) > 1:
         raise DpedError(f"{out}: names one file, and there are {len(files)} photographs. Name a folder.")
     if named and suffix and picture.FORMATS[suffix] != picture.FORMATS[out.suffix.lower()]:
         raise DpedError(f"{out}: ends in {out.suffix}, and --format says {suffix[1:]}. Leave one of them out.")
-    if out.suffix.lower() in _UNWRITABLE and not out.is_dir():
+    if not named and not out.is_dir() and out.suffix.lower() in _OF_OTHERS | Image.registered_extensions().keys():
         raise DpedError(f"{out}: cannot write {out.suffix}; allowed: {', '.join(picture.FORMATS)}. Or name a folder.")
     jobs, failed = [], []
-    notes = [note for folder in dict.fromkeys(inputs) if folder.is_dir() and (note := _left_out(folder, files, out))]
+    notes = [f"{f.parent}: earlier results in it, which are not enhanced again: {len(earlier)}" for f in earlier[:1]]
+    stems = Counter(file.stem for file in files)
+    notes += [note for folder in dict.fromkeys(inputs) if folder.is_dir() and (note := _left_out(folder, files, out))]
     for file in files:
         try:
             if not file.stat().st_size:
                 raise DpedError(f"{file}: empty. Remove it.")
-            header = photofile.check(file, least=1, otherwise="")
+            header = photofile.check(file, least=1)
             wanted = out if named else out / f"{file.stem}{suffix or file.suffix}"
             # A format that the user names is used if possible. The input's own format changes if the picture needs it.
             asked = bool(named or suffix)
@@ -129,7 +135,9 @@ def settle(
             if target != wanted:
                 notes.append(f"{file}: is written as {target.name}, {_why(header, wanted.suffix)}")
             picture.check_format(target, header.height, header.width, header.deep)
-            sheet = target.with_name(f"{target.stem}-compare.jpg") if compare else None
+            # a.jpg and a.tif have two results, and would have one sheet.
+            sheet_stem = target.stem if stems[file.stem] == 1 else target.name
+            sheet = target.with_name(f"{sheet_stem}-compare.jpg") if compare else None
             make, make_sheet = (path is not None and _is_to_be_made(path, overwrite) for path in (target, sheet))
             jobs.append(Job(file, target, sheet, make, make_sheet, header))
         except DpedError as error:
@@ -138,7 +146,26 @@ def settle(
             failed.append(f"{file}: cannot be read ({error}).")
     _check_originals(files, jobs)
     _check_collisions(jobs, str)
-    return Settled(tuple(jobs), tuple(failed), tuple(notes))
+    foreign = {job.source: path for job in jobs for path in _written(job) if overwrite and _is_foreign(path)}
+    failed += [
+        f"{source}: {path} exists and was not made by dped enhance, so --overwrite does not replace it. "
+        "Move it away, or name another file or folder for the results."
+        for source, path in foreign.items()
+    ]
+    return Settled(tuple(job for job in jobs if job.source not in foreign), tuple(failed), tuple(notes))
+
+
+def _without_earlier_results(files: list[Path], inputs: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
+    """Separate the photographs from the earlier results among them, in a folder that is read and written.
+
+    A file that the user names is a photograph, whatever made it.
+    """
+    place = Path(os.path.realpath(place))
+    folders = {folder for folder in inputs if folder.is_dir() and Path(os.path.realpath(folder)) == place}
+    earlier = [f for f in files if f.parent in folders and f not in inputs and photofile.is_enhanced(f)]
+    if earlier and len(earlier) == len(files):
+        raise DpedError(f"{earlier[0].parent}: no photographs in it but earlier results. Name a folder of photographs.")
+    return [f for f in files if f not in earlier], earlier
 
 
 def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
@@ -178,9 +205,23 @@ def _is_to_be_made(path: Path, overwrite: bool) -> bool:
         raise DpedError(f"{path}: this name is too long for a file system. Give the photograph a shorter one.")
     if path.is_dir():
         raise DpedError(f"{path}: is a folder with the name of a result. Rename it, or {_ELSEWHERE}.")
-    if os.path.lexists(path) and not path.exists() and not overwrite:
-        raise DpedError(f"{path}: is a link to a missing file. Remove it, or {_ELSEWHERE}.")
-    return overwrite or not path.exists()
+    if not path.exists():
+        if os.path.lexists(path):
+            raise DpedError(f"{path}: is a link to a missing file. Remove it, or {_ELSEWHERE}.")
+        return True
+    return overwrite
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file exists and was not made by ``dped enhance``."""
+    return path.exists() and not photofile.is_enhanced(path)
+
+
+def why_kept(path: Path) -> str:
+    """Return a line that says why an existing file is not written."""
+    if _is_foreign(path):
+        return f"{path}: exists and is kept (it was not made by dped enhance: name another file or folder for results)"
+    return f"{path}: exists and is kept (--overwrite replaces it)"
 
 
 def _written(job: Job) -> Iterator[Path]:
@@ -231,11 +272,14 @@ def _check_collisions(jobs: Iterable[Job], key: Callable[[str], str]) -> None:
 def probe(jobs: Iterable[Job]) -> list[str]:
     """Check before any work whether the results can be written, and return notes on possible problems.
 
+    Delete the unfinished results of killed runs.
+
     Raises:
         DpedError: the folder of the results is a file, cannot be written to or is full, or its file system does not
             distinguish the names of two results.
     """
     jobs, notes = list(jobs), []
+    paths.clear_killed(*(path for job in jobs for path in _written(job)))
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         in_folder = [job for job in jobs if job.target.parent == folder]
         if not paths.probe_folder(folder, _ELSEWHERE):
@@ -254,7 +298,6 @@ def do(
     run: enhancement.Engine,
     job: Job,
     quality: int = 95,
-    overwrite: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """Write the files of a job, and return their paths.
@@ -263,7 +306,6 @@ def do(
         run: the network with its memory limit.
         job: from :func:`settle`.
         quality: of JPEG and WebP.
-        overwrite: replace existing files.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 
     Raises:
@@ -291,14 +333,20 @@ def do(
         report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
         with bar(label=job.source.name, unit="row", total=height * schedule.sweeps, percent=True) as shown:
             after = enhancement.whole(run, before, shown.update, schedule)
-        picture.write(after, job.target, quality, overwrite, lambda text: report(f"{job.target}: {text}"))
+        _write(after, job.target, quality, lambda text: report(f"{job.target}: {text}"))
         done.append(job.target)
     if job.make_sheet:
         after = after if job.make else picture.read(job.target)
         halves = Image.fromarray(before.on_screen()), Image.fromarray(after.on_screen())
-        picture.write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92, overwrite)
+        _write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92)
         done.append(job.sheet)
     return done
+
+
+def _write(made: picture.Picture, target: Path, quality: int, tell: Callable[[str], None] = lambda text: None) -> None:
+    """Write a result, marked as ours. Replace only an earlier result: another file may have appeared meanwhile."""
+    marked = replace(made, exif=photo_metadata.marked(made.exif))
+    picture.write(marked, target, quality, replace=photofile.is_enhanced(target), tell=tell)
 
 
 def _sheet(*halves: Image.Image, longest: int = 2400) -> Image.Image:

@@ -41,7 +41,7 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     if dataset not in datasets.ALIGNED_DATASETS:
         raise DpedError(
             f"dataset {dataset!r} has no whole aligned photographs by two cameras; a study can be made on "
-            f"{', '.join(datasets.ALIGNED_DATASETS)}, or from a folder of your own (parameter folder)."
+            f"{', '.join(datasets.ALIGNED_DATASETS)}, or from a folder of your own (--folder)."
         )
     store = opening.open_or_make(dataset, datasets.first_phone(dataset), preset)
     by_photograph: dict[str, list[str]] = {}
@@ -56,7 +56,8 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
         raise DpedError(f"dataset {dataset!r} holds out no scene to ask about: it trains on every photograph.")
     if len(held) < scenes:
         raise DpedError(
-            f"dataset {dataset!r} holds out {len(held)} scenes, the study needs {scenes}; set scenes={len(held)}."
+            f"dataset {dataset!r} holds out {len(held)} scenes, the study needs {scenes}. "
+            f"Ask for {len(held)} or fewer (--scenes, or scenes in 06_user_study)."
         )
     return tuple(sorted(held[: scenes or paper.STUDY_SCENES], key=readers.natural))
 
@@ -140,6 +141,7 @@ def make(
             f"{folder}: is not the study's folder of pictures, or was changed. Move it away, and run the command again."
         )
     if not folder.exists():
+        paths.clear_killed(folder)
         with paths.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
                 _make_scene(part, dataset, scene, networks, retouched)

@@ -155,8 +155,8 @@ def _check_scenes(set_folder: Path, by_class: Mapping[str, Mapping[str, Path]], 
             )
     if len(names) != scenes:
         raise DpedError(
-            f"{set_folder}: {len(names)} scenes, the study has {scenes} in each set. Add or remove some, or set "
-            f"scenes={len(names)}."
+            f"{set_folder}: {len(names)} scenes, the study has {scenes} in each set. Add or remove some, or ask "
+            f"for {len(names)} (--scenes, or scenes in 06_user_study)."
         )
 
 

@@ -228,18 +228,42 @@ def test_an_interrupted_training_says_where_it_stopped(place, word):
     assert (log.parent / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.parametrize("wait", [0.2, 1.2, 2.0])
+def test_ctrl_c_while_libraries_are_imported_is_one_line(wait, tmp_path):
+    """NumPy turns the exception into another one if it comes while it is imported, or loses it."""
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "a.png")
+    started = "from dped_lib.app.__main__ import interrupt, main; interrupt.spare_imports(); print(flush=True); main()"
+    command = [sys.executable, "-c", started, "enhance", "a.png", "out", "--weights", "identity"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    process.stdout.readline()  # Python itself has started
+    time.sleep(wait)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if process.returncode != 2:  # on a quick machine the command has ended: identity does not enhance
+        assert process.returncode == 130 and err.strip() in ("dped: interrupted.", "")
+
+
 # ---------------------------------------------------------------------------------------------- what it refuses
 
 
 def call(monkeypatch, *arguments: str) -> int:
     """The command in this process: its exit status."""
     monkeypatch.setattr(sys, "argv", ["dped", *arguments])
-    before = signal.getsignal(signal.SIGTERM)
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(SystemExit) as stop:
             cli.main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for s, handler in before.items():
+            signal.signal(s, handler)
     return stop.value.code or 0
 
 

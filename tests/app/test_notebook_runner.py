@@ -128,6 +128,40 @@ def test_where_the_output_goes(monkeypatch, tmp_path):
     )
 
 
+def test_a_study_of_ones_own_has_an_output_of_its_own(monkeypatch, tmp_path):
+    """Two own studies, and one with the dataset's pictures but other answers, replace neither each other nor the dataset's."""
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    base = {"dataset": "rig", "preset": "smoke", "seed": 0, "folder": "", "manual": "", "answers": ""}
+    assert notebook_runner.output_of("06_user_study", base) == tmp_path / "runs/rig-smoke/notebooks/06_user_study.ipynb"
+    studies = [{"folder": "a"}, {"folder": "b"}, {"folder": "a", "answers": "c"}, {"answers": "c"}, {"manual": "c"}]
+    files = [notebook_runner.output_of("06_user_study", {**base, **given}) for given in studies]
+    assert len({f.name for f in files}) == len(studies)
+    assert [f.relative_to(tmp_path).parts[1] for f in files] == ["own-smoke"] * 3 + ["rig-smoke"] * 2
+    for given, file in zip(studies, files, strict=True):
+        assert file.stem == f"06_user_study{notebook_runner.suffix_of_own(**given)}"
+    # The same folder under another name is the same study.
+    assert notebook_runner.suffix_of_own(folder="no/../a") == notebook_runner.suffix_of_own(folder=str(tmp_path / "a"))
+
+
+def test_folders_are_found_from_where_the_command_runs(shelf, monkeypatch, tmp_path):
+    nb = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                'dataset = "rig"\npreset = "smoke"\nseed = 0\nfolder = ""', metadata={"tags": ["parameters"]}
+            ),
+            nbformat.v4.new_code_cell("from pathlib import Path\nprint([f.name for f in Path(folder).iterdir()])"),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(nb, paths.notebooks_dir() / "11_tiny.ipynb")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "picture.png").touch()
+    monkeypatch.chdir(tmp_path)
+    made = nbformat.read(notebook_runner.run_notebook("11_tiny", {"folder": "mine"}), as_version=4)
+    assert made.cells[-1].outputs[0].text == "['picture.png']\n"
+
+
 # ---------------------------------------------------------------------------------------------- runs
 
 
@@ -159,7 +193,7 @@ def test_a_failing_notebook(shelf):
     old.write_text("an earlier result")
     with pytest.raises(
         DpedError,
-        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero\n\(the notebook up to that cell: (.*)\)",
+        match=r"11_tiny, cell 3: ZeroDivisionError: division by zero \(Up to that cell: (.*)\)$",
     ):
         notebook_runner.run_notebook("11_tiny", {})
     assert results(shelf) == ["rig-smoke/notebooks/11_tiny.failed.ipynb", "rig-smoke/notebooks/11_tiny.ipynb"]

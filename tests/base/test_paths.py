@@ -107,6 +107,17 @@ def test_killed_in_the_middle_the_old_file_stays(old):
     paths.write_text(old, "new")
     assert old.read_text() == "new"
     assert [name for name in only(old.parent) if not name.startswith(".")] == ["table.csv"]
+    # It can be cleared away, but neither what is being written nor a folder of the user's goes with it.
+    mine = old.parent / ".table.csv.original.part"
+    mine.mkdir()
+    (mine / "table.csv").write_text("the user's")
+    with paths.atomic_path(old) as part:
+        part.write_text("newer")
+        assert len(paths.left_by_killed(old)) == 2
+        paths.clear_killed(old)
+        assert paths.left_by_killed(old) == [part.parent]
+    assert old.read_text() == "newer" and only(old.parent) == [mine.name, "table.csv"]
+    assert (mine / "table.csv").read_text() == "the user's"
 
 
 def test_writers_of_the_same_folder_do_not_disturb_each_other(tmp_path):

@@ -258,6 +258,25 @@ SPOILT = {
         lambda r: (r / "phone/coffee-a.png").touch(),
         "coffee-a.jpeg and coffee-a.png have the same name",
     ),
+    "another case": (
+        lambda r: (r / "dslr/coffee-a.JPG").rename(r / "dslr/Coffee-A.JPG"),
+        "phone: no photograph 'Coffee-A', .* 'coffee-a' differs only in upper and lower case. Rename one",
+    ),
+    "accents": (
+        lambda r: (
+            (r / "phone/coffee-a.jpeg").rename(r / "phone/caf\u00e9.jpeg"),
+            (r / "dslr/coffee-a.JPG").rename(r / "dslr/cafe\u0301.JPG"),
+        ),
+        "differs only in how its accents are stored",
+    ),
+    "one folder twice": (
+        lambda r: (shutil.rmtree(r / "dslr"), (r / "dslr").symlink_to(r / "phone")),
+        "phone and .*dslr: are the same folder",
+    ),
+    "the same photograph": (
+        lambda r: shutil.copy(r / "phone/coffee-a.jpeg", r / "dslr/coffee-a.JPG"),
+        "phone/coffee-a.jpeg and .*dslr/coffee-a.JPG: are the same photograph",
+    ),
     "tiny": (lambda r: Image.new("RGB", (90, 200)).save(r / "dslr/coffee-a.JPG"), "dslr/coffee-a.JPG: 200 x 90 pixels"),
     "no folder": (lambda r: shutil.rmtree(r / "dslr"), "dslr: no such folder"),
     "out is a file": (lambda r: (r / "out").touch(), "out: cannot be written"),
@@ -299,10 +318,24 @@ def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
     assert tree(two) == before
 
 
+def test_a_missing_folder_before_two_dots_hides_nothing(two):
+    """The library is called with paths that no command has settled."""
+    (two / "out").mkdir()
+    (two / "out" / "summary.json").write_text("the user's")
+    unsettled = [two / "no" / ".." / name for name in ("phone", "dslr", "out")]
+    with pytest.raises(DpedError, match="was not made by dped align and holds summary.json"):
+        builder.build(*unsettled, SMALL)
+    (two / "data" / "iphone").mkdir(parents=True)
+    (two / "data" / "iphone" / "mine.txt").write_text("the user's")
+    with pytest.raises(DpedError, match="was not made by dped align"):
+        builder.check_official(two / "no" / ".." / "data", "iphone")
+    assert not (two / "no").exists() and (two / "out" / "summary.json").read_text() == "the user's"
+
+
 #: What a user may put into a folder that ``dped align`` made; names that resemble ours among it.
 KEPT = (
     "notes.txt", ".hidden/x", "pairs/notes.json", "pairs/notes.npy", "pairs/.git/config", "pairs/.ipynb_checkpoints/coffee-a.json",
-    ".store.original/x", ".summary.json.mine", "pairs/.coffee-a.json.backup12/x", "pairs/coffee-a.json.bak", "pairs/rocket-a.txt",
+    ".store.original/x", ".store.original.part/x", "pairs/.coffee-a.npy.download.part/x", ".summary.json.mine", "pairs/.coffee-a.json.backup12/x", "pairs/coffee-a.json.bak", "pairs/rocket-a.txt",
 )  # fmt: skip
 
 
@@ -317,12 +350,13 @@ def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
     for name in (".store.ab12cd34.part", "pairs/.coffee-a.npy.ab12cd34.part"):
         (out / name).mkdir()
         (out / name / "half").touch()
+        (out / name / ".dped-is-writing").touch()
     for folder in ("phone", "dslr"):
         next((root / folder).glob("rocket-a.*")).unlink()
     builder.build(root / "phone", root / "dslr", out, SMALL)
     for name in KEPT:
         assert (out / name).read_text() == '{"digest": "of the user"}'
-    assert not list(out.rglob("*.part")) and not (out / "pairs/rocket-a.json").exists()
+    assert not list(out.rglob("*.ab12cd34.part")) and not (out / "pairs/rocket-a.json").exists()
 
     # A photograph whose record would take the place of such a file is refused, and nothing is changed.
     shoot(root, "notes", ("coffee-a", "coffee-a"))
@@ -336,7 +370,9 @@ def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
     assert (out / "store/keep.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("there", [".DS_Store", "Thumbs.db", "desktop.ini", ".dped_align.json.ab12cd34.part/x", ""])
+@pytest.mark.parametrize(
+    "there", [".DS_Store", "Thumbs.db", "desktop.ini", ".dped_align.json.ab12cd34.part/.dped-is-writing", ""]
+)
 def test_a_folder_as_a_desktop_or_a_killed_run_leaves_it_is_taken(two, there):
     (two / "out" / there).parent.mkdir(parents=True, exist_ok=True)
     if there:
@@ -366,7 +402,7 @@ def test_a_truncated_photograph_stops_or_is_counted(two):
     with pytest.raises(DpedError, match="no photograph 'alone'"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").unlink()
-    with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*on_bad='skip'"):
+    with pytest.raises(DpedError, match=f"{file}: cannot be read to its end .*truncated.*--on-bad skip"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)
     (two / "dslr/alone.png").touch()
     store = builder.build(two / "phone", two / "dslr", two / "out", SMALL, on_bad="skip")
@@ -508,6 +544,15 @@ def test_the_official_layout_of_another_store_is_not_replaced(built, tmp_path):
     builder.write_official(other, tmp_path / "data", "sony")
 
 
+def test_an_official_folder_of_another_store_is_found_before_any_work(built, photographs, tmp_path):
+    builder.write_official(pair_store.PairStore(builder.store_of(built)), tmp_path / "data", "iphone")
+    official = ("--official", str(tmp_path / "data"), "--phone", "iphone")
+    process = command(photographs, tmp_path / "out", *official)
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "data/iphone: holds the pairs of" in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_official_folder_that_cannot_be_written_is_found_first(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DpedError, match="data: cannot be made|is not a folder"):
@@ -522,6 +567,13 @@ def test_a_real_dataset_is_never_replaced(built, tmp_path):
     store = pair_store.PairStore(builder.store_of(built))
     with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
         builder.write_official(store, tmp_path, "iphone")
+    (tmp_path / "iphone/.DS_Store").touch()
+    with pytest.raises(DpedError, match="iphone: is there already and was not made by dped align"):
+        builder.write_official(store, tmp_path, "iphone")
+    (tmp_path / "blackberry").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):  # a desktop system has displayed an empty folder
+        (tmp_path / "blackberry" / name).touch()
+    assert builder.write_official(store, tmp_path, "blackberry").is_dir()
     with pytest.raises(DpedError, match="sony: is a file"):
         builder.write_official(store, tmp_path, "sony")
     for name in ("canon", "", "..", "a/b"):

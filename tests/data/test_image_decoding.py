@@ -296,7 +296,7 @@ def test_truncated_files_are_refused_not_filled_with_gray(tmp_path, deep, pictur
         Image.fromarray(noise).save(whole)
         cut = tmp_path / f"cut{suffix}"
         cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-        with warnings.catch_warnings(), pytest.raises(DpedError, match=f"cut{suffix}: .*on_bad='skip'"):
+        with warnings.catch_warnings(), pytest.raises(DpedError, match=f"cut{suffix}: .*Replace it.$"):
             warnings.simplefilter("error")
             photofile.read_photograph(cut)
     save_deep_png(tmp_path / "deep.png", noise.astype(np.uint16) * 257)

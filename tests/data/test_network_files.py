@@ -153,9 +153,9 @@ def test_a_file_in_the_place_of_the_authors_network_is_kept(mirror, tmp_path):
         network_files.save_authors("srcnn", target)
     assert target.read_bytes() == b"the user's own"
     target.unlink()
-    network_files.save_authors("srcnn", target)
+    assert network_files.save_authors("srcnn", target)
     stamp = target.stat().st_mtime_ns
-    network_files.save_authors("srcnn", target)
+    assert not network_files.save_authors("srcnn", target)
     assert target.stat().st_mtime_ns == stamp
 
 

@@ -157,7 +157,7 @@ def test_large_zips_and_what_stands_before_a_zip(make, tmp_path, monkeypatch):
 @pytest.mark.parametrize("form", ["folder", "zip", "tar", "tar.gz"])
 def test_several_phones_and_one_that_is_not_there(make, tmp_path, form):
     check(make(FORMS[form](tmp_path, members("iphone") | members("sony"))))
-    with pytest.raises(DpedError, match="no pairs in blackberry/training_data"):
+    with pytest.raises(DpedError, match="no pairs in blackberry/.* those of iphone and sony: say --phone iphone"):
         opening.open_or_make("dped", "blackberry")
     assert not opening.folder_of("dped", "smoke", "blackberry").exists()
 
@@ -295,6 +295,12 @@ def test_what_is_no_archive_is_said(make, tmp_path, content):
         make(tmp_path / "DPED.zip")
 
 
+def test_a_pipe_is_refused_and_not_waited_for(make, tmp_path):
+    os.mkfifo(tmp_path / "DPED.zip")
+    with pytest.raises(DpedError, match="DPED.zip: neither a file nor a folder"):
+        make(tmp_path / "DPED.zip")
+
+
 @pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
 def test_bits_flipped_anywhere_never_make_a_traceback(make, tmp_path, form):
     file = FORMS[form](tmp_path, members("sony", {"training_data": 6, "test_data/patches": 2}))
@@ -369,6 +375,23 @@ def test_what_was_begun_of_another_dataset_is_not_gone_on_with(make, tmp_path, m
         make(root)
     time.sleep(0.01)
     (root / "dped/sony/training_data/sony/3.jpg").write_bytes(jpeg(3))  # written anew, so it may be another
+    check(make(root))
+
+
+@pytest.mark.parametrize("mine", ["notes.txt", "photographs/1.jpg", ".flags.npy.original.part/x"])
+def test_a_folder_of_the_users_is_not_taken_for_what_was_begun(make, tmp_path, runs, mine):
+    making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
+    file = making / mine
+    file.parent.mkdir(parents=True)
+    file.write_text("the user's")
+    (making / "flags.npy").write_bytes(b"")
+    root = write_folder(tmp_path / "data", members())
+    with pytest.raises(DpedError, match=r"\.sony\.making: holds .*, which dped did not make"):
+        make(root)
+    assert file.read_text() == "the user's" and (making / "flags.npy").exists()
+    file.unlink()
+    if file.parent != making:
+        file.parent.rmdir()
     check(make(root))
 
 

@@ -447,7 +447,7 @@ def test_a_bad_file_is_an_error_that_names_it_or_a_counted_skip(folders, kind, s
     BAD[kind](bad)
     with pytest.raises(DpedError) as error:
         list(readers.read_folders(*folders))
-    assert str(error.value).startswith(f"{bad}: ") and "on_bad='skip'" in str(error.value)
+    assert str(error.value).startswith(f"{bad}: ") and "--on-bad skip" in str(error.value)
     report = Counter()
     read = list(readers.read_folders(*folders, on_bad="skip", report=report))
     assert [p.name for p in read] == [str(i) for i in range(12) if i != 10]

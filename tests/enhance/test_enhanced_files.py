@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import iccs
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image
 from typer.testing import CliRunner
@@ -79,6 +80,11 @@ REFUSED = [
         ["f", "f", "--format", "webp", "--compare"],
         "would replace a photograph by a sheet",
     ),
+    (
+        ["f/a.jpg", "f/a.tif", "f/a.jpg-compare.jpg"],
+        ["f", "out", "--compare"],
+        "would both be written to out/a.jpg-comp",
+    ),
     (["f/a.jpg", "f/a.bmp", "f/a.png"], ["f", "out"], "would both be written to out/a.png"),
     (["f/a.jpg"], ["f", "f"], "would replace the original"),
     (["f/a.jpg"], ["f", "f", "--overwrite"], "would replace the original"),
@@ -88,6 +94,12 @@ REFUSED = [
     (["f/a.jpg"], ["f", "no/../f/a.jpg", "--overwrite"], "would replace the original"),
     (["a.jpg"], ["a.jpg", "b.heic"], "b.heic: cannot write .heic"),
     (["a.jpg"], ["a.jpg", "b.gif"], "b.gif: cannot write .gif"),
+    (["a.jpg"], ["a.jpg", "o.jfif"], "o.jfif: cannot write .jfif"),
+    (["a.jpg"], ["a.jpg", "o.JPE"], "o.JPE: cannot write .JPE"),
+    (["a.jpg"], ["a.jpg", "o.cr2"], "o.cr2: cannot write .cr2"),
+    (["a.jpg"], ["a.jpg", ""], "an argument that names a file or folder is empty"),
+    (["a.jpg"], ["", "out"], "an argument that names a file or folder is empty"),
+    (["a.jpg"], [".", "", "."], "an argument that names a file or folder is empty"),
     (["a.jpg"], ["a.jpg", "b.png", "--format", "webp"], "ends in .png, and --format says webp"),
     (["a.jpg", "out.jpg"], ["a.jpg", "out.jpg/sub"], "cannot be made, because .*out.jpg is not a folder"),
 ]
@@ -101,6 +113,95 @@ def test_what_would_replace_something_is_refused_before_any_work(net, here, file
     code, said, errors = dped(net, *arguments)
     assert code == 2 and re.search(message, errors) and not said
     assert everything() == before
+
+
+def test_only_earlier_results_are_overwritten(net, here):
+    """`--overwrite` with OUT forgotten names an original as the result. In each format a result is known by its EXIF."""
+    put("a.jpg", "b.jpg", "c.png", "other/a.jpg", "other/a-compare.jpg")
+    put("deep.png", deep=True)
+    pillow_heif.from_pillow(Image.fromarray(pixels())).save("IMG.heic")
+    put("IMG.jpg")
+    Path("notes.jpg").write_text("no photograph")
+    before = everything()
+    for arguments in (["a.jpg", "b.jpg"], ["a.jpg", "c.png"], ["IMG.heic", "."], ["a.jpg", "notes.jpg"]):
+        code, said, errors = dped(net, *arguments, "--overwrite")
+        assert code == 1 and not said and "was not made by dped enhance, so --overwrite does not replace it" in errors
+        code, said, errors = dped(net, *arguments)
+        assert code == 0 and "--overwrite" not in said and "exists and is kept" in said
+    code, said, errors = dped(net, "a.jpg", "other", "--compare", "--overwrite")
+    assert code == 1 and not said
+    assert everything() == before
+    for name in ("1.jpg", "1.png", "1.webp", "1.tif", "2.png"):
+        source = "deep.png" if name == "2.png" else "a.jpg"
+        assert dped(net, source, f"out/{name}", "--compare")[0] == 0
+        assert photofile.is_enhanced(Path("out", name)) and photofile.is_enhanced(Path(f"out/{name[0]}-compare.jpg"))
+        made = os.stat(f"out/{name}").st_mtime_ns
+        code, said, _ = dped(net, source, f"out/{name}", "--compare", "--overwrite")
+        assert code == 0 and len(said.split()) == 2 and os.stat(f"out/{name}").st_mtime_ns > made
+    assert not any(photofile.is_enhanced(Path(name)) for name in before)
+
+
+def test_photographs_that_differ_only_in_their_suffix_have_two_sheets(net, here):
+    Path("f").mkdir()
+    for name in ("a.jpg", "a.tif", "b.jpg"):
+        Image.fromarray(pixels()).convert("CMYK").save(f"f/{name}")
+    code, said, _ = dped(net, "f", "out", "--compare")
+    sheets = ["out/a.jpg-compare.jpg", "out/a.tif-compare.jpg", "out/b-compare.jpg"]
+    assert code == 0 and sorted(line for line in said.split() if "compare" in line) == sheets
+
+
+@pytest.mark.parametrize("out", ["f", ".", "link", "f/one.png"])
+def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
+    """Earlier results and sheets are no originals; what the user puts beside them is one."""
+    put("f/a.jpg", "f/b.jpg")
+    Path("link").symlink_to("f")
+    source = Path("f").resolve() if out == "." else "f"
+    os.chdir("f" if out == "." else ".")
+    if out == "f/one.png":
+        Path("f/b.jpg").unlink()
+        arguments = [source, out, "--compare"]
+    else:
+        arguments = [source, out, "--format", "png", "--compare"]
+    code, said, _ = dped(net, *arguments)
+    made = said.split()
+    assert code == 0 and len(made) in (2, 4)
+    before = everything()
+    code, said, errors = dped(net, *arguments)
+    assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
+    assert f"f: earlier results in it, which are not enhanced again: {len(made)}\n" in errors
+    assert dped(net, *arguments, "--overwrite")[0] == 0
+    assert everything() == before
+    if out == "f":
+        Path("f/b-compare.jpg").unlink()
+        put("f/b-compare.jpg")
+        assert "would replace a photograph by a sheet" in dped(net, *arguments)[2]
+        for name in ("a.jpg", "b.jpg", "b-compare.jpg"):
+            Path("f", name).unlink()
+        code, _, errors = dped(net, *arguments)
+        assert code == 2 and "no photographs in it but earlier results" in errors
+        assert dped(net, "f", "other")[0] == 0, "asked for, results are enhanced"
+
+
+def test_what_appears_during_a_run_is_not_overwritten(net, here):
+    put("a.jpg")
+    (job,) = enhance_files.settle(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
+    Path("b.jpg").write_text("somebody else's")
+    run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
+    with pytest.raises(DpedError, match="b.jpg: not written"):
+        enhance_files.do(run, job)
+    assert Path("b.jpg").read_text() == "somebody else's"
+
+
+def test_the_mark_of_a_result_stands_behind_that_of_other_software(net, here):
+    exif = Image.Exif()
+    exif.update({11: "digiKam-8.2", 305: "Camera 1.0"})
+    put("a.jpg", exif=exif)
+    assert not photofile.is_enhanced(Path("a.jpg"))
+    for source, name in (("a.jpg", "b.jpg"), ("b.jpg", "c.png")):
+        code, _, errors = dped(net, source, name)
+        assert code == 0 and "lacks" not in errors
+        with Image.open(name) as made:
+            assert dict(made.getexif()) == {11: "digiKam-8.2; dped enhance", 305: "Camera 1.0"}
 
 
 def test_originals_are_known_through_links(net, here):
@@ -163,6 +264,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     before = everything()
     assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
+
+
+def test_what_a_killed_run_has_left_goes(net, here):
+    put("f/a.jpg")
+    for name in (".a.jpg.ab12cd34.part", ".a-compare.jpg._0123456.part"):
+        Path("out", name).mkdir(parents=True)
+        Path("out", name, ".dped-is-writing").touch()
+        Path("out", name, "a.jpg").write_bytes(b"half")
+    found = CliRunner().invoke(cli.app, ["enhance", "f", "out", "--compare", "--weights", str(net)])
+    assert found.exit_code == 0 and sorted(os.listdir("out")) == ["a-compare.jpg", "a.jpg"]
 
 
 def test_the_users_own_sheet_is_kept(net, here):

@@ -77,6 +77,15 @@ def test_long_code_lives_in_the_library(notebook):
             assert "def " not in c.source and len(c.source.splitlines()) <= 40
 
 
+def test_a_study_of_ones_own_replaces_no_other_results():
+    nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
+    code = "\n".join(c.source for c in nb.cells if c.cell_type == "code")
+    names = re.findall(r"figures\.save_(?:figure|table)\(\s*\w+, (f?\"[^\"]+\")", code)
+    assert len(names) == code.count("figures.save_") == 7
+    assert all(re.fullmatch(r'f"\w+\{own\}"', name) for name in names), names
+    assert code.count("own = notebook_runner.suffix_of_own(folder=folder, manual=manual, answers=answers)\n") == 1
+
+
 def test_every_notebook_is_in_the_readme():
     readme = (Path(paths.project_root()) / "README.md").read_text()
     assert all(f.stem in readme for f in FILES)

@@ -78,7 +78,7 @@ def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_
     held = tuple(f"shot-{i}" for i in range(1, 9))
     assert make_pictures.held_out("city100", "smoke") == held
     assert make_pictures.held_out("city100", "smoke", 3) == held[:3]
-    with pytest.raises(DpedError, match="holds out 8 scenes, the study needs 9; set scenes=8"):
+    with pytest.raises(DpedError, match="holds out 8 scenes, the study needs 9. Ask for 8 or fewer"):
         make_pictures.held_out("city100", "smoke", 9)
     eight_held_out.index = lambda split: []
     with pytest.raises(DpedError, match="holds out no scene"):
@@ -90,7 +90,7 @@ def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_
     [
         ({"dataset": "pirm"}, "dataset 'pirm' has no whole aligned photographs"),
         ({"preset": "large"}, "unknown preset 'large'"),
-        ({"scenes": 9}, "set scenes=8"),
+        ({"scenes": 9}, "Ask for 8 or fewer"),
         ({"scenes": -1}, "must not be negative"),
         ({"manual": "nowhere"}, "nowhere"),
     ],

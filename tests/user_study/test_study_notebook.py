@@ -40,6 +40,9 @@ def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_p
         "subject": "",
         "margin": 0.1,
         "seed": 0,
+        "folder": "",
+        "manual": "",
+        "answers": "",
     }
     values |= {
         "store": store,

@@ -1,0 +1,37 @@
+"""Signals end a program where nothing is half done."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from dped_lib.base import interrupt
+interrupt.spare_imports()
+try:
+    import slow_to_import
+    time.sleep(20)
+    print("lost")
+except KeyboardInterrupt:
+    print("whole" if "slow_to_import" in sys.modules and sys.modules["slow_to_import"].done else "half")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_during_an_import_comes_after_it(tmp_path, name):
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import signal\ntry:\n    signal.raise_signal(signal.{name})\n    import json.tool\n"
+        "except BaseException as error:\n    raise ImportError('no such thing') from error\ndone = True\n"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}){PROGRAM}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("whole\n", "")
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from dped_lib.base import interrupt; "
+        "interrupt.spare_imports(); signal.raise_signal(signal.SIGINT); print('on')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "on\n"
