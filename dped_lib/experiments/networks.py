@@ -1,5 +1,6 @@
 """Return networks: those trained here for a (dataset, phone, loss, seed), and those that the authors published."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import nn
@@ -7,7 +8,7 @@ from torch import nn
 from dped_lib import losses, paper, training
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, opening
+from dped_lib.data import authors_checkpoints, opening
 
 #: Trained networks by phone, loss and seed.
 Trained = Mapping[tuple[str, str, int], training.TrainResult]
@@ -16,11 +17,34 @@ Trained = Mapping[tuple[str, str, int], training.TrainResult]
 def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training.TrainResult:
     """Return the network of one (dataset, phone, loss, seed) at a preset: load, resume or train it, as needed.
 
+    A network that ships with the package is loaded, unless ``DPED_FRESH`` is set (``--fresh``).
+
     ``overrides`` replace training parameters, for example ``vgg="mat"``.
     """
     params = run_parameters.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
     return training.train(params, store, training.run_folder(params, preset))
+
+
+def whose(networks: Trained) -> str:
+    """Return whose networks these are, for a caption: ``shipped:NAME``, ``trained here``, or both kinds with their numbers."""
+    names = [result.whose for result in networks.values()]
+    shipped = [name for name in names if name != "trained here"]
+    if not shipped:
+        return "trained here"
+    listed = ", ".join(shipped) if len(shipped) < 3 else f"{len(shipped)} that ship, {shipped[0]} to {shipped[-1]}"
+    return listed + (f"; {len(names) - len(shipped)} trained here" if len(shipped) < len(names) else "")
+
+
+def length(networks: Trained) -> str:
+    """Return how long networks were trained, for a caption: ``2000 of batch 8 (dong: 10000 of batch 8)``.
+
+    The length that most losses have comes first. ``evidence.short_training`` reads it.
+    """
+    by_loss = {loss: result.params.length for (_, loss, _), result in networks.items()}
+    usual = Counter(by_loss.values()).most_common(1)[0][0]
+    others = [f"{loss}: {text}" for loss, text in by_loss.items() if text != usual]
+    return usual + (f" ({', '.join(others)})" if others else "")
 
 
 def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
@@ -31,7 +55,7 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
 def authors_network(name: str) -> nn.Module | str:
     """Return the authors' network ``authors:NAME``, or the reason why it is not available."""
     try:
-        return network_files.resolve(f"authors:{name}")
+        return authors_checkpoints.load(name)
     except DpedError as error:
         return str(error)
 
