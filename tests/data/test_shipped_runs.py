@@ -57,12 +57,11 @@ def no_training(monkeypatch):
 
 def files_of(folder):
     """The content of every file. That of safetensors is parsed: the order of their metadata is not fixed."""
-    return {
-        f.name: [{k: v.tolist() for k, v in part.items()} if i == 0 else part for i, part in enumerate(network_files.load_tensors(f))]
-        if f.suffix == ".safetensors"
-        else f.read_bytes()
-        for f in folder.iterdir()
-    }
+    contents = {f.name: f.read_bytes() for f in folder.iterdir()}
+    for name in (n for n in contents if n.endswith(".safetensors")):
+        tensors, metadata = network_files.load_tensors(folder / name)
+        contents[name] = ({key: (value.dtype, value.tolist()) for key, value in tensors.items()}, metadata)
+    return contents
 
 
 # ---------------------------------------------------------------------------------------------- half the size
