@@ -1,14 +1,14 @@
 """Return networks: those trained here for a (dataset, phone, loss, seed), and those that the authors published."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from dped_lib import losses, paper, training
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints, opening
+from dped_lib.data import authors_checkpoints, opening, shipped_runs
 
 #: Trained networks by phone, loss and seed.
 Trained = Mapping[tuple[str, str, int], training.TrainResult]
@@ -26,22 +26,22 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
     return training.train(params, store, training.run_folder(params, preset))
 
 
-def whose(networks: Trained) -> str:
-    """Return whose networks these are, for a caption: ``shipped:NAME``, ``trained here``, or both kinds with their numbers."""
-    names = [result.whose for result in networks.values()]
-    shipped = [name for name in names if name != "trained here"]
+def whose(results: Iterable[training.TrainResult]) -> str:
+    """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind."""
+    names = [result.whose for result in results]
+    shipped = [name for name in names if name.startswith(shipped_runs.PREFIX)]
     if not shipped:
         return "trained here"
-    listed = ", ".join(shipped) if len(shipped) < 3 else f"{len(shipped)} that ship, {shipped[0]} to {shipped[-1]}"
-    return listed + (f"; {len(names) - len(shipped)} trained here" if len(shipped) < len(names) else "")
+    listed = ", ".join(shipped) if len(shipped) <= 3 else f"{len(shipped)} that ship ({shipped[0]} to {shipped[-1]})"
+    return listed + (f", {len(names) - len(shipped)} trained here" if len(shipped) < len(names) else "")
 
 
-def length(networks: Trained) -> str:
+def length(results: Iterable[training.TrainResult]) -> str:
     """Return how long networks were trained, for a caption: ``2000 of batch 8 (dong: 10000 of batch 8)``.
 
     The length that most losses have comes first. ``evidence.short_training`` reads it.
     """
-    by_loss = {loss: result.params.length for (_, loss, _), result in networks.items()}
+    by_loss = {result.params.loss: result.params.length for result in results}
     usual = Counter(by_loss.values()).most_common(1)[0][0]
     others = [f"{loss}: {text}" for loss, text in by_loss.items() if text != usual]
     return usual + (f" ({', '.join(others)})" if others else "")
