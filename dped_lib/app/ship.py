@@ -4,8 +4,8 @@
     python -m dped_lib.app.ship RUNS --table    only docs/model_zoo.md
 
 RUNS is a folder of runs, as ``DPED_RUNS`` names one, with the pairs that the networks were trained on. A run that ships
-already is left as it is, and so are runs that are not finished. Networks that were trained on photographs without a
-licence do not ship (``shipping.LICENCES``).
+already is left as it is. A run that is not finished is left out, and so is one with other parameters than its preset.
+Networks that were trained on photographs without a licence do not ship (``shipping.LICENCES``).
 """
 
 import json
@@ -42,6 +42,9 @@ def ship(folder: Path, preset: str) -> str:
     name = shipped_runs.PREFIX + shipped_runs.name_of(params, preset)
     if (there := shipped_runs.of_params(params)) or "shipped" in known:
         return f"{name}: ships already" + (f" ({there.folder})" if there else "")
+    usual = run_parameters.train_params(params.dataset, params.phone, params.loss, preset, seed=params.seed)
+    if params.digest() != usual.digest():
+        return f"{name}: not added, because its parameters are not those of preset {preset!r} ({folder})"
     # The pairs are opened as they are. Making them anew here could give others than the network has seen.
     store = pair_store.PairStore(opening.folder_of(params.dataset, preset, params.phone)).fold(params.seed)
     model = network_files.load_model(folder / checkpoints.MODEL)

@@ -1,5 +1,7 @@
 """Adding runs to those that ship: one command for any subset, the scores beside the weights, and the table of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small import pair, settings
@@ -7,7 +9,7 @@ from torch import nn
 
 from dped_lib import metrics, training
 from dped_lib.app import ship
-from dped_lib.base import paths
+from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, pair_store, shipped_runs
 from dped_lib.experiments import model_zoo, networks
@@ -23,7 +25,9 @@ def run(runs, tmp_path, monkeypatch):
     pairs = [pair(f"mosaic{i}", label, rng) for i, label in enumerate(labels)]
     meta = {"dataset": "rig", "phone": "iphone", "report": {}}
     store = pair_store.write_store(opening.folder_of("rig", "smoke", "iphone"), pairs, meta)
-    params = settings("dong", model="", iterations=2)
+    short = {"dong_iterations": 2, "batch_size": 1, "eval_every": 2, "eval_pairs": 2}
+    monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "smoke": replace(presets.preset("smoke"), **short)})
+    params = run_parameters.train_params("rig", "iphone", "dong", "smoke")
     return training.train(params, store, training.run_folder(params, "smoke"), "cpu")
 
 
@@ -72,6 +76,15 @@ def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):
     assert networks.whose([copy] * 4) == "4 that ship (" + " to ".join(2 * [copy.whose]) + ")"
     ship.main(runs, preset="smoke")
     assert "ships already" in capsys.readouterr().out
+
+
+def test_a_run_with_other_parameters_than_its_preset_does_not_ship(run, runs, monkeypatch, capsys):
+    monkeypatch.setattr(
+        presets, "PRESETS", {**presets.PRESETS, "smoke": replace(presets.preset("smoke"), eval_every=1)}
+    )
+    ship.main(runs, preset="smoke")
+    assert "not added, because its parameters are not those of preset 'smoke'" in capsys.readouterr().out
+    assert shipped_runs.runs() == {}
 
 
 def test_a_run_without_its_pairs_does_not_ship(run, runs):
