@@ -8,7 +8,7 @@ from small import pair, settings
 from torch import nn
 
 from dped_lib import metrics, training
-from dped_lib.app import ship
+from dped_lib.app import doctor, ship
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, pair_store, shipped_runs
@@ -63,6 +63,14 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
     ship.main(runs, preset="smoke")
     assert capsys.readouterr().out.startswith(f"{name}: ships already")
     assert (shipped.folder / "params.json").stat().st_mtime_ns == before
+    for damage, state, detail in (
+        (b"", "ok", f"1 (0 MB), sha256 as registered: {name}"),
+        (b"x", "broken", "not the file"),
+    ):
+        with open(shipped.folder / "scores.json", "ab") as file:
+            file.write(damage)
+        (check,) = (c for c in doctor.examine() if c.topic == "networks that ship")
+        assert check.state == state and detail in check.detail
 
 
 def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):

@@ -110,10 +110,11 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
         def wait(self):
             pass
 
-    monkeypatch.setattr(notebook_runner.subprocess, "Popen", Recorded)
-    notebook_runner.run_all("rig", "smoke")
-    monkeypatch.setenv("DPED_FRESH", "1")
-    notebook_runner.run_all("rig", "smoke")
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Recorded)
+        notebook_runner.run_all("rig", "smoke")
+        patch.setenv("DPED_FRESH", "1")
+        notebook_runner.run_all("rig", "smoke")
     first, second = commands
     assert "--forcerun" not in first
     at = second.index("--forcerun")
