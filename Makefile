@@ -5,6 +5,9 @@ PRESET ?= smoke
 CORES  ?=
 # A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.
 PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
+# FRESH=1 trains the networks that come with the package anew. RUNS is the folder of runs for make ship.
+FRESH  ?=
+RUNS   ?= runs
 # Arguments for pytest, JupyterLab or dped study: make test ARGS="-k metrics", make lab ARGS=--no-browser.
 ARGS   ?=
 PYTHON ?= python3
@@ -12,17 +15,18 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures check test lab study lock clean FORCE
+.PHONY: help setup figures check test lab study ship lock clean FORCE
 
 help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
 	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
-	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE))'
+	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE)); FRESH=1 trains the networks that come with the package anew'
 	@echo 'make check     run ruff, the import contracts and the fast tests in three minutes'
 	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
 	@echo 'make lab       open the notebooks in JupyterLab'
 	@echo 'make study     serve the user study as a web page for subjects (ARGS takes the options of dped study --help)'
 	@echo 'make setup     make only the environment .venv (PYTHON=python3.12 selects the Python)'
+	@echo 'make ship      add the finished runs below RUNS=folder to those that ship with the package (for maintainers)'
 	@echo 'make lock      update requirements.lock to the newest versions (ARGS=--keep: only add missing packages)'
 	@echo 'make clean     remove .venv and caches; keep runs/ and figures/'
 
@@ -30,7 +34,7 @@ setup: .venv/.ready
 	@echo "Ready: $$($(PY) --version) in .venv"
 
 figures: .venv/.ready
-	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)')
+	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)') $(if $(filter-out 0,$(FRESH)),--fresh)
 
 check: .venv/.ready
 	@.venv/bin/ruff check
@@ -48,6 +52,9 @@ lab: .venv/.ready
 
 study: .venv/.ready
 	@.venv/bin/dped study --dataset '$(DATASET)' --preset '$(PRESET)' $(ARGS)
+
+ship: .venv/.ready
+	@$(PY) -m dped_lib.app.ship '$(RUNS)' $(ARGS)
 
 lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)

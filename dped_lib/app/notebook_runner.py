@@ -17,7 +17,7 @@ from dped_lib import losses
 from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
-from dped_lib.data import vgg_files
+from dped_lib.data import shipped_runs, shipping, vgg_files
 
 
 def notebooks() -> tuple[str, ...]:
@@ -153,6 +153,12 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     return target
 
 
+def _as_target(file: Path) -> str:
+    """Return a file as the workflow names it: relative to the checkout if it lies inside."""
+    root = paths.project_root()
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
+
+
 def run_all(
     dataset: str,
     preset: str,
@@ -162,6 +168,8 @@ def run_all(
     vgg: str = vgg_files.SOURCES[0],
 ) -> None:
     """Run the whole reproduction through ``workflow/Snakefile``. Snakemake keeps results that are up to date.
+
+    With ``DPED_FRESH`` (``--fresh``) it trains what ships with the package, too.
 
     Args:
         profile: a folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
@@ -187,6 +195,9 @@ def run_all(
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:
         command += ["--cores", str(cores)]
+    # To Snakemake a copy of a run that ships is a finished job. It must be repeated if trainings start anew.
+    copies = shipping.copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
+    command += ["--forcerun", *map(_as_target, copies)] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}"]
     with subprocess.Popen(command) as workflow:
         try:

@@ -3,12 +3,14 @@
 This module and the command modules import PyTorch only inside functions, so that ``dped --help`` answers at once.
 """
 
+import os
 from typing import Annotated
 
 import typer
 
 from dped_lib.base import datasets, presets, validation
 from dped_lib.base.errors import DpedError
+from dped_lib.data import shipped_runs
 
 Dataset = Annotated[str, typer.Option(help=f"The dataset: {', '.join(datasets.DATASETS)}.")]
 PresetName = Annotated[str, typer.Option("--preset", help=f"The amount of computing: {', '.join(presets.PRESETS)}.")]
@@ -17,10 +19,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set any other parameter. The option may be repeated.")
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Train anew where a finished run comes with the package. Your own runs are kept."),
+]
 OnBad = Annotated[
     str,
     typer.Option(help="What a damaged image file does: 'error' stops the command, 'skip' counts and reports the file."),
 ]
+
+
+def train_anew(fresh: bool) -> None:
+    """Make this process and those that it starts train where a finished run ships, if ``fresh``."""
+    if fresh:
+        os.environ[shipped_runs.FRESH] = "1"
 
 
 def print_line(text: str, err: bool = False) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 
 import dped_lib
+from dped_lib.data import shipped_runs
 
 _PACKAGE = "dped_lib"
 
@@ -94,5 +95,6 @@ def _data_of(file: Path) -> set[Path]:
 
 @functools.cache
 def _data_files() -> list[tuple[str, Path]]:
+    # A run that ships is an input of its own training's job only (workflow/Snakefile).
     files = (f for f in _folder().rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
-    return [(file.name, file) for file in files]
+    return [(file.name, file) for file in files if shipped_runs.FOLDER not in file.parents]

@@ -83,6 +83,11 @@ class TrainParams:
         parts += [f"{key}_{value}" for key in CHOICES if (value := getattr(self, key))]
         return "-".join([*parts, f"s{self.seed}"])
 
+    @property
+    def length(self) -> str:
+        """Return the length of the training in words, for captions and results: ``2000 of batch 8``."""
+        return f"{self.iterations} of batch {self.batch_size}"
+
     def digest(self) -> str:
         """Return a short hash of all parameters. An artifact with another digest is out of date."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]

@@ -6,6 +6,8 @@
     model.safetensors         the finished network
     discriminator.safetensors the discriminator, if the loss has a texture term (shown by ``explorers.loss_terms``)
 
+The description of a run that was shipped with the package (``shipping``) also has its name and its photographs.
+
 Every file is replaced atomically. The batches are a function of (seed, iteration), and nothing else in the loop is
 random. A run that is killed at any moment therefore resumes to bit-identical weights (on the CPU, with the same number
 of threads).
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data import network_files
+from dped_lib.data import network_files, splits
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import diverged
 
@@ -69,14 +71,47 @@ def vgg_label_of(folder: Path, params: TrainParams, store: PairStore) -> str | N
     return label
 
 
-def _check_pairs(known: Mapping[str, str], store: PairStore, holder: Path, folder: Path) -> None:
+def _check_pairs(known: Mapping, store: PairStore, holder: Path, folder: Path) -> None:
     """Raise DpedError if ``known``, of the file or folder ``holder``, names other pairs than those of ``store``."""
+    if "shipped" in known:
+        if why := unfit(known, store):
+            raise DpedError(
+                f"{holder}: holds a copy of a network that ships with the package, and {why}. Delete {folder}."
+            )
+        return
     # Runs of earlier versions do not name their pairs.
     if known.get("pairs", store.digest) != store.digest:
         raise DpedError(
             f"{holder}: holds a run on other pairs (digest {known['pairs']} there, {store.digest} in {store.folder}). "
             f"Move {folder} away or delete it to train on these, or name the dataset of that run again."
         )
+
+
+def photographs_by_split(store: PairStore) -> dict[str, list[str]]:
+    """Return the photographs of each split of a store, sorted."""
+    return {split: sorted(set(store.photographs[store.index(split)].tolist())) for split in splits.SPLITS}
+
+
+def unfit(description: Mapping, store: PairStore) -> str:
+    """Return why a network that ships must not be used as one trained on a store; empty if it may.
+
+    Its pairs may have slightly other pixels (``shipping.provide`` says why), but they must be of the same source, and no
+    photograph that the network has seen may be held out.
+    """
+    origin = store.meta.get("origin", "")
+    if description["origin"] != origin:
+        return f"it was trained on {description['origin']!r}, and the pairs in {store.folder} are of {origin!r}"
+    seen, now = set(description["photographs"]["train"]), photographs_by_split(store)
+    if not seen & set(now["train"]):
+        return f"it was trained on other photographs than those in {store.folder}"
+    if leaked := sorted(seen & {*now["val"], *now["test"]}):
+        return f"it was trained on photographs that are held out in {store.folder} ({', '.join(leaked[:3])})"
+    return ""
+
+
+def shipped_name(folder: Path) -> str:
+    """Return the name of the shipped run that a folder holds a copy of; empty if the run was trained here."""
+    return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("shipped", "")
 
 
 def describe(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:

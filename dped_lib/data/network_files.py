@@ -1,4 +1,4 @@
-"""Load and save networks by name or file: the authors', those trained here, and the identity (an unchanged photograph)."""
+"""Load and save networks by name or file: the authors', those that ship, those trained here, and the identity."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dped_lib import models
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints
+from dped_lib.data import authors_checkpoints, shipped_runs
 
 
 def save_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
@@ -63,7 +63,8 @@ def resolve(spec: str) -> nn.Module:
     """Return the network that a user names.
 
     Args:
-        spec: ``authors:NAME`` (``authors_checkpoints.AUTHORS_NETWORKS``), ``identity``, or the path of a safetensors file.
+        spec: ``authors:NAME`` (``authors_checkpoints.AUTHORS_NETWORKS``), ``shipped:NAME`` (``shipped_runs.runs``), ``identity``,
+            or the path of a safetensors file.
 
     Raises:
         DpedError: ``spec`` is none of these, or its files cannot be fetched or read.
@@ -71,12 +72,36 @@ def resolve(spec: str) -> nn.Module:
     if spec == "identity":
         return nn.Identity()
     if spec.startswith("authors:"):
-        return authors_checkpoints.load_network(spec.removeprefix("authors:"))
-    file = Path(spec).expanduser()
+        return _authors(spec.removeprefix("authors:"))
+    file = _file_of(spec)
     if not file.is_file():
-        names = ", ".join(f"authors:{n}" for n in authors_checkpoints.AUTHORS_NETWORKS)
+        names = ", ".join((*(f"authors:{n}" for n in authors_checkpoints.AUTHORS_NETWORKS), *shipped_names()))
         raise DpedError(f"weights {spec!r}: no such file, and not one of {names}, identity.")
     return load_model(file)
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of the networks that ship with the package, as ``--weights`` takes them."""
+    return tuple(shipped_runs.PREFIX + name for name in shipped_runs.runs())
+
+
+def _file_of(spec: str) -> Path:
+    """Return the file of a shipped network, after checking its sha256, or the file that the user names."""
+    if spec.startswith(shipped_runs.PREFIX):
+        return shipped_runs.named(spec.removeprefix(shipped_runs.PREFIX)).checked(shipped_runs.MODEL)
+    return Path(spec).expanduser()
+
+
+def _authors(name: str) -> nn.Module:
+    """Return one of the authors' networks. If it cannot be fetched, the error names the networks that need no fetching."""
+    try:
+        return authors_checkpoints.load_network(name)
+    except DpedError as error:
+        if name in authors_checkpoints.AUTHORS_NETWORKS and (names := shipped_names()):
+            raise DpedError(
+                f"{error} Networks that come with this package work offline: --weights {', '.join(names[:6])}."
+            ) from error
+        raise
 
 
 def describe(spec: str, model: nn.Module) -> dict[str, object]:
@@ -88,7 +113,7 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     if spec.startswith("authors:"):
         return facts | authors_checkpoints.metadata_of(spec.removeprefix("authors:"))
     if spec != "identity":
-        _, metadata = load_tensors(Path(spec).expanduser())
+        _, metadata = load_tensors(_file_of(spec))
         facts |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
         facts |= {"params": json.loads(metadata["params"])} if "params" in metadata else {}
     return facts

@@ -1,9 +1,11 @@
 """Read the results that the notebooks saved in ``figures/`` as evidence on the claims of the paper."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dped_lib import paper
 from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
@@ -76,6 +78,11 @@ class Results:
         content = self._content(name)
         return content and content["numbers"]
 
+    def parameters(self, name: str) -> dict:
+        """Return the parameters that a result was made with; empty if it was not run."""
+        content = self._content(name)
+        return content["parameters"] if content else {}
+
     def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
         """Return a finding on a claim from the result ``name``, which must exist."""
         source = f"{self.dataset}-{self.preset}/{name}.json"
@@ -109,13 +116,23 @@ def verdict_equal(interval: Sequence[float]) -> str:
     return "undecided" if statistics.relation(interval) == "undecided" else "does not hold"
 
 
-def short_training(results: Results) -> str:
-    """Return why trainings of this preset cannot decide a claim on full trainings; empty if they are full."""
-    settings, full = presets.preset(results.preset), presets.preset("paper")
-    patches, all_patches = (p.iterations * p.batch_size for p in (settings, full))
-    if (settings.iterations, settings.batch_size) == (full.iterations, full.batch_size):
+#: The length of a training in words (``TrainParams.length``), with which a parameter ``iterations`` starts.
+_LENGTH = re.compile(r"(\d+) of batch (\d+)")
+
+
+def short_training(results: Results, name: str) -> str:
+    """Return why the trainings of a result cannot decide a claim on full trainings; empty if they were full.
+
+    The length is the one that the result records (``experiments.networks.length``). A preset may have had another length
+    when the result was made.
+    """
+    length = _LENGTH.match(str(results.parameters(name).get("iterations", "")))
+    if not length:
+        return "does not say how long its networks were trained"
+    iterations, batch = map(int, length.groups())
+    if iterations >= paper.ITERATIONS and batch >= paper.BATCH_SIZE:
         return ""
-    return f"trained on {patches:,} patches instead of {all_patches:,}"
+    return f"trained on {iterations * batch:,} patches instead of {paper.ITERATIONS * paper.BATCH_SIZE:,}"
 
 
 @dataclass(frozen=True)

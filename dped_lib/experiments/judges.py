@@ -251,7 +251,7 @@ def _compare(
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
-        if short := short_training(results):
+        if short := short_training(results, name):
             verdict, why = "not testable", "; ".join(filter(None, (short, why)))
         text = "; ".join(f"{first} - {other}: {d.text(digits)}" for other, d in run.items())
         yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why)

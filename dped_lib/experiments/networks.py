@@ -1,13 +1,14 @@
 """Return networks: those trained here for a (dataset, phone, loss, seed), and those that the authors published."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from dped_lib import losses, paper
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, opening
+from dped_lib.data import authors_checkpoints, opening, shipped_runs
 from dped_lib.experiments import training_runs
 
 #: Trained networks by phone, loss and seed.
@@ -17,11 +18,34 @@ Trained = Mapping[tuple[str, str, int], training_runs.TrainResult]
 def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **overrides) -> training_runs.TrainResult:
     """Return the network of one (dataset, phone, loss, seed) at a preset: load, resume or train it, as needed.
 
+    A network that ships with the package is loaded, unless ``DPED_FRESH`` is set (``--fresh``).
+
     ``overrides`` replace training parameters, for example ``vgg="mat"``.
     """
     params = run_parameters.train_params(dataset, phone, loss, preset, seed=seed, **overrides)
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
     return training_runs.train(params, store, training_runs.run_folder(params, preset))
+
+
+def whose(results: Iterable[training_runs.TrainResult]) -> str:
+    """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind."""
+    names = [result.whose for result in results]
+    shipped = [name for name in names if name.startswith(shipped_runs.PREFIX)]
+    if not shipped:
+        return "trained here"
+    listed = ", ".join(shipped) if len(shipped) <= 3 else f"{len(shipped)} that ship ({shipped[0]} to {shipped[-1]})"
+    return listed + (f", {len(names) - len(shipped)} trained here" if len(shipped) < len(names) else "")
+
+
+def length(results: Iterable[training_runs.TrainResult]) -> str:
+    """Return how long networks were trained, for a caption: ``2000 of batch 8 (dong: 10000 of batch 8)``.
+
+    The length that most losses have comes first. ``evidence.short_training`` reads it.
+    """
+    by_loss = {result.params.loss: result.params.length for result in results}
+    usual = Counter(by_loss.values()).most_common(1)[0][0]
+    others = [f"{loss}: {text}" for loss, text in by_loss.items() if text != usual]
+    return usual + (f" ({', '.join(others)})" if others else "")
 
 
 def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
@@ -32,7 +56,7 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
 def authors_network(name: str) -> nn.Module | str:
     """Return the authors' network ``authors:NAME``, or the reason why it is not available."""
     try:
-        return network_files.resolve(f"authors:{name}")
+        return authors_checkpoints.load_network(name)
     except DpedError as error:
         return str(error)
 

@@ -10,7 +10,7 @@ from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
 from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data import checkpoints, network_files
+from dped_lib.data import checkpoints, network_files, shipping
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import HOLD, Log, read_log
 from dped_lib.vgg import VGG19
@@ -29,6 +29,12 @@ class TrainResult:
         """Return the lines of the log, in order."""
         return read_log(self.folder / checkpoints.LOG)
 
+    @property
+    def whose(self) -> str:
+        """Return whose network it is: ``trained here``, or ``shipped:NAME`` if it came with the package."""
+        shipped = checkpoints.shipped_name(self.folder)
+        return f"shipped:{shipped}" if shipped else "trained here"
+
 
 def run_folder(params: TrainParams, preset: str) -> Path:
     """Return the folder of the run with these parameters."""
@@ -42,7 +48,7 @@ def train(
     device: str = "auto",
     vgg_net: VGG19 | None = None,
 ) -> TrainResult:
-    """Train a network, resume an interrupted run, or load a finished one.
+    """Train a network, resume an interrupted run, or load a finished one. A run that ships is a finished one.
 
     Args:
         params, store: the parameters of the run, and its patch pairs.
@@ -56,6 +62,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
+    shipping.provide(folder, params, store)
     label = checkpoints.vgg_label_of(folder, params, store)
     if label is not None and finished.is_file():
         return TrainResult(folder, params, network_files.load_model(finished), label)

@@ -21,10 +21,10 @@ _BY_FILE = "a file, named below"
 
 
 def known_weights() -> tuple[str, ...]:
-    """Return the weights that can be chosen: the authors' networks, then all networks trained here, newest first."""
+    """Return the weights that can be chosen: the authors' networks, those that ship, then all trained here, newest first."""
     authors = tuple(f"authors:{name}" for name in authors_checkpoints.AUTHORS_NETWORKS)
     trained = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
-    return authors + tuple(str(f) for f in trained)
+    return authors + network_files.shipped_names() + tuple(str(f) for f in trained)
 
 
 class Enhancer:

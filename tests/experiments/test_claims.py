@@ -1,11 +1,12 @@
 """Verdicts follow from numbers: made-up results with known answers, the paper's own tables, and what is not there."""
 
 import json
+import re
 
 import pytest
 
 from dped_lib import paper
-from dped_lib.base import datasets, presets
+from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence, judges, paper_judges
 from dped_lib.report import figures
@@ -16,10 +17,10 @@ def shelf(tmp_path, monkeypatch):
     """``shelf(name, numbers)`` saves a result as the notebooks do; the default is dataset pirm at preset paper."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
-    def save(name, numbers, dataset="pirm", preset="paper"):
+    def save(name, numbers, dataset="pirm", preset="paper", iterations="20000 of batch 50"):
         folder = tmp_path / f"{dataset}-{preset}"
         folder.mkdir(exist_ok=True)
-        parameters = {"dataset": dataset, "preset": preset}
+        parameters = {"dataset": dataset, "preset": preset, "iterations": iterations}
         (folder / f"{name}.json").write_text(json.dumps({"parameters": parameters, "numbers": numbers}))
         figures.write_provenance(folder, {name: {"commit": "abc1234567"}})
 
@@ -84,11 +85,29 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
     assert verdicts("best_ssim") == ["undecided"]
 
 
-def test_short_trainings_decide_nothing(shelf):
-    shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, preset="smoke")
+@pytest.mark.parametrize(
+    ("iterations", "why"),
+    [
+        ("60 of batch 2", "trained on 120 patches instead of 1,000,000"),
+        ("200 of batch 4 (dong: 1000 of batch 4)", "trained on 800 patches instead of 1,000,000"),
+        ("20000 of batch 8", "trained on 160,000 patches instead of 1,000,000"),
+        ("", "does not say how long its networks were trained"),
+    ],
+)
+def test_short_trainings_decide_nothing(shelf, iterations, why):
+    """Whatever the preset says today: a result records how long its networks were trained."""
+    shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, iterations=iterations)
     found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [f.verdict for f in found] == ["not testable"]
-    assert "120 patches instead of 1,000,000" in found[0].why and found[0].commit == "abc1234567"
+    assert found[0].why == why and found[0].commit == "abc1234567"
+
+
+def test_every_saved_result_on_trainings_says_how_long_they_were():
+    """Tables 2 and 3 in ``figures/``: a reader and a judge of claims find the length in the result itself."""
+    files = [f for name in ("table2_methods", "table3_losses", "table3_looks") for f in (paths.project_root() / "figures").glob(f"*/{name}.json")]  # fmt: skip
+    assert files
+    for file in files:
+        assert re.match(r"\d+ of batch \d+", figures.read_result(file)["parameters"]["iterations"]), file
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dped_lib import models
 from dped_lib.base import paths
-from dped_lib.data import network_files
+from dped_lib.data import network_files, shipped_runs
 
 ROOT = paths.project_root()
 
@@ -87,6 +87,25 @@ def test_a_photograph_is_enhanced(dped, installed, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, text=True
     )
     assert Path(where.strip()).is_relative_to(installed)
+
+
+@pytest.mark.parametrize("name", list(shipped_runs.runs())[:1])
+def test_a_network_that_ships_enhances_without_a_cache_or_a_connection(dped, installed, tmp_path, name):
+    """Right after the installation, in an empty folder; the mirror that is named has nothing in it."""
+    photograph = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(photograph).save(tmp_path / "mine.png")
+    done = dped("enhance", "--weights", f"shipped:{name}", "--precision", "float32", "mine.png", "out.png")
+    assert done.returncode == 0, done.stderr
+    with torch.inference_mode():
+        image = torch.tensor(photograph).permute(2, 0, 1)[None] / 255
+        enhanced = network_files.resolve(f"shipped:{name}")(image)[0].permute(1, 2, 0).clamp(0, 1)
+    with Image.open(tmp_path / "out.png") as out:
+        assert np.abs(np.asarray(out) / 255 - enhanced.numpy()).max() < 1 / 255
+    assert not (tmp_path / "cache" / "sources").exists()
+    file = next(installed.rglob("shipped/*/*/model.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1])
+    done = dped("doctor")
+    assert re.search(r"^broken +networks that ship +.*: not the file that was shipped", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("what", ["02_color_loss", "all"])

@@ -1,6 +1,7 @@
 """The workflow: which jobs there are, what each asks for, which a change repeats, and how a run goes on after a lost job."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from dped_lib import losses, training
-from dped_lib.app import claim_jobs, sources
+from dped_lib.app import claim_jobs, notebook_runner, sources
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening, pair_store, pairing
@@ -70,6 +71,57 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
         "data": phones, "color_loss": 1, "training": trainings, "training_notebook": trainings, "baselines": 1,
         "tables": 1, "limitations": 1, "ablation": rows, "discriminator": forms, "claims": 1, "all": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dataset", "seeds"), [("rig", {"0"}), ("pirm", {"0", "1", "2"}), ("city100", {"0", "1", "2"})]
+)
+def test_seeds_depend_on_the_dataset(snakemake, dataset, seeds):
+    """The simulated rig is trained once, real photographs three times."""
+    code, output = snakemake("--dry-run", dataset=dataset, preset="cpu")
+    assert code == 0, output
+    assert {m[3] for m in TRAINING.finditer(output)} == seeds
+    phones, losses_trained = datasets.DATASET_PHONES[dataset], losses.TRAINED
+    assert len(pairs(output)) == len(phones) * len(losses_trained) * len(seeds)
+
+
+def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
+    """And nothing that was trained here. `make figures FRESH=1` asks for it."""
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
+    for name, description in (("copy", {"shipped": "rig-iphone"}), ("own", {"params": {}})):
+        folder = tmp_path / "rig-smoke" / "train" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"")
+        (folder / "params.json").write_text(json.dumps(description))
+    commands = []
+
+    class Recorded:
+        returncode = 0
+
+        def __init__(self, command):
+            commands.append(command)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def wait(self):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Recorded)
+        notebook_runner.run_all("rig", "smoke")
+        patch.setenv("DPED_FRESH", "1")
+        notebook_runner.run_all("rig", "smoke")
+    first, second = commands
+    assert "--forcerun" not in first
+    at = second.index("--forcerun")
+    assert second[at : at + 3] == ["--forcerun", str(tmp_path / "rig-smoke/train/copy/model.safetensors"), "--config"]
+    for setting, asked in (("1", True), ("0", False), ("", False)):
+        made = subprocess.run(["make", "-n", "figures", f"FRESH={setting}"], cwd=ROOT, capture_output=True, text=True)
+        assert ("--fresh" in made.stdout) is asked, made.stdout + made.stderr
 
 
 def test_rig_at_smoke_is_the_default(snakemake):

@@ -1,0 +1,93 @@
+"""Describe the networks that ship with the package: what each was trained on, for how long, and how well it does."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import nn
+
+from dped_lib import metrics, paper
+from dped_lib.base import datasets, presets, run_parameters
+from dped_lib.data import network_files, shipped_runs, shipping
+from dped_lib.data.pair_store import PairStore
+from dped_lib.enhance import evaluation
+from dped_lib.experiments.scores import DIGITS, PROTOCOL, SHOWN
+
+#: The split whose pairs the networks are scored on. No choice in a training depends on it.
+SPLIT = "test"
+TITLE = "Networks that ship with the package"
+
+
+def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
+    """Return the scores of a network, and of the untouched phone patches, on held-out pairs of its dataset.
+
+    Args:
+        model: the network as it ships (``shipping.expand(shipping.compact(...))``).
+        params, preset: its training.
+        store: the pairs of its dataset and phone, in the fold of its seed.
+
+    Returns:
+        ``psnr`` (dB) and ``ms_ssim`` under ``protocol``, the same of ``untouched``, ``split``, numbers of ``pairs`` and
+        ``photographs``, and the digest of the store (``store``).
+    """
+    index = store.fold(params.seed).sample(SPLIT, presets.preset(preset).table_pairs)
+    by_network = {}
+    for name, network in (("network", model), ("untouched", nn.Identity())):
+        scores = metrics.score(evaluation.evaluate(network, store, index), PROTOCOL)
+        by_network[name] = {metric: scores[metric] for metric in SHOWN}
+    return {
+        "protocol": PROTOCOL,
+        "split": SPLIT,
+        "pairs": len(index),
+        "photographs": len(set(store.photographs[index].tolist())),
+        "store": store.digest,
+        **by_network["network"],
+        "untouched": by_network["untouched"],
+    }
+
+
+def score_shipped(run: shipped_runs.ShippedRun, store: PairStore) -> dict:
+    """Return the scores of a network that ships, computed anew. ``ShippedRun.read`` returns those that ship with it."""
+    return score(network_files.resolve(shipped_runs.PREFIX + run.name), run.params(), store, run.preset)
+
+
+def _in_words(scores: Mapping) -> str:
+    return " / ".join(f"{scores[metric]:.{DIGITS[metric]}f}" for metric in SHOWN)
+
+
+def frame() -> pd.DataFrame:
+    """Return a row for each network that ships, from the files that ship."""
+    rows = []
+    for run in shipped_runs.runs().values():
+        params, scores = run.params(), shipped_runs.scores(run)
+        camera = datasets.camera_name(params.dataset, params.phone)
+        photographs = len(run.description()["photographs"]["train"])
+        rows.append(
+            {
+                "weights": f"`{shipped_runs.PREFIX}{run.name}`",
+                "loss": params.loss,
+                "trained on": f"{params.dataset}, {camera}, {photographs} photographs, seed {params.seed}",
+                "iterations": f"{params.length} (paper: {paper.ITERATIONS} of batch {paper.BATCH_SIZE})",
+                "PSNR (dB) / MS-SSIM": _in_words(scores),
+                "untouched": _in_words(scores["untouched"]),
+                "held-out pairs": f"{scores['pairs']} of {scores['photographs']} photographs",
+                "size (MB)": f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
+                "licence": shipping.LICENCES[params.dataset],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def markdown() -> str:
+    """Return the table of the networks that ship as Markdown, with what its numbers mean."""
+    if not shipped_runs.runs():
+        return f"# {TITLE}\n\nNone in this version.\n"
+    notes = (
+        f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
+        "not seen. `untouched` is the phone's own picture on the same pairs. Pairs of `rig` are simulated. City100 shows "
+        "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains on "
+        "other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
+        "adds a network, and writes this page.\n\n"
+        "How to reproduce a row: `dped evaluate --dataset DATASET --phone PHONE --preset cpu --weights shipped:NAME`. "
+        "How to use a network: `dped enhance --weights shipped:NAME IN OUT`."
+    )
+    return f"# {TITLE}\n\n{frame().to_markdown(index=False, disable_numparse=True)}\n\n{notes}\n"

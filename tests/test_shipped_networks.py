@@ -1,0 +1,81 @@
+"""What ships, against the photographs it was trained on: its log repeats, and its scores are found again.
+
+Both need the photographs of City100 (DPED_MIRROR) and align all of them, which takes minutes.
+"""
+
+import dataclasses
+import gzip
+import json
+
+import pytest
+import torch
+
+from dped_lib.base import device
+from dped_lib.data import opening, pair_store, shipped_runs
+from dped_lib.experiments import model_zoo, training_runs
+
+#: Of the networks of City100, those that are checked if they ship: with every term of the loss, and one that is quick.
+CHECKED = [name for name in ("city100-iphonex", "city100-iphonex-dong") if name in shipped_runs.runs()]
+ITERATIONS = 3
+
+
+@pytest.fixture(scope="module")
+def city100(mirror, tmp_path_factory) -> pair_store.PairStore:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DPED_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return opening.open_or_make("city100", "iphonex", "cpu")
+
+
+def differences(log: list[dict], shipped: list[dict]) -> dict[tuple[int, str], float]:
+    """The relative difference of every number of the first iterations."""
+    found = {}
+    for line, was in zip(log, shipped, strict=True):
+        assert set(line) == set(was) and line["iteration"] == was["iteration"]
+        for name, value in {**was, **was.get("validation", {})}.items():
+            if name not in ("iteration", "validation"):
+                mine = {**line, **line.get("validation", {})}[name]
+                found[was["iteration"], name] = abs(mine - value) / max(abs(value), 1e-9)
+    return found
+
+
+def first_lines(run: shipped_runs.ShippedRun) -> list[dict]:
+    """The evaluation before the training, and the terms of the first iterations, as they were when the run was made."""
+    lines = gzip.decompress(run.read(shipped_runs.LOG)).decode().splitlines()[: ITERATIONS + 1]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_first_iterations_trained_again_give_the_log_that_ships(name, city100, tmp_path):
+    """To the log's six digits where the arithmetic is that of the run, and to two percent in float32 for one iteration.
+
+    The runs were made with one thread in bfloat16, which has three digits. Another CPU may round otherwise in a product
+    of bfloat16, hence 1e-3.
+    """
+    run = shipped_runs.named(name)
+    params = dataclasses.replace(run.params(), iterations=ITERATIONS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = training_runs.train(params, city100, tmp_path / "run", "cpu")
+    finally:
+        torch.set_num_threads(threads)
+    found = differences(result.log()[: ITERATIONS + 1], first_lines(run))
+    same_pairs = run.description()["pairs"] == city100.digest
+    if device.native_bfloat16(torch.device("cpu")) and same_pairs:
+        assert max(found.values()) < 1e-3, found
+    else:
+        assert max(value for (iteration, _), value in found.items() if iteration <= 1) < 0.02, found
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_scores_that_ship_are_found_again(name, city100):
+    run = shipped_runs.named(name)
+    scores = shipped_runs.scores(run)
+    again = model_zoo.score_shipped(run, city100)
+    assert again["psnr"] == pytest.approx(scores["psnr"], abs=0.02)
+    assert again["ms_ssim"] == pytest.approx(scores["ms_ssim"], abs=0.001)
+    assert again["untouched"] == pytest.approx(scores["untouched"], abs=0.01)
+    assert scores["psnr"] > scores["untouched"]["psnr"]
+    assert {k: again[k] for k in ("protocol", "split", "photographs")} == {
+        k: scores[k] for k in ("protocol", "split", "photographs")
+    }
