@@ -20,7 +20,7 @@ from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import gallery, statistics
 from dped_lib.experiments.appearance import BLUR
-from dped_lib.report import colors, figures
+from dped_lib.report import colors
 
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(

@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.data import rig
-from dped_lib.report import colors, figures
+from dped_lib.report import colors
 
 _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _MAX_DRAWN_MATCHES = 600

@@ -253,6 +253,32 @@ def test_drawn_layers_add_up_to_the_network(form):
     assert not any(m._forward_hooks for m in network.modules()), "hooks are taken off again"
 
 
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_the_whole_system(loss, variant):
+    """Each term of the loss has its box and its weight; each layer of the networks that run has its box."""
+    figures.use_style()
+    picture = np.zeros((100, 100, 3), np.uint8)
+    fig = network_diagrams.system(loss, variant, {"phone": picture, "dslr": picture})
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
+    names = {"color": "colour loss", "content": "content loss", "texture": "texture loss", "tv": "total variation"}
+    total = next(w for w in words if w.startswith("loss ="))
+    for term in losses.weights_of(variant):
+        name = names.get(term, "MSE")
+        assert any(w.startswith(name) for w in words) == (term in terms)
+        assert (f"{losses.weights_of(variant)[term]:g} x {name}" in total) == (term in terms)
+    assert {"phone", "enhanced", "DSLR", "generator"} <= set(words) and len(fig.axes[0].images) == 2
+    assert any("discriminator" in w for w in words) == ("texture" in terms)
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in models.generator(losses.LOSSES[loss].model).modules())
+    if "texture" in terms:
+        network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
+    assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Six photographs of two pairs each; the phone is the Canon, darker."""
