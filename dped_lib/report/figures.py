@@ -324,7 +324,9 @@ def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numb
     Return the path of the Markdown file.
     """
     target = _target(origin, f"{name}.md")
-    body = f"# {title}\n\n{frame.to_markdown(index=False)}\n\n{notes}\n\n{stamp(origin)}\n"
+    # Text such as "19.90" stays as it is, or it would lose its last digit.
+    text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    body = f"# {title}\n\n{frame.to_markdown(index=False, disable_numparse=text)}\n\n{notes}\n\n{stamp(origin)}\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
     _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import re
 
+import cv2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
@@ -82,12 +83,20 @@ def test_figure_and_numbers_lie_side_by_side(saved):
     assert figures.provenance_of(file) == MADE
 
 
+def test_a_picture_may_be_as_wide_as_asked_for(saved):
+    fig, axes = plt.subplots(figsize=(4, 1))
+    axes.plot([1, 2])
+    file = figures.save_figure(fig, "fig01_test", MADE, {}, photographs=True, pixels=2000)
+    assert cv2.imread(str(file)).shape[1] == 2000
+    plt.close(fig)
+
+
 def test_table_is_written_to_be_read_and_to_be_computed_with(saved):
-    frame = pd.DataFrame({"phone": ["iphone"], "mse": ["20.1"]})
+    frame = pd.DataFrame({"phone": ["iphone"], "mse": ["20.10"]})
     file = figures.save_table(frame, "table9", MADE, "Table 9", {"x": 1}, "A note.")
     assert {f.name for f in saved.iterdir()} == {"table9.md", "table9.csv", "table9.json", "provenance.json"}
     text = file.read_text()
-    assert "A note." in text and "simulated rig" in text and "| iphone" in text
+    assert "A note." in text and "simulated rig" in text and "| iphone" in text and "| 20.10" in text
     assert pd.read_csv(file.with_suffix(".csv"), dtype=str).equals(frame)
     assert figures.provenance_of(file) == MADE
 
@@ -318,7 +327,10 @@ def test_cells_measure_compare_and_cite(store):
     )
     assert "paper" not in original.text("psnr")
     frame = table_layout.cells_frame(found, ("original", "ours", "authors"))
-    assert list(frame["metric"]) == ["PSNR (dB)", "MS-SSIM"] and set(frame["authors"]) == {"not run"}
+    assert list(frame["method"]) == ["original", "ours", "authors"]
+    assert list(frame["PSNR (dB), paper"]) == ["", "19.16", ""] and list(frame["MS-SSIM, paper"]) == ["", "0.9114", ""]
+    assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
+    assert frame["pairs (photographs)"][1] == f"{ours.pairs} ({ours.photographs})"
     frame = table_layout.differences_frame(differences, "ours")
     assert set(frame["first minus second"]) == {"ours - original"} and set(frame["first is"]) == {"higher"}
     assert all(text.startswith("+") for text in frame["difference"])
@@ -340,6 +352,10 @@ def test_plot_shows_every_cell_and_every_published_value():
         )
         assert hollow == sorted(getattr(s, value) for row in paper.TABLE3.values() for s in row.values())
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert named == [*paper.PHONES, "this run, 95 % interval", "the paper"]
+    assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
     plt.close(fig)
 
 

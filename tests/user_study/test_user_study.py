@@ -1074,10 +1074,16 @@ def test_figures_and_tables(small):
     study_observers.write_answers(store, liked, 12, 0, 0.2)
     choices = study_analysis.collect(store, "model")
     shares, last = study_analysis.shares(choices, 20), study_analysis.fractions(choices, 20)
+    figures.use_style()
     fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
     words = [t.get_text() for ax in fig.axes for t in ax.texts]
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
-    assert [ax.get_title() for ax in fig.axes] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert sum(word.startswith("n = ") for word in words) == 8, "n at each bar"
+    named = {text.get_text() for text in fig.axes[2].get_legend().get_texts()}
+    assert {"original", "DSLR", "ours", "95 %: Wilson", "95 %: bootstrap over subjects"} < named
+    assert {"chosen equally often", "model's true share"} < named
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
     assert len(study_figures.scene_figure(pictures, SCENES[0], "rig").axes) == 6
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
