@@ -184,10 +184,10 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
 def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
 
-    More than two photographs stand in two columns.
+    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns.
     """
     names = [name for name in rows[0] if name != "DSLR"]
-    across = 2 if len(rows) > 2 else 1
+    across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1
     lines = -(-len(rows) // across)
     each = figures.WIDTH / (across * len(names))
     tallest = max(row["original"].shape[0] / row["original"].shape[1] for row in rows)

@@ -309,8 +309,8 @@ def save_figure(
         pixels: width of the picture. By default the style sets it.
     """
     target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
-    # About 17 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(stamp(origin), int(17 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
+    # At least 15 characters of this size fit into an inch.
+    fig.supxlabel(textwrap.fill(stamp(origin), int(15 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     with paths.atomic_path(target) as part:
         fig.savefig(part, **dpi, **(_JPEG if photographs else PNG))

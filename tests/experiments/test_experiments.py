@@ -157,6 +157,23 @@ def test_looks_are_compared_on_the_same_pairs(store):
     assert set(appearance.looks_frame(looks).columns) == {"phone", "loss", *appearance.LOOK_MEASURES}
 
 
+def test_accuracies_are_drawn_beside_the_papers():
+    def curve(form, value):
+        names = ["a", "b", "c", "d"]
+        return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
+
+    figures.use_style()
+    fig = discriminators.plot([curve("two_image", 0.75), curve("one_image", 0.75)])
+    (ax,) = fig.axes
+    hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [(300, 0.99), (5000, 0.86)]
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    forms = ("two-image", "one-image")
+    assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} | {"guessing"} == set(named)
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
 def test_only_the_chosen_photographs_are_read(monkeypatch):
     """A dataset's photographs may be large files: two examples cost four reads, however many photographs there are."""
     reads = []
