@@ -67,7 +67,7 @@ _SMOKE = Preset(
     telling_iterations=40,
     telling_batch=6,
     variant_iterations=10,
-    photographs=2,
+    photographs=4,
     inspected=3,
     seeds=(0,),
 )
@@ -90,7 +90,7 @@ _CPU = replace(
     telling_iterations=300,
     telling_batch=16,
     variant_iterations=60,
-    photographs=3,
+    photographs=8,
     inspected=100,
     seeds=(0, 1, 2),
 )
@@ -108,7 +108,7 @@ _PAPER = replace(
     telling_iterations=5000,
     telling_batch=paper.BATCH_SIZE,
     variant_iterations=paper.ITERATIONS,
-    photographs=4,
+    photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 

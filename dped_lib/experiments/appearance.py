@@ -121,9 +121,9 @@ def measure_looks(
 
 
 def looks_frame(looks: Sequence[Look]) -> pd.DataFrame:
-    """Return a row for each phone and measure, a column for each method."""
+    """Return a row for each phone and method, a column for each measure."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for look in looks:
-        row = rows.setdefault((look.phone, look.measure), {"phone": look.phone, "measure": look.measure})
-        row[look.column] = statistics.in_words(look.value, look.interval, 2)
+        row = rows.setdefault((look.phone, look.column), {"phone": look.phone, "loss": look.column})
+        row[look.measure] = statistics.in_words(look.value, look.interval, 2)
     return pd.DataFrame(list(rows.values()))

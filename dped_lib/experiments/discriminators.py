@@ -8,10 +8,14 @@ discriminator compares the phone's patches with the DSLR's. Accuracy is measured
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from dped_lib import losses, models, paper, speed
 from dped_lib.base import device as devices
@@ -23,6 +27,7 @@ from dped_lib.base.validation import one_of
 from dped_lib.data import pair_store
 from dped_lib.data.batches import Batches, to_float
 from dped_lib.experiments import statistics
+from dped_lib.report import colors, figures
 
 #: The forms of the paper's discriminator that we compare.
 FORMS = ("two_image", "one_image")
@@ -56,6 +61,33 @@ class Curve:
     def interval(self, resamples: int = 2000) -> tuple[float, float]:
         """Return the 95 % bootstrap interval of the last accuracy over photographs."""
         return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, resamples))
+
+
+#: What the paper states (section 3.1.2): iterations, and accuracy.
+PUBLISHED = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
+
+
+def plot(curves: Sequence[Curve]) -> Figure:
+    """Draw the accuracy over the iterations of each discriminator, and what the paper states (hollow)."""
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
+    marks = {"two_image": "o", "one_image": "s"}
+    for c in curves:
+        color, mark = colors.DISCRIMINATORS[c.form], marks[c.form]
+        words = c.form.replace("_", "-")
+        low, high = c.interval()
+        ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, this run")
+        end = c.accuracy[-1]
+        bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
+        ax.errorbar([c.iterations[-1]], [end], **bar)
+        ax.plot(*PUBLISHED[c.form], mark, mfc="white", mec=color, ms=9, ls="none", label=f"{words}, the paper")
+    ax.axhline(0.5, color="0.6", lw=0.8, ls=":", label="guessing")
+    batch = ", ".join(str(size) for size in sorted({c.batch_size for c in curves}))
+    lowest = min([0.4, *(min(*c.accuracy, c.interval()[0]) - 0.03 for c in curves)])
+    ax.set(xscale="log", ylim=(lowest, 1.03), ylabel="accuracy on held-out photographs")
+    ax.set_xlabel(f"iterations of batch {batch} (the paper: {paper.BATCH_SIZE}); bars: 95 % interval at the end")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.legend(loc="lower right")
+    return fig
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:

@@ -3,16 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import nn
 
+from dped_lib.alignment import aligner, geometry
 from dped_lib.base.datasets import camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
+from dped_lib.report import colors, figures
 
 #: The figures of the paper that show the photographs of each phone, original beside enhanced.
 PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
@@ -29,7 +34,9 @@ class Example:
 
 
 def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
-    """Return ``count`` photographs of a phone, evenly spread over those that a dataset has.
+    """Return photographs of ``count`` scenes, or of all scenes if there are fewer, evenly spread over the dataset's.
+
+    Each scene is there once, even if the dataset has several photographs of it.
 
     ``held_out`` names the photographs to choose from: those that no network was trained on (``PairStore.photographs``).
 
@@ -37,86 +44,179 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
         DpedError: the dataset has no whole photographs of that phone.
     """
     available = [p for p in photographs.of_dataset(dataset) if p.camera in (phone, "dslr")]
-    dslr = {p.scene: p for p in available if p.camera == "dslr"}
-    of_phone = [p for p in available if p.camera == phone and (held_out is None or p.scene in held_out)]
+    dslr: dict[str, photographs.Photograph] = {}
+    by_scene: dict[str, photographs.Photograph] = {}
+    for p in available:
+        if p.camera == "dslr":
+            dslr.setdefault(_shot(p), p)
+        elif held_out is None or p.scene in held_out:
+            by_scene.setdefault(p.scene, p)
+    of_phone = list(by_scene.values())
     if not of_phone:
         raise DpedError(f"dataset {dataset!r} has no whole photographs of the {phone} to show.")
     chosen = np.unique(np.linspace(0, len(of_phone) - 1, min(count, len(of_phone))).round().astype(int))
-    pairs = [(of_phone[i], dslr.get(of_phone[i].scene)) for i in chosen]
+    pairs = [(of_phone[i], dslr.get(_shot(of_phone[i]))) for i in chosen]
     return [Example(p.name, phone, p.image, other and other.image) for p, other in pairs]
+
+
+def _shot(photograph: photographs.Photograph) -> str:
+    """Return what photographs taken at the same moment share: their scene, and their name without the camera."""
+    return f"{photograph.scene} {photograph.name.replace(photograph.camera, '')}"
+
+
+_SIZE = (400, 540)  # of the aligned images, which only serve to find the map between the cameras
+
+
+def seen_from_phone(example: Example) -> np.ndarray:
+    """Return the DSLR's photograph as the phone saw the scene: uint8, the size of ``original``, white where it ends.
+
+    A pair that cannot be aligned gives the DSLR's photograph as it is.
+    """
+    found = aligner.align(example.original, example.dslr, _SIZE)
+    if found.map is None:
+        return example.dslr
+    height, width = example.original.shape[:2]
+    where = geometry.interpolated_map(found.map.to_dslr, height, width, (0, 0), 1.0)
+    across = np.linalg.norm(where[height // 2, -1] - where[height // 2, 0]) / (width - 1)
+    reader = geometry.Resampler(example.dslr, float(across))
+    return np.where(reader.inside(where)[..., None], reader(where), np.uint8(255))
 
 
 def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None]) -> dict[str, np.ndarray]:
     """Return the original, its version by each method, and, if there is one, the DSLR's photograph, by name.
 
-    The method ``None`` is automatic contrast (``baselines``). These pictures are shown and not scored. They are
-    computed in bfloat16 if the machine supports it, so 8-bit values differ, mostly by one step.
+    All have the size of the original: the DSLR's photograph is shown as the phone saw the scene. The method ``None`` is
+    automatic contrast (``baselines``). These pictures are shown and not scored. They are computed in bfloat16 if the
+    machine supports it, so 8-bit values differ, mostly by one step.
     """
     versions = {"original": example.original}
     for name, model in methods.items():
         enhance = baselines.auto_contrast if model is None else enhancement.engine(model)
         versions[name] = enhance(example.original)
     if example.dslr is not None:
-        versions["DSLR"] = example.dslr
+        versions["DSLR"] = seen_from_phone(example)
     return versions
 
 
-def grid(rows: Sequence[Mapping[str, np.ndarray]], labels: Sequence[str] = (), width: float = 9.0) -> Figure:
-    """Draw pictures in a grid: a row for each mapping, a column for each key; ``labels`` name the rows."""
+def _show(ax: Axes, picture: np.ndarray, title: str = "") -> None:
+    ax.imshow(picture, interpolation="antialiased")
+    ax.set(xticks=[], yticks=[], frame_on=False)
+    ax.grid(False)
+    if title:
+        ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
+
+
+def grid(rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """Draw pictures in a grid: a row for each mapping, a column for each key."""
     names = list(rows[0])
     heights = [max(p.shape[0] / p.shape[1] for p in row.values()) for row in rows]
-    each = width / len(names)
-    fig, axes = plt.subplots(
-        len(rows),
-        len(names),
-        figsize=(width, each * sum(heights) + 0.25 * len(rows) + 0.35),
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights},
-    )
+    size = figures.WIDTH, figures.WIDTH / len(names) * sum(heights) + 0.5
+    fig, axes = plt.subplots(len(rows), len(names), figsize=size, squeeze=False, gridspec_kw={"height_ratios": heights})
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
         for ax, name in zip(line, names, strict=True):
-            ax.imshow(row[name], interpolation="antialiased")
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
-            for spine in ax.spines.values():
-                spine.set_visible(False)
-            if i == 0:
-                ax.set_title(name, fontsize=9)
-        if labels:
-            line[0].set_ylabel(labels[i], fontsize=8)
+            _show(ax, row[name], name if i == 0 else "")
     return fig
 
 
-def mosaic(versions: Mapping[str, np.ndarray], columns: int, width: float = 9.0) -> Figure:
+def mosaic(versions: Mapping[str, np.ndarray], columns: int) -> Figure:
     """Draw pictures in rows of ``columns``, each under its name."""
-    each = width / columns
     rows = -(-len(versions) // columns)
     tallest = max(p.shape[0] / p.shape[1] for p in versions.values())
-    fig, axes = plt.subplots(rows, columns, figsize=(width, rows * (each * tallest + 0.3) + 0.2), squeeze=False)
+    size = figures.WIDTH, rows * (figures.WIDTH / columns * tallest + 0.25) + 0.3
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (name, picture) in zip(axes.flat, versions.items(), strict=False):
-        ax.imshow(picture, interpolation="antialiased")
-        ax.set_title(name, fontsize=9)
+        _show(ax, picture, name)
+    return fig
+
+
+_ZOOM = 5  # a crop is a fifth of the photograph's height and width
+
+
+def detail(picture: np.ndarray) -> tuple[int, int, int, int]:
+    """Return where a photograph has most detail: (y, x, height, width) of a fifth of its height and width.
+
+    Detail is the mean magnitude of the luminance's gradient. The outer fifth of the photograph is left out: the DSLR
+    may not show it.
+    """
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    strength = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
+    height, width = (max(1, n // _ZOOM) for n in gray.shape)
+    means = cv2.blur(strength, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
+    top, left = height // 2, width // 2
+    inner = means[top : gray.shape[0] - height - top, left : gray.shape[1] - width - left]
+    y, x = np.unravel_index(np.argmax(inner), inner.shape)
+    return int(y) + top, int(x) + left, height, width
+
+
+def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+    """Draw Figure 8: scenes by methods, each photograph above the crop of it that has most detail.
+
+    Args:
+        scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names.
+    """
+    names = list(scenes[0])
+    each = figures.WIDTH / len(names)
+    heights = [row["original"].shape[0] / row["original"].shape[1] for row in scenes for _ in range(2)]
+    fig, axes = plt.subplots(
+        2 * len(scenes),
+        len(names),
+        figsize=(figures.WIDTH, each * sum(heights) + 0.7),
+        gridspec_kw={"height_ratios": heights},
+        squeeze=False,
+    )
+    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
+    for i, row in enumerate(scenes):
+        y, x, height, width = detail(row["original"])
+        for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
+            title = name.replace(" ", "\n", 1) if len(names) > 4 else name
+            _show(ax, row[name], title if i == 0 else "")
+            # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
+            scale = row[name].shape[0] / row["original"].shape[0]
+            top, left, h, w = (round(scale * n) for n in (y, x, height, width))
+            _show(close, row[name][top : top + h, left : left + w])
+            if name == "original":
+                ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
     return fig
 
 
 def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
-    """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's."""
-    without_dslr = [{name: p for name, p in row.items() if name != "DSLR"} for row in rows]
-    return grid(without_dslr, [camera_name(dataset, phone)] * len(rows))
+    """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
+
+    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns.
+    """
+    names = [name for name in rows[0] if name != "DSLR"]
+    across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1
+    lines = -(-len(rows) // across)
+    each = figures.WIDTH / (across * len(names))
+    tallest = max(row["original"].shape[0] / row["original"].shape[1] for row in rows)
+    fig, axes = plt.subplots(
+        lines, across * len(names), figsize=(figures.WIDTH, lines * each * tallest + 0.9), squeeze=False
+    )
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for i, row in enumerate(rows):
+        place = axes[i // across, (i % across) * len(names) :]
+        for ax, name in zip(place, names, strict=False):
+            _show(ax, row[name], name if i < across else "")
+    fig.suptitle(f"{camera_name(dataset, phone)}: {len(rows)} scenes")
+    return fig
 
 
-def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.0) -> Figure:
-    """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below."""
-    each = width / len(pairs)
+def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] = ()) -> Figure:
+    """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below.
+
+    ``names`` are the cameras of the pairs.
+    """
+    each = figures.WIDTH / len(pairs)
     tallest = max(p.shape[0] / p.shape[1] for pair in pairs for p in pair)
-    fig, axes = plt.subplots(2, len(pairs), figsize=(width, 2 * each * tallest + 0.4), squeeze=False)
-    for column, pair in zip(axes.T, pairs, strict=True):
-        for ax, picture in zip(column, pair, strict=True):
-            ax.imshow(picture, interpolation="antialiased")
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
+    fig, axes = plt.subplots(2, len(pairs), figsize=(figures.WIDTH, 2 * each * tallest + 0.5), squeeze=False)
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    for i, (column, pair) in enumerate(zip(axes.T, pairs, strict=True)):
+        for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
+            _show(ax, picture, title)
     for ax, label in zip(axes[:, 0], ("original", "enhanced"), strict=True):
-        ax.set_ylabel(label, fontsize=9)
+        ax.set_ylabel(label)
     return fig

@@ -14,13 +14,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import gallery, statistics
 from dped_lib.experiments.appearance import BLUR
-from dped_lib.report.figures import PHONE_COLORS
+from dped_lib.report import colors, figures
 
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
@@ -177,34 +178,52 @@ def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
     rows = []
     for network, phone in dict.fromkeys((f.network, f.phone) for f in flaws):
         of_phone = [f for f in flaws if (f.network, f.phone) == (network, phone)]
-        row = {"network": network, "phone": phone, "photographs": len(of_phone)}
         for name in FLAW_MEASURES:
             highest = max(of_phone, key=lambda f: f.values[name])
-            median = float(np.median([f.values[name] for f in of_phone]))
-            row[f"{name}, median"] = round(median, 2)
-            row[f"{name}, most"] = f"{highest.values[name]:.2f} ({highest.name})"
-        rows.append(row)
+            rows.append(
+                {
+                    "network": network,
+                    "phone": phone,
+                    "measure": name,
+                    "median": round(float(np.median([f.values[name] for f in of_phone])), 2),
+                    "highest": f"{highest.values[name]:.2f} ({highest.name})",
+                    "photographs": len(of_phone),
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def figure12(flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw the photographs with the highest and with the median value of each measure.
+def in_words(measure: str, value: float) -> str:
+    """Return what enhancing did to a photograph, with the value of a measure: ``noise falls: x 0.80``."""
+    if measure == "colour deviation":
+        return f"colours move by {value:.1f}"
+    subject = "contrast" if measure == "contrast gain" else "noise"
+    change = "stays" if f"{value:.2f}" == "1.00" else "rises" if value > 1 else "falls"
+    return f"{subject} {change}: x {value:.2f}"
 
-    For noise, only the surroundings of the flattest block are drawn.
+
+def figure12(flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Draw the photographs with the highest and with the median value of each measure, original beside enhanced.
+
+    Words over each enhanced photograph say what happened. For noise, only the surroundings of the flattest block are
+    drawn.
 
     ``pictures`` maps a name to (original, enhanced); it must have those of :func:`names_in_figure12`.
     """
-    rows, labels = [], []
-    for name in FLAW_MEASURES:
-        worst, typical = _worst_and_typical(flaws, network, name)
-        row = {}
-        for rank, flaw in (("worst", worst), ("typical", typical)):
-            for version, picture in zip(("original", "enhanced"), pictures[flaw.name], strict=True):
-                shown = _around(picture, flaw.flattest) if name == "noise amplification" else picture
-                row[f"{rank}: {version}"] = shown
-        rows.append(row)
-        labels.append(f"{name}\n{worst.values[name]:.2f} and {typical.values[name]:.2f}")
-    return gallery.grid(rows, labels)
+    fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 1.9 * len(FLAW_MEASURES)))
+    for row, name in zip(axes, FLAW_MEASURES, strict=True):
+        row[0].set_ylabel(name)
+        for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
+            rank = ("highest", "median")[i]
+            titles = f"{rank}: original", in_words(name, flaw.values[name])
+            for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
+                ax.imshow(
+                    _around(picture, flaw.flattest) if name == "noise amplification" else picture,
+                    interpolation="antialiased",
+                )
+                ax.set(xticks=[], yticks=[], frame_on=False)
+                ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
+    return fig
 
 
 def _worst_and_typical(flaws: Sequence[Flaw], network: str, measure: str) -> tuple[Flaw, Flaw]:
@@ -228,11 +247,11 @@ def _around(picture: np.ndarray, corner: tuple[int, int], size: int = 160) -> np
 def plot_noise(flaws: Sequence[Flaw]) -> Figure:
     """Draw the noise amplification of each photograph, with the geometric mean and interval of network and phone."""
     entries = amplifications(flaws)
-    fig, ax = plt.subplots(figsize=(8, 0.9 + 0.42 * len(entries)))
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.9 + 0.42 * len(entries)))
     for row, a in enumerate(entries):
-        color = PHONE_COLORS.get(a.phone, "0.3")
+        color = colors.PHONES[a.phone]
         values = [f.values["noise amplification"] for f in flaws if (f.network, f.phone) == (a.network, a.phone)]
-        ax.scatter(values, [row] * len(values), s=14, color=color, alpha=0.4, linewidths=0)
+        ax.scatter(values, [row + 0.22] * len(values), s=16, color=color, alpha=0.5, linewidths=0)
         bar = [[a.value - a.interval[0]], [a.interval[1] - a.value]]
         ax.errorbar([a.value], [row], xerr=bar, fmt="D", ms=5, color=color, capsize=3)
     ax.axvline(1, color="0.4", lw=0.8, ls="--")
@@ -240,7 +259,13 @@ def plot_noise(flaws: Sequence[Flaw]) -> Figure:
     if max(every_value) > 4 * min(every_value):  # a smaller range has too few powers of two to serve as ticks
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set_yticks(range(len(entries)), [f"{a.phone}, {a.network}" for a in entries])
+    ax.set_yticks(range(len(entries)), [f"{a.phone}, {a.network} (n = {a.photographs})" for a in entries])
     ax.set_ylim(len(entries) - 0.5, -0.5)  # the first row on top, half a row free at either end
-    ax.set_xlabel("noise in flat regions, enhanced over original (1: unchanged)")
+    ax.set_xlabel("noise in flat regions, enhanced over original (below 1: falls; above 1: rises)")
+    marks = (
+        Line2D([], [], color="0.4", marker="o", ms=4, alpha=0.5, ls="none", label="one photograph"),
+        Line2D([], [], color="0.4", marker="D", ms=5, label="geometric mean, 95 % interval"),
+        Line2D([], [], color="0.4", lw=0.8, ls="--", label="unchanged"),
+    )
+    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks))
     return fig

@@ -58,11 +58,16 @@ class Cell:
     published: tuple[float, float] | None
     scores: dict
 
+    def measured(self, metric: str) -> str:
+        """Return ``value [low, high]``."""
+        return statistics.in_words(getattr(self, metric), getattr(self, f"{metric}_interval"), DIGITS[metric])
+
     def text(self, metric: str) -> str:
-        """Return the cell as a table shows it: ``value [low, high] (paper value)``."""
+        """Return ``value [low, high] (paper value)``."""
         digits = DIGITS[metric]
-        measured = statistics.in_words(getattr(self, metric), getattr(self, f"{metric}_interval"), digits)
-        return measured + (f" (paper {self.published[SHOWN.index(metric)]:.{digits}f})" if self.published else "")
+        return self.measured(metric) + (
+            f" (paper {self.published[SHOWN.index(metric)]:.{digits}f})" if self.published else ""
+        )
 
 
 @dataclass(frozen=True)

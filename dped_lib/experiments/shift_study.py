@@ -1,6 +1,6 @@
 """Reproduce Figure 6: MSE and colour loss of two images that differ only by a shift, as functions of that shift."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,6 +8,7 @@ from types import MappingProxyType
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from dped_lib import losses, speed
 from dped_lib.base.errors import DpedError
+from dped_lib.data.batches import to_float
+from dped_lib.data.pair_store import PairStore
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import statistics
+from dped_lib.report import colors, figures
 
 #: Shifts in pixels. The paper speaks of 1-2, 3-5, and larger ones.
 SHIFTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30)
@@ -146,6 +150,10 @@ class Sentence:
     low: float
     high: float
 
+    def range(self) -> str:
+        """Return [low, high] in words."""
+        return f"above {self.low:g}" if np.isinf(self.high) else f"{self.low:.2g} to {self.high:g}"
+
 
 #: We read "almost not sensitive" as more than ten times smaller than MSE, because the next sentence says "still about
 #: 5-10 times smaller". We read "similar magnitude" as a factor below three at the two largest shifts.
@@ -203,32 +211,88 @@ def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples:
 
     A box marks the ratio that the paper states for 3 to 5 px.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.3))
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     for name, style in _STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
-        (line,) = left.plot(curves.shifts, mean[name], style, marker=".", label=label)
-        band = {"color": line.get_color(), "alpha": 0.15, "lw": 0}
+        color = colors.KERNELS[name]
+        left.plot(curves.shifts, mean[name], style, marker=".", color=color, label=label)
+        band = {"color": color, "alpha": 0.15, "lw": 0}
         left.fill_between(curves.shifts, *statistics.interval(boot[name]), **band)
         if name in by_kernel:
             by_shift = [by_kernel[name][str(s)] for s in curves.shifts]
-            right.plot(
-                curves.shifts, [r.value for r in by_shift], style, marker=".", color=line.get_color(), label=name
-            )
+            right.plot(curves.shifts, [r.value for r in by_shift], style, marker=".", color=color, label=name)
             right.fill_between(curves.shifts, [r.low for r in by_shift], [r.high for r in by_shift], **band)
     sentence = SENTENCES["3-5 px"]
     box = (min(sentence.shifts), sentence.low), np.ptp(sentence.shifts), sentence.high - sentence.low
-    right.add_patch(Rectangle(*box, color="0.75", zorder=0))
-    arrow = {"arrowstyle": "-", "color": "0.4"}
-    right.annotate("the paper, 3-5 px:\n5-10 times smaller", (5, 7), (9, 17), fontsize=8, arrowprops=arrow)
-    left.set(
-        xlabel="shift (px)", ylabel="mean of squares, values in [0, 1]", title="Figure 6: losses of a shifted image"
-    )
+    right.add_patch(Rectangle(*box, color="0.75", zorder=0, label="the paper, 3-5 px"))
+    left.set(xlabel="shift (px)", ylabel="mean of squares, values in [0, 1]", title="Losses of a shifted image")
     right.set(xlabel="shift (px)", ylabel="MSE / colour loss", title="How much smaller the colour loss is")
     right.set(xscale="log", yscale="log")
     right.set_xticks(curves.shifts, [str(s) for s in curves.shifts])
     right.set_yticks((1, 2, 5, 10, 20, 50), ("1", "2", "5", "10", "20", "50"))
     right.minorticks_off()
     left.legend()
-    right.legend(title="kernel", loc="lower left")
+    right.legend(title="kernel", loc="upper right")
+    return fig
+
+
+def _deviation(kernel: str) -> float:
+    """Return the standard deviation of a kernel in pixels."""
+    taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
+    return float(np.sqrt((taps * offsets**2).sum() / taps.sum()))
+
+
+def kernels_frame() -> pd.DataFrame:
+    """Return for each kernel its standard deviation in pixels, the sum of its weights, and what it is."""
+    rows = [
+        {
+            "kernel": kernel,
+            "deviation (px)": round(_deviation(kernel), 2),
+            "sum": round(losses.kernel_1d(kernel).sum() ** 2, 3),
+            "what it is": meaning,
+        }
+        for kernel, meaning in losses.KERNELS.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def plot_kernels() -> Figure:
+    """Draw one row of each kernel of the colour loss: the weights of a row over the offset in pixels."""
+    fig, axes = plt.subplots(figsize=(5.2, 2.6))
+    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
+    for kernel in losses.KERNELS:
+        style = {
+            "ls": _STYLES[kernel],
+            "color": colors.KERNELS[kernel],
+            "label": f"{kernel}: {_deviation(kernel):.2f} px",
+        }
+        axes.plot(offsets, losses.kernel_1d(kernel), marker=".", **style)
+    axes.set(xlabel="offset (px)", ylabel="weight of a row", title="The three kernels, one row of each")
+    axes.legend(title="kernel: std. deviation")
+    return fig
+
+
+def plot_blurred(store: PairStore, chosen: Sequence[int]) -> Figure:
+    """Draw Figure 5: patches of the phone and of the DSLR as they are, and blurred by each kernel.
+
+    Args:
+        store: the pairs of a phone.
+        chosen: indices of the pairs, one for each row.
+    """
+    columns = {"original": None} | {kernel: kernel for kernel in losses.KERNELS}
+    width = figures.WIDTH / (2 * len(columns))
+    fig, axes = plt.subplots(
+        len(chosen), 2 * len(columns), figsize=(figures.WIDTH, width * len(chosen) + 0.5), squeeze=False
+    )
+    for row, i in zip(axes, chosen, strict=True):
+        for side, (camera, images) in enumerate(((store.meta["phone"], store.phone), ("dslr", store.dslr))):
+            patch = to_float(torch.from_numpy(np.array(images[[i]])))
+            for ax, (title, kernel) in zip(row[side * len(columns) :], columns.items(), strict=False):
+                shown = patch if kernel is None else losses.blur(patch, kernel)
+                ax.imshow(shown[0].permute(1, 2, 0).clamp(0, 1).numpy())
+                ax.set_axis_off()
+                if i == chosen[0]:
+                    words = f"{'DSLR' if camera == 'dslr' else camera}\n{title}"
+                    ax.set_title(words, fontsize=8.5, color=colors.PHONES[camera])
     return fig

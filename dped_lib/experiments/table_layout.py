@@ -16,14 +16,24 @@ def metric_name(metric: str) -> str:
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
-    """Return a row for each phone and metric, and a column for each method; ``not run`` if there is no cell."""
+    """Return a row for each phone and method: scores with intervals, the published values, and the number of pairs.
+
+    The table is long instead of wide, so that it fits into the width of a column. A method without a cell is
+    ``not run``.
+    """
     by_key = {(c.phone, c.column): c for c in cells}
     columns = tuple(columns)
     rows = []
     for phone in dict.fromkeys(phone for phone, _ in by_key):
-        for metric in SHOWN:
-            row = {"phone": phone, "metric": metric_name(metric)}
-            row |= {c: by_key[phone, c].text(metric) if (phone, c) in by_key else "not run" for c in columns}
+        for column in columns:
+            cell = by_key.get((phone, column))
+            row = {"phone": phone, "method": column}
+            for i, metric in enumerate(SHOWN):
+                name = metric_name(metric)
+                row[name] = cell.measured(metric) if cell else "not run"
+                known = cell and cell.published
+                row[f"{name}, paper"] = f"{cell.published[i]:.{DIGITS[metric]}f}" if known else ""
+            row["pairs (photographs)"] = f"{cell.pairs} ({cell.photographs})" if cell else ""
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -4,10 +4,13 @@ from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dped_lib.experiments.scores import PROTOCOL, SHOWN, Cell
 from dped_lib.experiments.table_layout import metric_name
-from dped_lib.report import figures
+from dped_lib.report import colors, figures
+
+_APART = 0.24  # from the mark of one phone to that of the next, in rows
 
 
 def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
@@ -15,26 +18,30 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
     columns = tuple(columns)
     drawn = [c for c in cells if c.column in columns]
     phones = tuple(dict.fromkeys(c.phone for c in drawn))
-    fig, panels = plt.subplots(1, 2, figsize=(10, 0.5 + 0.55 * len(columns) * max(1, len(phones) / 2)))
+    row = 0.2 + 0.16 * len(phones)  # height in inches
+    fig, panels = plt.subplots(1, 2, figsize=(figures.WIDTH, 1.5 + row * len(columns)), sharey=True)
     for axes, metric in zip(panels, SHOWN, strict=True):
         for c in drawn:
-            y = columns.index(c.column) + 0.22 * (phones.index(c.phone) - (len(phones) - 1) / 2)
-            color = figures.PHONE_COLORS[c.phone]
-            axes.plot(getattr(c, f"{metric}_interval"), (y, y), color=color, lw=1.5)
-            label = c.phone if c.column == columns[0] else None
-            axes.plot(getattr(c, metric), y, "o", color=color, ms=5, label=label)
+            y = columns.index(c.column) + _APART * (phones.index(c.phone) - (len(phones) - 1) / 2)
+            color = colors.PHONES[c.phone]
+            axes.plot(getattr(c, f"{metric}_interval"), (y, y), color=color, lw=2)
+            axes.plot(getattr(c, metric), y, "o", color=color, ms=5)
             if c.published:
-                axes.plot(c.published[SHOWN.index(metric)], y, "o", mfc="white", mec=color, ms=5)
-        axes.set(
-            xlabel=f"{metric_name(metric)}, protocol {PROTOCOL}",
-            yticks=range(len(columns)),
-            ylim=(len(columns) - 0.4, -0.6),
-        )
-        axes.set_yticklabels(columns if axes is panels[0] else [])
+                axes.plot(c.published[SHOWN.index(metric)], y, "o", mfc="white", mec=color, ms=6, mew=1.3)
+        axes.set(xlabel=metric_name(metric), ylim=(len(columns) - 0.5, -0.5))
+        axes.set_yticks(range(len(columns)), [c.replace("+", " +\n", 1) for c in columns])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        for border in range(1, len(columns)):
+            axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
+    marks = [
+        *(Line2D([], [], color=colors.PHONES[p], marker="s", ls="none", label=p) for p in phones),
+        Line2D([], [], color="0.4", marker="o", lw=2, label="this run, 95 % interval"),
+        Line2D([], [], color="0.4", marker="o", mfc="white", ls="none", label="the paper"),
+    ]
+    pairs = sorted({c.pairs for c in drawn})
+    n = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else f"{pairs[0]}" if pairs else "no"
     # The legend stands above the panels. Inside a panel, its symbols could be mistaken for scores.
-    samples = panels[0].get_legend_handles_labels()
-    legend_title = f"{title}: filled this run with 95 % interval, hollow the paper"
-    fig.legend(
-        *samples, loc="outside upper center", ncols=len(phones), fontsize=8, title=legend_title, title_fontsize=10
-    )
+    heading = f"{title}: {n} held-out pairs a phone, protocol {PROTOCOL}"
+    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks), title=heading, columnspacing=1.2)
     return fig

@@ -1,51 +1,63 @@
 """Draw how the dataset is made: the rig (Figure 2), quadruplets (Figure 3), the matching step by step (Figure 4)."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Polygon, Rectangle
+from matplotlib.ticker import NullFormatter
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.data import rig
-from dped_lib.report import figures
+from dped_lib.report import colors, figures
 
-_INLIER, _OUTLIER, _CROP = "#56B4E9", "#E69F00", "#009E73"
+_INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _MAX_DRAWN_MATCHES = 600
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
 
 def rig_drawing() -> Figure:
-    """Draw the simulated rig (Figure 2): the cameras from above, and what each sees of the scene."""
-    fig, (above, front) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(1.25, 1))
+    """Draw the simulated rig (Figure 2): the cameras from above, enlarged beside it, and what each camera sees."""
+    fig, (above, near, front) = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.9), width_ratios=(1, 0.95, 1.1))
+    places = {name: rig.camera_position(name) for name in rig.CAMERAS}
     above.plot([-0.85, 0.85], [0, 0], color="#888888", lw=5, solid_capstyle="butt")
     above.text(0, 0.05, "scene", ha="center", va="bottom", color="#555555")
-    for i, (name, frame) in enumerate(rig.shoot("wall-1", scale=0.02).items()):
-        color = figures.PHONE_COLORS[name]
+    for name, frame in rig.shoot("wall-1", scale=0.02).items():
+        color = colors.PHONES[name]
         visible = frame.geometry.to_scene(geometry.outline(*frame.image.shape[:2]))
-        camera = rig.camera_position(name)
+        x, _, z = places[name]
         for edge in (visible[:, 0].min(), visible[:, 0].max()):
-            above.plot([camera[0], edge], [camera[2], 0], color=color, lw=1.2)
-        above.plot(camera[0], camera[2], "o", color=color, ms=8)
-        above.annotate(
-            paper.CAMERAS[name].name,
-            (camera[0], camera[2]),
-            xytext=(0.45, -1.1 - 0.16 * i),
-            color=color,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8},
-        )
+            above.plot([x, edge], [z, 0], color=color, lw=1)
+        for ax in (above, near):
+            ax.plot(x, z, "o", color=color, ms=5 if ax is above else 9)
         label = paper.CAMERAS[name].name
         front.add_patch(Polygon(visible, closed=True, fill=False, edgecolor=color, lw=1.6, label=label))
-    above.set(xlim=(-1, 1.6), ylim=(-1.85, 0.25), xlabel="heights of the scene", ylabel="heights of the scene")
+    x, z = np.array(list(places.values()))[:, (0, 2)].T
+    half = 0.75 * max(np.ptp(x), np.ptp(z), 0.02)
+    box = Rectangle((x.mean() - half, z.mean() - half), 2 * half, 2 * half, fill=False, ec="0.3", lw=1)
+    above.add_patch(box)
+    near.set(xlim=(x.mean() - half, x.mean() + half), ylim=(z.mean() - half, z.mean() + half), aspect="equal")
+    for i, (name, (x, _, z)) in enumerate(sorted(places.items(), key=lambda item: item[1][0])):
+        words = paper.CAMERAS[name].name.replace(" DSLR", "").replace(" ", "\n", 1)
+        # Neighbours' names stand above and below in turn, or they would touch each other.
+        offset, side = ((0, 8), "bottom") if i % 2 else ((0, -8), "top")
+        place = {"textcoords": "offset points", "ha": "center", "va": side, "fontsize": figures.SMALLEST_TEXT}
+        near.annotate(words, (x, z), offset, color=colors.PHONES[name], **place)
+    near.set(xticks=[], yticks=[])
+    near.set_title("Enlarged: the cameras", loc="left")
+    for side in near.spines.values():
+        side.set_visible(True)
+    above.set(xlim=(-0.95, 0.95), ylim=(-1.95, 0.25), xlabel="heights of the scene", ylabel="heights of the scene")
     above.set_title("From above", loc="left")
     front.set(xlim=(-0.82, 0.82), ylim=(0.62, -0.62), aspect="equal", xlabel="heights of the scene")
-    front.set_title("What each camera sees of the scene", loc="left")
-    front.legend(loc="center", fontsize=9)
-    for ax in (above, front):
+    front.set_title("What each camera sees", loc="left")
+    front.legend(loc="center")
+    for ax in (above, near, front):
         ax.grid(False)
     above.set_aspect("equal")
     return fig
@@ -59,13 +71,13 @@ def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[
         names: camera -> title of its column.
     """
     fig, axes = plt.subplots(
-        len(photographs), len(names), figsize=(2.5 * len(names), 1.85 * len(photographs)), squeeze=False
+        len(photographs), len(names), figsize=(figures.WIDTH, 5.4 / len(names) * len(photographs) + 0.4), squeeze=False
     )
     for i, (row, images) in enumerate(zip(axes, photographs, strict=True)):
         for ax, (camera, name) in zip(row, names.items(), strict=True):
             _show(ax, images[camera])
             if i == 0:
-                ax.set_title(name, fontsize=10)
+                ax.set_title(name)
     return fig
 
 
@@ -77,7 +89,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
         alignment: their alignment, with verdict ``aligned``.
         names: of the phone and of the DSLR, for the titles.
     """
-    fig, axes = plt.subplots(3, 2, figsize=(9, 10.2))
+    fig, axes = plt.subplots(3, 2, figsize=(figures.WIDTH, 8.6))
     count = len(alignment.matches)
     sample = np.linspace(0, count - 1, min(_MAX_DRAWN_MATCHES, count)).astype(int)
     sides = ((phone, slice(0, 2), names[0]), (dslr, slice(2, 4), names[1]))
@@ -87,7 +99,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
             xy = alignment.matches[sample][alignment.inliers[sample] == inlier][:, columns]
             ax.plot(*xy.T, mark, color=color, ms=4, mew=1)
         height, width = image.shape[:2]
-        ax.set_title(f"{name}: {width} x {height}", fontsize=10)
+        ax.set_title(f"{name}: {width} x {height}")
     r = alignment.report
     axes[0, 0].set_xlabel(
         f"1. SIFT: {r.matches} matches. RANSAC: {r.inliers} agree on\n"
@@ -127,12 +139,12 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
         phone, dslr: the photographs, uint8 H x W x 3, RGB.
         alignment: their alignment, with verdict ``aligned``.
     """
-    fig, axes = plt.subplots(1, 3, figsize=(10, 3.1), width_ratios=(1, 1, 1))
+    fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.5), width_ratios=(1, 1, 1))
     height, width = alignment.dslr.shape[:2]
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
     _show(axes[0], np.where(tile[..., None] == 1, alignment.phone, alignment.dslr))
-    axes[0].set_title("Aligned: squares of phone and DSLR", fontsize=10)
+    axes[0].set_title("Aligned: phone and DSLR")
     scaled = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, dslr)]
     for ax, pair, title in (
         (axes[1], scaled, "Difference, only scaled"),
@@ -143,7 +155,7 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
         ax.set_xticks([])
         ax.set_yticks([])
         ax.grid(False)
-        ax.set_title(f"{title}: {np.abs(a - b).mean():.2f}", fontsize=10)
+        ax.set_title(f"{title}: {np.abs(a - b).mean():.2f}")
     fig.colorbar(drawn, ax=axes[2], label="standard deviations", shrink=0.9)
     return fig
 
@@ -157,37 +169,54 @@ def ncc_distribution(
         windows: phone -> its windows.
         threshold: NCC that kept pairs exceed; it is drawn as a dashed line.
     """
-    fig, axes = plt.subplots(1, len(windows), figsize=(3.4 * len(windows), 2.9), sharey=True, squeeze=False)
+    width = figures.WIDTH if len(windows) > 1 else 4.5
+    fig, axes = plt.subplots(1, len(windows), figsize=(width, 2.8), sharey=True, squeeze=False)
     bins = np.linspace(_LEAST_DRAWN_NCC, 1, 51)
     for ax, (phone, sample) in zip(axes[0], windows.items(), strict=True):
-        color = figures.PHONE_COLORS.get(phone, "#0072B2")
+        color = colors.PHONES[phone]
         percent = np.full(len(sample), 100 / max(1, len(sample)))
         for values, style in (
-            ([w.ncc_before for w in sample], {"color": "#999999", "histtype": "step", "lw": 1.5, "label": "in place"}),
-            ([w.ncc for w in sample], {"color": color, "alpha": 0.6, "label": "moved"}),
+            ([w.ncc_before for w in sample], {"color": "#999999", "histtype": "step", "lw": 1.5}),
+            ([w.ncc for w in sample], {"color": color, "alpha": 0.6}),
         ):
             drawn = np.clip(np.nan_to_num(values, nan=0.0), _LEAST_DRAWN_NCC, 1)
             ax.hist(drawn, bins, weights=percent, **style)
-        ax.axvline(threshold, color="#D55E00", lw=1.2, ls="--")
+        ax.axvline(threshold, color="0.2", lw=1.2, ls="--")
         ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{phone}: {len(sample)} windows")
-        ax.legend(loc="upper left", fontsize=9)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("windows (%, logarithmic)")
+    marks = (
+        Patch(fc="none", ec="#999999", lw=1.5, label="in place"),
+        Patch(fc="0.35", alpha=0.6, label="moved to the best place"),
+        Line2D([], [], color="0.2", lw=1.2, ls="--", label=f"threshold {threshold:g}"),
+    )
+    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks))
     return fig
 
 
-def window_pairs(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int = 6) -> Figure:
+def window_caption(window: extraction.Window) -> str:
+    """Return why a window was left out, and its NCC: ``below threshold: 0.899``.
+
+    The NCC is rounded down to three decimals, so a value below the threshold never reads as the threshold.
+    """
+    return window.verdict + ("" if window.ncc is None else f": {math.floor(1000 * window.ncc) / 1000:.3f}")
+
+
+def window_pairs(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int = 4) -> Figure:
     """Draw small pairs side by side, phone left and DSLR right.
 
     ``pairs`` holds a caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) for each pair.
     """
     rows = -(-len(pairs) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 1.25 * rows), squeeze=False)
+    height = figures.WIDTH / columns / 2 + 0.3
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, height * rows), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (caption, phone, dslr) in zip(axes.flat, pairs, strict=False):
         gap = np.full((phone.shape[0], 4, 3), 255, np.uint8)
         ax.imshow(np.hstack([phone, gap, dslr]))
-        ax.set_title(caption, fontsize=8)
+        ax.set_title(caption, fontsize=figures.SMALLEST_TEXT + 0.5)
     return fig
 
 

@@ -1,15 +1,25 @@
-"""Draw the two networks of Figure 7 from their modules. Shapes and parameter counts are computed, not written down."""
+"""Draw Figure 7: the whole system from the phone's photograph to the loss, and the layers of its networks.
 
+Terms, weights, shapes and numbers of parameters are read from the library's own networks and losses.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
-from dped_lib import models
+from dped_lib import losses, models
+from dped_lib.report import colors, figures
 
-_KINDS = {"conv": "#56B4E9", "norm": "#E69F00", "linear": "#CC79A7"}
+_KINDS = MappingProxyType({"conv": colors.SKY, "norm": colors.ORANGE, "linear": colors.PINK})
+_TEXT = figures.SMALLEST_TEXT
 
 
 @dataclass(frozen=True)
@@ -67,50 +77,152 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
     return listed
 
 
-_NORM_OFFSET = 1.02  # from a convolution down to its norm
-_ROW_HEIGHT = 2.5
+@dataclass(frozen=True)
+class _Term:
+    """Describe how a term of the loss is drawn: what the images pass through, its name, and its equation."""
+
+    through: str
+    name: str
+    equation: str
 
 
-def draw_network(axes: Axes, network_layers: list[Layer], title: str, per_row: int = 12) -> None:
-    """Draw layers as boxes in reading order, ``per_row`` convolutions and linear layers a row.
+def _terms(loss: str, variant: str) -> dict[str, _Term]:
+    """Return the terms of a loss in the order in which they are drawn."""
+    layer = losses.LOSSES[loss].content_layer or losses.CONTENT_LAYER_OF[variant]
+    form = losses.DISCRIMINATOR_OF[variant]
+    described = {
+        "tv": _Term("", "total variation", "equation 7"),
+        "color": _Term(f"Gaussian blur\nkernel {losses.KERNEL_OF[variant]}", "colour loss", "equations 2-4"),
+        "mse": _Term("", "MSE", "Table 3"),
+        "content": _Term(f"VGG-19 up to\n{layer}", "content loss", "equation 6"),
+        "texture": _Term(f"discriminator\n{form.replace('_', '-')}, gray", "texture loss", "equation 5"),
+    }
+    return {name: term for name, term in described.items() if name in losses.LOSSES[loss].terms}
 
-    A norm is below the convolution that it normalises, and a skip connection is above its residual block. A box shows
-    kernel and stride, output channels @ height x width, and the number of parameters.
+
+def system(
+    loss: str = losses.TABLE3_LOSSES[0], variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None
+) -> Figure:
+    """Draw Figure 7: how the networks and the terms of a loss of ``losses.LOSSES`` belong together, and the layers.
+
+    Args:
+        loss: the loss whose terms are drawn.
+        variant: ``paper`` or ``code``.
+        pictures: any of ``phone``, ``enhanced`` and ``dslr``, each H x W x 3; the others are drawn as empty frames.
     """
-    columns: list[list[Layer]] = []
-    for layer in network_layers:
-        if layer.kind == "norm" and columns:
-            columns[-1].append(layer)
+    generator = models.generator(losses.LOSSES[loss].model, variant)
+    terms = _terms(loss, variant)
+    parts = [("Generator", layers(generator, torch.zeros(1, 3, 100, 100)), models.count_parameters(generator))]
+    if "texture" in terms:
+        network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
+        parts.append(("Discriminator", inside, models.count_parameters(network)))
+    fig = plt.figure(figsize=(figures.WIDTH, 4.85 + 1.5 * len(parts)))
+    fig.set_layout_engine("none")  # all places are given in inches
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
+    ax.set_axis_off()
+    _draw_flow(ax, terms, losses.weights_of(variant), pictures or {})
+    for i, (name, inside, parameters) in enumerate(parts):
+        _draw_layers(ax, inside, 4.65 + 1.5 * i, f"{name}: {parameters:,} parameters")
+    legend = "Each box: kernel (/ stride), channels, height x width of the output. IN, BN: instance norm, batch norm."
+    ax.text(0.1, fig.get_figheight() - 0.42, legend, fontsize=_TEXT, color="0.25", va="center")
+    return fig
+
+
+_GAP = 0.07  # between two boxes, in inches
+_SIDE = 1.15  # of a picture, in inches
+_PLACES = MappingProxyType({"phone": (0.25, "phone"), "enhanced": (3.6, "enhanced"), "dslr": (5.9, "DSLR")})
+_INK = MappingProxyType({"enhanced": colors.CLASSES["enhanced"], "dslr": colors.CLASSES["dslr"]})
+
+
+def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float], pictures: Mapping) -> None:
+    """Draw the pictures, the generator, what both images pass through, the terms, and their weighted sum."""
+    top = 0.3
+    for name, (x, words) in _PLACES.items():
+        ax.text(x + _SIDE / 2, top - 0.08, words, ha="center", va="bottom", fontsize=9, color=_INK.get(name, "black"))
+        _box(ax, (x, top, _SIDE, _SIDE), "" if name in pictures else "photo", "white", ec=_INK.get(name, "0.2"))
+        if name in pictures:
+            ax.imshow(pictures[name], extent=(x, x + _SIDE, top + _SIDE, top), aspect="auto", zorder=2)
+    middle = top + _SIDE / 2
+    _box(ax, (1.9, middle - 0.35, 1.2, 0.7), "generator", colors.SKY)
+    _arrow(ax, (0.25 + _SIDE, middle), (1.9, middle))
+    _arrow(ax, (3.1, middle), (3.6, middle))
+    bus = {"enhanced": 1.72, "dslr": 1.88}
+    for name, y in bus.items():
+        x = _PLACES[name][0] + _SIDE / 2
+        ax.plot((x, x), (top + _SIDE, y), color=_INK[name], lw=1.2)
+    each = (figures.WIDTH - 0.5) / len(terms)
+    centres = [0.5 + each * (i + 0.5) for i in range(len(terms))]
+    ends = {"enhanced": [], "dslr": []}
+    for x, (name, term) in zip(centres, terms.items(), strict=True):
+        for image, offset in (("enhanced", -0.17), ("dslr", 0.17)):
+            if image == "dslr" and name == "tv":
+                continue  # total variation measures the enhanced image alone
+            end = 2.15 if term.through else 3.0
+            _arrow(ax, (x + offset, bus[image]), (x + offset, end), _INK[image])
+            ends[image].append(x + offset)
+            if term.through:
+                _arrow(ax, (x + offset, 2.6), (x + offset, 3.0), _INK[image])
+        if term.through:
+            _box(ax, (x - 0.68, 2.15, 1.36, 0.45), term.through, colors.PINK if name == "texture" else "#DDDDDD")
+        _box(ax, (x - 0.68, 3.0, 1.36, 0.45), f"{term.name}\n{term.equation}", colors.YELLOW)
+        _arrow(ax, (x, 3.45), (x, 3.75))
+    for image, xs in ends.items():
+        if xs:
+            origin = _PLACES[image][0] + _SIDE / 2
+            ax.plot((min(*xs, origin), max(*xs, origin)), (bus[image],) * 2, color=_INK[image], lw=1.2)
+    total = " + ".join(f"{weights[name]:g} x {term.name}" for name, term in terms.items())
+    _box(ax, (0.5, 3.75, figures.WIDTH - 0.6, 0.4), f"loss = {total}   (equation 8)", "#F7F3B0")
+    # Back from the loss to the network that it trains.
+    ax.plot((0.5, 0.12, 0.12, 2.5), (3.95, 3.95, 1.6, 1.6), color="0.4", lw=1.2, ls="--")
+    _arrow(ax, (2.5, 1.6), (2.5, middle + 0.35), "0.4", ls="--")
+    ax.text(0.2, 2.05, "trains", fontsize=_TEXT, color="0.3", va="center", rotation=90)
+
+
+def _draw_layers(ax: Axes, inside: list[Layer], top: float, title: str, per_row: int = 12) -> None:
+    """Draw the convolutions and linear layers of a network in a row; a norm lies under the layer that it follows."""
+    steps: list[list[Layer]] = []
+    for layer in inside:
+        if layer.kind == "norm" and steps:
+            steps[-1].append(layer)
         else:
-            columns.append([layer])
-    for i, column in enumerate(columns):
-        x, y = i % per_row, -(i // per_row) * _ROW_HEIGHT
-        for depth, layer in enumerate(column):
-            _box(axes, x, y - _NORM_OFFSET * depth, layer)
-        if x:
-            axes.annotate("", (x - 0.44, y), (x - 0.56, y), arrowprops={"arrowstyle": "-|>", "lw": 0.6, "color": "0.2"})
-        if column[0].name.startswith("blocks.") and column[0].name.endswith("conv1"):
-            skip = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.2", "connectionstyle": "bar,fraction=-0.06"}
-            axes.annotate("", (x + 1.44, y + 0.45), (x - 0.44, y + 0.45), arrowprops=skip)
-            axes.text(x + 0.5, y + 0.72, "+ input", ha="center", va="bottom", fontsize=6.5)
-    rows = -(-len(columns) // per_row)
-    axes.set(xlim=(-0.55, per_row - 0.45), ylim=(-(rows - 1) * _ROW_HEIGHT - 1.55, 1.0))
-    axes.set_title(title, fontsize=9, loc="left")
-    axes.axis("off")
+            steps.append([layer])
+    each = (figures.WIDTH - 0.16) / per_row
+    ax.text(0.1, top, title, fontsize=9, va="center", weight="bold")
+    for i, step in enumerate(steps):
+        x, y = 0.1 + each * i, top + 0.36
+        for layer in step:
+            width = each - _GAP
+            if layer.kind == "norm":
+                _box(ax, (x, y + 0.56, width, 0.22), "".join(w[0].upper() for w in layer.label.split()), _KINDS["norm"])
+            else:
+                size = f"\n{layer.shape[1]}x{layer.shape[2]}" if len(layer.shape) == 3 else ""
+                _box(ax, (x, y, width, 0.54), f"{layer.label}\n{layer.shape[0]}{size}", _KINDS[layer.kind])
+        if i:
+            _arrow(ax, (x - _GAP, y + 0.27), (x, y + 0.27), size=5)
+        if step[0].name.startswith("blocks.") and step[0].name.endswith("conv1"):
+            start, end = x - 0.05, x + 2 * each - 0.02
+            ax.plot((start, start, end), (y + 0.27, y - 0.1, y - 0.1), color="0.2", lw=0.9)
+            _arrow(ax, (end, y - 0.1), (end, y + 0.27), size=5)
+            ax.text(x + each - 0.05, y - 0.12, "+ input", ha="center", va="bottom", fontsize=_TEXT)
 
 
-def _box(axes: Axes, x: float, y: float, layer: Layer) -> None:
-    shape = f"{layer.shape[0]}" + (f"@{layer.shape[1]}x{layer.shape[2]}" if len(layer.shape) == 3 else "")
-    words = layer.label.replace(" ", "\n") if layer.kind == "norm" else f"{layer.label}\n{shape}"
-    box = FancyBboxPatch(
-        (x - 0.44, y - 0.45),
-        0.88,
-        0.9,
-        "round,pad=0,rounding_size=0.06",
-        fc=_KINDS[layer.kind],
-        ec="0.2",
-        lw=0.6,
-        alpha=0.55,
-    )
-    axes.add_patch(box)
-    axes.text(x, y, f"{words}\n{layer.parameters:,}", ha="center", va="center", fontsize=6)
+def _box(ax: Axes, place: tuple[float, float, float, float], words: str, color: str, ec: str = "0.2") -> None:
+    x, y, width, height = place
+    style = "round,pad=0,rounding_size=0.05"
+    ax.add_patch(FancyBboxPatch((x, y), width, height, style, fc=color, ec=ec, lw=0.8, zorder=1))
+    ax.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=_TEXT, linespacing=1.1, zorder=3)
+
+
+def _arrow(ax: Axes, start: tuple, end: tuple, color: str = "0.2", size: float = 8, ls: str = "-") -> None:
+    arrow = {
+        "arrowstyle": "-|>",
+        "lw": 1.0,
+        "color": color,
+        "mutation_scale": size,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "ls": ls,
+    }
+    ax.annotate("", end, start, arrowprops=arrow, zorder=3)

@@ -9,22 +9,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
+from dped_lib.report import colors
+from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import Agreement, Verdict
 from dped_lib.user_study.analysis import Fraction, Share, Strength
 from dped_lib.user_study.pictures import Pictures
 from dped_lib.user_study.questions import KINDS, Trial, kind_of
 
-#: Each class has one colour everywhere.
-CLASS_COLORS = MappingProxyType(
-    {"original": "#E69F00", "dslr": "#000000", "enhanced": "#009E73", "automatic": "#56B4E9", "manual": "#CC79A7"}
-)
 _CLASS_NAMES = MappingProxyType({"dslr": "DSLR", "enhanced": "ours"})
-# Classes whose colour is so dark that text on it is white.
-_DARK = ("dslr",)
-
+_INTERVAL = "#B00020"
 #: Stands in place of a number that needs more answers.
 NOT_YET = "not enough answers yet"
 
@@ -57,13 +55,13 @@ def figure11(pictures: Pictures, name: str, cls: str, dataset: str) -> Figure:
     if not keys:
         raise DpedError(f"{pictures.folder}: no pictures of class {cls!r} in set {name!r}.")
     rows = -(-len(keys) // 3)
-    fig, axes = plt.subplots(rows, 3, figsize=(8, 2.05 * rows + 0.5), squeeze=False)
+    fig, axes = plt.subplots(rows, 3, figsize=(report.WIDTH, 2.0 * rows + 0.5), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, key in zip(axes.flat, keys, strict=False):
         ax.imshow(pictures.read(key))
-        ax.set_title(key[2], fontsize=8)
-    fig.suptitle(f"The {len(keys)} scenes, here {set_name(name, dataset)}, {class_name(cls)}", fontsize=10)
+        ax.set_title(key[2])
+    fig.suptitle(f"The {len(keys)} scenes, here {set_name(name, dataset)}, {class_name(cls)}")
     return fig
 
 
@@ -71,33 +69,36 @@ def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
     """Draw one scene in every class of every set."""
     sets = {s: by_class for s, by_class in pictures.scenes.items() if scene in next(iter(by_class.values()))}
     width = max(len(by_class) for by_class in sets.values())
-    fig, axes = plt.subplots(len(sets), width, figsize=(2.7 * width, 1.95 * len(sets) + 0.4), squeeze=False)
+    fig, axes = plt.subplots(
+        len(sets), width, figsize=(report.WIDTH, (5.2 / width + 0.3) * len(sets) + 0.3), squeeze=False
+    )
     for row, (name, by_class) in zip(axes, sets.items(), strict=True):
         for ax in row:
             ax.set_axis_off()
         for ax, cls in zip(row, by_class, strict=False):
             ax.imshow(pictures.read((name, cls, scene)))
-            ax.set_title(f"{set_name(name, dataset)}: {class_name(cls)}", fontsize=8)
+            ax.set_title(f"{set_name(name, dataset)}\n{class_name(cls)}", fontsize=report.SMALLEST_TEXT)
     return fig
 
 
 def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
     left = 0.0
     for cls, width in parts:
-        ax.barh(y, width, left=left, height=0.54, color=CLASS_COLORS[cls], edgecolor="white")
-        # A narrow part has no room for its name. The pair is named beside the bar, in the same order.
-        label = f"{class_name(cls)} {width:.0%}" if width > 0.2 else f"{width:.0%}" if width > 0.06 else ""
-        color = "white" if cls in _DARK else "black"
-        ax.text(left + width / 2, y, label, ha="center", va="center", fontsize=8, color=color)
+        color = colors.CLASSES[cls]
+        ax.barh(y, width, left=left, height=0.54, color=color, edgecolor="white")
+        # A narrow part has no room for its share. The legend names the colours.
+        label = f"{width:.0%}" if width > 0.12 else ""
+        place = {"ha": "center", "va": "center", "fontsize": report.SMALLEST_TEXT}
+        ax.text(left + width / 2, y, label, color=colors.text_on(color), **place)
         left += width
 
 
 def _empty(ax: Axes, y: float, why: str) -> None:
-    ax.text(0.5, y, why, ha="center", va="center", fontsize=8, color="0.4", backgroundcolor="white")
+    ax.text(0.5, y, why, ha="center", va="center", fontsize=report.SMALLEST_TEXT, color="0.4", backgroundcolor="white")
 
 
 def _count(ax: Axes, y: float, answers: int) -> None:
-    ax.text(1.015, y, f"n = {answers}", ha="left", va="center", fontsize=8, color="0.25")
+    ax.text(1.015, y, f"n = {answers}", ha="left", va="center", fontsize=report.SMALLEST_TEXT, color="0.25")
 
 
 def _interval(
@@ -106,8 +107,8 @@ def _interval(
     # The lines lie beneath the bar, so that they do not hide its text.
     for offset, interval, style in ((0.36, wilson, "-"), (0.45, clustered, (0, (2, 1)))):
         if interval:
-            ax.plot(interval, (y + offset,) * 2, color="#B00020", lw=1.8, ls=style, solid_capstyle="butt")
-    ax.plot((at, at), (y + 0.28, y + 0.5), color="#B00020", lw=1)
+            ax.plot(interval, (y + offset,) * 2, color=_INTERVAL, lw=1.8, ls=style, solid_capstyle="butt")
+    ax.plot((at, at), (y + 0.28, y + 0.5), color=_INTERVAL, lw=1)
 
 
 def _other_side(interval: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -135,7 +136,7 @@ def figure10(
     Each set has a panel with three bars of pairwise choices, averaged over scenes, and one bar of all choices.
 
     The 95 % intervals lie beneath the borders within a bar: Wilson's is solid, that of the bootstrap over subjects is
-    dashed. The number of answers stands beside each bar.
+    dashed. The number of answers stands beside each bar, and the legend names every mark.
 
     Args:
         truth: (set, first, second) -> share that the model observer's rule implies. It is drawn as a hollow circle.
@@ -144,8 +145,10 @@ def figure10(
     names = list(dict.fromkeys(s.set for s in shares))
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(5.2 * columns, 2.9 * rows + 0.4), squeeze=False)
-    for letter, ax, name in zip("abcdefghijkl", axes.flat, names, strict=False):
+    fig = plt.figure(figsize=(report.WIDTH, 2.6 * rows + 1.0))
+    places = fig.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.2])
+    panels = [fig.add_subplot(places[i // columns, i % columns]) for i in range(len(names))]
+    for letter, ax, name in zip("abcdefghijkl", panels, names, strict=False):
         by_pair = {(s.first, s.second): s for s in shares if s.set == name}
         kind = kind_of({cls for pair in by_pair for cls in pair})
         pairs = list(combinations(KINDS[kind], 2))
@@ -164,11 +167,22 @@ def figure10(
         ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
         ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.45), xlabel="share of choices")
         ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
-        ax.set_yticklabels([*(f"{class_name(a)}\nor {class_name(b)}" for a, b in pairs), "all\nchoices"], fontsize=8)
+        ax.set_yticklabels([*(f"{class_name(a)}\nor {class_name(b)}" for a, b in pairs), "all\nchoices"])
         ax.grid(visible=False)
-        ax.set_title(f"({letter}) {set_name(name, dataset)}", fontsize=10)
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+        ax.set_title(f"({letter}) {set_name(name, dataset)}")
+    classes = dict.fromkeys(cls for s in shares for cls in (s.first, s.second))
+    marks = [Patch(color=colors.CLASSES[cls], label=class_name(cls)) for cls in classes]
+    marks += [
+        Line2D([], [], color=_INTERVAL, lw=1.8, label="95 %: Wilson"),
+        Line2D([], [], color=_INTERVAL, lw=1.8, ls=(0, (2, 1)), label="95 %: bootstrap over subjects"),
+        Line2D([], [], color="0.55", lw=0.8, ls=":", label="chosen equally often"),
+    ]
+    if truth:
+        marks.append(Line2D([], [], ls="none", marker="o", mfc="none", mec="black", label="model's true share"))
+    # The legend has a row of its own, because the caption and the title take the places outside the panels.
+    below = fig.add_subplot(places[rows, :])
+    below.set_axis_off()
+    below.legend(handles=marks, loc="center", ncols=4)
     return fig
 
 
@@ -250,10 +264,10 @@ def verdict_table(verdicts: Iterable[Verdict], dataset: str) -> pd.DataFrame:
 
 def trial_figure(left: np.ndarray, right: np.ndarray, trial: Trial) -> Figure:
     """Draw a trial as the page shows it: two pictures (uint8 H x W x 3, RGB) without names."""
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.7))
+    fig, axes = plt.subplots(1, 2, figsize=(report.WIDTH, 3.2))
     for ax, image, side in zip(axes, (left, right), ("1", "2"), strict=True):
         ax.imshow(image)
         ax.set_axis_off()
-        ax.set_title(side, fontsize=10)
-    fig.suptitle(f"Question {trial.number} of {trial.total}: which looks better?", fontsize=10)
+        ax.set_title(side)
+    fig.suptitle(f"Question {trial.number} of {trial.total}: which looks better?")
     return fig

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dped_lib.data import network_files, opening, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery
+from dped_lib.report import figures
 
 TINY = replace(
     presets.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
@@ -152,7 +154,24 @@ def test_looks_are_compared_on_the_same_pairs(store):
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
     by_measure = {d.measure: d for d in differences}
     assert by_measure["colour deviation"].interval[1] < 0
-    assert set(appearance.looks_frame(looks).columns) == {"phone", "measure", "plain", "warm"}
+    assert set(appearance.looks_frame(looks).columns) == {"phone", "loss", *appearance.LOOK_MEASURES}
+
+
+def test_accuracies_are_drawn_beside_the_papers():
+    def curve(form, value):
+        names = ["a", "b", "c", "d"]
+        return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
+
+    figures.use_style()
+    fig = discriminators.plot([curve("two_image", 0.75), curve("one_image", 0.75)])
+    (ax,) = fig.axes
+    hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [(300, 0.99), (5000, 0.86)]
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    forms = ("two-image", "one-image")
+    assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} | {"guessing"} == set(named)
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
 
 
 def test_only_the_chosen_photographs_are_read(monkeypatch):
@@ -180,10 +199,50 @@ def test_examples_are_held_out_ones_with_their_dslr():
         gallery.choose_examples("rig", "sony", 2, {"photo:nothing"})
     shown = gallery.enhanced_versions(found[0], {"stand-in": None, "ours": models.generator("srcnn")})
     assert list(shown) == ["original", "stand-in", "ours", "DSLR"] and shown["ours"].shape == found[0].original.shape
-    for fig in (
-        gallery.mosaic(shown, 3),
-        gallery.phone_page("rig", "sony", [shown]),
-        gallery.over_under([(shown["original"], shown["ours"])] * 2),
+    figures.use_style()
+    for fig, pictures in (
+        (gallery.mosaic(shown, 3), 4),
+        (gallery.grid([shown]), 4),
+        (gallery.phone_page("rig", "sony", [shown] * 5), 15),
+        (gallery.over_under([(shown["original"], shown["ours"])] * 2, ["Sony"] * 2), 4),
+        (gallery.compare_methods([shown] * 4), 32),
     ):
-        assert sum(bool(ax.images) for ax in fig.axes) in (3, 4)
+        assert sum(bool(ax.images) for ax in fig.axes) == pictures
+        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         plt.close(fig)
+
+
+def test_each_scene_is_shown_once_with_the_dslr_of_the_same_moment(monkeypatch):
+    def photograph(shot, camera, scene, value):
+        return Photograph(f"{shot}/{camera}", camera, lambda: np.full((4, 4, 3), value, np.uint8), scene)
+
+    shots = (("flower-a", "flower", 10), ("flower-b", "flower", 20), ("wall", "wall", 30))
+    everything = [photograph(n, c, s, v + (c == "dslr")) for n, s, v in shots for c in ("sony", "dslr")]
+    monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
+    found = gallery.choose_examples("rig", "sony", 8)
+    assert [e.name for e in found] == ["flower-a/sony", "wall/sony"]
+    assert all(e.dslr[0, 0, 0] == e.original[0, 0, 0] + 1 for e in found)
+
+
+def test_the_dslr_is_shown_as_the_phone_saw_the_scene():
+    """Seen from the phone, the DSLR's photograph lies on the phone's: their gray images correlate far better."""
+    (example,) = gallery.choose_examples("rig", "sony", 1)
+    seen = gallery.seen_from_phone(example)
+    assert seen.shape == example.original.shape and seen.dtype == np.uint8
+
+    def correlation(dslr):
+        grays = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY)[60:-60, 60:-60].ravel() for i in (example.original, dslr))
+        return np.corrcoef(*grays)[0, 1]
+
+    size = example.original.shape[1::-1]
+    assert correlation(seen) > 0.8 > 0.5 + correlation(cv2.resize(example.dslr, size))
+    nothing = gallery.Example("flat", "sony", example.original, np.full_like(example.dslr, 90))
+    assert gallery.seen_from_phone(nothing) is nothing.dslr
+
+
+def test_a_crop_is_where_the_detail_is():
+    picture = np.full((200, 300, 3), 128, np.uint8)
+    picture[90:120, 180:230] = np.random.default_rng(0).integers(0, 256, (30, 50, 3))
+    y, x, height, width = gallery.detail(picture)
+    assert (height, width) == (40, 60)
+    assert y <= 90 and y + height >= 120 and x <= 180 and x + width >= 230

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dped_lib.experiments import gallery, limitations
 from dped_lib.experiments.limitations import Amplification
+from dped_lib.report import figures
 
 
 def scene(height: int = 320, width: int = 400, seed: int = 0) -> np.ndarray:
@@ -107,11 +108,33 @@ def test_ranks_and_pictures():
     names = limitations.names_in_figure12(found, "ours")
     assert order[0].name in names and len(names) <= 6
     picture = np.zeros((320, 400, 3), np.uint8)
+    figures.use_style()
     fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names})
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[::2] == ["highest: original", "median: original"] * 3
+    assert titles[9] == f"noise rises: x {order[0].values['noise amplification']:.2f}"
+    assert titles[1].startswith("colours move by ") and "\n" not in fig.axes[8].get_ylabel()
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
-    plt.close(limitations.plot_noise(found))
+    fig = limitations.plot_noise(found)
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iphone, ours (n = 4)"
+    assert len(fig.legends[0].get_texts()) == 3
+    plt.close(fig)
     frame = limitations.flaws_frame(found)
-    assert list(frame["photographs"]) == [4, 4, 4] and frame["noise amplification, median"][0] == pytest.approx(
-        2, abs=0.1
-    )
+    noise = frame[frame["measure"] == "noise amplification"].set_index("phone")
+    assert set(frame["photographs"]) == {4} and noise["median"]["iphone"] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "words"),
+    [
+        ("noise amplification", 0.80, "noise falls: x 0.80"),
+        ("noise amplification", 1.25, "noise rises: x 1.25"),
+        ("contrast gain", 1.001, "contrast stays: x 1.00"),
+        ("contrast gain", 0.5, "contrast falls: x 0.50"),
+        ("colour deviation", 12.34, "colours move by 12.3"),
+    ],
+)
+def test_words_say_what_happened(measure, value, words):
+    assert limitations.in_words(measure, value) == words

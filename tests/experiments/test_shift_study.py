@@ -4,6 +4,7 @@ A blur multiplies a wave of angular frequency w by its transfer function H(w). A
 it differs from itself by a wave of amplitude 2 A sin(w s / 2).
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dped_lib.data import photographs, rig
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import shift_study
 from dped_lib.experiments.shift_study import Ratio, Sentence, ShiftCurves
+from dped_lib.report import colors, figures
 
 VARIANCE = {"printed": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
 
@@ -262,3 +264,57 @@ def test_patches_of_a_store_keep_their_scene(tmp_path):
         (f"{i}/{c}", c, f"scene {i % 2}") for c in ("dslr", "sony") for i in range(4)
     ]
     assert all((p.image == int(p.name[0])).all() for p in found)
+
+
+# ---------------------------------------------------------------------------------------------- drawings
+
+
+def test_a_kernel_has_the_same_colour_and_line_in_every_drawing():
+    figures.use_style()
+    curves = shift_study.measure([waves(20.0)], 4)
+    figure6 = shift_study.plot(curves, shift_study.ratios(curves, 20), 20)
+    kernels = shift_study.plot_kernels()
+    left, right = figure6.axes
+    drawn = {"mse": [left.lines[0]]}
+    for kernel in losses.KERNELS:
+        in_left = [line for line in left.lines if line.get_label() == f"colour loss, {kernel}"]
+        in_right = [line for line in right.lines if line.get_label() == kernel]
+        in_kernels = [line for line in kernels.axes[0].lines if line.get_label().startswith(f"{kernel}:")]
+        drawn[kernel] = in_left + in_right + in_kernels
+        assert len(drawn[kernel]) == 3
+        assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
+    for name, lines in drawn.items():
+        assert {line.get_color() for line in lines} == {colors.KERNELS[name]}
+    for fig in (figure6, kernels):
+        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+        plt.close(fig)
+
+
+def test_the_table_of_kernels_states_their_deviations():
+    frame = shift_study.kernels_frame().set_index("kernel")
+    assert frame["deviation (px)"].to_dict() == {"printed": 1.73, "sigma3": 2.99, "code": 4.34}
+
+
+class FourPatches:
+    """As much of a store as Figure 5 needs."""
+
+    meta = {"phone": "sony"}
+    phone = np.random.default_rng(0).integers(0, 256, (4, 100, 100, 3), dtype=np.uint8)
+    dslr = phone[::-1]
+
+
+def test_figure_5_shows_patches_of_both_cameras_sharp_and_blurred():
+    figures.use_style()
+    fig = shift_study.plot_blurred(FourPatches, [0, 2])
+    each = 1 + len(losses.KERNELS)
+    assert len(fig.axes) == 2 * 2 * each
+    pictures = [np.asarray(ax.images[0].get_array()) for ax in fig.axes]
+    assert pictures[0] == pytest.approx(FourPatches.phone[0] / 255) and pictures[each] == pytest.approx(
+        FourPatches.dslr[0] / 255
+    )
+    inner = [picture[20:-20, 20:-20].std() for picture in pictures[:each]]
+    assert inner == sorted(inner, reverse=True), "a wider kernel blurs more"
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[: each + 1] == ["sony\noriginal", *(f"sony\n{k}" for k in losses.KERNELS), "DSLR\noriginal"]
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)

@@ -1,5 +1,8 @@
 """Test the drawings of the matching: they show the report's numbers, and residual shifts are measured correctly."""
 
+import dataclasses
+import itertools
+
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
 from dped_lib.data import rig
-from dped_lib.report import alignment_drawings
+from dped_lib.report import alignment_drawings, colors, figures
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,53 @@ def test_every_camera_is_named_and_drawn(pair):
     assert [ax.get_title() for ax in fig.axes] == ["Sony", "Canon", "", ""]
     plt.close(fig)
     fig = alignment_drawings.rig_drawing()
-    words = {t.get_text() for t in fig.axes[0].texts} | {t.get_text() for t in fig.axes[1].get_legend().get_texts()}
-    assert {c.name for c in paper.CAMERAS.values()} <= words
+    assert {c.name for c in paper.CAMERAS.values()} == {t.get_text() for t in fig.axes[2].get_legend().get_texts()}
     plt.close(fig)
+
+
+def test_cameras_that_overlap_are_enlarged_beside():
+    """Figure 2: from above the cameras overlap; enlarged, no camera and no name touches another."""
+    figures.use_style()
+    fig = alignment_drawings.rig_drawing()
+    fig.draw_without_rendering()
+    near = fig.axes[1]
+    dots = [line for line in near.lines if line.get_marker() == "o"]
+    assert len(dots) == len(rig.CAMERAS)
+    places = np.array([near.transData.transform(line.get_xydata()[0]) for line in dots])
+    pixels = dots[0].get_markersize() * fig.dpi / 72
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(len(places))
+    assert apart.min() > pixels
+    boxes = [text.get_window_extent() for text in near.texts]
+    assert len(boxes) == len(rig.CAMERAS) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert {line.get_color() for line in dots} == {colors.PHONES[c] for c in rig.CAMERAS}
+    readable(fig)
+
+
+def readable(fig):
+    """No text is under 8 points at the width of a column."""
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("ncc", "words"),
+    [(0.8999, "below threshold: 0.899"), (0.9, "below threshold: 0.900"), (0.85, "below threshold: 0.850")],
+)
+def test_a_window_below_the_threshold_never_reads_as_the_threshold(ncc, words):
+    window = extraction.Window(0, 0, "below threshold", 0.5, ncc, 0, 0, 0, 9, 0.5)
+    assert alignment_drawings.window_caption(window) == words
+    assert alignment_drawings.window_caption(dataclasses.replace(window, verdict="flat", ncc=None)) == "flat"
+
+
+def test_every_drawing_can_be_read(pair):
+    figures.use_style()
+    windows = extraction.extract(pair[2]).windows
+    patch = np.zeros((100, 100, 3), np.uint8)
+    readable(alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}], {"sony": "Sony", "dslr": "Canon"}))
+    readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
+    readable(alignment_drawings.alignment_check(*pair))
+    readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}))
+    readable(alignment_drawings.window_pairs([("below threshold: 0.899", patch, patch)] * 5))
 
 
 def test_the_steps_carry_the_numbers_of_the_report(pair):

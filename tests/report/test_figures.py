@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import re
 
+import cv2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
@@ -20,7 +21,8 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
 from dped_lib.experiments import networks, scores, table_layout, table_plot
 from dped_lib.experiments.scores import Cell
-from dped_lib.report import figures, network_diagrams
+from dped_lib.report import colors, figures, network_diagrams
+from dped_lib.user_study import questions
 
 MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}
@@ -81,12 +83,20 @@ def test_figure_and_numbers_lie_side_by_side(saved):
     assert figures.provenance_of(file) == MADE
 
 
+def test_a_picture_may_be_as_wide_as_asked_for(saved):
+    fig, axes = plt.subplots(figsize=(4, 1))
+    axes.plot([1, 2])
+    file = figures.save_figure(fig, "fig01_test", MADE, {}, photographs=True, pixels=2000)
+    assert cv2.imread(str(file)).shape[1] == 2000
+    plt.close(fig)
+
+
 def test_table_is_written_to_be_read_and_to_be_computed_with(saved):
-    frame = pd.DataFrame({"phone": ["iphone"], "mse": ["20.1"]})
+    frame = pd.DataFrame({"phone": ["iphone"], "mse": ["20.10"]})
     file = figures.save_table(frame, "table9", MADE, "Table 9", {"x": 1}, "A note.")
     assert {f.name for f in saved.iterdir()} == {"table9.md", "table9.csv", "table9.json", "provenance.json"}
     text = file.read_text()
-    assert "A note." in text and "simulated rig" in text and "| iphone" in text
+    assert "A note." in text and "simulated rig" in text and "| iphone" in text and "| 20.10" in text
     assert pd.read_csv(file.with_suffix(".csv"), dtype=str).equals(frame)
     assert figures.provenance_of(file) == MADE
 
@@ -199,9 +209,33 @@ def test_the_workflow_says_where_to_save(saved):
     assert figures.result_folder("pirm", "cpu") == saved.parent / "pirm-cpu"
 
 
-def test_phones_have_distinct_colours():
-    assert set(figures.PHONE_COLORS) == {*datasets.ALL_PHONES, "dslr"}
-    assert len(set(figures.PHONE_COLORS.values())) == len(datasets.ALL_PHONES) + 1
+@pytest.mark.parametrize(
+    ("mapping", "things"),
+    [
+        (colors.PHONES, {*datasets.ALL_PHONES, "dslr"}),
+        (colors.KERNELS, {"mse", *losses.KERNELS}),
+        (colors.LOSSES, set(losses.LOSSES)),
+        (colors.DISCRIMINATORS, set(models.DISCRIMINATORS)),
+        (colors.CLASSES, {cls for classes in questions.KINDS.values() for cls in classes}),
+    ],
+)
+def test_each_thing_has_a_colour_of_its_own(mapping, things):
+    assert set(mapping) == things
+    assert len(set(mapping.values())) == len(mapping)
+
+
+def test_words_on_a_colour_can_be_read():
+    assert colors.text_on(colors.BLACK) == "white" and colors.text_on(colors.YELLOW) == "black"
+
+
+def test_the_smallest_text_counts_the_width_and_exponents():
+    fig, axes = plt.subplots(figsize=(2 * figures.WIDTH, 3))
+    axes.set(xticks=[], yticks=[])
+    axes.text(0, 0, "words", fontsize=18)
+    assert figures.smallest_text(fig) == pytest.approx(9)
+    axes.text(0, 0, "$10^{3}$", fontsize=18)
+    assert figures.smallest_text(fig) == pytest.approx(0.7 * 9)
+    plt.close(fig)
 
 
 @pytest.mark.parametrize("name", ["03_training", "04_baselines", "05_tables", "07_limitations", "08_claims"])
@@ -226,6 +260,32 @@ def test_drawn_layers_add_up_to_the_network(form):
     assert [layer.kind for layer in generator].count("conv") == 12
     assert generator[-1].shape == (3, 64, 48) and generator[0].label == "9x9"
     assert not any(m._forward_hooks for m in network.modules()), "hooks are taken off again"
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_the_whole_system(loss, variant):
+    """Each term of the loss has its box and its weight; each layer of the networks that run has its box."""
+    figures.use_style()
+    picture = np.zeros((100, 100, 3), np.uint8)
+    fig = network_diagrams.system(loss, variant, {"phone": picture, "dslr": picture})
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
+    names = {"color": "colour loss", "content": "content loss", "texture": "texture loss", "tv": "total variation"}
+    total = next(w for w in words if w.startswith("loss ="))
+    for term in losses.weights_of(variant):
+        name = names.get(term, "MSE")
+        assert any(w.startswith(name) for w in words) == (term in terms)
+        assert (f"{losses.weights_of(variant)[term]:g} x {name}" in total) == (term in terms)
+    assert {"phone", "enhanced", "DSLR", "generator"} <= set(words) and len(fig.axes[0].images) == 2
+    assert any("discriminator" in w for w in words) == ("texture" in terms)
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in models.generator(losses.LOSSES[loss].model).modules())
+    if "texture" in terms:
+        network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
+    assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +327,10 @@ def test_cells_measure_compare_and_cite(store):
     )
     assert "paper" not in original.text("psnr")
     frame = table_layout.cells_frame(found, ("original", "ours", "authors"))
-    assert list(frame["metric"]) == ["PSNR (dB)", "MS-SSIM"] and set(frame["authors"]) == {"not run"}
+    assert list(frame["method"]) == ["original", "ours", "authors"]
+    assert list(frame["PSNR (dB), paper"]) == ["", "19.16", ""] and list(frame["MS-SSIM, paper"]) == ["", "0.9114", ""]
+    assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
+    assert frame["pairs (photographs)"][1] == f"{ours.pairs} ({ours.photographs})"
     frame = table_layout.differences_frame(differences, "ours")
     assert set(frame["first minus second"]) == {"ours - original"} and set(frame["first is"]) == {"higher"}
     assert all(text.startswith("+") for text in frame["difference"])
@@ -289,6 +352,10 @@ def test_plot_shows_every_cell_and_every_published_value():
         )
         assert hollow == sorted(getattr(s, value) for row in paper.TABLE3.values() for s in row.values())
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert named == [*paper.PHONES, "this run, 95 % interval", "the paper"]
+    assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
     plt.close(fig)
 
 

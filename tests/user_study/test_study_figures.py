@@ -5,6 +5,7 @@ import pytest
 from synthetic import SCENES
 
 from dped_lib.base.errors import DpedError
+from dped_lib.report import figures
 from dped_lib.user_study import agreement as study_agreement
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import figures as study_figures
@@ -19,10 +20,16 @@ def test_figures_and_tables(small):
     study_observers.write_answers(store, liked, 12, 0, 0.2)
     choices = study_analysis.collect(store, "model")
     shares, last = study_analysis.shares(choices, 20), study_analysis.fractions(choices, 20)
+    figures.use_style()
     fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
     words = [t.get_text() for ax in fig.axes for t in ax.texts]
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
-    assert [ax.get_title() for ax in fig.axes] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert sum(word.startswith("n = ") for word in words) == 8, "n at each bar"
+    named = {text.get_text() for text in fig.axes[2].get_legend().get_texts()}
+    assert {"original", "DSLR", "ours", "95 %: Wilson", "95 %: bootstrap over subjects"} < named
+    assert {"chosen equally often", "model's true share"} < named
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
     assert len(study_figures.scene_figure(pictures, SCENES[0], "rig").axes) == 6
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
@@ -32,7 +39,7 @@ def test_figures_and_tables(small):
     assert len(study_figures.agreement_table(study_agreement.agreement(choices, 20), "rig")) == 4
     verdict = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
     assert study_figures.verdict_table([verdict], "rig")["answers"].tolist() == [108]
-    counts = [[t.get_text() for t in ax.texts if t.get_text().startswith("n = ")] for ax in fig.axes]
+    counts = [[t.get_text() for t in ax.texts if t.get_text().startswith("n = ")] for ax in fig.axes[:2]]
     assert counts == [["n = 108"] * 3 + ["n = 324"], ["n = 0", "n = 108", "n = 0", "n = 108"]], "two are not run"
     assert "no people" in study_figures.describe_subjects("model", 12)
     with pytest.raises(DpedError, match="no pictures of class 'manual'"):

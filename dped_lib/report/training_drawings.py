@@ -1,0 +1,93 @@
+"""Draw a training: each number of its log in a panel of its own, and patches before and after enhancement."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from dped_lib import metrics
+from dped_lib.report import colors, figures
+
+_COLUMNS = 3
+_WORDS = MappingProxyType(
+    {
+        "color": "colour loss",
+        "content": "content loss",
+        "texture": "texture loss",
+        "tv": "total variation",
+        "mse": "MSE",
+        "total": "total loss",
+        "discriminator": "discriminator's loss",
+        "accuracy": "discriminator's accuracy",
+    }
+)
+
+
+def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
+    """Draw each term of a training's log, and each validation score, in a panel of its own.
+
+    A term is drawn for each iteration (gray) and as a moving average. The last quarter of a validation score is shaded.
+    The title of its panel says how far the score moved there. A training has levelled off if that is less than the
+    spread between seeds.
+
+    Args:
+        log: the lines of the log (``TrainingResult.log``): ``iteration`` with terms, or with ``validation``.
+        loss: the loss of the training, which sets the colour.
+    """
+    terms, scores = _by_name(log), _by_name({**line["validation"], **line} for line in log if "validation" in line)
+    rows = -(-(len(terms) + len(scores)) // _COLUMNS)
+    fig, axes = plt.subplots(rows, _COLUMNS, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
+    panels = iter(axes.flat)
+    for (name, points), ax in zip(terms.items(), panels, strict=False):
+        iterations, values = points.T
+        ax.plot(iterations, values, color="0.8", lw=0.7)
+        ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSSES[loss], lw=1.5)
+        ax.set_title(_WORDS.get(name, name), loc="left")
+    for (name, points), ax in zip(scores.items(), panels, strict=False):
+        iterations, values = points.T
+        ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSSES[loss])
+        start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
+        ax.axvspan(start, iterations[-1], color="0.9", lw=0)
+        moved = np.ptp([np.interp(start, iterations, values), *values[iterations >= start]])
+        metric = metrics.METRICS[name]
+        digits, unit = (2, f" {metric.unit}") if metric.unit else (4, "")
+        ax.set_title(f"validation {metric.label}\nlast quarter: {moved:.{digits}f}{unit}", loc="left")
+    for ax in panels:
+        ax.set_axis_off()
+    for ax in axes[-1]:
+        ax.set_xlabel("iteration")
+    return fig
+
+
+def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:
+    """Return (iteration, value) of each number in the lines, by its name: N x 2."""
+    found: dict[str, list] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name != "iteration" and not isinstance(value, Mapping):
+                found.setdefault(name, []).append((line["iteration"], value))
+    return {name: np.array(points, dtype=float) for name, points in found.items()}
+
+
+def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the mean of each value and the ``window`` - 1 values before it, or of as many as there are."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def patch_rows(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left."""
+    columns = max(len(patches) for patches in rows.values())
+    side = (figures.WIDTH - 0.4) / columns
+    fig, axes = plt.subplots(len(rows), columns, figsize=(figures.WIDTH, side * len(rows) + 0.1), squeeze=False)
+    ink = {**colors.PHONES, **colors.CLASSES}
+    for line, (name, patches) in zip(axes, rows.items(), strict=True):
+        for ax, patch in zip(line, patches, strict=True):
+            ax.imshow(patch)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel("DSLR" if name == "dslr" else name, color=ink[name])
+    return fig

@@ -1,0 +1,62 @@
+"""Nothing of a training's log is dropped: each term and each validation score has a panel, and can be read."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from dped_lib import losses, metrics
+from dped_lib.report import colors, figures, training_drawings
+
+
+def log_of(loss: str, iterations: int = 40) -> list[dict]:
+    """A log with the terms that a training of this loss writes, as ``training`` writes it."""
+    terms = losses.LOSSES[loss].terms
+    names = ["total", *terms, *(["discriminator", "accuracy"] if "texture" in terms else [])]
+    lines = [{"iteration": 0, "validation": {"psnr": 12.0, "ms_ssim": 0.2}}]
+    for i in range(1, iterations + 1):
+        lines.append({"iteration": i, **{name: float(k + i) for k, name in enumerate(names)}})
+        if i % 10 == 0:
+            lines.append({"iteration": i, "validation": {"psnr": 12 + i / 10, "ms_ssim": 0.2 + i / 100}})
+    return lines
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_every_number_of_the_log_has_a_panel(loss):
+    log = log_of(loss)
+    written = {name for line in log for name in line} - {"iteration", "validation"}
+    scores = {name for line in log for name in line.get("validation", ())}
+    figures.use_style()
+    fig = training_drawings.training_curves(log, loss)
+    drawn = [ax for ax in fig.axes if ax.lines]
+    assert len(drawn) == len(written) + len(scores)
+    titles = [ax.get_title(loc="left") for ax in drawn]
+    assert len(set(titles)) == len(titles) and all(titles)
+    for score in scores:
+        (panel,) = (
+            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {metrics.METRICS[score].label}")
+        )
+        assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
+    assert all(ax.lines[-1].get_color() == colors.LOSSES[loss] for ax in drawn)
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+def test_the_last_quarter_says_how_far_validation_moved():
+    fig = training_drawings.training_curves(log_of("mse"), "mse")
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert "validation PSNR\nlast quarter: 1.00 dB" in titles and "validation MS-SSIM\nlast quarter: 0.1000" in titles
+    plt.close(fig)
+
+
+def test_the_moving_average_of_a_line_is_a_line_and_starts_at_its_first_value():
+    values = np.arange(10.0)
+    assert training_drawings._smoothed(values, 1) == pytest.approx(values)
+    assert training_drawings._smoothed(values, 3)[[0, 1, 2, 9]] == pytest.approx([0, 0.5, 1, 8])
+
+
+def test_rows_of_patches_are_named():
+    patches = np.zeros((4, 10, 10, 3), np.uint8)
+    fig = training_drawings.patch_rows({"iphone": patches, "enhanced": patches, "dslr": patches})
+    assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["iphone", "enhanced", "DSLR"]
+    assert fig.axes[0].yaxis.label.get_color() == colors.PHONES["iphone"]
+    plt.close(fig)
