@@ -9,7 +9,10 @@ Adobe's inverted inks.
 
 import contextlib
 import io
+import logging
+import os
 import struct
+import threading
 import unicodedata
 import warnings
 from collections.abc import Container, Iterable, Iterator
@@ -116,6 +119,32 @@ class Header:
         return self.height * self.width * (24 if self.deep else 12)
 
 
+class _Silence:
+    """Discard what the libraries in C print on standard error (file descriptor 2). Our errors report damaged files.
+
+    Several threads may read files at once. The first one redirects, and the last one restores.
+    """
+
+    _lock, _readers, _saved = threading.Lock(), 0, -1
+
+    def __enter__(self):
+        with self._lock:
+            if not _Silence._readers:
+                with contextlib.suppress(OSError):  # there is no standard error
+                    _Silence._saved = os.dup(2)
+                    with open(os.devnull, "wb") as null:
+                        os.dup2(null.fileno(), 2)
+            _Silence._readers += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            _Silence._readers -= 1
+            if not _Silence._readers and _Silence._saved >= 0:
+                os.dup2(_Silence._saved, 2)
+                os.close(_Silence._saved)
+                _Silence._saved = -1
+
+
 @contextlib.contextmanager
 def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a file, or its ``content``, with Pillow, and check its header."""
@@ -130,7 +159,9 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
                 raise DpedError(
                     f"{file}: HEIC needs a library: pip install pillow-heif; or convert it to JPEG."
                 ) from None
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_Silence())
         try:
             # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
             # rotated and are gray or transparent.
@@ -140,6 +171,8 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
             image = stack.enter_context(Image.open(data, formats=[f for f in _FORMATS if f in Image.OPEN]))
         except FileNotFoundError:
             raise DpedError(f"{file}: not found.") from None
+        except PermissionError:
+            raise DpedError(f"{file}: cannot be read (no permission). Make it readable.") from None
         except UnidentifiedImageError:
             raise DpedError(f"{file}: no image that can be read. Remove it.") from None
         except Image.DecompressionBombError as error:  # we keep Pillow's limit of 179 million pixels
@@ -303,12 +336,7 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
     """
     if header.kind == "TIFF":
         _neutralize_tags(data)
-    log, level = cv2.utils.logging, cv2.utils.logging.getLogLevel()
-    log.setLogLevel(log.LOG_LEVEL_SILENT)  # our error reports damaged files, so OpenCV need not print
-    try:
-        raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    finally:
-        log.setLogLevel(level)
+    raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or sorted(raw.shape[:2]) != sorted((header.height, header.width)):
         raise ValueError("as 16 bits a channel")
     if raw.ndim == 2:
