@@ -10,9 +10,7 @@ Adobe's inverted inks.
 import contextlib
 import io
 import logging
-import os
 import struct
-import threading
 import unicodedata
 import warnings
 from collections.abc import Container, Iterable, Iterator
@@ -24,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from dped_lib import paper
+from dped_lib.base import silence
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, photo_metadata
 
@@ -119,32 +118,6 @@ class Header:
         return self.height * self.width * (24 if self.deep else 12)
 
 
-class _Silence:
-    """Discard what the libraries in C print on standard error (file descriptor 2). Our errors report damaged files.
-
-    Several threads may read files at once. The first one redirects, and the last one restores.
-    """
-
-    _lock, _readers, _saved = threading.Lock(), 0, -1
-
-    def __enter__(self):
-        with self._lock:
-            if not _Silence._readers:
-                with contextlib.suppress(OSError):  # there is no standard error
-                    _Silence._saved = os.dup(2)
-                    with open(os.devnull, "wb") as null:
-                        os.dup2(null.fileno(), 2)
-            _Silence._readers += 1
-
-    def __exit__(self, *_):
-        with self._lock:
-            _Silence._readers -= 1
-            if not _Silence._readers and _Silence._saved >= 0:
-                os.dup2(_Silence._saved, 2)
-                os.close(_Silence._saved)
-                _Silence._saved = -1
-
-
 @contextlib.contextmanager
 def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a file, or its ``content``, with Pillow, and check its header."""
@@ -161,7 +134,7 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
                 ) from None
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_Silence())
+        stack.enter_context(silence.Silence())
         try:
             # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
             # rotated and are gray or transparent.
