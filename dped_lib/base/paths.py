@@ -362,7 +362,9 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
             print(waiting, file=sys.stderr)
             held.acquire()
     except OSError as error:
-        raise DpedError(f"{lock.parent}: cannot be written ({error}). Name another folder for the result.") from error
+        raise DpedError(
+            f"{lock.parent}: cannot be written ({error}). Make it writable, or {_elsewhere(lock)}."
+        ) from error
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ Adobe's inverted inks.
 
 import contextlib
 import io
+import logging
 import struct
 import unicodedata
 import warnings
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from dped_lib import paper
+from dped_lib.base import silence
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, photo_metadata
 
@@ -130,7 +132,9 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
                 raise DpedError(
                     f"{file}: HEIC needs a library: pip install pillow-heif; or convert it to JPEG."
                 ) from None
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(silence.Silence())
         try:
             # Opened here and not by name: Pillow maps some files into memory, and then garbles TIFFs that have to be
             # rotated and are gray or transparent.
@@ -140,6 +144,8 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
             image = stack.enter_context(Image.open(data, formats=[f for f in _FORMATS if f in Image.OPEN]))
         except FileNotFoundError:
             raise DpedError(f"{file}: not found.") from None
+        except PermissionError:
+            raise DpedError(f"{file}: cannot be read (no permission). Make it readable.") from None
         except UnidentifiedImageError:
             raise DpedError(f"{file}: no image that can be read. Remove it.") from None
         except Image.DecompressionBombError as error:  # we keep Pillow's limit of 179 million pixels
@@ -303,12 +309,7 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
     """
     if header.kind == "TIFF":
         _neutralize_tags(data)
-    log, level = cv2.utils.logging, cv2.utils.logging.getLogLevel()
-    log.setLogLevel(log.LOG_LEVEL_SILENT)  # our error reports damaged files, so OpenCV need not print
-    try:
-        raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    finally:
-        log.setLogLevel(level)
+    raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or sorted(raw.shape[:2]) != sorted((header.height, header.width)):
         raise ValueError("as 16 bits a channel")
     if raw.ndim == 2:

@@ -77,7 +77,7 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("seed", [0])
-def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed):
+def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed, capfd):
     net, folder, out = tmp_path / "net.safetensors", tmp_path / "in", tmp_path / "out"
     network_files.save_tensors(models.generator("srcnn").state_dict(), net, {"model": "srcnn", "variant": "code"})
     folder.mkdir()
@@ -99,6 +99,7 @@ def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed):
         done = CliRunner().invoke(cli.app, ["enhance", *arguments])
     assert isinstance(done.exception, SystemExit) and done.exit_code == 1, done.exception
     assert "Traceback" not in done.stderr
+    assert capfd.readouterr().err == "", "libtiff and libpng print nothing of their own"
     named = [line for line in done.stderr.splitlines() if line.startswith("not enhanced: ")]
     made = {f.stem: f for f in out.iterdir()}
     for name in before:
