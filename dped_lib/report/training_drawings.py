@@ -37,15 +37,17 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         loss: the loss of the training, which sets the colour.
     """
     terms, scores = _by_name(log), _by_name({**line["validation"], **line} for line in log if "validation" in line)
-    rows = -(-(len(terms) + len(scores)) // _COLUMNS)
-    fig, axes = plt.subplots(rows, _COLUMNS, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
-    panels = iter(axes.flat)
-    for (name, points), ax in zip(terms.items(), panels, strict=False):
+    panels = len(terms) + len(scores)
+    columns = 2 if panels == 4 else _COLUMNS
+    rows = -(-panels // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
+    places = iter(axes.flat)
+    for (name, points), ax in zip(terms.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, color="0.8", lw=0.7)
         ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSSES[loss], lw=1.5)
         ax.set_title(_WORDS.get(name, name), loc="left")
-    for (name, points), ax in zip(scores.items(), panels, strict=False):
+    for (name, points), ax in zip(scores.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSSES[loss])
         start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
@@ -54,7 +56,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         metric = metrics.METRICS[name]
         digits, unit = (2, f" {metric.unit}") if metric.unit else (4, "")
         ax.set_title(f"validation {metric.label}\nlast quarter: {moved:.{digits}f}{unit}", loc="left")
-    for ax in panels:
+    for ax in places:
         ax.set_axis_off()
     for ax in axes[-1]:
         ax.set_xlabel("iteration")

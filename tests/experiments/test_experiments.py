@@ -235,7 +235,7 @@ def test_the_dslr_is_shown_as_the_phone_saw_the_scene():
         return np.corrcoef(*grays)[0, 1]
 
     size = example.original.shape[1::-1]
-    assert correlation(seen) > 0.8 > 0.5 + correlation(cv2.resize(example.dslr, size))
+    assert correlation(seen) > 0.97 > 0.8 > correlation(cv2.resize(example.dslr, size))
     nothing = gallery.Example("flat", "sony", example.original, np.full_like(example.dslr, 90))
     assert gallery.seen_from_phone(nothing) is nothing.dslr
 
