@@ -107,8 +107,11 @@ def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]
     return grid(without_dslr, [camera_name(dataset, phone)] * len(rows))
 
 
-def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.0) -> Figure:
-    """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below."""
+def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], label: str = "enhanced", width: float = 9.0) -> Figure:
+    """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below.
+
+    ``label`` says whose network enhanced them.
+    """
     each = width / len(pairs)
     tallest = max(p.shape[0] / p.shape[1] for pair in pairs for p in pair)
     fig, axes = plt.subplots(2, len(pairs), figsize=(width, 2 * each * tallest + 0.4), squeeze=False)
@@ -117,6 +120,6 @@ def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], width: float = 9.
             ax.imshow(picture, interpolation="antialiased")
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
-    for ax, label in zip(axes[:, 0], ("original", "enhanced"), strict=True):
-        ax.set_ylabel(label, fontsize=9)
+    for ax, name in zip(axes[:, 0], ("original", label), strict=True):
+        ax.set_ylabel(name, fontsize=9)
     return fig
