@@ -187,3 +187,6 @@ def test_examples_are_held_out_ones_with_their_dslr():
     ):
         assert sum(bool(ax.images) for ax in fig.axes) in (3, 4)
         plt.close(fig)
+    labelled = gallery.over_under([(shown["original"], shown["ours"])], label="authors' weights")
+    assert [ax.get_ylabel() for ax in labelled.axes] == ["original", "authors' weights"]
+    plt.close(labelled)
