@@ -205,10 +205,12 @@ def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]
     return fig
 
 
-def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] = ()) -> Figure:
+def over_under(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] = (), label: str = "enhanced"
+) -> Figure:
     """Draw Figure 9: pairs (original, enhanced), the originals in the top row and the enhanced pictures below.
 
-    ``names`` are the cameras of the pairs.
+    ``names`` are the cameras of the pairs. ``label`` says whose network enhanced them.
     """
     each = figures.WIDTH / len(pairs)
     tallest = max(p.shape[0] / p.shape[1] for pair in pairs for p in pair)
@@ -217,6 +219,6 @@ def over_under(pairs: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[s
     for i, (column, pair) in enumerate(zip(axes.T, pairs, strict=True)):
         for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
             _show(ax, picture, title)
-    for ax, label in zip(axes[:, 0], ("original", "enhanced"), strict=True):
+    for ax, label in zip(axes[:, 0], ("original", label), strict=True):
         ax.set_ylabel(label)
     return fig

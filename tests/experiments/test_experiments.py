@@ -246,3 +246,10 @@ def test_a_crop_is_where_the_detail_is():
     y, x, height, width = gallery.detail(picture)
     assert (height, width) == (40, 60)
     assert y <= 90 and y + height >= 120 and x <= 180 and x + width >= 230
+
+
+def test_figure_9_says_whose_network():
+    picture = np.zeros((4, 6, 3), np.uint8)
+    labelled = gallery.over_under([(picture, picture)], label="authors' weights")
+    assert [ax.get_ylabel() for ax in labelled.axes] == ["original", "authors' weights"]
+    plt.close(labelled)
