@@ -83,6 +83,8 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
             original, dslr = pair.phone, pair.dslr
     trained_with = f"preset {preset}, {result.params.iterations} iterations of batch {result.params.batch_size}"
     caption = f"Dataset {dataset}. Enhanced by the network trained here on it: {trained_with}."
+    if preset == "smoke":
+        caption += " That is too short to enhance anything."
     titles = camera_name(dataset, phone), f"enhanced, preset {preset}", camera_name(dataset, "dslr")
     return _look(example.name, caption, str(result.folder / "model.safetensors"), result.model, original, dslr, titles)
 
