@@ -64,8 +64,8 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
                 raise
             continue
         pair = examples.city100_pair()
-        caption = f"{examples.CREDIT}. Enhanced by {spec}: {READY.get(spec, 'named by you')}."
-        label = Path(spec).stem if spec == weights and Path(spec).suffix else spec
+        label = Path(spec).name if spec not in READY and Path(spec).is_file() else spec
+        caption = f"{examples.CREDIT}. Enhanced by {label}: {READY.get(spec, 'named by you')}."
         titles = camera_name("city100", "iphonex"), f"enhanced by {label}", camera_name("city100", "dslr")
         return _look(f"City100 {examples.SCENE}", caption, spec, network, pair["iphonex"], pair["dslr"], titles)
     return _of_dataset(dataset, preset, phone, seed)
