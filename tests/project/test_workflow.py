@@ -68,7 +68,7 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
     assert counts.pop("total") == sum(counts.values())
     assert counts == {
         **({"dataset": 1, "user_study": 1} if aligned else {}),
-        "data": phones, "color_loss": 1, "training": trainings, "training_notebook": trainings, "baselines": 1,
+        "data": phones, "start": 1, "color_loss": 1, "training": trainings, "training_notebook": trainings, "baselines": 1,
         "tables": 1, "limitations": 1, "ablation": rows, "discriminator": forms, "claims": 1, "all": 1,
     }  # fmt: skip
 
@@ -285,7 +285,7 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         return {k: int(v) for k, v in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if k not in ("all", "total")}
 
     run = tmp_path / "runs" / "pirm-smoke"
-    notebooks = ("02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
+    notebooks = ("00_start", "02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
     results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in notebooks)]
     results += [f"discriminators/iphone-{form}-s0.json" for form in discriminators.FORMS]
     results += [f"variants/{name}/params.json" for name in claim_jobs.ablation_runs("pirm", "smoke")]
@@ -302,7 +302,7 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         "discriminator": len(discriminators.FORMS),
     }
     drawn = {"training_notebook": len(losses.TRAINED)}
-    with_networks = {"baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
+    with_networks = {"start": 1, "baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
     every_notebook = {"color_loss": 1, **drawn, **with_networks}
     # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
     for files, expected in {
@@ -314,7 +314,7 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         ): {},
         ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
         ("notebooks/03_training.ipynb",): drawn,
-        ("dped_lib/explorers/enhancer.py",): {"limitations": 1, "claims": 1},
+        ("dped_lib/explorers/enhancer.py",): {"start": 1, "limitations": 1, "claims": 1},
         ("dped_lib/report/network_diagrams.py",): drawn,
         ("dped_lib/enhance/bounded_memory.py",): with_networks,
         ("dped_lib/losses.py",): {**trainings, **every_notebook},

@@ -35,3 +35,13 @@ def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     assert saved["parameters"] == {"dataset": "rig", "preset": "smoke", "seed": 3, "phone": "iphone", "n": "2 points"}
     assert (folder / "fig99_line.png").is_file() and "One number." in (folder / "numbers.md").read_text()
     plt.close("all")
+
+
+def test_a_table_may_be_saved_without_being_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+    record = lesson.Record("rig", "smoke")
+    record.table(pd.DataFrame({"a": [1.5]}), "hidden", "Hidden", {"a": [1.5]}, show=False)
+    assert not capsys.readouterr().out
+    record.table(pd.DataFrame({"a": [1.5]}), "shown", "Shown", {"a": [1.5]})
+    assert capsys.readouterr().out
+    assert (tmp_path / "rig-smoke" / "hidden.md").is_file()
