@@ -79,7 +79,6 @@ def explore_enhancer(lab: Lab) -> None:
 #: What is done with the widget of each notebook; the notebooks that take longest come first.
 EXPLORE = {
     "01_dataset": explore_alignment,
-    "07_limitations": explore_enhancer,
     "03_training": explore_loss,
     "04_baselines": explore_before_after,
     "02_color_loss": explore_color,
