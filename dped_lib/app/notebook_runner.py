@@ -71,10 +71,6 @@ def check_values(**values) -> None:
         validation.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
     if "network" in values:
         validation.one_of("network", values["network"], run_parameters.NETWORKS)
-    if "margin" in values and not 0 < values["margin"] < 0.5:
-        raise DpedError(f"parameter 'margin' must be between 0 and 0.5, not {values['margin']}.")
-    if "observers" in values and values["observers"] < 0:
-        raise DpedError(f"parameter 'observers' must not be negative, but it is {values['observers']}.")
 
 
 #: Parameters that name folders of the user's.

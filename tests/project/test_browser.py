@@ -79,7 +79,7 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
     folder, answers = tmp_path / "notebooks", tmp_path / "answers"
     folder.mkdir()
     nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
-    given = {"folder": str(pictures.folder), "answers": str(answers), "subject": "p01", "observers": 3}
+    given = {"folder": str(pictures.folder), "answers": str(answers), "subject": "p01"}
     nb.cells[1].source += "\n" + "\n".join(f"{k} = {v!r}" for k, v in given.items())
     nbformat.write(nb, folder / "study.ipynb")
     own = {"DPED_RUNS": str(tmp_path / "runs"), "DPED_FIGURES": str(tmp_path / "figures")}
