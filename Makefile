@@ -12,7 +12,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures check test lab study lock clean FORCE
+.PHONY: help setup figures check test lab study book lock clean FORCE
 
 help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
 	@echo 'make lab       open the notebooks in JupyterLab'
 	@echo 'make study     serve the user study as a web page for subjects (ARGS takes the options of dped study --help)'
+	@echo 'make book      build the site in build/book/html: notebooks, tutorials, how-to pages, reference'
 	@echo 'make setup     make only the environment .venv (PYTHON=python3.12 selects the Python)'
 	@echo 'make lock      update requirements.lock to the newest versions (ARGS=--keep: only add missing packages)'
 	@echo 'make clean     remove .venv and caches; keep runs/ and figures/'
@@ -47,6 +48,10 @@ lab: .venv/.ready
 
 study: .venv/.ready
 	@.venv/bin/dped study --dataset '$(DATASET)' --preset '$(PRESET)' $(ARGS)
+
+# Sphinx reads the notebooks as they are stored and fetches nothing.
+book: .venv/.ready
+	@$(PY) docs/build.py
 
 lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)
