@@ -1,0 +1,126 @@
+"""Make the pictures of the site and the README: City100 only, (c) 2019 Chang Chen, MIT licence.
+
+    python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, and README.jpg
+    python docs/pictures.py own                the pair of the tutorial on your own cameras
+    python docs/pictures.py own WEIGHTS        the result of the tutorial's training
+
+City100 is fetched, or read from DPED_MIRROR. The shown scenes of `city100` belong to its test split.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
+
+from dped_lib.alignment import aligner, extraction
+from dped_lib.base.errors import DpedError
+from dped_lib.data import network_files, opening, photographs, readers
+from dped_lib.enhance import photographs as enhancement
+
+PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
+#: Scenes of the test split of city100 that the site shows. The README shows the first.
+SHOWN = ("046H", "036H", "057H")
+#: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
+PAIR, HELD_OUT = "001H", "004H"
+README_WIDTH = 980
+
+
+def save(name: str, pixels: np.ndarray, width: int = 0) -> None:
+    """Write uint8 H x W x 3 as JPEG, no wider than ``width`` if one is given."""
+    image = Image.fromarray(pixels)
+    if width and image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    image.save(PICTURES / name, quality=88, optimize=True)
+
+
+def aligned(scene: str) -> aligner.Alignment:
+    """Return a scene of City100, aligned as the dataset is."""
+    frames = photographs.scene("city100", scene)
+    return aligner.align(frames["iphonex"], frames["dslr"], readers.CITY100_SETTINGS.size)
+
+
+def city100(weights: str) -> None:
+    """Write phone, enhanced and DSLR picture of every shown scene, and the README's picture."""
+    store = opening.open_or_make("city100", "iphonex", "cpu")
+    tested = {str(store.photographs[i]) for i in store.index("test")}
+    if not set(SHOWN) <= tested:
+        raise DpedError(f"{', '.join(sorted(set(SHOWN) - tested))}: not in the test split ({', '.join(sorted(tested))}).")
+    engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
+    for scene in SHOWN:
+        pair = aligned(scene)
+        versions = {"phone": pair.phone, "enhanced": engine(pair.phone), "dslr": pair.dslr}
+        for name, pixels in versions.items():
+            save(f"city100-{scene[:3]}-{name}.jpg", pixels)
+        if scene == SHOWN[0]:
+            save("readme.jpg", side_by_side(versions["phone"], versions["enhanced"]), README_WIDTH)
+
+
+def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return two pictures of one size beside each other, with labels."""
+    gap = np.full((len(before), 8, 3), 255, np.uint8)
+    image = Image.fromarray(np.concatenate([before, gap, after], axis=1))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=30)
+    for x, words in ((0, "phone"), (before.shape[1] + 8, "enhanced")):
+        left, top, right, bottom = draw.textbbox((x + 24, 16), words, font=font)
+        draw.rectangle((left - 12, top - 8, right + 12, bottom + 8), fill=(20, 20, 20))
+        draw.text((x + 24, 16), words, font=font, fill="white")
+    return np.asarray(image)
+
+
+def own(weights: str) -> None:
+    """Write the pictures of the tutorial: the pair as taken, the windows, and with weights the result."""
+    frames = photographs.scene("city100", PAIR)
+    save_pair("own-pair.jpg", frames["iphonex"], frames["dslr"])
+    alignment = aligner.align(frames["iphonex"], frames["dslr"])
+    save_windows("own-aligned.jpg", alignment)
+    if weights:
+        before = photographs.scene("city100", HELD_OUT)["iphonex"]
+        after = enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before)
+        save("own-before.jpg", before)
+        save("own-after.jpg", after)
+
+
+def save_pair(name: str, phone: np.ndarray, dslr: np.ndarray) -> None:
+    """Write both photographs at the same scale."""
+    fig, axes = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=(phone.shape[1], dslr.shape[1]), layout="constrained")
+    for ax, image, title in zip(axes, (phone, dslr), ("phone", "camera"), strict=True):
+        ax.imshow(image)
+        ax.set_title(f"{title}, {image.shape[1]} x {image.shape[0]} pixels", fontsize=12)
+        ax.set(xlim=(0, dslr.shape[1]), ylim=(dslr.shape[0], 0))
+        ax.axis("off")
+    for ax, image in zip(axes, (phone, dslr), strict=True):
+        ax.set(xlim=(0, image.shape[1]), ylim=(dslr.shape[0], 0))
+    close(fig, name)
+
+
+def save_windows(name: str, alignment: aligner.Alignment) -> None:
+    """Write the aligned photographs, and the phone's with its windows."""
+    fig, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    for ax, image, title in zip(
+        axes, (alignment.phone, alignment.dslr, alignment.phone), ("phone", "camera, aligned", "windows"), strict=True
+    ):
+        ax.imshow(image)
+        ax.set_title(title, fontsize=12)
+        ax.axis("off")
+    for window in extraction.extract(alignment).windows:
+        color = "#009E73" if window.verdict == "kept" else "#E69F00"
+        axes[2].add_patch(Rectangle((window.x + 3, window.y + 3), 94, 94, fill=False, edgecolor=color, lw=2))
+    close(fig, name)
+
+
+def close(fig, name: str) -> None:
+    """Write a figure as JPEG, 1200 pixels wide."""
+    fig.savefig(PICTURES / name, dpi=1200 / fig.get_figwidth(), pil_kwargs={"quality": 88, "optimize": True})
+    plt.close(fig)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("city100", "own"))
+    parser.add_argument("weights", nargs="?", default="")
+    arguments = parser.parse_args()
+    {"city100": city100, "own": own}[arguments.what](arguments.weights)
