@@ -1,5 +1,6 @@
 """The stored notebooks: shaped alike, executed, small, and free of what belongs to one machine."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -71,10 +72,23 @@ def test_volatile_cells_say_why(notebook):
 
 
 def test_long_code_lives_in_the_library(notebook):
+    """A notebook may define a function of 15 lines where that teaches, such as a second way of computing."""
     _, nb = notebook
-    for c in nb.cells:
-        if c.cell_type == "code":
-            assert "def " not in c.source and len(c.source.splitlines()) <= 40
+    for c in (c for c in nb.cells if c.cell_type == "code"):
+        assert len(c.source.splitlines()) <= 40
+        tree = ast.parse(c.source.replace("%matplotlib", "#"))
+        for f in (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)):
+            assert f.end_lineno - f.lineno < 15, f.name
+
+
+def test_the_setup_cell_is_folded(notebook):
+    """The imports are one cell, which JupyterLab and the site show folded."""
+    _, nb = notebook
+    setup = nb.cells[2]
+    assert setup.metadata.get("tags") == ["setup", "hide-input"]
+    assert setup.metadata.get("jupyter") == {"source_hidden": True}
+    others = [c.source for c in nb.cells[3:] if c.cell_type == "code"]
+    assert not [s for s in others if re.search(r"^(import|from) ", s, re.M)]
 
 
 def test_every_notebook_is_in_the_readme():

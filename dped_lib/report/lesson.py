@@ -1,0 +1,54 @@
+"""Show what a notebook teaches with: the library's own source, and figures and tables that are saved as they are shown."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+import dped_lib
+from dped_lib.report import figures
+
+
+def show_source(*objects: Callable | type) -> Markdown:
+    """Return the source of functions, methods or classes as Markdown, each under the name of its file.
+
+    A notebook stores this output and nbval compares it, so the shown source is always that of the library.
+    """
+    return Markdown("\n\n".join(_fenced(inspect.unwrap(o)) for o in objects))
+
+
+def _fenced(shown: Callable | type) -> str:
+    file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
+    return f"`{file.as_posix()}`\n\n```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Save the figures and tables of a notebook while it shows them.
+
+    Attributes:
+        dataset, preset, seed: what the notebook was run with.
+        facts: further parameters of every figure and table (``figures.provenance``), for example ``phone``.
+    """
+
+    dataset: str
+    preset: str
+    seed: int = 0
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def figure(self, fig: Figure, name: str, numbers: Mapping, photographs: bool = False, **facts) -> None:
+        """Save an open pyplot figure (``figures.save_figure``). Jupyter shows it at the end of the cell."""
+        figures.save_figure(fig, name, self._origin(facts), numbers, photographs)
+
+    def table(self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", **facts) -> None:
+        """Save a table (``figures.save_table``) and show it with its notes."""
+        figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
+        display(Markdown("\n\n".join(filter(None, (frame.to_markdown(index=False), notes)))))
+
+    def _origin(self, facts: Mapping) -> dict:
+        return figures.provenance(self.dataset, self.preset, self.seed, **{**self.facts, **facts})

@@ -1,0 +1,37 @@
+"""What a notebook shows: sources that are the library's own, and results that are saved as they are shown."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from dped_lib import losses, models
+from dped_lib.report import lesson
+
+
+def test_source_is_the_librarys_own_text():
+    shown = lesson.show_source(losses.tv_loss, models.ResidualBlock).data
+    text = Path(losses.__file__).read_text()
+    body = shown.split("```python\n")[1].split("\n```")[0]
+    assert body.startswith("def tv_loss(") and body in text
+    assert "`dped_lib/losses.py`" in shown and "`dped_lib/models.py`" in shown and "class ResidualBlock" in shown
+
+
+def test_a_method_is_shown_without_its_indentation():
+    shown = lesson.show_source(models.ResidualBlock.forward).data
+    assert "\n```python\ndef forward(" in shown
+
+
+def test_record_saves_what_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+    record = lesson.Record("rig", "smoke", 3, {"phone": "iphone"})
+    fig, axes = plt.subplots()
+    axes.plot([1, 2])
+    record.figure(fig, "fig99_line", {"y": [1, 2]}, n="2 points")
+    record.table(pd.DataFrame({"a": [1.5]}), "numbers", "Numbers", {"a": [1.5]}, "One number.")
+    folder = tmp_path / "rig-smoke"
+    saved = json.loads((folder / "fig99_line.json").read_text())
+    assert saved["parameters"] == {"dataset": "rig", "preset": "smoke", "seed": 3, "phone": "iphone", "n": "2 points"}
+    assert (folder / "fig99_line.png").is_file() and "One number." in (folder / "numbers.md").read_text()
+    plt.close("all")
