@@ -23,6 +23,7 @@ class ClaimFinding:
         verdict: one of ``CLAIM_VERDICTS``.
         why: the reason or the limits of the verdict; may be empty.
         source, commit: the file with the numbers, and the commit of the code that wrote it.
+        kernel: the colour loss's kernel that is judged, for sentences about the colour loss; else empty.
     """
 
     claim: str
@@ -34,11 +35,17 @@ class ClaimFinding:
     why: str = ""
     source: str = ""
     commit: str = ""
+    kernel: str = ""
+
+    @property
+    def results(self) -> str:
+        """Return the dataset and preset as a folder's name, ``the paper``, or nothing if nothing was run."""
+        return f"{self.dataset}-{self.preset}" if self.preset else self.dataset
 
     @property
     def data(self) -> str:
         """Return the dataset, preset and phone in words; empty if nothing was run."""
-        return " ".join(filter(None, (f"{self.dataset}-{self.preset}" if self.preset else self.dataset, self.phone)))
+        return " ".join(filter(None, (self.results, self.phone)))
 
 
 #: The findings that a judge yields.
@@ -76,11 +83,32 @@ class Results:
         content = self._content(name)
         return content and content["numbers"]
 
-    def finding(self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
+    def scope(self, name: str, phone: str) -> str:
+        """Return what a verdict on trained networks rests on: photographs, trainings and their length, in words.
+
+        A verdict holds for these data and this length only. What a result does not say is left out.
+        """
+        content = self._content(name) or {"numbers": {}, "parameters": {}}
+        parameters, cells = content["parameters"], content["numbers"].get("cells", [])
+        photographs = {c["photographs"] for c in cells if c["phone"] == phone}
+        seeds = len(parameters.get("seeds", ()))
+        parts = [f"{n} photographs" for n in sorted(photographs)[:1]]
+        parts += [f"{seeds} training{'s' if seeds > 1 else ''} of each network"] if seeds else []
+        parts += [f"{parameters['iterations']}"] if parameters.get("iterations") else []
+        return f"these data and this length: {', '.join(parts)}" if parts else ""
+
+    def finding(
+        self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "", kernel: str = ""
+    ) -> ClaimFinding:
         """Return a finding on a claim from the result ``name``, which must exist."""
-        source = f"{self.dataset}-{self.preset}/{name}.json"
+        source = f"{self.results}/{name}.json"
         commit = figures.provenance_of(self.folder / f"{name}.json").get("commit", "unknown")
-        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit)
+        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit, kernel)
+
+    @property
+    def results(self) -> str:
+        """Return the dataset and preset as a folder's name."""
+        return f"{self.dataset}-{self.preset}"
 
 
 def saved_results(dataset: str | None = None, preset: str | None = None) -> list[Results]:

@@ -36,8 +36,6 @@ def patches(results: Results) -> Findings:
 
 # ---------------------------------------------------------------------------------------------- Figure 6
 
-#: The kernel that equation 4 prints.
-_PRINTED = "printed"
 _RATIO_VERDICTS = MappingProxyType({"holds": "holds", "fails": "does not hold", "open": "undecided"})
 
 
@@ -57,25 +55,24 @@ def shift_large(results: Results) -> Findings:
 
 
 def _shift(results: Results, claim: str, shifts: str) -> Findings:
-    """Yield for each kind of pictures the verdict for the kernel as printed; ``why`` has those for the others."""
+    """Yield a verdict for each kind of pictures and each kernel."""
     name, sentence = "fig06_verdicts", shift_study.SENTENCES[shifts]
     if not (numbers := results.numbers(name)):
         return
     for pictures, kernels in numbers["ratios"].items():
-        ratios = {k: shift_study.Ratio(**by_shifts[shifts]) for k, by_shifts in kernels.items() if shifts in by_shifts}
-        if not ratios:
-            continue
-        verdicts = {k: _RATIO_VERDICTS[r.verdict(sentence)] for k, r in ratios.items()}
-        text = ", ".join(f"{k} {statistics.in_words(r.value, (r.low, r.high), 1)}" for k, r in ratios.items())
-        others = ", ".join(f"{k} {verdict}" for k, verdict in verdicts.items() if k != _PRINTED)
-        yield results.finding(
-            claim,
-            name,
-            "",
-            f"{pictures}, MSE over colour loss by kernel: {text}",
-            verdicts[_PRINTED],
-            f"kernel as printed; {others}",
-        )
+        for kernel, by_shifts in kernels.items():
+            if shifts not in by_shifts:
+                continue
+            ratio = shift_study.Ratio(**by_shifts[shifts])
+            text = statistics.in_words(ratio.value, (ratio.low, ratio.high), 1)
+            yield results.finding(
+                claim,
+                name,
+                "",
+                f"{pictures}: MSE / colour loss = {text}; asked: {sentence.range()}",
+                _RATIO_VERDICTS[ratio.verdict(sentence)],
+                kernel=kernel,
+            )
 
 
 # ---------------------------------------------------------------------------------------------- the discriminator
@@ -253,6 +250,8 @@ def _compare(
             verdict = "undecided"
         if short := short_training(results):
             verdict, why = "not testable", "; ".join(filter(None, (short, why)))
+        else:
+            why = "; ".join(filter(None, (why, results.scope(name, phone))))
         text = "; ".join(f"{first} - {other}: {d.text(digits)}" for other, d in run.items())
         yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why)
 

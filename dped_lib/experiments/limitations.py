@@ -20,7 +20,7 @@ from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import gallery, statistics
 from dped_lib.experiments.appearance import BLUR
-from dped_lib.report.figures import PHONE_COLORS
+from dped_lib.report import colors, figures
 
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
@@ -230,7 +230,7 @@ def plot_noise(flaws: Sequence[Flaw]) -> Figure:
     entries = amplifications(flaws)
     fig, ax = plt.subplots(figsize=(8, 0.9 + 0.42 * len(entries)))
     for row, a in enumerate(entries):
-        color = PHONE_COLORS.get(a.phone, "0.3")
+        color = colors.PHONES[a.phone]
         values = [f.values["noise amplification"] for f in flaws if (f.network, f.phone) == (a.network, a.phone)]
         ax.scatter(values, [row] * len(values), s=14, color=color, alpha=0.4, linewidths=0)
         bar = [[a.value - a.interval[0]], [a.interval[1] - a.value]]

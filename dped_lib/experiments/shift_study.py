@@ -146,6 +146,10 @@ class Sentence:
     low: float
     high: float
 
+    def range(self) -> str:
+        """Return [low, high] in words."""
+        return f"above {self.low:g}" if np.isinf(self.high) else f"{self.low:.2g} to {self.high:g}"
+
 
 #: We read "almost not sensitive" as more than ten times smaller than MSE, because the next sentence says "still about
 #: 5-10 times smaller". We read "similar magnitude" as a factor below three at the two largest shifts.

@@ -11,9 +11,9 @@ from matplotlib.patches import Polygon
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.data import rig
-from dped_lib.report import figures
+from dped_lib.report import colors, figures
 
-_INLIER, _OUTLIER, _CROP = "#56B4E9", "#E69F00", "#009E73"
+_INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _MAX_DRAWN_MATCHES = 600
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
@@ -24,7 +24,7 @@ def rig_drawing() -> Figure:
     above.plot([-0.85, 0.85], [0, 0], color="#888888", lw=5, solid_capstyle="butt")
     above.text(0, 0.05, "scene", ha="center", va="bottom", color="#555555")
     for i, (name, frame) in enumerate(rig.shoot("wall-1", scale=0.02).items()):
-        color = figures.PHONE_COLORS[name]
+        color = colors.PHONES[name]
         visible = frame.geometry.to_scene(geometry.outline(*frame.image.shape[:2]))
         camera = rig.camera_position(name)
         for edge in (visible[:, 0].min(), visible[:, 0].max()):
@@ -156,7 +156,7 @@ def ncc_distribution(
     fig, axes = plt.subplots(1, len(windows), figsize=(3.4 * len(windows), 2.9), sharey=True, squeeze=False)
     bins = np.linspace(_LEAST_DRAWN_NCC, 1, 51)
     for ax, (phone, sample) in zip(axes[0], windows.items(), strict=True):
-        color = figures.PHONE_COLORS.get(phone, "#0072B2")
+        color = colors.PHONES[phone]
         percent = np.full(len(sample), 100 / max(1, len(sample)))
         for values, style in (
             ([w.ncc_before for w in sample], {"color": "#999999", "histtype": "step", "lw": 1.5, "label": "in place"}),
@@ -164,7 +164,7 @@ def ncc_distribution(
         ):
             drawn = np.clip(np.nan_to_num(values, nan=0.0), _LEAST_DRAWN_NCC, 1)
             ax.hist(drawn, bins, weights=percent, **style)
-        ax.axvline(threshold, color="#D55E00", lw=1.2, ls="--")
+        ax.axvline(threshold, color="0.2", lw=1.2, ls="--")
         ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{phone}: {len(sample)} windows")
         ax.legend(loc="upper left", fontsize=9)
     axes[0, 0].set_ylabel("windows (%, logarithmic)")

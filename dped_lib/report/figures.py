@@ -27,24 +27,18 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
 from dped_lib.base import device, paths
 from dped_lib.base.errors import DpedError
+from dped_lib.report import colors
 
-#: Okabe and Ito's colour-blind-safe palette; a phone has the same colour everywhere.
-PHONE_COLORS = MappingProxyType(
-    {
-        "iphone": "#0072B2",
-        "blackberry": "#D55E00",
-        "sony": "#009E73",
-        "iphonex": "#56B4E9",
-        "phone": "#CC79A7",
-        "dslr": "#000000",
-    }
-)
-SERIES_COLORS = ("#000000", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
+#: Width of a figure in inches: 700 pixels at the 96 pixels an inch of a web page, and about a page's text width.
+WIDTH = 7.3
+#: The smallest text of a figure in points, at ``WIDTH``.
+SMALLEST_TEXT = 8.0
 
 #: Description of each dataset for captions.
 DATASET_WORDS = MappingProxyType(
@@ -67,7 +61,8 @@ ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
 _CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
 
 # The defaults of the encoders differ between versions of Pillow, and matplotlib writes its version into every PNG.
-_PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
+#: Arguments of ``savefig`` for a PNG file that does not depend on these versions.
+PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
 _JPEG = MappingProxyType(
     {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
 )
@@ -84,16 +79,23 @@ def use_style(photographs: bool = False) -> None:
     pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
-            "figure.dpi": 80,
-            "savefig.dpi": 110,
+            "figure.dpi": 96,
+            "savefig.dpi": 160,
             "figure.constrained_layout.use": True,
-            "font.size": 10,
+            "font.size": 9,
+            "axes.titlesize": 9.5,
+            "axes.labelsize": 9,
+            "xtick.labelsize": SMALLEST_TEXT,
+            "ytick.labelsize": SMALLEST_TEXT,
+            "legend.fontsize": SMALLEST_TEXT,
+            "legend.title_fontsize": SMALLEST_TEXT,
+            "figure.titlesize": 10,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
             "grid.alpha": 0.25,
             "legend.frameon": False,
-            "axes.prop_cycle": mpl.cycler(color=SERIES_COLORS),
+            "axes.prop_cycle": mpl.cycler(color=colors.SERIES),
             "image.interpolation": "nearest",
         }
     )
@@ -282,7 +284,20 @@ def _target(origin: Mapping, name: str) -> Path:
     return paths.figures_dir(origin["dataset"], origin["preset"]) / name
 
 
-def save_figure(fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False) -> Path:
+def smallest_text(fig: Figure) -> float:
+    """Return the size in points of the smallest text that a figure shows, once it is scaled down to ``WIDTH``.
+
+    An exponent is set at 70 % of its text's size. The result is infinite for a figure without text.
+    """
+    fig.draw_without_rendering()  # writes the labels of the ticks
+    shown = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    sizes = [text.get_fontsize() * (0.7 if "^" in text.get_text() else 1.0) for text in shown]
+    return min(sizes, default=math.inf) * min(1.0, WIDTH / fig.get_figwidth())
+
+
+def save_figure(
+    fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False, pixels: int | None = None
+) -> Path:
     """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with its numbers. Return the picture's path.
 
     Args:
@@ -291,12 +306,14 @@ def save_figure(fig: Figure, name: str, origin: Mapping, numbers: Mapping, photo
         origin: the provenance of the result, from :func:`provenance`.
         numbers: the values that are drawn, and the published values.
         photographs: write ``NAME.jpg`` instead, which is a fifth of the size for photographs.
+        pixels: width of the picture. By default the style sets it.
     """
     target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
-    # About 22 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(stamp(origin), int(22 * fig.get_figwidth())), fontsize=6.5, color="0.4")
+    # About 17 characters of this size fit into an inch.
+    fig.supxlabel(textwrap.fill(stamp(origin), int(17 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
+    dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     with paths.atomic_path(target) as part:
-        fig.savefig(part, **(_JPEG if photographs else _PNG))
+        fig.savefig(part, **dpi, **(_JPEG if photographs else PNG))
     _save_numbers(target, origin, {"figure": name, "numbers": numbers})
     return target
 

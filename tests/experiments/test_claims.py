@@ -1,13 +1,15 @@
 """Verdicts follow from numbers: made-up results with known answers, the paper's own tables, and what is not there."""
 
+import itertools
 import json
 
+import matplotlib.pyplot as plt
 import pytest
 
-from dped_lib import paper
+from dped_lib import losses, paper
 from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
-from dped_lib.experiments import claims, evidence, judges, paper_judges
+from dped_lib.experiments import claims, claims_matrix, evidence, judges, paper_judges
 from dped_lib.report import figures
 
 
@@ -118,16 +120,29 @@ def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
     assert verdicts(form) == [expected]
 
 
-def test_figure_6_is_judged_by_the_printed_kernel(shelf):
-    def ratio(value):
-        return {"value": value, "low": value * 0.9, "high": value * 1.1}
+def ratio(value):
+    return {"value": value, "low": value * 0.9, "high": value * 1.1}
 
+
+def test_figure_6_has_a_verdict_for_each_kernel(shelf):
     kernels = {"printed": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "code": {"3-5 px": ratio(20.0)}}
-    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}})
-    found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle" and f.preset]
-    assert [f.verdict for f in found] == ["does not hold"]
-    assert "sigma3 holds" in found[0].why and "code does not hold" in found[0].why
+    other = {**kernels, "sigma3": {"3-5 px": ratio(2.0)}}
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels, "phone patches": other}})
+    found = claims.judge_claims(evidence.saved_results())
+    by_kernel = {(f.kernel, f.evidence.split(":")[0]): f.verdict for f in found if f.claim == "shift_middle"}
+    assert by_kernel == {
+        ("printed", "dslr patches"): "does not hold",
+        ("sigma3", "dslr patches"): "holds",
+        ("code", "dslr patches"): "does not hold",
+        ("printed", "phone patches"): "does not hold",
+        ("sigma3", "phone patches"): "does not hold",
+        ("code", "phone patches"): "does not hold",
+    }
     assert not verdicts("shift_large")
+    cells = {(r.claim.key, r.kernel): s for (r, c), s in claims_matrix.cells(found).items() if c == "pirm-paper"}
+    assert cells["shift_middle", "printed"].words == "fails"
+    assert cells["shift_middle", "sigma3"].words == "1 of 2"
+    assert ("shift_middle", "") not in cells, "no single verdict stands for three kernels"
 
 
 def test_the_authors_weights_improve_where_they_belong(shelf):
@@ -158,7 +173,66 @@ def test_written_with_sources(shelf, tmp_path):
         "pirm-paper/table2_methods.json",
         "dped_lib/paper.py",
     }
-    assert set(claims.summary_frame(found).columns) == {"claim", "paper", *evidence.CLAIM_VERDICTS}
+    assert (tmp_path / "claims_overview.png").read_bytes().startswith(b"\x89PNG")
+    table = claims_matrix.frame(found)
+    assert list(table.columns) == ["claim", "where", "the paper", "pirm-paper"]
+    assert table.set_index("claim").loc["PSNR equals that of Dong et al.", "pirm-paper"] == "✗ fails"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (["holds"], "holds"),
+        (["holds", "holds"], "holds"),
+        (["holds", "does not hold", "undecided"], "1 of 3"),
+        (["holds", "undecided"], "1 of 2"),
+        (["undecided", "does not hold"], "fails"),
+        (["undecided", "undecided"], "open"),
+        (["not testable", "holds"], "holds"),
+        (["not testable", "not testable"], "n/t"),
+    ],
+)
+def test_a_cell_sums_up_its_findings(found, words):
+    summary = claims_matrix.summarise(evidence.ClaimFinding("best_ssim", "rig", "cpu", "", "", v) for v in found)
+    assert summary.words == words
+
+
+def test_a_cell_without_findings_is_empty():
+    assert claims_matrix.summarise([]) is None
+
+
+def test_a_verdict_on_trained_networks_names_its_data_and_length(shelf, tmp_path):
+    cells = [{"phone": "iphone", "column": "ours", "photographs": 12, "seeds": [0, 1, 2]}]
+    shelf("table2_methods", {"cells": cells, "differences": [difference("ours", "dong", 1.0, 2.0)]})
+    file = tmp_path / "pirm-paper" / "table2_methods.json"
+    content = json.loads(file.read_text())
+    content["parameters"] |= {"seeds": [0, 1, 2], "iterations": "20000 of batch 50"}
+    file.write_text(json.dumps(content))
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
+    assert found.why == "these data and this length: 12 photographs, 3 trainings of each network, 20000 of batch 50"
+
+
+def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
+    """Each claim has its row, each cell its word beside its colour, and no text is under 8 points at 700 pixels."""
+    kernels = {kernel: {"3-5 px": ratio(7.0)} for kernel in losses.KERNELS}
+    for dataset, preset in itertools.product(("rig", "pirm", "city100"), ("smoke", "cpu", "paper")):
+        shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}}, dataset, preset)
+        found = claims.judge_claims(evidence.saved_results())
+        figures.use_style()
+        fig = claims_matrix.plot(found)
+        shown = [text.get_text() for text in fig.axes[0].texts]
+        assert {row.label for row in claims_matrix.rows(found)} <= set(shown)
+        assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
+        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+        texts = [t for t in fig.axes[0].texts if t.get_text()]
+        boxes = [t.get_window_extent() for t in texts]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), "no word lies on another"
+        plt.close(fig)
+
+
+def test_every_claim_has_a_few_words():
+    assert set(claims_matrix.SHORT) == {c.key for c in paper.CLAIMS}
+    assert max(len(row.label) for row in claims_matrix.rows(claims.judge_claims([]))) <= 46
 
 
 def test_what_is_committed_agrees_with_itself():
@@ -173,5 +247,5 @@ def test_what_is_committed_agrees_with_itself():
         if any((folder / f"{t}-{p}").glob("*.json"))
     ]
     found = claims.judge_claims(there)
-    assert claims.findings_frame(found).to_markdown(index=False) in (folder / "claims.md").read_text()
-    assert claims.readme_table(found) in (paths.project_root() / "README.md").read_text()
+    assert claims.findings_text(found) in (folder / "claims.md").read_text()
+    assert claims_matrix.readme_table(found) in (paths.project_root() / "README.md").read_text()

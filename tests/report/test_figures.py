@@ -20,7 +20,8 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
 from dped_lib.experiments import networks, scores, table_layout, table_plot
 from dped_lib.experiments.scores import Cell
-from dped_lib.report import figures, network_diagrams
+from dped_lib.report import colors, figures, network_diagrams
+from dped_lib.user_study import questions
 
 MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
 PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}
@@ -199,9 +200,33 @@ def test_the_workflow_says_where_to_save(saved):
     assert figures.result_folder("pirm", "cpu") == saved.parent / "pirm-cpu"
 
 
-def test_phones_have_distinct_colours():
-    assert set(figures.PHONE_COLORS) == {*datasets.PHONES, "dslr"}
-    assert len(set(figures.PHONE_COLORS.values())) == len(datasets.PHONES) + 1
+@pytest.mark.parametrize(
+    ("mapping", "things"),
+    [
+        (colors.PHONES, {*datasets.PHONES, "dslr"}),
+        (colors.KERNELS, {"mse", *losses.KERNELS}),
+        (colors.LOSSES, set(losses.LOSSES)),
+        (colors.DISCRIMINATORS, set(models.DISCRIMINATORS)),
+        (colors.CLASSES, {cls for classes in questions.KINDS.values() for cls in classes}),
+    ],
+)
+def test_each_thing_has_a_colour_of_its_own(mapping, things):
+    assert set(mapping) == things
+    assert len(set(mapping.values())) == len(mapping)
+
+
+def test_words_on_a_colour_can_be_read():
+    assert colors.text_on(colors.BLACK) == "white" and colors.text_on(colors.YELLOW) == "black"
+
+
+def test_the_smallest_text_counts_the_width_and_exponents():
+    fig, axes = plt.subplots(figsize=(2 * figures.WIDTH, 3))
+    axes.set(xticks=[], yticks=[])
+    axes.text(0, 0, "words", fontsize=18)
+    assert figures.smallest_text(fig) == pytest.approx(9)
+    axes.text(0, 0, "$10^{3}$", fontsize=18)
+    assert figures.smallest_text(fig) == pytest.approx(0.7 * 9)
+    plt.close(fig)
 
 
 @pytest.mark.parametrize("name", ["03_training", "04_baselines", "05_tables", "07_limitations", "08_claims"])

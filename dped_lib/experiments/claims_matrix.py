@@ -1,0 +1,219 @@
+"""Show at one glance whether the paper holds: claims by results (dataset and preset), one verdict in each cell.
+
+A cell sums up every finding of its results on its claim, one for each phone or kind of pictures. A sentence about the
+colour loss has one row for each kernel, since the kernels give different verdicts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from dped_lib import losses, paper
+from dped_lib.base import paths
+from dped_lib.experiments.evidence import ClaimFinding
+from dped_lib.report import colors, figures
+
+#: Each claim in a few words, for rows of the matrix. ``figures/claims.md`` has the sentences.
+SHORT = MappingProxyType(
+    {
+        "cameras": "Sony: 13 MP is 2592 x 1944",
+        "patches": "65K, 92K and 97K training patches",
+        "shift_small": "colour loss ignores 1-2 px",
+        "shift_middle": "5-10 times below MSE at 3-5 px",
+        "shift_large": "like MSE at larger shifts",
+        "amplitude": "A = 0.053 normalises the Gaussian",
+        "two_image": "two-image discriminator: 99 %",
+        "one_image": "one-image discriminator: only 86 %",
+        "best_ssim": "ours has the best SSIM",
+        "psnr_dong": "PSNR equals that of Dong et al.",
+        "outperforms": "PSNR above the other methods",
+        "ours_iphone": "iPhone: 19.16 dB, 0.9114",
+        "improves": "enhanced is better than original",
+        "study_originals": "people prefer ours to originals",
+        "study_equal": "people cannot tell ours from DSLR",
+        "study_manual": "people prefer ours to retouching",
+        "noise": "noise grows on the iPhone only",
+        "texture_colour": "texture loss: colours deviate",
+        "content_colour": "content deviates less than MSE",
+        "colour_term": "colour term: closer colours",
+        "mse_blur": "MSE alone is less sharp",
+        "top_scores": "full loss has the top scores",
+    }
+)
+_KERNELS = MappingProxyType({"printed": "kernel as printed", "sigma3": "kernel sigma 3", "code": "the code's kernel"})
+
+#: Word, sign and colour of each verdict of a cell. "in part": some findings hold, and others do not.
+_LOOK = MappingProxyType(
+    {
+        "holds": ("holds", "✓", colors.BLUE),
+        "in part": ("in part", "◐", "#9CCBEB"),
+        "does not hold": ("fails", "✗", colors.VERMILION),
+        "undecided": ("open", "?", colors.YELLOW),
+        "not testable": ("n/t", "–", "#DDDDDD"),
+    }
+)
+_MEANING = MappingProxyType(
+    {
+        "holds": "holds",
+        "in part": "holds in k of n",
+        "does not hold": "fails: does not hold",
+        "undecided": "open: the interval allows both",
+        "not testable": "n/t: these data cannot test it",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold a row of the matrix: a claim and, for a sentence about the colour loss, one of its kernels."""
+
+    claim: paper.Claim
+    kernel: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the row's claim in a few words."""
+        kernel = f": {_KERNELS[self.kernel]}" if self.kernel else ""
+        return f"{SHORT[self.claim.key]}{kernel}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Hold the verdict of a cell: ``held`` of ``decided`` findings hold.
+
+    ``verdict`` is one of ``CLAIM_VERDICTS`` or "in part". Findings that cannot test the claim count only if no finding
+    can.
+    """
+
+    verdict: str
+    held: int
+    decided: int
+
+    @property
+    def words(self) -> str:
+        """Return the verdict in a word, with "k of n" if more than one finding decided it."""
+        if self.verdict == "in part":
+            return f"{self.held} of {self.decided}"
+        return _LOOK[self.verdict][0]
+
+
+def rows(findings: Iterable[ClaimFinding]) -> list[Row]:
+    """Return the rows in the order of the paper; a claim that was judged by kernel has a row for each kernel."""
+    by_kernel = {f.claim for f in findings if f.kernel}
+    return [Row(c, k) for c in paper.CLAIMS for k in (losses.KERNELS if c.key in by_kernel else ("",))]
+
+
+def columns(findings: Iterable[ClaimFinding]) -> list[str]:
+    """Return the results that have findings: the paper's own numbers, then datasets with their presets."""
+    return list(dict.fromkeys(["the paper", *(f.results for f in sorted(findings, key=_order) if f.results)]))
+
+
+def _order(finding: ClaimFinding) -> tuple[int, int]:
+    datasets, presets = ("the paper", "rig", "pirm", "city100", "dped", "own"), ("", "smoke", "cpu", "paper")
+    return (datasets.index(finding.dataset) if finding.dataset in datasets else -1, presets.index(finding.preset))
+
+
+def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
+    """Return the verdict of a cell's findings; None if there are none."""
+    verdicts = [f.verdict for f in findings]
+    decided = [v for v in verdicts if v != "not testable"]
+    held = decided.count("holds")
+    if not verdicts:
+        return None
+    if not decided:
+        return Summary("not testable", 0, 0)
+    if held and held < len(decided):
+        return Summary("in part", held, len(decided))
+    # If nothing holds, one clear contradiction decides.
+    verdict = next(v for v in ("holds", "does not hold", "undecided") if v in decided)
+    return Summary(verdict, held, len(decided))
+
+
+def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
+    """Return the summary of each row and column that has findings."""
+    found = {}
+    for row in rows(findings):
+        for column in columns(findings):
+            of_cell = (f for f in findings if (f.claim, f.results) == (row.claim.key, column))
+            if summary := summarise(f for f in of_cell if f.kernel in ("", row.kernel)):
+                found[row, column] = summary
+    return found
+
+
+def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
+    """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
+    found, listed = cells(findings), []
+    for row in rows(findings):
+        words = {c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := found.get((row, c))) else "" for c in columns(findings)}
+        listed.append({"claim": row.label, "where": row.claim.where, **words})
+    return pd.DataFrame(listed)
+
+
+def readme_table(findings: Sequence[ClaimFinding]) -> str:
+    """Return the matrix in Markdown, narrow enough for the width of a column; a line below it explains the signs."""
+    table = frame(findings)
+    table["where"] = table["where"].str.replace("Figure", "Fig.").str.replace("Appendix, ", "")
+    lines = [list(table.columns), [":--", ":--", *[":-:"] * (len(table.columns) - 2)], *table.values.tolist()]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    signs = "; ".join(f"{_LOOK[v][1]} {meaning}" for v, meaning in _MEANING.items())
+    return (
+        f"{text}\n\n{signs}; empty: not run. A verdict is about these data and this length of training. "
+        "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
+    )
+
+
+_HEIGHT = 0.235  # of a row, in inches
+_LABELS = 3.15  # width of the labels, in inches
+
+
+def plot(findings: Sequence[ClaimFinding]) -> Figure:
+    """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
+    listed, results, found = rows(findings), columns(findings), cells(findings)
+    width = (figures.WIDTH - _LABELS) / len(results)
+    upright = width < 0.52  # the names of the results would touch each other
+    top = 1.1 if upright else 0.45
+    fig = plt.figure(figsize=(figures.WIDTH, top + _HEIGHT * len(listed) + 0.7))
+    fig.set_layout_engine("none")  # rows have a fixed height
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
+    ax.set_axis_off()
+    size = figures.SMALLEST_TEXT
+    for i, result in enumerate(results):
+        head = result if upright else result.replace("-", "\n").replace("the paper", "the\npaper")
+        place = {"ha": "center", "va": "bottom", "rotation": 90 if upright else 0}
+        ax.text(_LABELS + (i + 0.5) * width, top - 0.05, head, fontsize=size, **place)
+    for i, row in enumerate(listed):
+        y = top + i * _HEIGHT
+        ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
+        for j, result in enumerate(results):
+            box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
+            if summary := found.get((row, result)):
+                _, sign, color = _LOOK[summary.verdict]
+                few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else sign
+                # At 8 points some nine characters fit into 0.6 inches.
+                word = f"{sign} {summary.words}" if width > 0.62 else few if upright else summary.words
+                ax.add_patch(Rectangle(*box, color=color, lw=0))
+                middle = box[0][0] + box[1] / 2, y + _HEIGHT / 2
+                ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(color))
+            else:
+                ax.add_patch(Rectangle(*box, fc="none", ec="0.88", lw=0.6))
+    patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
+    patches.append(Patch(fc="none", ec="0.88", label="not run"))
+    fig.legend(
+        handles=patches, loc="lower center", ncols=3, fontsize=size, bbox_to_anchor=(0.5, 0.12 / fig.get_figheight())
+    )
+    return fig
+
+
+def save_picture(findings: Sequence[ClaimFinding], target: Path) -> None:
+    """Write the drawing of the matrix as a PNG file. ``claims.json``, beside it, has its numbers."""
+    fig = plot(findings)
+    with paths.atomic_path(target) as part:
+        fig.savefig(part, **figures.PNG)
+    plt.close(fig)
