@@ -45,11 +45,11 @@ def page_of(file: Path) -> str | None:
     return PAGES.get(name)
 
 
-def relink(text: str, file: Path, page: str) -> str:
-    """Return a file's Markdown with links that hold on the site.
+def relink(text: str, file: Path, page: str, source: Path) -> str:
+    """Return a file's Markdown with links that hold on the site, whose sources are collected in ``source``.
 
-    A link to another file that is a page leads to that page. A link to a file that is not on the site becomes its name,
-    because the site has no copy of the repository to link to.
+    A link to another file that is a page leads to that page. A picture is copied. A link to a file that is not on the
+    site becomes its name, because the site has no copy of the repository to link to.
     """
 
     def new(match: re.Match) -> str:
@@ -61,6 +61,10 @@ def relink(text: str, file: Path, page: str) -> str:
         if not found.exists() or not found.is_relative_to(ROOT):
             return match[0]  # Sphinx will report it
         to = page_of(found)
+        if mark:
+            to = f"pictures/{found.relative_to(ROOT).as_posix()}"
+            (source / to).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found, source / to)
         if to is None:
             name = found.relative_to(ROOT).as_posix()
             return f"`{name}`" if label.strip("`") == name else f"{label} (`{name}`)"
@@ -69,7 +73,7 @@ def relink(text: str, file: Path, page: str) -> str:
     return _LINK.sub(new, text)
 
 
-def copy_notebook(file: Path, target: Path) -> None:
+def copy_notebook(file: Path, source: Path) -> None:
     """Copy a stored notebook: fold its set-up cells, and make its links lead to pages."""
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
@@ -78,8 +82,8 @@ def copy_notebook(file: Path, target: Path) -> None:
         if folded and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
         if cell.cell_type == "markdown":
-            cell.source = relink(cell.source, file, page_of(file))
-    nbformat.write(notebook, target)
+            cell.source = relink(cell.source, file, page_of(file), source)
+    nbformat.write(notebook, source / page_of(file))
 
 
 def assemble(source: Path) -> None:
@@ -89,10 +93,11 @@ def assemble(source: Path) -> None:
     shutil.copytree(DOCS / "ext", source / "ext", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "notebooks").mkdir()
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        copy_notebook(file, source / "notebooks" / file.name)
+        copy_notebook(file, source)
     for name, page in PAGES.items():
         if page != "index.md":
-            (source / page).write_text(relink((ROOT / name).read_text(encoding="utf-8"), ROOT / name, page))
+            text = (ROOT / name).read_text(encoding="utf-8")
+            (source / page).write_text(relink(text, ROOT / name, page, source), encoding="utf-8")
     for name, text in generated.pages(ROOT).items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text, encoding="utf-8")

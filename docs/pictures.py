@@ -48,7 +48,9 @@ def city100(weights: str) -> None:
     store = opening.open_or_make("city100", "iphonex", "cpu")
     tested = {str(store.photographs[i]) for i in store.index("test")}
     if not set(SHOWN) <= tested:
-        raise DpedError(f"{', '.join(sorted(set(SHOWN) - tested))}: not in the test split ({', '.join(sorted(tested))}).")
+        raise DpedError(
+            f"{', '.join(sorted(set(SHOWN) - tested))}: not in the test split ({', '.join(sorted(tested))})."
+        )
     engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
     for scene in SHOWN:
         pair = aligned(scene)
@@ -86,7 +88,9 @@ def own(weights: str) -> None:
 
 def save_pair(name: str, phone: np.ndarray, dslr: np.ndarray) -> None:
     """Write both photographs at the same scale."""
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=(phone.shape[1], dslr.shape[1]), layout="constrained")
+    fig, axes = plt.subplots(
+        1, 2, figsize=(10, 3.9), width_ratios=(phone.shape[1], dslr.shape[1]), layout="constrained"
+    )
     for ax, image, title in zip(axes, (phone, dslr), ("phone", "camera"), strict=True):
         ax.imshow(image)
         ax.set_title(f"{title}, {image.shape[1]} x {image.shape[0]} pixels", fontsize=12)
