@@ -1,6 +1,6 @@
 """Make the pictures of the site and the README: City100 only, (c) 2019 Chang Chen, MIT licence.
 
-    python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, and README.jpg
+    python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, and readme.jpg
     python docs/pictures.py own                the pair of the tutorial on your own cameras
     python docs/pictures.py own WEIGHTS        the result of the tutorial's training
 
@@ -21,8 +21,8 @@ from dped_lib.data import network_files, opening, photographs, readers
 from dped_lib.enhance import photographs as enhancement
 
 PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
-#: Scenes of the test split of city100 that the site shows. The README shows the first.
-SHOWN = ("046H", "036H", "057H")
+#: Scenes of the test split of city100 that the site shows. The README shows the first, and the site its DSLR picture, too.
+SHOWN = ("057H", "046H", "036H")
 #: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
 PAIR, HELD_OUT = "001H", "004H"
 README_WIDTH = 980
@@ -44,7 +44,7 @@ def aligned(scene: str) -> aligner.Alignment:
 
 
 def city100(weights: str) -> None:
-    """Write phone, enhanced and DSLR picture of every shown scene, and the README's picture."""
+    """Write every shown scene before and after, and the README's picture."""
     store = opening.open_or_make("city100", "iphonex", "cpu")
     tested = {str(store.photographs[i]) for i in store.index("test")}
     if not set(SHOWN) <= tested:
@@ -54,11 +54,12 @@ def city100(weights: str) -> None:
     engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
     for scene in SHOWN:
         pair = aligned(scene)
-        versions = {"phone": pair.phone, "enhanced": engine(pair.phone), "dslr": pair.dslr}
+        versions = {"phone": pair.phone, "enhanced": engine(pair.phone)}
+        if scene == SHOWN[0]:
+            save("readme.jpg", side_by_side(*versions.values()), README_WIDTH)
+            versions["dslr"] = pair.dslr
         for name, pixels in versions.items():
             save(f"city100-{scene[:3]}-{name}.jpg", pixels)
-        if scene == SHOWN[0]:
-            save("readme.jpg", side_by_side(versions["phone"], versions["enhanced"]), README_WIDTH)
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
