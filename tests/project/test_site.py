@@ -41,7 +41,8 @@ class _Page(HTMLParser):
 
 
 def test_links_hold_and_nothing_is_loaded_from_elsewhere(site):
-    pages = {file: _Page(file) for file in site.rglob("*.html")}
+    # The theme leaves templates of its own among the static files.
+    pages = {file: _Page(file) for file in site.rglob("*.html") if "_static" not in file.parts}
     assert len(pages) > 40
     wrong = []
     for file, page in pages.items():
