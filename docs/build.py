@@ -2,6 +2,7 @@
 
     python docs/build.py                 writes build/book/html
     python docs/build.py FOLDER          writes FOLDER/html
+    python docs/build.py --readme        only writes the README's block on the networks that ship, from docs/model_zoo.md
 
 The sources are this folder, the notebooks as they are stored, DEVIATIONS.md, CONTRIBUTING.md, benchmarks/README.md and
 figures/claims.md. The pages on commands and modules are generated. Nothing is fetched, and a warning is an error.
@@ -118,7 +119,12 @@ def main() -> int:
     """Build the site where the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "book")
-    out = parser.parse_args().out.absolute()
+    parser.add_argument("--readme", action="store_true", help="only write the README's block on the networks that ship")
+    arguments = parser.parse_args()
+    if arguments.readme:
+        generated.fill_readme(ROOT / "README.md", DOCS / "model_zoo.md")
+        return 0
+    out = arguments.out.absolute()
     status = build(out)
     if status == 0:
         print(f"{out / 'html' / 'index.html'}: open it in a browser")

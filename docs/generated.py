@@ -10,6 +10,9 @@ from typer.main import get_command
 import dped_lib
 from dped_lib.app import cli
 
+#: The README's block on the networks that ship stands between these marks.
+MARKS = ("<!-- models:begin: python docs/build.py --readme writes this -->", "<!-- models:end -->")
+
 #: Packages of the library in the order of the page, each with what it is for.
 ROOMS = {
     "alignment": "Sections 2 and 3.2.1: two photographs become aligned patches.",
@@ -22,6 +25,30 @@ ROOMS = {
     "report": "The look of figures, and their provenance.",
     "base": "Presets, datasets, paths, progress, errors.",
 }
+
+
+#: Columns of docs/model_zoo.md that the README shows.
+SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "untouched")
+
+
+def readme_models(page: str) -> str:
+    """Return the README's block on the networks that ship, from docs/model_zoo.md: those of the paper's full loss."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    if not rows:
+        return "None ships in this version."
+    head, _, *rows = rows
+    chosen = [dict(zip(head, row, strict=True)) for row in rows]
+    lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
+    lines += [[row[c] for c in SHOWN_OF_MODELS] for row in chosen if row["loss"] == "color+content+texture"]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fill_readme(readme: Path, page: Path) -> None:
+    """Write the block between the two marks of the README anew."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    block = readme_models(page.read_text(encoding="utf-8"))
+    readme.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def pages(root: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The README, CONTRIBUTING, DEVIATIONS and the pages of the site: short where they must be, and true to the project."""
 
+import importlib
 import re
 import shlex
 
@@ -119,6 +120,22 @@ def test_every_notebook_is_on_its_page():
     for file in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"(notebooks/{file.name})" in PAGES["docs/notebooks.md"]
         assert f"(notebooks/{file.name})" in README
+
+
+def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    generated = importlib.import_module("generated")
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    generated.fill_readme(tmp_path / "README.md", ROOT / "docs" / "model_zoo.md")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
+    columns = (*generated.SHOWN_OF_MODELS, "loss", "licence")
+    full, other = (
+        f"| {' | '.join(f'{c} {loss}' if c != 'loss' else loss for c in columns)} |"
+        for loss in ("color+content+texture", "mse")
+    )
+    page = "\n".join((f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|", full, other))
+    block = generated.readme_models(page)
+    assert "weights color+content+texture" in block and "mse" not in block and "licence" not in block
 
 
 def test_what_deviations_calls_checked_exists():
