@@ -68,7 +68,7 @@ def api() -> dict[str, str]:
         texts[f"reference/api/{room}.rst"] = _module_page(room, words, modules)
     toc = "".join(f"   {name}\n" for name in ("core", *ROOMS))
     texts["reference/api/index.rst"] = (
-        f"The library\n===========\n\nEvery public function and class of ``dped_lib``, from its docstring.\n\n"
+        f"The modules\n===========\n\nEvery public function and class of ``dped_lib``, from its docstring.\n\n"
         f".. toctree::\n   :maxdepth: 2\n\n{toc}"
     )
     return texts
