@@ -92,10 +92,10 @@ def draw_network(axes: Axes, network_layers: list[Layer], title: str, per_row: i
         if column[0].name.startswith("blocks.") and column[0].name.endswith("conv1"):
             skip = {"arrowstyle": "-|>", "lw": 0.8, "color": "0.2", "connectionstyle": "bar,fraction=-0.06"}
             axes.annotate("", (x + 1.44, y + 0.45), (x - 0.44, y + 0.45), arrowprops=skip)
-            axes.text(x + 0.5, y + 0.72, "+ input", ha="center", va="bottom", fontsize=6.5)
+            axes.text(x + 0.5, y + 0.72, "+ input", ha="center", va="bottom", fontsize=8)
     rows = -(-len(columns) // per_row)
     axes.set(xlim=(-0.55, per_row - 0.45), ylim=(-(rows - 1) * _ROW_HEIGHT - 1.55, 1.0))
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title(title, fontsize=10, loc="left")
     axes.axis("off")
 
 
@@ -113,4 +113,4 @@ def _box(axes: Axes, x: float, y: float, layer: Layer) -> None:
         alpha=0.55,
     )
     axes.add_patch(box)
-    axes.text(x, y, f"{words}\n{layer.parameters:,}", ha="center", va="center", fontsize=6)
+    axes.text(x, y, f"{words}\n{layer.parameters:,}", ha="center", va="center", fontsize=8)
