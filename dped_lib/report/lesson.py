@@ -45,9 +45,16 @@ class Record:
         """Save an open pyplot figure (``figures.save_figure``). Jupyter shows it at the end of the cell."""
         figures.save_figure(fig, name, self._origin(facts), numbers, photographs)
 
-    def table(self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", **facts) -> None:
-        """Save a table (``figures.save_table``) and show it with its notes."""
+    def table(
+        self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", show: bool = True, **facts
+    ) -> None:
+        """Save a table (``figures.save_table``) and show it with its notes.
+
+        ``show=False`` only saves it, for numbers that depend on the machine and that a figure draws.
+        """
         figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
+        if not show:
+            return
         display(Markdown("\n\n".join(filter(None, (frame.to_markdown(index=False), notes)))))
 
     def _origin(self, facts: Mapping) -> dict:

@@ -24,6 +24,7 @@ def test_everything_promised_is_there(clone):
     notebooks = clone / "runs" / "rig-smoke" / "notebooks"
     names = {f.stem for f in notebooks.glob("*.ipynb")}
     assert names == {
+        "00_start",
         "01_dataset",
         "02_color_loss",
         "04_baselines",

@@ -69,17 +69,18 @@ def explore_before_after(lab: Lab) -> None:
     slide(lab, ".dped-before-after", "pan across", 0.9)
 
 
-def explore_enhancer(lab: Lab) -> None:
+def explore_start(lab: Lab) -> None:
+    explore_before_after(lab)
     found = widget(lab, ".dped-enhancer")
     found.get_by_role("button", name="enhance", exact=True).click()
     expect(found).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
-    slide(lab, ".dped-before-after", "before | after", 0.2, words=False)
+    slide(lab, ".dped-enhancer .dped-before-after", "before | after", 0.2, words=False)
 
 
 #: What is done with the widget of each notebook; the notebooks that take longest come first.
 EXPLORE = {
     "01_dataset": explore_alignment,
-    "07_limitations": explore_enhancer,
+    "00_start": explore_start,
     "03_training": explore_loss,
     "04_baselines": explore_before_after,
     "02_color_loss": explore_color,

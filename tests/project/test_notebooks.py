@@ -20,6 +20,7 @@ def notebook(request):
 
 def test_the_notebooks_of_this_release_are_there():
     assert [f.stem for f in FILES] == [
+        "00_start",
         "01_dataset",
         "02_color_loss",
         "03_training",
