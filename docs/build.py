@@ -30,8 +30,8 @@ PAGES = {
     "figures/claims.md": "reference/claims.md",
     "README.md": "index.md",
 }
-#: Cells with these tags are folded, and so is the set-up cell of a notebook, which calls this function.
-FOLDED, SETS_UP = {"parameters", "setup"}, "notebook_runner.check_values("
+#: Cells with these tags are folded.
+FOLDED = {"parameters", "setup"}
 
 _LINK = re.compile(r"(?<!\\)(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
@@ -79,8 +79,7 @@ def copy_notebook(file: Path, source: Path) -> None:
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        folded = cell.cell_type == "code" and (FOLDED & set(tags) or SETS_UP in cell.source)
-        if folded and "hide-input" not in tags:
+        if FOLDED & set(tags) and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, file, page_of(file), source)
