@@ -1,6 +1,7 @@
 """Make the pictures of the site and the README: City100 only, (c) 2019 Chang Chen, MIT licence.
 
-    python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, and readme.jpg
+    python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, by the authors' network or one that ships
+    python docs/pictures.py readme WEIGHTS     the picture of the README
     python docs/pictures.py own                the pair of the tutorial on your own cameras
     python docs/pictures.py own WEIGHTS        the result of the tutorial's training
 
@@ -21,7 +22,7 @@ from dped_lib.data import network_files, opening, photographs, readers
 from dped_lib.enhance import photographs as enhancement
 
 PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
-#: Scenes of the test split of city100 that the site shows. The README shows the first, and the site its DSLR picture, too.
+#: Scenes of the test split of city100 that the site shows. The README shows the first.
 SHOWN = ("057H", "046H", "036H")
 #: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
 PAIR, HELD_OUT = "001H", "004H"
@@ -43,23 +44,32 @@ def aligned(scene: str) -> aligner.Alignment:
     return aligner.align(frames["iphonex"], frames["dslr"], readers.CITY100_SETTINGS.size)
 
 
-def city100(weights: str) -> None:
-    """Write every shown scene before and after, and the README's picture."""
+def held_out_pair(scene: str) -> aligner.Alignment:
+    """Return an aligned scene after checking that it belongs to the test split."""
     store = opening.open_or_make("city100", "iphonex", "cpu")
     tested = {str(store.photographs[i]) for i in store.index("test")}
-    if not set(SHOWN) <= tested:
-        raise DpedError(
-            f"{', '.join(sorted(set(SHOWN) - tested))}: not in the test split ({', '.join(sorted(tested))})."
-        )
+    if scene not in tested:
+        raise DpedError(f"{scene}: not in the test split ({', '.join(sorted(tested))}).")
+    return aligned(scene)
+
+
+def city100(weights: str) -> None:
+    """Write every shown scene before and after, and the DSLR's picture of the first."""
     engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
+    whose = "authors" if weights.startswith("authors:") else "shipped"
     for scene in SHOWN:
-        pair = aligned(scene)
-        versions = {"phone": pair.phone, "enhanced": engine(pair.phone)}
+        pair = held_out_pair(scene)
+        save(f"city100-{scene[:3]}-phone.jpg", pair.phone)
+        save(f"city100-{scene[:3]}-{whose}.jpg", engine(pair.phone))
         if scene == SHOWN[0]:
-            save("readme.jpg", side_by_side(*versions.values()), README_WIDTH)
-            versions["dslr"] = pair.dslr
-        for name, pixels in versions.items():
-            save(f"city100-{scene[:3]}-{name}.jpg", pixels)
+            save(f"city100-{scene[:3]}-dslr.jpg", pair.dslr)
+
+
+def readme(weights: str) -> None:
+    """Write the README's picture: the first shown scene before and after."""
+    before = held_out_pair(SHOWN[0]).phone
+    after = enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before)
+    save("readme.jpg", side_by_side(before, after), README_WIDTH)
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -125,7 +135,7 @@ def close(fig, name: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("city100", "own"))
+    parser.add_argument("what", choices=("city100", "readme", "own"))
     parser.add_argument("weights", nargs="?", default="")
     arguments = parser.parse_args()
-    {"city100": city100, "own": own}[arguments.what](arguments.weights)
+    {"city100": city100, "readme": readme, "own": own}[arguments.what](arguments.weights)

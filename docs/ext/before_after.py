@@ -1,6 +1,6 @@
 """Give pages the directive ``before-after``: two pictures of one size under a slider, without a kernel.
 
-    ```{before-after} city100-046-phone.jpg city100-046-enhanced.jpg
+    ```{before-after} city100-046-phone.jpg city100-046-authors.jpg
     :left: iPhone X
     :right: enhanced
     :alt: Gondolas in front of a house in Venice
