@@ -27,7 +27,7 @@ extensions = [
 ]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 exclude_patterns = ["ext"]
-highlight_language = "bash"  # of blocks that name none: commands
+highlight_language = "none"  # of blocks that name none: commands and what they print
 suppress_warnings = ["mystnb.unknown_mime_type"]  # explorers: the picture stored beside a widget is shown
 
 # Notebooks appear as they are stored. Their outputs were computed and compared by the tests.
