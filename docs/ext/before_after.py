@@ -22,7 +22,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 _PAGE = """\
-<div class="before-after" style="--cut: 50%; aspect-ratio: {width} / {height}; max-width: min({width}px, 62vh * {width} / {height})">
+<div class="before-after" style="--cut: 50%; aspect-ratio: {width} / {height}; max-width: min({width}px, 54vh * {width} / {height})">
 <img src="{root}_static/pictures/{right_file}" width="{width}" height="{height}" alt="{alt}, {right}">
 <img class="over" src="{root}_static/pictures/{left_file}" width="{width}" height="{height}" alt="{alt}, {left}">
 <span class="label left">{left}</span><span class="label right">{right}</span><span class="line"></span>
