@@ -22,8 +22,8 @@ from dped_lib.data import network_files, opening, photographs, readers
 from dped_lib.enhance import photographs as enhancement
 
 PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
-#: Scenes of the test split of city100 that the site shows. The README shows the first.
-SHOWN = ("057H", "046H", "036H")
+#: Scenes of the test split of city100 that the site shows, and whose network enhances each. The README shows the first.
+SHOWN = {"057H": ("shipped",), "046H": ("authors",), "036H": ("authors", "shipped")}
 #: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
 PAIR, HELD_OUT = "001H", "004H"
 README_WIDTH = 980
@@ -54,20 +54,20 @@ def held_out_pair(scene: str) -> aligner.Alignment:
 
 
 def city100(weights: str) -> None:
-    """Write every shown scene before and after, and the DSLR's picture of the first."""
+    """Write the scenes that this network enhances, before and after, and the DSLR's picture of the first scene."""
     engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
     whose = "authors" if weights.startswith("authors:") else "shipped"
-    for scene in SHOWN:
+    for scene in (scene for scene, networks in SHOWN.items() if whose in networks):
         pair = held_out_pair(scene)
         save(f"city100-{scene[:3]}-phone.jpg", pair.phone)
         save(f"city100-{scene[:3]}-{whose}.jpg", engine(pair.phone))
-        if scene == SHOWN[0]:
+        if scene == next(iter(SHOWN)):
             save(f"city100-{scene[:3]}-dslr.jpg", pair.dslr)
 
 
 def readme(weights: str) -> None:
     """Write the README's picture: the first shown scene before and after."""
-    before = held_out_pair(SHOWN[0]).phone
+    before = held_out_pair(next(iter(SHOWN))).phone
     after = enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before)
     save("readme.jpg", side_by_side(before, after), README_WIDTH)
 
