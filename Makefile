@@ -15,7 +15,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures check test lab study ship lock clean FORCE
+.PHONY: help setup figures check test lab study book ship lock clean FORCE
 
 help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
 	@echo 'make lab       open the notebooks in JupyterLab'
 	@echo 'make study     serve the user study as a web page for subjects (ARGS takes the options of dped study --help)'
+	@echo 'make book      build the site in build/book/html: notebooks, tutorials, how-to pages, reference'
 	@echo 'make setup     make only the environment .venv (PYTHON=python3.12 selects the Python)'
 	@echo 'make ship      add the finished runs below RUNS=folder to those that ship with the package (for maintainers)'
 	@echo 'make lock      update requirements.lock to the newest versions (ARGS=--keep: only add missing packages)'
@@ -55,6 +56,10 @@ study: .venv/.ready
 
 ship: .venv/.ready
 	@$(PY) -m dped_lib.app.ship '$(RUNS)' $(ARGS)
+
+# Sphinx reads the notebooks as they are stored and fetches nothing.
+book: .venv/.ready
+	@$(PY) docs/build.py
 
 lock:
 	@$(PYTHON) workflow/lock.py $(ARGS)

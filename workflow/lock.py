@@ -1,7 +1,7 @@
 """Write requirements.lock: the version of every package that the project needs, directly or indirectly.
 
-`make lock` runs this script. It installs the dependencies of pyproject.toml (with the extra "test" and the build
-backend) into a fresh virtual environment and records the installed versions. Torch comes first, so that no other package
+`make lock` runs this script. It installs the dependencies of pyproject.toml (with the extras "test" and "site" and
+the build backend) into a fresh virtual environment and records the installed versions. Torch comes first, so that no other package
 chooses its build. Packages that only another Python or macOS needs are pinned too, with the marker that requires them.
 The CUDA packages of torch are not listed: the builds of torch that need them pin their versions.
 
@@ -67,9 +67,11 @@ def main() -> None:
     keep = parser.parse_args().keep
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
     wanted = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["test"],
+        *extras["test"],
+        *extras["site"],
         *project["build-system"]["requires"],
     ]
     torch = [r for r in wanted if r.startswith("torch=")]

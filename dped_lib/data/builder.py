@@ -1,6 +1,6 @@
 """Build a dataset from two folders of photographs: pair them by name, align them in parallel, and cut patches.
 
-A build that was stopped can be resumed. The folder that is made contains:
+A build that was stopped can be resumed. The folder that is made contains::
 
     store/              the patch pairs (``pair_store.PairStore``), split by photograph
     summary.json        settings, the result of every pair of photographs, and how many windows were kept

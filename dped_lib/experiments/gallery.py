@@ -219,6 +219,6 @@ def over_under(
     for i, (column, pair) in enumerate(zip(axes.T, pairs, strict=True)):
         for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
             _show(ax, picture, title)
-    for ax, label in zip(axes[:, 0], ("original", label), strict=True):
-        ax.set_ylabel(label)
+    for ax, words in zip(axes[:, 0], ("original", label), strict=True):
+        ax.set_ylabel(words)
     return fig

@@ -30,8 +30,9 @@ HERE = [r for r in LOCK if r.marker is None or r.marker.evaluate()]
 
 
 def declared() -> list[Requirement]:
-    extra = PROJECT["project"]["optional-dependencies"]["test"]
-    return [Requirement(r) for r in (*PROJECT["project"]["dependencies"], *extra, *PROJECT["build-system"]["requires"])]
+    extras = PROJECT["project"]["optional-dependencies"]
+    everything = (*PROJECT["project"]["dependencies"], *extras["test"], *extras["site"])
+    return [Requirement(r) for r in (*everything, *PROJECT["build-system"]["requires"])]
 
 
 @pytest.mark.parametrize("line", LOCK_LINES)
@@ -137,6 +138,7 @@ def test_make_reuses_a_finished_environment(checkout):
     assert "pip install" not in make(checkout, "figures")
     assert "pip install" not in make(checkout, "lab")
     assert "pip install" not in make(checkout, "study")
+    assert "pip install" not in make(checkout, "book")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
             os.utime(checkout / "requirements.lock", (2e9, 2e9))
         case "newer project":
             os.utime(checkout / "pyproject.toml", (2e9, 2e9))
-    for target in ("setup", "check", "test", "figures", "lab", "study"):
+    for target in ("setup", "check", "test", "figures", "lab", "study", "book"):
         assert "pip install" in make(checkout, target, *arguments)
 
 

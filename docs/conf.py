@@ -1,0 +1,69 @@
+"""Configure the site. ``docs/build.py`` copies this file into the assembled sources and runs Sphinx there, offline."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "ext"))
+
+# The pages of the library are imported, not run: no GPU is looked for, and no bar is drawn.
+os.environ.setdefault("DPED_HEADLESS", "1")
+
+import dped_lib  # noqa: E402 (the paths must be set first)
+
+project = "DPED companion"
+author = "the DPED companion authors"
+project_copyright = "the DPED companion authors, MIT licence"
+version = release = dped_lib.__version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_design",
+    "before_after",
+    "mathml",
+]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+exclude_patterns = ["ext"]
+highlight_language = "none"  # of blocks that name none: commands and what they print
+suppress_warnings = ["mystnb.unknown_mime_type"]  # explorers: the picture stored beside a widget is shown
+
+# Notebooks appear as they are stored. Their outputs were computed and compared by the tests.
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
+
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+toc_object_entries_show_parents = "hide"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "DPED companion"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_sidebars = {"index": []}
+html_theme_options = {
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "pygments_light_style": "default",
+    "pygments_dark_style": "monokai",
+    "show_toc_level": 2,
+}

@@ -1,0 +1,117 @@
+"""Write the pages of the site that are generated: the commands, and the modules of the library."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+from typer.main import get_command
+
+import dped_lib
+from dped_lib.app import cli
+
+#: The README's block on the networks that ship stands between these marks.
+MARKS = ("<!-- models:begin: python docs/build.py --readme writes this -->", "<!-- models:end -->")
+
+#: Packages of the library in the order of the page, each with what it is for.
+ROOMS = {
+    "alignment": "Sections 2 and 3.2.1: two photographs become aligned patches.",
+    "data": "Datasets, image files, patch pairs, checkpoints.",
+    "experiments": "One module for each figure or table.",
+    "user_study": "Section 4.3: questions, pictures, answers, analysis, server.",
+    "enhance": "Whole photographs: files, bounded memory, ONNX.",
+    "speed": "Faster forms of the same computations.",
+    "explorers": "The widgets of the notebooks.",
+    "report": "The look of figures, and their provenance.",
+    "base": "Presets, datasets, paths, progress, errors.",
+}
+
+
+#: Columns of docs/model_zoo.md that the README shows.
+SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "untouched")
+
+
+def readme_models(page: str) -> str:
+    """Return the README's block on the networks that ship, from docs/model_zoo.md: those of the paper's full loss."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    if not rows:
+        return "None ships in this version."
+    head, _, *rows = rows
+    chosen = [dict(zip(head, row, strict=True)) for row in rows]
+    lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
+    lines += [[row[c] for c in SHOWN_OF_MODELS] for row in chosen if row["loss"] == "color+content+texture"]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fill_readme(readme: Path, page: Path) -> None:
+    """Write the block between the two marks of the README anew."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    block = readme_models(page.read_text(encoding="utf-8"))
+    readme.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def pages(root: Path) -> dict[str, str]:
+    """Return the text of every generated page by its name."""
+    return {"reference/commands.md": commands(), **api()}
+
+
+def api() -> dict[str, str]:
+    """Return the pages of the library: one for the core files, and one for each package."""
+    core = sorted(m.name for m in pkgutil.iter_modules(dped_lib.__path__) if not m.ispkg)
+    texts = {
+        "reference/api/core.rst": _module_page("The paper's files", "Six files hold the paper in plain PyTorch.", core)
+    }
+    for room, words in ROOMS.items():
+        package = importlib.import_module(f"dped_lib.{room}")
+        modules = sorted(f"{room}.{m.name}" for m in pkgutil.iter_modules(package.__path__))
+        texts[f"reference/api/{room}.rst"] = _module_page(room, words, modules)
+    toc = "".join(f"   {name}\n" for name in ("core", *ROOMS))
+    texts["reference/api/index.rst"] = (
+        f"The modules\n===========\n\nEvery public function and class of ``dped_lib``, from its docstring.\n\n"
+        f".. toctree::\n   :maxdepth: 2\n\n{toc}"
+    )
+    return texts
+
+
+def _module_page(title: str, words: str, modules: list[str]) -> str:
+    parts = [f"{title}\n{'=' * len(title)}\n\n{words}\n"]
+    for name in modules:
+        heading = f"``{name}``"
+        parts.append(
+            f"{heading}\n{'-' * len(heading)}\n\n.. automodule:: dped_lib.{name}\n   :members:\n   :show-inheritance:\n"
+        )
+    return "\n".join(parts)
+
+
+def commands() -> str:
+    """Return the page of the commands, from the help that ``dped COMMAND --help`` prints."""
+    group = get_command(cli.app)
+    parts = [
+        "# Commands\n\nThis page is made from the help of the command. `dped --help` and `dped COMMAND --help` print the same. In a "
+        "checkout the command is `.venv/bin/dped`. An error that you can correct ends with status 2 and one line that names the "
+        "file and the remedy. `dped enhance` ends with status 1 if some photographs were not enhanced.\n"
+    ]
+    for name, command in group.commands.items():
+        parts.append(f"## dped {name}\n\n{inspect.cleandoc(command.help or '')}\n")
+        arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+        parts.append(f"```\n{' '.join(['dped', name, '[OPTIONS]', *arguments])}\n```\n")
+        rows = [row for row in map(_row, command.params) if row]
+        if rows:
+            parts.append("| | what it is | default |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(parameter) -> str:
+    if getattr(parameter, "hidden", False):
+        return ""
+    is_option = parameter.param_type_name == "option"
+    names = (
+        ", ".join(f"`{o}`" for o in parameter.opts) if is_option else f"`{parameter.metavar or parameter.name.upper()}`"
+    )
+    words = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    default = parameter.default
+    shown = "" if default in (None, "", False, [], ()) or callable(default) or not is_option else f"`{default}`"
+    if parameter.required:
+        shown = "required"
+    return f"| {names} | {words} | {shown} |"

@@ -1,0 +1,158 @@
+"""The README, CONTRIBUTING, DEVIATIONS and the pages of the site: short where they must be, and true to the project."""
+
+import importlib
+import re
+import shlex
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from dped_lib.app import cli
+from dped_lib.base import paths
+from dped_lib.data import splits
+
+ROOT = paths.project_root()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
+    for file in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))
+}
+COMMANDS = get_command(cli.app).commands
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())
+#: Other programs that a page may call.
+OTHERS = {"export", "mamba", ".venv/bin/pip", ".venv/bin/snakemake"}
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: language and content."""
+    return re.findall(r"^```([^`\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def calls(text: str) -> list[list[str]]:
+    """Every command that a page gives, in a block without a language or between backquotes, as words."""
+    lines = [
+        line for language, block in blocks(text) if not language for line in block.replace("\\\n", " ").splitlines()
+    ]
+    lines += re.findall(r"(?<!`)`((?:\.venv/bin/)?dped [a-z][^`]*|make [a-z][^`]*)`(?!`)", text)
+    found = []
+    for part in (part for line in lines for part in line.split(" && ")):
+        words = shlex.split(part, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words = words[1:]
+        if words:
+            found.append(words)
+    return found
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 700
+
+
+def test_the_readmes_picture_shows_a_photograph_that_no_network_was_trained_on():
+    assert "City100 (© 2019 Chang Chen, MIT)" in README
+    with Image.open(ROOT / "docs" / "_static" / "pictures" / "readme.jpg") as picture:
+        assert picture.width < 1000
+    shown = re.search(r"scene (\d{3}) of City100", README)[1]
+    # The names of the scenes decide their split; the store's own assignment is the same (tests/data).
+    assert splits.split_photographs(f"{i:03d}H" for i in range(1, 71))[f"{shown}H"] == "test"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_code_block_is_wider_than_a_column(page):
+    limit = 90 if page == "README.md" else 110
+    shown = [block for language, block in blocks(PAGES[page]) if not language.startswith("{")]  # not a directive
+    assert not [line for block in shown for line in block.splitlines() if len(line) > limit]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if not p.startswith("docs/")])
+def test_links_lead_to_files(page):
+    """Sphinx checks those between pages of the site."""
+    targets = re.findall(r"\]\(([^()\s]+)\)", PAGES[page])
+    for target in targets:
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+def test_the_readme_links_to_the_paper_and_its_authors():
+    for address in ("https://arxiv.org/abs/1704.02470", "https://aiff22.github.io/", "https://github.com/aiff22/DPED"):
+        assert f"]({address})" in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_exist(page):
+    for words in calls(PAGES[page]):
+        program, *rest = words
+        if program.rsplit("/", 1)[-1] == "dped":
+            if rest[0] in ("COMMAND", "--help"):
+                continue
+            options = {o for p in COMMANDS[rest[0]].params for o in p.opts} | {"--help"}
+            assert {w.partition("=")[0] for w in rest if w.startswith("--")} <= options, words
+        elif program == "make":
+            for word in rest:
+                name, is_setting, _ = word.partition("=")
+                assert re.search(rf"^{name}\s*\?=", MAKEFILE, re.MULTILINE) if is_setting else word in TARGETS, words
+        else:
+            assert program in OTHERS, words
+
+
+def test_variables_of_the_environment_exist():
+    page = PAGES["docs/reference/environment.md"]
+    described = set(re.findall(r"^\| `(DPED_\w+)`", page, re.MULTILINE))
+    used = {
+        name
+        for file in (ROOT / "dped_lib").rglob("*.py")
+        for name in re.findall(r"\bDPED_[A-Z_]+\b", file.read_text(encoding="utf-8"))
+    }
+    assert described == used
+
+
+def test_every_figure_and_table_of_the_paper_is_in_the_index():
+    page = PAGES["docs/reference/reproduce.md"]
+    listed = set()
+    for kind, numbers in re.findall(r"^\| (Figure|Table)s? ([\d, ]+) \|", page, re.MULTILINE):
+        listed |= {(kind, int(n)) for n in numbers.split(",")}
+    assert listed == {("Figure", n) for n in range(1, 20)} | {("Table", n) for n in (1, 2, 3)}
+
+
+def test_every_notebook_is_on_its_page():
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"(notebooks/{file.name})" in PAGES["docs/notebooks.md"]
+        assert f"(notebooks/{file.name})" in README
+
+
+def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    generated = importlib.import_module("generated")
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    generated.fill_readme(tmp_path / "README.md", ROOT / "docs" / "model_zoo.md")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
+    columns = (*generated.SHOWN_OF_MODELS, "loss", "licence")
+    full, other = (
+        f"| {' | '.join(f'{c} {loss}' if c != 'loss' else loss for c in columns)} |"
+        for loss in ("color+content+texture", "mse")
+    )
+    page = "\n".join((f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|", full, other))
+    block = generated.readme_models(page)
+    assert "weights color+content+texture" in block and "mse" not in block and "licence" not in block
+
+
+def test_what_deviations_calls_checked_exists():
+    """A test that is renamed must be renamed there."""
+    page = PAGES["DEVIATIONS.md"]
+    for file in re.findall(r"`(tests/[\w/]+\.py)`", page):
+        assert (ROOT / file).is_file(), file
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert set(re.findall(r"`(test_\w+)`", page)) <= defined
+
+
+def test_the_library_page_shows_code_that_runs(mirror, capsys):
+    (code,) = (block for language, block in blocks(PAGES["docs/reference/library.md"]) if language == "python")
+    exec(compile(code, "library.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "'ms_ssim': 0.9" in printed and printed.count("tensor(") == 2

@@ -1,0 +1,89 @@
+"""The site builds without a warning and without the internet, and its links and sliders work."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from dped_lib.base import paths
+
+ROOT = paths.project_root()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site: the folder of its first page."""
+    out = tmp_path_factory.mktemp("book")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "build.py"), str(out)], cwd=out, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "html"
+
+
+class _Page(HTMLParser):
+    def __init__(self, file: Path):
+        super().__init__()
+        self.anchors, self.links, self.loaded = set(), [], []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.anchors.add(given.get("id"))
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if given.get("src") or tag == "link" and given.get("rel") in ("stylesheet", "preload", "icon"):
+            self.loaded.append(given.get("src") or given["href"])
+
+
+def test_links_hold_and_nothing_is_loaded_from_elsewhere(site):
+    # The theme leaves templates of its own among the static files.
+    pages = {file: _Page(file) for file in site.rglob("*.html") if "_static" not in file.parts}
+    assert len(pages) > 40
+    wrong = []
+    for file, page in pages.items():
+        for target in page.links + page.loaded:
+            path, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:", target):
+                wrong += [(file, target)] if target in page.loaded and not target.startswith("data:") else []
+                continue
+            to = (file.parent / unquote(path.partition("?")[0])).resolve() if path else file
+            if not to.exists() or (anchor and to in pages and unquote(anchor) not in pages[to].anchors):
+                wrong.append((file, target))
+    assert not wrong
+
+
+def test_every_notebook_command_and_module_has_its_place(site):
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        text = (site / "notebooks" / f"{file.stem}.html").read_text(encoding="utf-8")
+        assert text.count("<details") >= 2, "the parameters and the set-up cell are folded"
+        assert "<img" in text
+    commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert "--max-memory" in commands and "dped align" in commands
+    library = "".join(f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html"))
+    for name in (
+        "dped_lib.losses.color_loss",
+        "dped_lib.alignment.aligner.align",
+        "dped_lib.data.opening.open_or_make",
+    ):
+        assert f'id="{name}"' in library
+
+
+def test_a_slider_moves_without_a_kernel(site, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    try:
+        page.goto(site.joinpath("index.html").as_uri())
+        slider = page.locator(".before-after input").first
+        slider.focus()
+        before = page.locator(".before-after").first.screenshot()
+        for _ in range(20):
+            slider.press("ArrowRight")
+        assert page.locator(".before-after").first.evaluate("e => e.style.getPropertyValue('--cut')") == "60%"
+        assert page.locator(".before-after").first.screenshot() != before
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    finally:
+        page.close()
