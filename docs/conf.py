@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "ext"))
 # The pages of the library are imported, not run: no GPU is looked for, and no bar is drawn.
 os.environ.setdefault("DPED_HEADLESS", "1")
 
-import dped_lib  # noqa: E402 (the paths must be set first)
+import dped_lib
 
 project = "DPED companion"
 author = "the DPED companion authors"

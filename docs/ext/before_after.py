@@ -37,7 +37,7 @@ class BeforeAfter(SphinxDirective):
 
     required_arguments = 2
     has_content = True
-    option_spec = {  # noqa: RUF012 (docutils' own convention)
+    option_spec = {
         "left": directives.unchanged_required,
         "right": directives.unchanged_required,
         "alt": directives.unchanged_required,
