@@ -289,7 +289,10 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     results += [f"discriminators/iphone-{form}-s0.json" for form in discriminators.FORMS]
     results += [f"variants/{name}/params.json" for name in notebook_jobs.ablation_runs("pirm", "smoke")]
     results += [f"notebooks/03_training-iphone-{losses.TRAINED[0]}-s0.ipynb"]
-    results += [f"train/iphone-{loss}-s0/model.safetensors" for loss in losses.TRAINED]
+    for loss in losses.TRAINED:
+        results += [f"train/iphone-{loss}-s0/model.safetensors"]
+        reports = (f"training_{what}-iphone-{loss}-s0.json" for what in ("curves", "samples", "scores"))
+        results += [tmp_path / "figures" / "pirm-smoke" / name for name in reports]
     for result in results:
         (run / result).parent.mkdir(parents=True, exist_ok=True)
         (run / result).write_text("made")
