@@ -166,7 +166,7 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
 def test_run_shows_the_jobs(tmp_path):
     done = dped("run", "all", "--dry-run", "--dataset", "pirm", DPED_RUNS=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"03_training: iphone, ", done.stdout + done.stderr)) == len(losses.TRAINED)
+    assert len(re.findall(r"(?:03_training|Report of a training): iphone", done.stdout + done.stderr)) == len(losses.TRAINED)
 
 
 def test_run_a_notebook(tmp_path, monkeypatch, capsys):
@@ -247,7 +247,9 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(wait, tmp_path):
     time.sleep(wait)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    if process.returncode != 2:  # on a quick machine the command has ended: identity does not enhance
+    if process.returncode == -signal.SIGINT:  # while it ends, Python gives signals back to the system
+        assert not err
+    elif process.returncode != 2:  # on a quick machine the command has ended: identity does not enhance
         assert process.returncode == 130 and err.strip() in ("dped: interrupted.", "")
 
 

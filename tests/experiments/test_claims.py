@@ -19,7 +19,7 @@ def shelf(tmp_path, monkeypatch):
     """``shelf(name, numbers)`` saves a result as the notebooks do; the default is dataset pirm at preset paper."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
-    def save(name, numbers, dataset="pirm", preset="paper", iterations="20000 iterations of batch 50"):
+    def save(name, numbers, dataset="pirm", preset="paper", iterations="20000 of batch 50"):
         folder = tmp_path / f"{dataset}-{preset}"
         folder.mkdir(exist_ok=True)
         parameters = {"dataset": dataset, "preset": preset, "iterations": iterations}
