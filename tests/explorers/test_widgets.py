@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dped_lib import losses, models, training
+from dped_lib import losses, models, training, vgg
 from dped_lib.alignment import extraction
 from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
@@ -170,6 +170,17 @@ def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
     assert color.mse < 1e-6, "nothing is shifted"
 
 
+def test_each_curve_and_point_looks_unlike_the_others(color):
+    for kernel in (*losses.KERNELS, "own sigma"):
+        color.kernel.value, color.shift.value = kernel, 4
+        ax = plt.figure().subplots()
+        color._plot(ax)
+        looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.get_lines()]
+        assert len(set(looks)) == len(looks) == 6
+        gray = {line.get_label() for line in ax.get_lines() if "#" not in line.get_color()}
+        assert gray == {f"colour loss, {k}" for k in losses.KERNELS if k != kernel}
+
+
 def test_dragging_sigma_leaves_the_named_kernels(color):
     color.kernel.value, color.shift.value = "code", 4
     color.sigma.value = 3.0
@@ -291,6 +302,39 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0
     total = float(trainer.objective.total(terms))
     assert float(re.search(r"weighted sum ([-\d.]+\d)", explorer.summary())[1]) == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.parametrize("layer, side", [("relu5_4", 16), ("relu2_2", 2), ("relu1_2", 1)])
+def test_a_map_lies_exactly_under_the_pixels_that_it_maps(layer, side):
+    weights = []  # every convolution copies: a feature is the brightest pixel that it stands for
+    for shape in vgg.SHAPES:
+        kernel = torch.zeros(shape)
+        kernel[:, 0, 1, 1] = 1
+        weights.append((kernel, torch.zeros(shape[0])))
+    net = vgg.VGG19(weights, "copies", mean=(0, 0, 0))
+    for y, x in ((1, 1), (40, 70), (99, 98)):
+        dot = torch.zeros(1, 3, 100, 100)
+        dot[..., y, x] = 1
+        over = loss_terms_explorer.over_patch(net(dot, layer)[0].sum(0), (100, 100))
+        bright = torch.zeros(100, 100, dtype=bool)
+        top, left = y // side * side, x // side * side
+        bright[top : top + side, left : left + side] = True
+        assert ((over > 0) == bright).all()
+    grid = torch.arange(49.0).reshape(7, 7)
+    over = loss_terms_explorer.over_patch(grid, (100, 100))
+    assert [int((over == v).sum()) for v in (0, 6, 48)] == [256, 64, 16], "the last squares are cut, not squeezed"
+
+
+def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
+    trainer, store, folder = run
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
+    for name, shown in explorer.look().items():
+        assert shown.image.shape == (100, 100, 3)
+        bar = explorer._captions[name].value
+        assert ("linear-gradient" in bar) == (name in loss_terms_explorer.MAPS) == (shown.top is not None)
+        assert shown.top is None or f"{shown.top:.2g}</span>" in bar
+    for words in ("trained here (rig, iphone", "color+content+texture", explorer.state.value):
+        assert words in explorer.numbers.value.split("Enhanced by", 1)[1]
 
 
 def test_another_patch_or_state_is_another_picture(run):
