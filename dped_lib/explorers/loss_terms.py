@@ -225,7 +225,7 @@ class LossTerms:
     def _draw(self) -> None:
         shown = self.look()
         if list(self.tiles) != list(shown):
-            narrow = ipywidgets.Layout(width=f"{_TILE}px", margin="0 6px 6px 0", align_items="flex-start")
+            narrow = ipywidgets.Layout(width=f"{_TILE + 4}px", margin="0 6px 6px 0", align_items="flex-start")
             self.tiles = {name: image_widget() for name in shown}
             self._captions = {name: ipywidgets.HTML() for name in shown}
             self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]

@@ -56,7 +56,9 @@ def jpeg(image: np.ndarray) -> bytes:
 
 def image_widget() -> ipywidgets.Image:
     """Return an empty image widget for a :func:`jpeg`. A narrow page shows the picture smaller than its own size."""
-    return ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
+    # Without "flex-start" a box would stretch the picture over its whole width.
+    layout = ipywidgets.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
+    return ipywidgets.Image(format="jpeg", layout=layout)
 
 
 def slider(label: str, value: float, least: float, most: float, step: float, **more) -> ipywidgets.FloatSlider:
