@@ -59,7 +59,7 @@ class ColorLoss:
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"
-        self.image, self.plot, self.numbers = image_widget(), ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self.image, self.plot, self.numbers = image_widget(), image_widget("png"), ipywidgets.HTML()
         self._follow_kernel()
         for control in (self.photograph, self.shift):
             control.observe(lambda _: self._draw(), "value")
@@ -112,7 +112,7 @@ class ColorLoss:
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
-            "difference of the blurred images (gray: none)": 0.5 + 2 * difference,
+            "difference of the blurred images (gray: none; black and white: -0.25 and +0.25)": 0.5 + 2 * difference,
         }
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 
@@ -160,7 +160,7 @@ class ColorLoss:
         axes = fig.subplot_mosaic([list("abcd"), list("eeee")], height_ratios=(1, 1.05))
         for ax, (name, image) in zip((axes[k] for k in "abcd"), pictures.items(), strict=True):
             ax.imshow(image)
-            ax.set_title(name.replace(" (", "\n("), fontsize=8)
+            ax.set_title(name.replace(" (", "\n(").replace("; ", ";\n"), fontsize=8)
             ax.set_axis_off()
         self._plot(axes["e"])
         fig.suptitle(f"{self.photograph.value}. {self.summary()}", fontsize=9)

@@ -54,11 +54,14 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def image_widget() -> ipywidgets.Image:
-    """Return an empty image widget for a :func:`jpeg`. A narrow page shows the picture smaller than its own size."""
+def image_widget(format: str = "jpeg") -> ipywidgets.Image:
+    """Return an empty image widget for a :func:`jpeg`, or for a file of another format.
+
+    A narrow page shows the picture smaller than its own size.
+    """
     # Without "flex-start" a box would stretch the picture over its whole width.
     layout = ipywidgets.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
-    return ipywidgets.Image(format="jpeg", layout=layout)
+    return ipywidgets.Image(format=format, layout=layout)
 
 
 def slider(label: str, value: float, least: float, most: float, step: float, **more) -> ipywidgets.FloatSlider:
