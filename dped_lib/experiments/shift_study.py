@@ -203,7 +203,8 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
     return table
 
 
-_STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
+#: The line of the MSE and of each kernel.
+STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
 
 def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
@@ -213,7 +214,7 @@ def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples:
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.3))
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
-    for name, style in _STYLES.items():
+    for name, style in STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
         color = colors.KERNELS[name]
         left.plot(curves.shifts, mean[name], style, marker=".", color=color, label=label)
@@ -263,7 +264,7 @@ def plot_kernels() -> Figure:
     offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
     for kernel in losses.KERNELS:
         style = {
-            "ls": _STYLES[kernel],
+            "ls": STYLES[kernel],
             "color": colors.KERNELS[kernel],
             "label": f"{kernel}: {_deviation(kernel):.2f} px",
         }

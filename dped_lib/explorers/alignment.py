@@ -165,7 +165,7 @@ class AlignmentExplorer:
             "DSLR": aligned.dslr,
             "in squares": np.where(tile[..., None] == 1, aligned.phone, aligned.dslr),
         }[self.side.value]
-        return fit_to_screen(image, 700, 520), (
+        return fit_to_screen(image, 700), (
             f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
             "Press play: whatever jumps is not aligned; a change without a jump is a difference between the cameras."
         )

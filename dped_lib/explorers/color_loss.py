@@ -14,8 +14,11 @@ from dped_lib import losses
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import shift_study
 from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, slider
+from dped_lib.report import colors
 
 _OWN = "own sigma"
+#: The gray of each kernel that is not chosen. No two look alike, because each kernel also has its own dashes.
+_GRAYS = {"printed": "0.35", "sigma3": "0.5", "code": "0.65"}
 _DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so that neither axis is preferred
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
@@ -56,7 +59,7 @@ class ColorLoss:
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"
-        self.image, self.plot, self.numbers = image_widget(), ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self.image, self.plot, self.numbers = image_widget(), image_widget("png"), ipywidgets.HTML()
         self._follow_kernel()
         for control in (self.photograph, self.shift):
             control.observe(lambda _: self._draw(), "value")
@@ -109,19 +112,24 @@ class ColorLoss:
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
-            "difference of the blurred images (gray: none)": 0.5 + 2 * difference,
+            "difference of the blurred images (gray: none; black and white: -0.25 and +0.25)": 0.5 + 2 * difference,
         }
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 
     def _plot(self, ax) -> None:
-        ax.plot(self.shifts, self.mean["mse"], color="#000000", label="MSE")
+        ax.plot(self.shifts, self.mean["mse"], color=colors.KERNELS["mse"], label="MSE")
         chosen = self.kernel.value
         for name in losses.KERNELS:
-            style = {"color": "#0072B2"} if name == chosen else {"color": "0.7", "lw": 1}
-            ax.plot(self.shifts, self.mean[name], label=f"colour loss, {name}", **style)
+            # The chosen kernel has its colour of Figure 6; each of the others keeps one gray of its own.
+            ink, width = (colors.KERNELS[name], 2) if name == chosen else (_GRAYS[name], 1.2)
+            label, dashes = f"colour loss, {name}", shift_study.STYLES[name]
+            ax.plot(self.shifts, self.mean[name], dashes, color=ink, lw=width, label=label)
         if self.shift.value:
-            ax.plot(self.shift.value, self.mse, "o", color="#000000", ms=9, mfc="w", mew=2, label="MSE here")
-            ax.plot(self.shift.value, self.color, "o", color="#D55E00", ms=9, label="colour loss here")
+            ax.plot(
+                self.shift.value, self.mse, "o", color=colors.KERNELS["mse"], ms=9, mfc="w", mew=2, label="MSE here"
+            )
+            point = colors.KERNELS.get(chosen, colors.GREEN)
+            ax.plot(self.shift.value, self.color, "o", color=point, ms=9, label=f"colour loss here, {chosen}")
         ax.set(xlabel="shift (px)", ylabel="mean of squares", xlim=(0, 31))
         ax.set_title("Figure 6: lines are means over all photographs", fontsize=9)
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -152,7 +160,7 @@ class ColorLoss:
         axes = fig.subplot_mosaic([list("abcd"), list("eeee")], height_ratios=(1, 1.05))
         for ax, (name, image) in zip((axes[k] for k in "abcd"), pictures.items(), strict=True):
             ax.imshow(image)
-            ax.set_title(name.replace(" (", "\n("), fontsize=8)
+            ax.set_title(name.replace(" (", "\n(").replace("; ", ";\n"), fontsize=8)
             ax.set_axis_off()
         self._plot(axes["e"])
         fig.suptitle(f"{self.photograph.value}. {self.summary()}", fontsize=9)

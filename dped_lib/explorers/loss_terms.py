@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import ipywidgets
@@ -9,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -26,7 +29,8 @@ MAPS = {
     "tv": "squared differences of neighbouring pixels",
     "texture": "absolute gradient of the texture term with respect to each pixel",
 }
-_TILE = 196
+_TILE = 200  # twice the side of a patch: each pixel of a picture or a map covers the same 2 x 2 screen pixels
+_COLORS = "magma"
 _START = "iteration 0, before training"
 
 
@@ -111,6 +115,21 @@ def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) ->
     return gradient.abs().sum(1)[0]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Hold one picture of the explorer.
+
+    Args:
+        image: uint8 H x W x 3, RGB. A map covers the patch: its pixel (y, x) belongs to pixel (y, x) of the patch.
+        caption: what it is, and of a map the value of its term.
+        top: the value of the brightest colour of a map. None for a photograph.
+    """
+
+    image: np.ndarray
+    caption: str
+    top: float | None = None
+
+
 class LossTerms:
     """Show every term of a run's loss for any patch, at the start, at a checkpoint, or at the end of the training.
 
@@ -143,6 +162,7 @@ class LossTerms:
         self.split.value = "test" if len(store.index("test")) else self.split.options[0]
         self.patch = slider("patch", 0, 0, 1, 1, readout_format="d")
         self.numbers, self._tiles = ipywidgets.HTML(), row()
+        self._tiles.layout.align_items = "flex-start"  # a longer caption beside a picture does not move it down
         self.tiles: dict[str, ipywidgets.Image] = {}
         self._open()
         self._bound()
@@ -161,8 +181,8 @@ class LossTerms:
     def _bound(self) -> None:
         self.patch.max = max(1, len(self.store.index(self.split.value)) - 1)
 
-    def look(self) -> dict[str, tuple[np.ndarray, str]]:
-        """Return the shown pictures by name, each (uint8 H x W x 3, caption), and set ``terms``."""
+    def look(self) -> dict[str, Shown]:
+        """Return the shown pictures by name, and set ``terms``."""
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
         phone, dslr = (
@@ -173,11 +193,15 @@ class LossTerms:
             values = self.objective.generator_terms(enhanced, dslr)
             drawn = maps(self.objective, enhanced, dslr)
         self.terms = {name: float(v) for name, v in values.items()}
-        shown = {name: (_image(x), name) for name, x in (("phone", phone), ("enhanced", enhanced), ("DSLR", dslr))}
+        images = {"phone": phone, "enhanced": enhanced, "DSLR": dslr}
+        shown = {name: Shown(_image(x), name) for name, x in images.items()}
         for name in losses.LOSSES[self.params.loss].terms:
             if name in drawn:
                 value, weight = self.terms[name], self.objective.weights[name]
-                shown[name] = (_heat(drawn[name]), f"{name}: {value:.4g} x {weight:g} = {value * weight:.4g}")
+                over = over_patch(drawn[name], enhanced.shape[2:]).numpy()
+                top = float(np.percentile(over, 99.5)) or 1.0
+                caption = f"{name}: {value:.4g} x {weight:g} = {value * weight:.4g}"
+                shown[name] = Shown(_heat(over, top), caption, top)
         return shown
 
     def summary(self) -> str:
@@ -190,18 +214,29 @@ class LossTerms:
         scale = "Bright areas of a map are large; each map has its own scale."
         return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
 
+    def whose(self) -> str:
+        """Return whose network enhances the shown patch, what it was trained on, and the stage."""
+        p, shipped = self.params, checkpoints.shipped_name(self.folder)
+        where = f"shipped network {shipped}" if shipped else "network trained here"
+        return (
+            f"{where} ({p.dataset}, {p.phone}, {p.loss}, {p.iterations} iterations, seed {p.seed}): {self.state.value}"
+        )
+
     def _draw(self) -> None:
         shown = self.look()
         if list(self.tiles) != list(shown):
-            narrow = ipywidgets.Layout(width=f"{_TILE}px", margin="0 6px 6px 0", align_items="flex-start")
+            narrow = ipywidgets.Layout(width=f"{_TILE + 4}px", margin="0 6px 6px 0", align_items="flex-start")
             self.tiles = {name: image_widget() for name in shown}
             self._captions = {name: ipywidgets.HTML() for name in shown}
             self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]
-        for name, (image, caption) in shown.items():
-            self.tiles[name].value = jpeg(fit_to_screen(image, _TILE, _TILE))
-            self._captions[name].value = note(caption)
-        self.numbers.value = f"<b>{note(self.summary())}</b>" + note(
-            "; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + "."
+        for name, picture in shown.items():
+            self.tiles[name].value = jpeg(fit_to_screen(picture.image, _TILE, _TILE))
+            bar = "" if picture.top is None else _bar(picture.top)
+            self._captions[name].value = bar + note(picture.caption)
+        self.numbers.value = (
+            f"<b>{note(self.summary())}</b>"
+            + note(f"Enhanced by the {self.whose()}.")
+            + note("; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
         )
 
     def static(self) -> Figure:
@@ -209,13 +244,18 @@ class LossTerms:
         shown = self.look()
         columns = 4
         rows = -(-len(shown) // columns)
-        fig, axes = plt.subplots(rows, columns, figsize=(7.5, 2.1 * rows + 0.5), squeeze=False)
+        fig, axes = plt.subplots(rows, columns, figsize=(7.5, 2.4 * rows + 0.5), squeeze=False, layout="constrained")
         for ax in axes.flat:
             ax.set_axis_off()
-        for ax, (image, caption) in zip(axes.flat, shown.values(), strict=False):
-            ax.imshow(image)
-            ax.set_title(caption, fontsize=9)
-        fig.suptitle(self.summary(), fontsize=8, wrap=True)
+        for ax, picture in zip(axes.flat, shown.values(), strict=False):
+            ax.imshow(picture.image)
+            ax.set_title(picture.caption.replace(": ", "\n", 1), fontsize=9)
+            if picture.top is not None:
+                scale = ScalarMappable(Normalize(0, picture.top), _COLORS)
+                place = ax.inset_axes((0, -0.1, 1, 0.06))
+                bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
+                bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
+        fig.suptitle(f"{self.summary()}\nEnhanced by the {self.whose()}.", fontsize=8, wrap=True)
         return fig
 
 
@@ -231,8 +271,29 @@ def _image(tensor: Tensor) -> np.ndarray:
     return (tensor[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 + 0.5).astype(np.uint8)
 
 
-def _heat(values: Tensor) -> np.ndarray:
-    """Return a map in the colours of magma (black, red, light yellow), scaled to its 99.5th percentile."""
-    array = values.numpy()
-    top = float(np.percentile(array, 99.5)) or 1.0
-    return (plt.get_cmap("magma")(np.clip(array / max(top, 1e-12), 0, 1))[..., :3] * 255).astype(np.uint8)
+def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spread a map (h x w) over the patch (H x W = ``size``) that it was computed from.
+
+    A feature of block b of VGG stands for a square of 2 ** (b - 1) pixels, counted from the upper left corner, because
+    the pooling rounds odd sizes up. The last row and column of squares reach beyond the patch and are cut there.
+    Stretching the 7 x 7 features of relu5_4 over 100 pixels instead would move them by up to 10 pixels.
+    """
+    side = 1
+    while values.shape[0] * side < size[0] or values.shape[1] * side < size[1]:
+        side *= 2
+    return values.repeat_interleave(side, 0).repeat_interleave(side, 1)[: size[0], : size[1]]
+
+
+def _heat(values: np.ndarray, top: float) -> np.ndarray:
+    """Return a map from 0 to ``top`` in the colours of magma (black, red, light yellow)."""
+    return (plt.get_cmap(_COLORS)(np.clip(values / max(top, 1e-12), 0, 1))[..., :3] * 255).astype(np.uint8)
+
+
+def _bar(top: float) -> str:
+    """Return the colour bar of a map as HTML."""
+    stops = ", ".join(to_hex(c) for c in plt.get_cmap(_COLORS)(np.linspace(0, 1, 9)))
+    ends = f'<div style="display:flex;justify-content:space-between"><span>0</span><span>&ge; {top:.2g}</span></div>'
+    return (
+        f'<div class="dped-bar" style="line-height:1.2;width:{_TILE}px">'
+        f'<div style="height:8px;background:linear-gradient(to right, {stops})"></div>{ends}</div>'
+    )

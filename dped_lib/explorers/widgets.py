@@ -10,6 +10,7 @@ import html
 import os
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import cv2
@@ -21,9 +22,13 @@ from matplotlib.figure import Figure
 
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
+from dped_lib.explorers import gestures
 
-#: Width of a picture that fills a notebook's width, and the greatest height of a picture, in screen pixels.
-WIDE, TALL = 860, 560
+#: Width of a picture that fills a notebook's width, and the greatest height of a picture, in screen pixels. With its
+#: controls above it, a picture of this height fits JupyterLab's window on a screen of 1366 x 768.
+WIDE, TALL = 860, 440
+_STILL = 560  # the same of a still figure, which no screen limits
+_ZOOM_STEP = 0.05
 _FULL = ipywidgets.Layout(width="100%")
 
 
@@ -49,9 +54,14 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def image_widget() -> ipywidgets.Image:
-    """Return an empty image widget for a :func:`jpeg`. A narrow page shows the picture smaller than its own size."""
-    return ipywidgets.Image(format="jpeg", layout=ipywidgets.Layout(max_width="100%", object_fit="contain"))
+def image_widget(format: str = "jpeg") -> ipywidgets.Image:
+    """Return an empty image widget for a :func:`jpeg`, or for a file of another format.
+
+    A narrow page shows the picture smaller than its own size.
+    """
+    # Without "flex-start" a box would stretch the picture over its whole width.
+    layout = ipywidgets.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
+    return ipywidgets.Image(format=format, layout=layout)
 
 
 def slider(label: str, value: float, least: float, most: float, step: float, **more) -> ipywidgets.FloatSlider:
@@ -150,17 +160,21 @@ class Background:
 
 
 class BeforeAfter:
-    """Show two versions of a whole photograph under one slider, with zoom and pan.
+    """Show two versions of a whole photograph, left and right of a line that can be dragged, with zoom and pan.
 
     Args:
         photographs: name -> version ("original", "ours", ...) -> uint8 H x W x 3, RGB. Versions that differ in size
             from the first are left out, because they cannot lie over it (an unaligned DSLR photograph, for example).
+        whose: version -> whose photograph or network it is, for the caption. Default: the version's name.
 
     Raises:
         DpedError: there is no photograph, or one has fewer than two versions of one size.
     """
 
-    def __init__(self, photographs: Mapping[str, Mapping[str, np.ndarray]]):
+    def __init__(
+        self, photographs: Mapping[str, Mapping[str, np.ndarray]], whose: Mapping[str, str] = MappingProxyType({})
+    ):
+        self.whose = whose
         self.photographs = {name: _of_one_size(name, versions) for name, versions in photographs.items()}
         if not self.photographs:
             raise DpedError("no photograph to show before and after.")
@@ -168,20 +182,19 @@ class BeforeAfter:
         self.left, self.right = dropdown("left", []), dropdown("right", [])
         self.split = slider("before | after", 0.5, 0, 1, 0.005, readout=False)
         self.split.layout = _FULL
-        self.zoom = slider("zoom", 1, 1, 16, 0.25)
-        self.across, self.down = slider("pan across", 0.5, 0, 1, 0.005), slider("pan down", 0.5, 0, 1, 0.005)
-        self.image, self.numbers = image_widget(), ipywidgets.HTML()
-        self._offering = False
-        self._offer()
+        self.zoom = slider("zoom", 1, 1, 16, _ZOOM_STEP)
+        self.across, self.down = slider("pan across", 0.5, 0, 1, 0.001), slider("pan down", 0.5, 0, 1, 0.001)
+        self.image, self.caption, self.numbers = image_widget(), ipywidgets.HTML(), ipywidgets.HTML()
         self.photograph.observe(lambda _: self._offer(), "value")
         for control in (self.left, self.right, self.split, self.zoom, self.across, self.down):
             control.observe(lambda _: self._draw(), "value")
         top = row(self.photograph, self.left, self.right)
-        self.widget = ipywidgets.VBox(
-            [top, self.split, self.image, row(self.zoom, self.across, self.down), self.numbers]
-        )
+        tools = row(self.zoom, self.across, self.down)
+        self.widget = ipywidgets.VBox([top, tools, self.split, self.caption, self.image, self.numbers])
+        self.gestures, _ = gestures.attach(self.widget, self.image, self._take)
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-before-after")
+        self._offer()
 
     def _offer(self) -> None:
         names = list(self.photographs[self.photograph.value])
@@ -191,16 +204,40 @@ class BeforeAfter:
         self._offering = False
         self._draw()
 
+    def _take(self, gesture: gestures.Gesture) -> None:
+        """Follow what was done to the picture, and draw once."""
+        self._offering = True
+        if gesture.reset:
+            self.split.value, self.zoom.value, self.across.value, self.down.value = 0.5, 1, 0.5, 0.5
+        else:
+            split = self.split.value if gesture.split is None else gesture.split
+            self.split.value = _on_step(split + 0.02 * gesture.step, 0, 1, 0.005)
+            self._zoom_and_pan(gesture)
+        self._offering = False
+        self._draw()
+
+    def _zoom_and_pan(self, gesture: gestures.Gesture) -> None:
+        """Zoom so that what lies under the pointer stays there, and move the picture."""
+        y, x, h, w = self.region()
+        fixed = y + gesture.at[1] * h + gesture.down * h, x + gesture.at[0] * w + gesture.across * w
+        self.zoom.value = _on_step(self.zoom.value * 2 ** (gesture.zoom / 4), 1, 16, _ZOOM_STEP)
+        height, width = self._versions()[0].shape[:2]
+        _, _, h, w = self.region()
+        if h < height:
+            self.down.value = _on_step((fixed[0] - gesture.at[1] * h) / (height - h), 0, 1, 0.001)
+        if w < width:
+            self.across.value = _on_step((fixed[1] - gesture.at[0] * w) / (width - w), 0, 1, 0.001)
+
     def region(self) -> tuple[int, int, int, int]:
         """Return the visible part of the photograph: top, left, height, width in its pixels."""
         height, width = self._versions()[0].shape[:2]
         h, w = max(1, round(height / self.zoom.value)), max(1, round(width / self.zoom.value))
         return round(self.down.value * (height - h)), round(self.across.value * (width - w)), h, w
 
-    def view(self) -> np.ndarray:
+    def view(self, tall: int = TALL) -> np.ndarray:
         """Return the visible picture (uint8 h x w x 3): ``left`` up to the slider, a white line, then ``right``."""
         y, x, h, w = self.region()
-        left, right = (fit_to_screen(version[y : y + h, x : x + w]) for version in self._versions())
+        left, right = (fit_to_screen(version[y : y + h, x : x + w], WIDE, tall) for version in self._versions())
         column = round(self.split.value * left.shape[1])
         image = left.copy()
         image[:, column:] = right[:, column:]
@@ -217,7 +254,7 @@ class BeforeAfter:
         axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.05, 1))
         names = {"before": f"{self.left.value}, zoom 4", "after": f"{self.right.value}, zoom 4"}
         names["whole"] = f"{self.photograph.value}: {self.left.value} | {self.right.value}"
-        images = {"whole": self.view(), "before": before[cut], "after": after[cut]}
+        images = {"whole": self.view(_STILL), "before": before[cut], "after": after[cut]}
         for key, ax in axes.items():
             ax.imshow(images[key])
             ax.set_title(names[key], fontsize=9)
@@ -233,6 +270,9 @@ class BeforeAfter:
             return
         for pan in (self.across, self.down):
             pan.disabled = self.zoom.value == 1
+        (self.widget.remove_class if self.zoom.value == 1 else self.widget.add_class)("dped-zoomed")
+        left, right = (self.whose.get(v, v) for v in (self.left.value, self.right.value))
+        self.caption.value = note(f"Left of the line: {left}. Right of it: {right}.")
         self.image.value = jpeg(self.view())
         y, x, h, w = self.region()
         height, width = self._versions()[0].shape[:2]
@@ -240,7 +280,7 @@ class BeforeAfter:
         self.numbers.value = note(
             f"Shown: {w} x {h} of {width} x {height} pixels, from ({x}, {y}). Mean colour of this part (R, G, B): "
             f"{self.left.value} {_rounded(before)}, {self.right.value} {_rounded(after)}."
-        )
+        ) + note(gestures.HELP)
 
 
 def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -250,6 +290,11 @@ def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.
     if len(kept) < 2:
         raise DpedError(f"{name}: fewer than two versions of one size, so there is no before and after.")
     return kept
+
+
+def _on_step(value: float, least: float, most: float, step: float) -> float:
+    """Return the step of a slider that lies nearest to a value. The page would report another value as moved."""
+    return min(most, max(least, round(round(value / step) * step, 6)))
 
 
 def _rounded(values: tuple[float, ...]) -> str:

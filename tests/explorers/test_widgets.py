@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dped_lib import losses, models, training
+from dped_lib import losses, models, training, vgg
 from dped_lib.alignment import extraction
 from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
@@ -128,6 +128,50 @@ def test_zoom_and_pan_choose_the_part(photo):
     assert " ".join(f"{v:.1f}" for v in mean) in explorer.numbers.value
 
 
+def gesture(explorer, **said) -> None:
+    """Report gestures as the page does: totals of all that was done so far."""
+    totals = json.loads(explorer.gestures.value or "{}")
+    placed = {k: said.pop(k) for k in ("split", "x", "y") if k in said}
+    totals |= placed | {k: totals.get(k, 0) + v for k, v in said.items()}
+    explorer.gestures.value = json.dumps(totals)
+
+
+def test_the_picture_is_dragged_zoomed_moved_and_reset(photo):
+    explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": 255 - photo}})
+    height, width = photo.shape[:2]
+    gesture(explorer, split=0.25)
+    assert explorer.split.value == 0.25
+    gesture(explorer, step=-2)
+    assert explorer.split.value == pytest.approx(0.21), "the arrow keys move the line"
+    for x, y in ((0.3, 0.8), (0.6, 0.5)):
+        top, left, h, w = explorer.region()
+        under = top + y * h, left + x * w
+        gesture(explorer, zoom=4, x=x, y=y)
+        top, left, h, w = explorer.region()
+        assert (top + y * h, left + x * w) == pytest.approx(under, abs=1.5), "what lies under the pointer stays there"
+    assert explorer.zoom.value == 4 and h == round(height / 4)
+    before = explorer.region()
+    gesture(explorer, across=0.5, down=-0.25)
+    assert explorer.region()[1] - before[1] == pytest.approx(0.5 * w, abs=1.5)
+    assert explorer.region()[0] - before[0] == pytest.approx(-0.25 * h, abs=1.5)
+    assert "dped-zoomed" in explorer.widget._dom_classes
+    gesture(explorer, zoom=-40)
+    assert explorer.region() == (0, 0, height, width) and "dped-zoomed" not in explorer.widget._dom_classes
+    gesture(explorer, zoom=3, x=0, y=0)
+    gesture(explorer, reset=1)
+    assert explorer.region() == (0, 0, height, width) and explorer.split.value == 0.5
+    for damaged in ("{", "[1]", '{"zoom": "x"}'):
+        explorer.gestures.value = damaged
+    assert explorer.region() == (0, 0, height, width)
+
+
+def test_the_caption_says_whose_version_is_on_which_side(photo):
+    explorer = widgets.BeforeAfter({"cat": {"original": photo, "ours": 255 - photo}}, {"ours": "the authors' network"})
+    assert "Left of the line: original. Right of it: the authors&#x27; network." in explorer.caption.value
+    explorer.left.value = "ours"
+    assert "Left of the line: the authors" in explorer.caption.value
+
+
 def test_another_photograph_offers_its_own_versions(photo):
     small = photo[:100, :120]
     explorer = widgets.BeforeAfter({"a": {"x": photo, "y": photo}, "b": {"p": small, "q": 255 - small}})
@@ -168,6 +212,17 @@ def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
     assert all(a != b for a, b in zip(before, after, strict=True)) and after[3] > before[3]
     color.shift.value = 0
     assert color.mse < 1e-6, "nothing is shifted"
+
+
+def test_each_curve_and_point_looks_unlike_the_others(color):
+    for kernel in (*losses.KERNELS, "own sigma"):
+        color.kernel.value, color.shift.value = kernel, 4
+        ax = plt.figure().subplots()
+        color._plot(ax)
+        looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.get_lines()]
+        assert len(set(looks)) == len(looks) == 6
+        gray = {line.get_label() for line in ax.get_lines() if "#" not in line.get_color()}
+        assert gray == {f"colour loss, {k}" for k in losses.KERNELS if k != kernel}
 
 
 def test_dragging_sigma_leaves_the_named_kernels(color):
@@ -219,7 +274,7 @@ def test_blinking_alternates_the_two_aligned_images(aligned):
     aligned.view.value = "blink"
     for frame, image in ((1, aligned.alignment.dslr), (0, aligned.alignment.phone)):
         aligned.play.value = frame
-        assert np.abs(opened(aligned.image.value) - widgets.fit_to_screen(image, 700, 520)).mean() < 3
+        assert np.abs(opened(aligned.image.value) - widgets.fit_to_screen(image, 700)).mean() < 3
 
 
 def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
@@ -291,6 +346,39 @@ def test_terms_are_those_of_the_objective_and_their_maps_add_up(run):
     assert maps["texture"].shape == (100, 100) and float(maps["texture"].sum()) > 0
     total = float(trainer.objective.total(terms))
     assert float(re.search(r"weighted sum ([-\d.]+\d)", explorer.summary())[1]) == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.parametrize("layer, side", [("relu5_4", 16), ("relu2_2", 2), ("relu1_2", 1)])
+def test_a_map_lies_exactly_under_the_pixels_that_it_maps(layer, side):
+    weights = []  # every convolution copies: a feature is the brightest pixel that it stands for
+    for shape in vgg.SHAPES:
+        kernel = torch.zeros(shape)
+        kernel[:, 0, 1, 1] = 1
+        weights.append((kernel, torch.zeros(shape[0])))
+    net = vgg.VGG19(weights, "copies", mean=(0, 0, 0))
+    for y, x in ((1, 1), (40, 70), (99, 98)):
+        dot = torch.zeros(1, 3, 100, 100)
+        dot[..., y, x] = 1
+        over = loss_terms_explorer.over_patch(net(dot, layer)[0].sum(0), (100, 100))
+        bright = torch.zeros(100, 100, dtype=bool)
+        top, left = y // side * side, x // side * side
+        bright[top : top + side, left : left + side] = True
+        assert ((over > 0) == bright).all()
+    grid = torch.arange(49.0).reshape(7, 7)
+    over = loss_terms_explorer.over_patch(grid, (100, 100))
+    assert [int((over == v).sum()) for v in (0, 6, 48)] == [256, 64, 16], "the last squares are cut, not squeezed"
+
+
+def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
+    trainer, store, folder = run
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
+    for name, shown in explorer.look().items():
+        assert shown.image.shape == (100, 100, 3)
+        bar = explorer._captions[name].value
+        assert ("linear-gradient" in bar) == (name in loss_terms_explorer.MAPS) == (shown.top is not None)
+        assert shown.top is None or f"{shown.top:.2g}</span>" in bar
+    for words in ("trained here (rig, iphone", "color+content+texture", explorer.state.value):
+        assert words in explorer.numbers.value.split("Enhanced by", 1)[1]
 
 
 def test_another_patch_or_state_is_another_picture(run):

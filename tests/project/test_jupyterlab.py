@@ -67,6 +67,28 @@ def explore_before_after(lab: Lab) -> None:
     slide(lab, ".dped-before-after", "before | after", 0.1, words=False)
     slide(lab, ".dped-before-after", "zoom", 0.3)
     slide(lab, ".dped-before-after", "pan across", 0.9)
+    explore_picture(lab)
+
+
+def explore_picture(lab: Lab) -> None:
+    """Drags, zooms, moves and resets the picture itself, with the mouse and the keyboard."""
+    kind = ".dped-before-after"
+    found, picture = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture").first
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    assert box["height"] < 460, "it fits a screen of 1366 x 768 with its controls"
+    middle, mouse = box["y"] + box["height"] / 2, lab.page.mouse
+    before = lab.source(kind)
+    mouse.move(box["x"] + 0.5 * box["width"], middle)
+    mouse.down()
+    mouse.move(box["x"] + 0.3 * box["width"], middle, steps=4)
+    mouse.up()
+    browsing.changed(lab, kind, before)
+    for act in (lambda: mouse.wheel(0, -200), lambda: lab.page.keyboard.press("ArrowDown"), picture.dblclick):
+        numbers = found.inner_text()
+        act()
+        expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
+    expect(found).to_contain_text("from (0, 0)", timeout=PATIENCE)
 
 
 def explore_start(lab: Lab) -> None:
