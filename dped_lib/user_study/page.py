@@ -38,6 +38,12 @@ _QUESTION = "Which picture looks better?"
 _WRONG = "Something is wrong with this study. Please tell the person who runs it."
 
 
+def _style() -> ipywidgets.HTML:
+    style = ipywidgets.HTML(STYLE)
+    style.add_class("dped-study-style")
+    return style
+
+
 def _keys() -> ipywidgets.Output:
     # We pass the script as a value. A `with` block would send a message while the cell runs, and then Voila and other
     # users of nbclient sometimes wait forever: one page in twenty never opened. See
@@ -91,7 +97,7 @@ class SubjectPage:
         top = ipywidgets.HBox([self.count, self.progress, self.pause_button])
         top.add_class("dped-study-top")
         self.message.add_class("dped-study-message")
-        self.widget = ipywidgets.VBox([ipywidgets.HTML(STYLE), top, self.message, self._pair, self.size, _keys()])
+        self.widget = ipywidgets.VBox([_style(), top, self.message, self._pair, self.size, _keys()])
         self.widget.add_class("dped-study")
         self._hide(f"{_QUESTION} Please ignore what is cut off at the edges.")
 
@@ -211,7 +217,7 @@ class Entrance:
             "answers, so do not use your real name:</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([instructions, row, self.message, ipywidgets.HTML(STYLE), _keys()])
+        self.widget = ipywidgets.VBox([instructions, row, self.message, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
@@ -238,6 +244,7 @@ class Entrance:
             )
             return
         self.page = SubjectPage(self.pictures, self.store, subject)
+        self.widget.remove_class("dped-study-entrance")
         self.widget.children = (self.page.widget,)
         self.page.resume()
 

@@ -25,14 +25,14 @@ STYLE = f"""<style>
 }}
 .dped-study .widget-html, .dped-study-entrance .widget-html {{ height: auto; }}
 .dped-study .jupyter-button, .dped-study-entrance .jupyter-button {{
-  font-size: 18px; height: 44px; line-height: 42px; width: auto; padding: 0 18px; border-radius: 6px;
+  font-size: 18px; height: 44px; line-height: 42px; width: auto; padding: 0 18px; border-radius: 6px; flex: 0 0 auto;
 }}
 .dped-study-entrance .widget-text, .dped-study-entrance .widget-text input {{ font-size: 18px; height: 44px; }}
 .dped-study-entrance .widget-text {{ flex: 1 1 auto; max-width: 20em; min-width: 0; }}
 .dped-study-top {{ align-items: center; width: 100%; max-width: 40em; overflow: hidden; gap: 8px; }}
 .dped-study-top .widget-html {{ flex: 0 0 auto; }}
 .dped-study-top .widget-hprogress {{ flex: 1 1 4em; width: auto; min-width: 3em; height: 12px; }}
-.dped-study-message {{ text-align: center; }}
+.dped-study-message {{ text-align: center; margin: 2px 0 6px; }}
 .dped-study-pair {{ justify-content: center; gap: 8px; overflow: visible; width: 100%; }}
 .dped-study-pair > .widget-vbox {{ align-items: center; flex: 0 1 auto; min-width: 0; overflow: visible; }}
 .dped-study-pair img {{
@@ -40,7 +40,7 @@ STYLE = f"""<style>
 }}
 .dped-study-pair .jupyter-button {{ align-self: stretch; margin: 4px 0 0; touch-action: manipulation; }}
 .dped-study .jupyter-button:focus-visible {{ outline: 3px solid #0072B2; }}
-.{SHOWN} {{ display: none !important; }}
+.{SHOWN}, .dped-study-style {{ display: none !important; }}
 @media (hover: hover) {{
   .{FIRST}::after {{ content: ": key 1 or \\2190"; }}
   .{SECOND}::after {{ content: ": key 2 or \\2192"; }}
@@ -114,12 +114,13 @@ SCRIPT = """
     field.dispatchEvent(new Event("input", {bubbles: true}));
   };
   const all = () => document.querySelectorAll(".dped-study").forEach(fit);
-  window.addEventListener("load", event => {
+  document.addEventListener("load", event => {
     const page = event.target.closest && event.target.closest(".dped-study");
     if (page) fit(page);
   }, true);
   window.addEventListener("resize", all);
-  all();
+  // A picture that loads before the page shows it reports nothing here, and JupyterLab resizes without an event.
+  setInterval(all, 200);
 })();
 """
 for _name, _value in (("FIRST", FIRST), ("SECOND", SECOND), ("SHOWN", SHOWN), ("NARROW", str(NARROW))):
