@@ -26,4 +26,4 @@ def city100_pair() -> dict[str, np.ndarray]:
         DpedError: a file is missing or damaged.
     """
     files = {"iphonex": "city100_056_phone.jpg", "dslr": "city100_056_dslr.jpg"}
-    return {camera: photofile.read_photograph(_FOLDER / name, otherwise="") for camera, name in files.items()}
+    return {camera: photofile.read_photograph(_FOLDER / name) for camera, name in files.items()}

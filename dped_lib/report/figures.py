@@ -318,15 +318,19 @@ def save_figure(
     return target
 
 
+def to_markdown(frame: pd.DataFrame) -> str:
+    """Return a table without its index as Markdown. Text such as "19.90" keeps its last digit."""
+    text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    return frame.to_markdown(index=False, disable_numparse=text)
+
+
 def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:
     """Write a table as Markdown (``NAME.md``), as CSV, and as JSON with unrounded numbers and parameters.
 
     Return the path of the Markdown file.
     """
     target = _target(origin, f"{name}.md")
-    # Text such as "19.90" stays as it is, or it would lose its last digit.
-    text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
-    body = f"# {title}\n\n{frame.to_markdown(index=False, disable_numparse=text)}\n\n{notes}\n\n{stamp(origin)}\n"
+    body = f"# {title}\n\n{to_markdown(frame)}\n\n{notes}\n\n{stamp(origin)}\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
     _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})

@@ -55,7 +55,7 @@ class Record:
         figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
         if not show:
             return
-        display(Markdown("\n\n".join(filter(None, (frame.to_markdown(index=False), notes)))))
+        display(Markdown("\n\n".join(filter(None, (figures.to_markdown(frame), notes)))))
 
     def _origin(self, facts: Mapping) -> dict:
         return figures.provenance(self.dataset, self.preset, self.seed, **{**self.facts, **facts})

