@@ -51,10 +51,11 @@ def describe_sizes(sizes: Sizes) -> str:
         return ""
     if not sizes.known:
         return f"Size of the pictures on the screen: not known (n = {sizes.answers} answers)."
+    count = "1 answer" if sizes.known == 1 else f"{sizes.known} answers"
     missing = f", not known of {sizes.answers - sizes.known} more" if sizes.known < sizes.answers else ""
     return (
-        f"Median width of a picture on the screen: {sizes.width:.0f} CSS pixels (n = {sizes.known} answers{missing}); "
-        f"smaller than 1:1 in {sizes.below:.0%} of them."
+        f"Median width of a picture on the screen: {sizes.width:.0f} CSS pixels (n = {count}{missing}); "
+        f"smaller than 1:1 in {sizes.below:.0%}."
     )
 
 

@@ -51,7 +51,10 @@ def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_p
     for source in analysis_of_the_notebook():
         exec(source, values)
     size = "Median width of a picture on the screen: 450 CSS pixels"
-    assert f"{size} (n = {len(answers)} answers); smaller than 1:1 in 100% of them." in capsys.readouterr().out
+    assert (
+        f"{size} (n = {len(answers)} answer{'s' * (len(answers) > 1)}); smaller than 1:1 in 100%."
+        in capsys.readouterr().out
+    )
     captions = [f.read_text() for f in (folder / "figures").rglob("study_ranking*.md")]
     assert captions and all(size in caption for caption in captions)
     assert values["kind"] == "person" and (values["choices"].sign != 0).sum() == len(answers)

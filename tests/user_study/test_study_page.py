@@ -56,7 +56,7 @@ def test_the_size_on_the_screen_is_stored_with_the_answer(small):
     assert (sizes.answers, sizes.known, sizes.width, sizes.below) == (9, 3, 160.0, pytest.approx(1 / 3))
     assert study_figures.describe_sizes(sizes) == (
         "Median width of a picture on the screen: 160 CSS pixels (n = 3 answers, not known of 6 more); "
-        "smaller than 1:1 in 33% of them."
+        "smaller than 1:1 in 33%."
     )
 
 
