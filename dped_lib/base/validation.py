@@ -25,7 +25,8 @@ def check_type(key: str, value, expected: type):
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise DpedError(f"parameter {key!r} must be {expected.__name__}, not {type(value).__name__} ({value!r}).")
+        name = getattr(expected, "__name__", expected)  # "float | None" has no name
+        raise DpedError(f"parameter {key!r} must be {name}, not {type(value).__name__} ({value!r}).")
     return value
 
 

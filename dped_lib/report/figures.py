@@ -321,7 +321,8 @@ def save_figure(
 def to_markdown(frame: pd.DataFrame) -> str:
     """Return a table without its index as Markdown. Text such as "19.90" keeps its last digit."""
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
-    return frame.to_markdown(index=False, disable_numparse=text)
+    # tabulate refuses the indices if there is no row.
+    return frame.to_markdown(index=False, disable_numparse=text if len(frame) else True)
 
 
 def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:

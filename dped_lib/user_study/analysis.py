@@ -99,6 +99,42 @@ def from_simulation(questions: Iterable[Question], first_chosen: np.ndarray) -> 
     return Choices("model", names, tuple(questions), sign, np.zeros(sign.shape))
 
 
+# ---------------------------------------------------------------------------------------------- sizes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Hold how large people saw the pictures.
+
+    Attributes:
+        answers: number of answers.
+        known: number of answers that say the size.
+        width: median width of a picture on the screen, CSS pixels; None if no answer says the size.
+        below: share of the known answers whose picture had fewer pixels on the screen than in its file; None if no
+            answer says the size.
+    """
+
+    answers: int
+    known: int
+    width: float | None
+    below: float | None
+
+
+def sizes(store: AnswerStore) -> Sizes:
+    """Return how large people saw the pictures. Simulated subjects see none.
+
+    Raises:
+        DpedError: a file of answers is damaged.
+    """
+    answers = store.everyone("person")
+    known = [a for a in answers if a.width is not None and a.scale is not None]
+    if not known:
+        return Sizes(len(answers), 0, None, None)
+    # The browser rounds to parts of a pixel, so a picture at 1:1 may seem smaller by less than one in a thousand.
+    below = float(np.mean([a.scale < 0.999 for a in known]))
+    return Sizes(len(answers), len(known), float(np.median([a.width for a in known])), below)
+
+
 # ---------------------------------------------------------------------------------------------- shares
 
 

@@ -52,6 +52,8 @@ class Answer:
         chosen: one of the two.
         seconds: time from the appearance of the pictures to the choice.
         at: time of the answer: UTC, ISO 8601.
+        width: width of each picture on the subject's screen, in CSS pixels; None if the browser did not say it.
+        scale: pixels of the screen for each pixel of the picture; None if the browser did not say it.
     """
 
     study: str
@@ -63,6 +65,8 @@ class Answer:
     chosen: str
     seconds: float
     at: str
+    width: float | None = None
+    scale: float | None = None
 
 
 def answers_folder(source: str, preset: str, pictures: str, seed: int = 0) -> Path:
@@ -189,10 +193,13 @@ class AnswerStore:
         trials = order(self.questions.values(), subject, self.seed)
         return next((trial for trial in trials if trial.question.key not in answered), None)
 
-    def record(self, subject: str, trial: Trial, chosen: str, seconds: float) -> Answer:
+    def record(
+        self, subject: str, trial: Trial, chosen: str, seconds: float, shown: tuple[float, float] | None = None
+    ) -> Answer:
         """Write one answer of a person. When the method returns, the answer is on the disk.
 
-        When it raises, the file is as before.
+        When it raises, the file is as before. ``shown``: width and scale of the pictures (:class:`Answer`); None if they
+        are not known.
 
         Raises:
             AnsweredError: the question has an answer.
@@ -200,7 +207,7 @@ class AnswerStore:
                 is full.
         """
         subject = subject_id(subject)
-        answer = self._answer(subject, "person", trial, chosen, seconds)
+        answer = self._answer(subject, "person", trial, chosen, seconds, shown)
         file = self.file_of(subject)
         with _open_locked(file) as handle:
             content = handle.read()
@@ -230,7 +237,15 @@ class AnswerStore:
         with paths.atomic_path(file) as part:
             part.write_bytes(lines)
 
-    def _answer(self, subject: str, observer: str, trial: Trial, chosen: str, seconds: float) -> Answer:
+    def _answer(
+        self,
+        subject: str,
+        observer: str,
+        trial: Trial,
+        chosen: str,
+        seconds: float,
+        shown: tuple[float, float] | None = None,
+    ) -> Answer:
         key = trial.question.key
         if key not in self.questions:
             raise DpedError(f"{self.folder}: question {key!r} is not of this study.")
@@ -240,8 +255,19 @@ class AnswerStore:
                 f"reaction time at {key!r}: {seconds} s. Check the computer's clock. The answer was not stored."
             )
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        width, scale = (None, None) if shown is None else (round(float(value), 4) for value in shown)
         return Answer(
-            self.study, subject, observer, key, trial.left, trial.right, chosen, round(float(seconds), 3), now
+            self.study,
+            subject,
+            observer,
+            key,
+            trial.left,
+            trial.right,
+            chosen,
+            round(float(seconds), 3),
+            now,
+            width,
+            scale,
         )
 
     def _parse(self, file: Path, subject: str, observer: str, content: bytes) -> tuple[tuple[Answer, ...], int]:
@@ -294,7 +320,8 @@ def _unwritable(file: Path, why: object) -> DpedError:
 
 
 def _line(answer: Answer) -> bytes:
-    return json.dumps(asdict(answer)).encode() + b"\n"
+    known = {name: value for name, value in asdict(answer).items() if value is not None}
+    return json.dumps(known).encode() + b"\n"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.report import colors
 from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import Agreement, Verdict
-from dped_lib.user_study.analysis import Fraction, Share, Strength
+from dped_lib.user_study.analysis import Fraction, Share, Sizes, Strength
 from dped_lib.user_study.pictures import Pictures
 from dped_lib.user_study.questions import KINDS, Trial, kind_of
 
@@ -43,6 +43,20 @@ def describe_subjects(observer: str, subjects: int) -> str:
     if observer == "person":
         return "1 person" if subjects == 1 else f"{subjects} people"
     return f"{subjects} simulated subjects (model observer), no people"
+
+
+def describe_sizes(sizes: Sizes) -> str:
+    """Return how large people saw the pictures, a sentence for captions. It is empty if there are no answers."""
+    if not sizes.answers:
+        return ""
+    if not sizes.known:
+        return f"Size of the pictures on the screen: not known (n = {sizes.answers} answers)."
+    count = "1 answer" if sizes.known == 1 else f"{sizes.known} answers"
+    missing = f", not known of {sizes.answers - sizes.known} more" if sizes.known < sizes.answers else ""
+    return (
+        f"Median width of a picture on the screen: {sizes.width:.0f} CSS pixels (n = {count}{missing}); "
+        f"smaller than 1:1 in {sizes.below:.0%}."
+    )
 
 
 def figure11(pictures: Pictures, name: str, cls: str, dataset: str) -> Figure:

@@ -1,12 +1,14 @@
-"""Show a subject two pictures side by side, with a button and a key for each.
+"""Show a subject two pictures of equal size, and take the answer by a click, a tap or a key.
 
-The key 1 or the left arrow chooses the left picture, the key 2 or the right arrow the right one. The page must have the
-focus; a click into it gives it the focus. If a browser does not run a notebook's scripts, Tab and Enter work on the
-buttons. The browser receives no name of a class, a scene or a file. :class:`Entrance` asks for the subject's name on
-the page that ``server`` serves.
+A click or tap on a picture chooses it. The key 1 or the left arrow chooses the first picture, the key 2 or the right
+arrow the second one. The page must have the focus; a click into it gives it the focus. If a browser does not run a
+notebook's scripts, Tab and Enter work on the buttons below the pictures. The browser receives no name of a class, a
+scene or a file. :class:`Entrance` asks for the subject's name on the page that ``server`` serves. ``page_style`` lays
+the page out.
 """
 
 import html
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ import ipywidgets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnsweredError, AnswerStore
+from dped_lib.user_study.page_style import FIRST, SCRIPT, SECOND, SHOWN, STYLE
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
 
@@ -28,46 +31,24 @@ _FASTEST = 0.2
 #: Number of letters of a name that a message shows.
 _LONGEST = 40
 
+#: What a subject is asked.
+_QUESTION = "Which picture looks better?"
+
 #: What a subject reads in place of an error, which may name files and classes of pictures.
 _WRONG = "Something is wrong with this study. Please tell the person who runs it."
 
-_LEFT, _RIGHT = "dped-study-left", "dped-study-right"
 
-# Keys press the buttons, and the page sends nothing else to the kernel. If the cell runs again, there is still one
-# listener. It is on the window and captures the keys first, because JupyterLab would turn the cell into a heading.
-_KEYS = """
-(() => {
-  if (window.dpedStudyKeys) return;
-  window.dpedStudyKeys = true;
-  const side = {"1": "LEFT", "ArrowLeft": "LEFT", "2": "RIGHT", "ArrowRight": "RIGHT"};
-  window.addEventListener("keydown", event => {
-    const entrance = event.key === "Enter" && event.target.closest && event.target.closest(".dped-study-entrance");
-    if (entrance && event.target.matches("input")) entrance.querySelector("button").click();
-    if (!side[event.key] || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
-    const button = document.querySelector("." + side[event.key] + ":not([disabled])");
-    const page = button && button.closest(".dped-study");
-    const focus = document.activeElement;
-    if (!page || (focus && focus !== document.body && !page.contains(focus))) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    button.click();
-  }, true);
-  window.addEventListener("click", event => {
-    const page = event.target.closest && event.target.closest(".dped-study");
-    if (!page || page.contains(document.activeElement)) return;
-    page.tabIndex = -1;
-    page.style.outline = "none";
-    page.focus({preventScroll: true});
-  });
-})();
-""".replace('"LEFT"', f'"{_LEFT}"').replace('"RIGHT"', f'"{_RIGHT}"')
+def _style() -> ipywidgets.HTML:
+    style = ipywidgets.HTML(STYLE)
+    style.add_class("dped-study-style")
+    return style
 
 
 def _keys() -> ipywidgets.Output:
     # We pass the script as a value. A `with` block would send a message while the cell runs, and then Voila and other
     # users of nbclient sometimes wait forever: one page in twenty never opened. See
     # github.com/jupyter/nbclient/issues/312
-    script = {"output_type": "display_data", "data": {"application/javascript": _KEYS}, "metadata": {}}
+    script = {"output_type": "display_data", "data": {"application/javascript": SCRIPT}, "metadata": {}}
     return ipywidgets.Output(outputs=(script,))
 
 
@@ -94,29 +75,31 @@ class SubjectPage:
         self.pictures, self.store, self.subject = pictures, store, subject_id(subject)
         self.trial: Trial | None = None
         self._since = 0.0
-        side = ipywidgets.Layout(width="49%")
-        self.images = [ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%")) for _ in "12"]
+        self.images = [ipywidgets.Image(format="png") for _ in "12"]
         self.buttons = [
-            ipywidgets.Button(description=label, tooltip=f"key {key}", layout=ipywidgets.Layout(width="100%"))
-            for key, label in (("1 or left arrow", "1 · this one"), ("2 or right arrow", "2 · this one"))
+            ipywidgets.Button(description="This one", tooltip=f"key {key}")
+            for key in ("1 or left arrow", "2 or right arrow")
         ]
-        for button, name, place in zip(self.buttons, (_LEFT, _RIGHT), (0, 1), strict=True):
+        for button, name, place in zip(self.buttons, (FIRST, SECOND), (0, 1), strict=True):
             button.add_class(name)
             button.on_click(lambda _, place=place: self.choose(place))
         self.pause_button = ipywidgets.Button(description="Start")
         self.pause_button.on_click(lambda _: self.pause() if self.trial else self.resume())
-        self.progress = ipywidgets.IntProgress(max=len(store.questions), layout=ipywidgets.Layout(width="40%"))
+        self.count = ipywidgets.HTML()
+        self.progress = ipywidgets.IntProgress(max=len(store.questions))
         self.message = ipywidgets.HTML()
-        columns = [
-            ipywidgets.VBox([image, button], layout=side)
-            for image, button in zip(self.images, self.buttons, strict=True)
-        ]
-        self._pair = ipywidgets.HBox(columns, layout=ipywidgets.Layout(justify_content="space-between"))
-        top = ipywidgets.HBox([self.progress, self.message, self.pause_button])
-        top.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        self.widget = ipywidgets.VBox([top, self._pair, _keys()])
+        # The script writes here how large the pictures are on the subject's screen.
+        self.size = ipywidgets.Text()
+        self.size.add_class(SHOWN)
+        columns = [ipywidgets.VBox([image, button]) for image, button in zip(self.images, self.buttons, strict=True)]
+        self._pair = ipywidgets.HBox(columns)
+        self._pair.add_class("dped-study-pair")
+        top = ipywidgets.HBox([self.count, self.progress, self.pause_button])
+        top.add_class("dped-study-top")
+        self.message.add_class("dped-study-message")
+        self.widget = ipywidgets.VBox([_style(), top, self.message, self._pair, self.size, _keys()])
         self.widget.add_class("dped-study")
-        self._hide("Which of two pictures looks better? Please ignore what is cut off at the edges.")
+        self._hide(f"{_QUESTION} Please ignore what is cut off at the edges.")
 
     def static(self) -> "Figure":
         """Return a figure of the first trial. A run without a browser shows it in place of the page."""
@@ -147,12 +130,13 @@ class SubjectPage:
             self._hide("A picture of this study is missing or has changed. Please tell the person who runs the study.")
             return
         self.images[0].value, self.images[1].value = left, right
-        self._pair.layout.visibility = "visible"
+        self._pair.layout.display = None
         self.pause_button.description = "Pause"
         for button in self.buttons:
             button.disabled = False
         self.progress.value = done
-        self.message.value = f"Question {done + 1} of {len(self.store.questions)}: which looks better?"
+        self.count.value = f"{done + 1} of {len(self.store.questions)}"
+        self.message.value = _QUESTION
         self.trial, self._since = trial, time.monotonic()
 
     def pause(self) -> None:
@@ -166,7 +150,7 @@ class SubjectPage:
             return  # The key was pressed twice. The second press belongs to pictures that are gone.
         self.trial = None
         try:
-            self.store.record(self.subject, trial, (trial.left, trial.right)[place], seconds)
+            self.store.record(self.subject, trial, (trial.left, trial.right)[place], seconds, self._shown())
         except AnsweredError:
             pass  # The subject has a second page open and has answered there.
         except DpedError as error:
@@ -175,12 +159,28 @@ class SubjectPage:
             return
         self.resume()
 
+    def _shown(self) -> tuple[float, float] | None:
+        """Return the width of a picture in CSS pixels and its scale (``answers.Answer``), or None if they are not known.
+
+        The browser says "WIDTH NATURAL DENSITY": the width on the screen, the width of the file, and pixels of the
+        screen for each CSS pixel.
+        """
+        try:
+            width, natural, density = map(float, self.size.value.split())
+        except ValueError:
+            return None
+        # The size may be that of the pictures before. A PNG file has its width in bytes 16 to 19.
+        if natural <= 0 or natural != int.from_bytes(self.images[0].value[16:20], "big"):
+            return None
+        scale = width * density / natural
+        return (width, scale) if width > 0 and 0 < scale < math.inf else None
+
     def _answered(self) -> int:
         return len(self.store.answers(self.subject))
 
     def _hide(self, message: str) -> None:
         self.trial = None
-        self._pair.layout.visibility = "hidden"
+        self._pair.layout.display = "none"
         for image, button in zip(self.images, self.buttons, strict=True):
             image.value, button.disabled = b"", True
         try:
@@ -188,7 +188,9 @@ class SubjectPage:
         except DpedError as error:
             _log(self.widget, error)
             message = _WRONG
-        self.pause_button.description = "Go on" if self.progress.value else "Start"
+        done, total = self.progress.value, len(self.store.questions)
+        self.count.value = f"{done} of {total} answered" if done else f"{total} questions"
+        self.pause_button.description = "Go on" if done else "Start"
         self.message.value = html.escape(message)
 
 
@@ -208,15 +210,14 @@ class Entrance:
         self._confirming = ""  # id of a taken name about which the page has asked
         self.begin.on_click(lambda _: self.enter())
         instructions = ipywidgets.HTML(
-            "<div style='max-width:46em'><h2>Which picture looks better?</h2>"
-            f"<p>You will see {len(store.questions)} pairs of pictures. In each pair, choose the picture that looks "
-            "better. Press 1 or the left arrow for the left picture, 2 or the right arrow for the right picture, or "
-            "the button below it. There is no right answer. You can pause at any time, and go on later with the same "
-            "name.</p>"
-            "<p>Please choose a name. It is stored with your answers, so do not use your real name:</p></div>"
+            f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
+            "the picture that looks better. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left arrow "
+            "for the left picture, 2 or the right arrow for the right picture. </span>There is no right answer. You can "
+            "pause at any time, and go on later with the same name.</p><p>Please choose a name. It is stored with your "
+            "answers, so do not use your real name:</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([instructions, row, self.message, _keys()])
+        self.widget = ipywidgets.VBox([instructions, row, self.message, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
@@ -243,6 +244,7 @@ class Entrance:
             )
             return
         self.page = SubjectPage(self.pictures, self.store, subject)
+        self.widget.remove_class("dped-study-entrance")
         self.widget.children = (self.page.widget,)
         self.page.resume()
 

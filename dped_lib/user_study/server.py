@@ -4,6 +4,7 @@ Each page has a process of its own. All pages share the folder of pictures and t
 the disk before the next question is asked (``answers.AnswerStore``).
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,23 @@ from dped_lib.user_study.pictures import Pictures
 #: name.
 _IDLE = 900
 
+#: Voila's page with another text while it loads. Voila would show the name of the notebook and the number of its cells.
+_TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
+{%- block notebook_css -%}
+{{ super() }}
+<style>
+#loading_text { display: none; }
+#loading::after { content: "One moment, please."; font: 24px sans-serif; color: #444; margin-top: 24px; }
+</style>
+{%- endblock notebook_css -%}
+"""
+
 
 def write_page(folder: Path, pictures: Pictures, store: AnswerStore) -> Path:
-    """Write the notebook that Voila shows, and return its file. Its one cell is the entrance to the study."""
+    """Write the notebook that Voila shows and its template, and return the notebook's file.
+
+    The one cell of the notebook is the entrance to the study. Voila finds the template if ``folder`` is in JUPYTER_PATH.
+    """
     folders = f"{str(pictures.folder.absolute())!r}, {str(store.folder.absolute())!r}"
     call = f"study_page.entrance({folders}, {pictures.count}, {store.seed})"
     code = f"from dped_lib.user_study import page as study_page\n\n{call}"
@@ -29,6 +44,10 @@ def write_page(folder: Path, pictures: Pictures, store: AnswerStore) -> Path:
     page.metadata["title"] = "Which picture looks better?"
     file = folder / "study.ipynb"
     nbformat.write(page, file)
+    template = folder / "voila" / "templates" / "study"
+    template.mkdir(parents=True)
+    (template / "conf.json").write_text('{"base_template": "lab"}')
+    (template / "index.html.j2").write_text(_TEMPLATE)
     return file
 
 
@@ -43,6 +62,7 @@ def command(page: Path, port: int, address: str) -> list[str]:
         f"--port={port}",
         "--Voila.port_retries=0",
         f"--Voila.ip={address}",
+        "--VoilaConfiguration.template=study",
         # We serve no files: their names say which camera or network made a picture.
         "--VoilaConfiguration.file_allowlist=nothing",
         # A traceback names files of the server. Voila writes it to its log.
@@ -56,7 +76,8 @@ def serve(pictures: Pictures, store: AnswerStore, port: int, address: str) -> in
     """Serve the study until Ctrl-C, or until Voila ends. Return 0 after Ctrl-C, else the exit status of Voila."""
     with tempfile.TemporaryDirectory(prefix="dped-study-") as folder:
         page = write_page(Path(folder), pictures, store)
-        with subprocess.Popen(command(page, port, address)) as server:
+        places = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
+        with subprocess.Popen(command(page, port, address), env={**os.environ, "JUPYTER_PATH": places}) as server:
             try:
                 return server.wait()
             except KeyboardInterrupt:

@@ -60,7 +60,7 @@ def stored(store: study_answers.AnswerStore, subject: str) -> dict[str, tuple[st
 
 
 def at_question(page: Page, number: int) -> None:
-    expect(page.get_by_text(f"Question {number} of 108:")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"{number} of 108", exact=True)).to_be_visible(timeout=PATIENCE)
 
 
 def answer(page: Page, subject: str, numbers: range, keys: tuple[str, str] = ("1", "2")) -> None:
@@ -96,11 +96,12 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
         lab.open()  # a reload: the kernel and the page's state live on
         page.locator(".dped-study").scroll_into_view_if_needed()
         at_question(page, 50)
-        page.locator(".dped-study img").first.click()
-        answer(page, "p01", range(50, 109), ("ArrowLeft", "ArrowRight"))
+        page.locator(".dped-study img").nth(side_of("p01", 50)).click()  # answers, and gives the page the focus
+        answer(page, "p01", range(51, 109), ("ArrowLeft", "ArrowRight"))
         expect(page.get_by_text("That was the last question.")).to_be_visible(timeout=PATIENCE)
         store = study_answers.AnswerStore(answers, pictures.digest, pictures.questions)
         assert stored(store, "p01") == expected(pictures, "p01", 0)
+        assert all(a.scale for a in store.answers("p01")), "the size on the screen is known"
         lab.run_all(240)
         assert not lab.errors()
         expect(page.get_by_text("1 person")).not_to_have_count(0)
@@ -214,7 +215,7 @@ def test_the_page_gives_no_method_away(browser, pictures, site):
     # The page's own HTML holds all of JupyterLab's styles and scripts, and IPython's greeting an "enhanced": words not of ours.
     frames = [d if isinstance(d, str) else d.decode("latin-1") for d in received]
     text = page.locator("body").inner_text() + " ".join(f for f in frames if '"banner"' not in f)
-    assert "Question 3 of 108" in text, "the messages were seen"
+    assert "3 of 108" in text, "the messages were seen"
     for word in (*study_questions.CLASSES, *pictures.scenes["sony"]["dslr"], "blackberry", str(pictures.folder)):
         at = text.find(word)
         assert at < 0, text[max(0, at - 150) : at + 60]
@@ -238,6 +239,95 @@ def test_a_name_as_people_type_it(browser, pictures, site):
     at_question(page, 3)
     assert stored(store, subject) == dict(itertools.islice(expected(pictures, subject, 3).items(), 2))
     page.context.close()
+
+
+@pytest.fixture(scope="module")
+def large_site(tmp_path_factory):
+    """A study whose pictures have 900 x 675 pixels, and one scene upright."""
+    folder = tmp_path_factory.mktemp("large")
+    scenes = {
+        "sony": {c: ["wide"] for c in ("original", "dslr")},
+        "iphone": {c: ["tall"] for c in ("original", "dslr")},
+    }
+    write_study(folder / "pictures", {"sony": scenes["sony"]}, (675, 900))
+    write_study(folder / "pictures", {"iphone": scenes["iphone"]}, (900, 600))
+    pictures = study_pictures.open_folder(folder / "pictures", 1)
+    port = browsing.free_port()
+    command = [sys.executable, "-m", "dped_lib.app.cli", "study", "--folder", str(pictures.folder), f"--port={port}"]
+    command += ["--answers", str(folder / "answers"), "--scenes", "1"]
+    address = f"http://127.0.0.1:{port}/"
+    with browsing.served(command, f"{address}voila/static/voila.js", folder / "voila.log"):
+        yield address, study_answers.AnswerStore(folder / "answers", pictures.digest, pictures.questions)
+
+
+#: Subject -> CSS width and height of the window, pixels of the screen for each CSS pixel, and whether it has a keyboard.
+_SCREENS = {"telephone": (390, 844, 3, False), "laptop": (1366, 768, 1, True), "desk": (2560, 1440, 1, True)}
+_LAID_OUT = """() => {
+  const box = e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
+  const texts = [...document.querySelectorAll(".dped-study .widget-html-content, .dped-study button")];
+  return {
+    pictures: [...document.querySelectorAll(".dped-study img")].map(box),
+    buttons: [...document.querySelectorAll(".dped-study-pair button")].map(box),
+    natural: [...document.querySelectorAll(".dped-study img")].map(i => i.naturalWidth),
+    letters: texts.filter(e => e.offsetParent && e.innerText).map(e => parseFloat(getComputedStyle(e).fontSize)),
+  };
+}"""
+
+
+@pytest.mark.parametrize("subject", _SCREENS)
+def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject):
+    """Equal, centred, whole in the window, never above 1:1 in CSS pixels; a tap or click on one answers, and its size is stored."""
+    address, store = large_site
+    width, height, density, keyboard = _SCREENS[subject]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=density,
+        has_touch=not keyboard,
+        is_mobile=not keyboard,
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address, wait_until="commit")
+    page.get_by_placeholder("a name").wait_for()
+    name_oneself(page, subject, again=False)
+    shown = []
+    for number in (1, 2):
+        expect(page.get_by_text(f"{number} of 2", exact=True)).to_be_visible(timeout=PATIENCE)
+        page.wait_for_timeout(1000)
+        at = page.evaluate(_LAID_OUT)
+        (l1, t1, r1, b1), (l2, t2, r2, b2) = at["pictures"]
+        natural = at["natural"][0]
+        assert (r1 - l1, b1 - t1) == pytest.approx((r2 - l2, b2 - t2)) and at["natural"] == [natural] * 2
+        assert r1 - l1 <= natural + 0.01
+        assert min(l1, t1) >= 0 and max(r1, r2) <= width and max(b[3] for b in at["buttons"]) <= height
+        assert l1 + r2 == pytest.approx(width, abs=2), "centred"
+        assert (t2 > b1) if width < 700 else (l2 > r1 and t1 == t2)
+        fills_width = r2 - l1 > width - 40
+        fills_height = at["buttons"][1][3] > height - 40
+        assert fills_width or fills_height or r1 - l1 == natural
+        assert min(at["letters"]) >= 18
+        hints = page.evaluate("getComputedStyle(document.querySelector('.dped-study-first'), '::after').content")
+        assert ("key 1" in hints) == keyboard
+        shown.append((r1 - l1, (r1 - l1) * density / natural))
+        picture = page.locator(".dped-study img").nth(number - 1)
+        picture.click() if keyboard else picture.tap()
+    expect(page.get_by_text("That was the last question.")).to_be_visible(timeout=PATIENCE)
+    given = store.answers(subject)
+    assert [a.chosen for a in given] == [given[0].left, given[1].right]
+    assert [(a.width, a.scale) for a in given] == [pytest.approx(s, abs=1e-3) for s in shown]
+    context.close()
+
+
+def test_a_subject_waits_without_words_of_developers(browser, large_site):
+    """The page says neither 'Executing 1 of 1' nor the name of a notebook while its kernel starts."""
+    address, _ = large_site
+    page = browser.new_page()
+    page.goto(address, wait_until="commit")
+    page.locator("#loading").wait_for(timeout=PATIENCE)
+    assert page.locator("body").inner_text().strip() == ""
+    assert "One moment" in page.evaluate("getComputedStyle(document.querySelector('#loading'), '::after').content")
+    page.get_by_placeholder("a name").wait_for(timeout=PATIENCE)
+    page.close()
 
 
 # ---------------------------------------------------------------------------------------------- enhancing

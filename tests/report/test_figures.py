@@ -146,6 +146,12 @@ def test_provenance_says_once_what_most_artifacts_have_in_common(saved):
     assert set(json.loads((saved / "provenance.json").read_text())["artifacts"]) == {"a", "b"}
 
 
+def test_a_table_without_rows_has_its_columns():
+    """A study without the pair DSLR and enhanced has no verdicts, and its table is empty."""
+    text = figures.to_markdown(pd.DataFrame([], columns=["set", "pair"]))
+    assert "set" in text and "pair" in text and len(text.splitlines()) == 2
+
+
 def _save_tables(process: int) -> None:
     for i in range(5):
         name = f"table_{process}_{i}"

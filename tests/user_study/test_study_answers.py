@@ -29,6 +29,18 @@ def test_an_answer_is_on_the_disk_at_once(store):
     assert line["seconds"] == 2.25 and line["at"].endswith("+00:00") and line["study"] == store.study
 
 
+def test_answers_without_a_size_stay_readable(store):
+    """Files from before sizes were stored have neither field; nor has an answer whose browser did not say it."""
+    file = fill(store, "p01", 1)
+    assert not {"width", "scale"} & set(json.loads(file.read_text()))
+    asked = store.next("p01")
+    store.record("p01", asked, asked.left, 1.0, (700, 0.5))
+    assert [(a.width, a.scale) for a in store.answers("p01")] == [(None, None), (700.0, 0.5)]
+    file.write_text(file.read_text().replace('"width": 700.0', '"width": "wide"'))
+    with pytest.raises(DpedError, match="line 2: damaged .*must be float"):
+        store.answers("p01")
+
+
 def test_resume(store):
     sequence = study_questions.order(QUESTIONS, "p01", 0)
     for asked in sequence[:40]:

@@ -23,14 +23,14 @@ def analysis_of_the_notebook() -> list[str]:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(unfinished())
-def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_path_factory, study_so_far):
+def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_path_factory, capsys, study_so_far):
     asked, answers = study_so_far
     folder = tmp_path_factory.mktemp("begun")
     monkeypatch_module.setenv("DPED_FIGURES", str(folder / "figures"))
     store = study_answers.AnswerStore(folder / "answers", PICTURES, asked)
     for who, left in answers:
         at = store.next(f"Subject {who}")
-        store.record(f"Subject {who}", at, at.left if left else at.right, 1.0)
+        store.record(f"Subject {who}", at, at.left if left else at.right, 1.0, (450, 0.5))
     values = {
         "dataset": "rig",
         "preset": "smoke",
@@ -50,6 +50,13 @@ def test_notebook_06_takes_a_study_that_has_just_begun(monkeypatch_module, tmp_p
     }
     for source in analysis_of_the_notebook():
         exec(source, values)
+    size = "Median width of a picture on the screen: 450 CSS pixels"
+    assert (
+        f"{size} (n = {len(answers)} answer{'s' * (len(answers) > 1)}); smaller than 1:1 in 100%."
+        in capsys.readouterr().out
+    )
+    captions = [f.read_text() for f in (folder / "figures").rglob("study_ranking*.md")]
+    assert captions and all(size in caption for caption in captions)
     assert values["kind"] == "person" and (values["choices"].sign != 0).sum() == len(answers)
     counts = [t.get_text() for ax in values["fig"].axes for t in ax.texts if t.get_text().startswith("n = ")]
     assert len(counts) == 4 * len(values["choices"].sets), "n stands at every bar"

@@ -2,8 +2,11 @@
 
 import nbclient
 import nbformat
+import pytest
 from synthetic import SCENES
 
+from dped_lib.user_study import analysis as study_analysis
+from dped_lib.user_study import figures as study_figures
 from dped_lib.user_study import page as study_page
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
@@ -29,12 +32,32 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
     assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
     again = study_page.SubjectPage(pictures, store, "p01")  # the kernel was restarted
     again.resume()
-    assert again.trial == sequence[2] and "Question 3 of 36" in again.message.value
-    said = again.message.value + str([w.description for w in (*again.buttons, again.pause_button)])
+    assert again.trial == sequence[2] and again.count.value == "3 of 36"
+    said = again.message.value + again.count.value + str([w.description for w in (*again.buttons, again.pause_button)])
     assert not any(word in said for word in (*study_questions.CLASSES, *SCENES, "sony"))
     while again.trial:
         again.buttons[0].click()
     assert len(store.answers("p01")) == 36 and "Thank you" in again.message.value
+
+
+def test_the_size_on_the_screen_is_stored_with_the_answer(small):
+    """Pictures of 160 pixels: at 1:1, smaller, on a dense screen; and a size that is not of these pictures is not known."""
+    pictures, store = small
+    page = study_page.SubjectPage(pictures, store, "p01")
+    page.resume()
+    told = ("160 160 1", "120.5 160 1", "160 160 3", "", "120 900 1", "nonsense", "nan 160 1", "160 160 inf", "0 160 1")
+    for size in told:
+        page.size.value = size
+        page._since -= 1
+        page.buttons[0].click()
+    known = [(160.0, 1.0), (120.5, 0.7531), (160.0, 3.0)]
+    assert [(a.width, a.scale) for a in store.answers("p01")] == known + 6 * [(None, None)]
+    sizes = study_analysis.sizes(store)
+    assert (sizes.answers, sizes.known, sizes.width, sizes.below) == (9, 3, 160.0, pytest.approx(1 / 3))
+    assert study_figures.describe_sizes(sizes) == (
+        "Median width of a picture on the screen: 160 CSS pixels (n = 3 answers, not known of 6 more); "
+        "smaller than 1:1 in 33%."
+    )
 
 
 def test_a_key_pressed_twice_answers_once(small, monkeypatch):
@@ -60,7 +83,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
         assert door.page is None and "Please type a name" in door.message.value
     door.name.value = " Zoë <3 "
     door.begin.click()
-    assert door.widget.children == (door.page.widget,) and "Question 1 of 36" in door.page.message.value
+    assert door.widget.children == (door.page.widget,) and door.page.count.value == "1 of 36"
     now[0] = 2.0
     door.page.buttons[0].click()
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
@@ -68,7 +91,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     again.begin.click()
     assert again.page is None and "zoë &lt;3 has answered 1 of 36" in again.message.value
     again.begin.click()
-    assert "Question 2 of 36" in again.page.message.value
+    assert again.page.count.value == "2 of 36"
     fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
     for page in (fresh, twin):
         page.name.value = "Bo"
@@ -110,7 +133,7 @@ def test_two_pages_of_one_subject_go_on_together(small):
     other.buttons[1].click()
     assert [a.chosen for a in store.answers("p01")] == [sequence[0].left], "the first answer counts"
     assert other.trial == sequence[1] and other.message.value == one.message.value
-    assert "Question 2 of 36" in other.message.value
+    assert other.count.value == one.count.value == "2 of 36"
 
 
 def test_a_subject_reads_no_error_of_ours(small, caplog):
