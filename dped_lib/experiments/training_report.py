@@ -63,7 +63,9 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
     trained = f"{result.whose}, preset {preset}, {params.length}, seed {params.seed}"
     notes = f"{len(index)} test pairs of dataset {params.dataset}; enhanced: {trained}."
     if published:
-        notes += f" Published (Table 3, PSNR/SSIM, full training on the full dataset): {published.psnr} / {published.ssim}."
+        notes += (
+            f" Published (Table 3, PSNR/SSIM, full training on the full dataset): {published.psnr} / {published.ssim}."
+        )
     numbers = {
         "test": found,
         "pairs": len(index),

@@ -166,7 +166,9 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
 def test_run_shows_the_jobs(tmp_path):
     done = dped("run", "all", "--dry-run", "--dataset", "pirm", DPED_RUNS=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"(?:03_training|Report of a training): iphone", done.stdout + done.stderr)) == len(losses.TRAINED)
+    assert len(re.findall(r"(?:03_training|Report of a training): iphone", done.stdout + done.stderr)) == len(
+        losses.TRAINED
+    )
 
 
 def test_run_a_notebook(tmp_path, monkeypatch, capsys):
