@@ -75,7 +75,7 @@ def use_style(photographs: bool = False) -> None:
         photographs: store figures as JPEG, for a notebook that shows many photographs.
     """
     if photographs:
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 55})
     pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
