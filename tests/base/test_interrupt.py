@@ -1,5 +1,6 @@
 """Signals end a program where nothing is half done."""
 
+import signal
 import subprocess
 import sys
 
@@ -25,7 +26,9 @@ def test_a_signal_during_an_import_comes_after_it(tmp_path, name):
         "except BaseException as error:\n    raise ImportError('no such thing') from error\ndone = True\n"
     )
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}){PROGRAM}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    # A shell starts its background jobs with SIGINT ignored, and tests may be one.
+    heard = {"preexec_fn": lambda: signal.signal(getattr(signal, name), signal.SIG_DFL)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **heard)
     assert (done.stdout, done.stderr) == ("whole\n", "")
 
 

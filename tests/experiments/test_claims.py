@@ -240,7 +240,7 @@ def test_a_verdict_on_trained_networks_names_its_data_and_length(shelf, tmp_path
     shelf("table2_methods", {"cells": cells, "differences": [difference("ours", "dong", 1.0, 2.0)]})
     file = tmp_path / "pirm-paper" / "table2_methods.json"
     content = json.loads(file.read_text())
-    content["parameters"] |= {"seeds": [0, 1, 2], "iterations": "20000 iterations of batch 50"}
+    content["parameters"] |= {"seeds": [0, 1, 2], "iterations": "20000 of batch 50"}
     file.write_text(json.dumps(content))
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
     assert (
