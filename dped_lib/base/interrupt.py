@@ -25,7 +25,8 @@ def spare_imports() -> None:
 def _raise_or_wait(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            again = threading.Timer(_AGAIN, signal.raise_signal, (number,))
+            # Sent to the main thread, it ends a wait there at once. raise_signal would only be noticed after the wait.
+            again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
             again.daemon = True
             again.start()
             return

@@ -235,7 +235,7 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(wait, tmp_path):
     """NumPy turns the exception into another one if it comes while it is imported, or loses it."""
     Image.new("RGB", (3000, 2000)).save(tmp_path / "a.png")
     started = "from dped_lib.app.__main__ import interrupt, main; interrupt.spare_imports(); print(flush=True); main()"
-    command = [sys.executable, "-c", started, "enhance", "a.png", "out", "--weights", "identity"]
+    command = [sys.executable, "-c", started, "enhance", "a.png", "out", "--weights", "shipped:city100-iphonex"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -249,10 +249,8 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(wait, tmp_path):
     time.sleep(wait)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    if process.returncode == -signal.SIGINT:  # while it ends, Python gives signals back to the system
-        assert not err
-    elif process.returncode != 2:  # on a quick machine the command has ended: identity does not enhance
-        assert process.returncode == 130 and err.strip() in ("dped: interrupted.", "")
+    # Six megapixels take longer than any of these waits. A bar may stand before the message.
+    assert process.returncode == 130 and err.rstrip().endswith("dped: interrupted.") and "Traceback" not in err, err
 
 
 # ---------------------------------------------------------------------------------------------- what it refuses

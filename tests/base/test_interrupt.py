@@ -28,7 +28,7 @@ def test_a_signal_during_an_import_comes_after_it(tmp_path, name):
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}){PROGRAM}"]
     # A shell starts its background jobs with SIGINT ignored, and tests may be one.
     heard = {"preexec_fn": lambda: signal.signal(getattr(signal, name), signal.SIG_DFL)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **heard)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, **heard)
     assert (done.stdout, done.stderr) == ("whole\n", "")
 
 
