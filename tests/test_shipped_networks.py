@@ -13,10 +13,13 @@ import torch
 from dped_lib.base import device
 from dped_lib.data import opening, pair_store, shipped_runs
 from dped_lib.experiments import model_zoo, training_runs
+from dped_lib.speed import threads
 
 #: Of the networks of City100, those that are checked if they ship: with every term of the loss, and one that is quick.
 CHECKED = [name for name in ("city100-iphonex", "city100-iphonex-dong") if name in shipped_runs.runs()]
 ITERATIONS = 3
+#: Networks that were trained before a step was divided among threads. The sums of its parts round otherwise.
+UNDIVIDED = {"city100-iphonex"}
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +48,22 @@ def first_lines(run: shipped_runs.ShippedRun) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_the_first_iterations_trained_again_give_the_log_that_ships(name, city100, tmp_path):
+def test_the_first_iterations_trained_again_give_the_log_that_ships(name, city100, tmp_path, monkeypatch):
     """To the log's six digits where the arithmetic is that of the run, and to two percent in float32 for one iteration.
 
     The runs were made with one thread in bfloat16, which has three digits. Another CPU may round otherwise in a product
     of bfloat16, hence 1e-3.
     """
+    if name in UNDIVIDED:
+        monkeypatch.setattr(threads, "independent", lambda networks: False)
     run = shipped_runs.named(name)
     params = dataclasses.replace(run.params(), iterations=ITERATIONS)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         result = training_runs.train(params, city100, tmp_path / "run", "cpu")
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     found = differences(result.log()[: ITERATIONS + 1], first_lines(run))
     same_pairs = run.description()["pairs"] == city100.digest
     if device.native_bfloat16(torch.device("cpu")) and same_pairs:

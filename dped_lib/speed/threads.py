@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-#: Number of images that a thread takes at a time.
-PART = 8
+#: Number of images that a thread takes at a time. With fewer, threads wait less beside a busy process, but oneDNN
+#: computes small batches more slowly (benchmarks/README.md).
+PART = 4
 
 Scalars = dict[str, Tensor]
 

@@ -37,6 +37,7 @@ def gradients_of(trainer, drawn) -> tuple[dict, torch.Tensor]:
 # Six images are parts of four and of two, so shares that are equal by mistake would show.
 @pytest.mark.parametrize("loss", ["color+content+texture", "johnson", "dong"])
 def test_parts_add_up_to_the_batch(store, two_threads, loss):
+    assert 3 <= threads.PART <= 5, "six images are two parts that differ"
     params = run_of(loss, model="", batch_size=6, precision="float32")
     plain, quick = (training.Trainer(params, store, CPU, tiny_vgg()) for _ in range(2))
     for trainer in (plain, quick):
