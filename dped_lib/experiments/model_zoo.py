@@ -11,6 +11,7 @@ from dped_lib.data import network_files, shipped_runs, shipping
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.scores import DIGITS, PROTOCOL, SHOWN
+from dped_lib.report import figures
 
 #: The split whose pairs the networks are scored on. No choice in a training depends on it.
 SPLIT = "test"
@@ -90,4 +91,4 @@ def markdown() -> str:
         "How to reproduce a row: `dped evaluate --dataset DATASET --phone PHONE --preset cpu --weights shipped:NAME`. "
         "How to use a network: `dped enhance --weights shipped:NAME IN OUT`."
     )
-    return f"# {TITLE}\n\n{frame().to_markdown(index=False, disable_numparse=True)}\n\n{notes}\n"
+    return f"# {TITLE}\n\n{figures.to_markdown(frame())}\n\n{notes}\n"

@@ -41,9 +41,17 @@ class Record:
     seed: int = 0
     facts: Mapping[str, object] = field(default_factory=dict)
 
-    def figure(self, fig: Figure, name: str, numbers: Mapping, photographs: bool = False, **facts) -> None:
+    def figure(
+        self,
+        fig: Figure,
+        name: str,
+        numbers: Mapping,
+        photographs: bool = False,
+        pixels: int | None = None,
+        **facts,
+    ) -> None:
         """Save an open pyplot figure (``figures.save_figure``). Jupyter shows it at the end of the cell."""
-        figures.save_figure(fig, name, self._origin(facts), numbers, photographs)
+        figures.save_figure(fig, name, self._origin(facts), numbers, photographs, pixels)
 
     def table(
         self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", show: bool = True, **facts

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from PIL import Image
 
 from dped_lib import losses, models
 from dped_lib.report import lesson
@@ -29,11 +30,15 @@ def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     fig, axes = plt.subplots()
     axes.plot([1, 2])
     record.figure(fig, "fig99_line", {"y": [1, 2]}, n="2 points")
+    record.figure(fig, "fig99_wide", {"y": [1, 2]}, photographs=True, pixels=1500)
     record.table(pd.DataFrame({"a": [1.5]}), "numbers", "Numbers", {"a": [1.5]}, "One number.")
     folder = tmp_path / "rig-smoke"
     saved = json.loads((folder / "fig99_line.json").read_text())
     assert saved["parameters"] == {"dataset": "rig", "preset": "smoke", "seed": 3, "phone": "iphone", "n": "2 points"}
     assert (folder / "fig99_line.png").is_file() and "One number." in (folder / "numbers.md").read_text()
+    with Image.open(folder / "fig99_wide.jpg") as wide:
+        assert wide.width == 1500
+    assert "pixels" not in json.loads((folder / "fig99_wide.json").read_text())["parameters"]
     plt.close("all")
 
 
