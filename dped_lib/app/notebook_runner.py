@@ -1,12 +1,14 @@
 """Run notebooks without a browser: one with papermill, or all of them in the order of the workflow."""
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nbformat
@@ -108,6 +110,33 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
     return paths.run_dir(dataset, values["preset"]) / "notebooks" / f"{file}.ipynb"
 
 
+def command_of(name: str, values: Mapping[str, object]) -> str:
+    """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it."""
+    parts = ["dped", "run", name]
+    for key, value in values.items():
+        # An empty name means all phones or losses, as without the option.
+        if key in ("dataset", "preset", "phone", "loss", "seed") and value != "":
+            parts += [f"--{key}", str(value)]
+        elif value != "":
+            parts += ["--set", f"{key}={value}"]
+    return shlex.join(parts)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment, which a kernel inherits, and restore them afterwards."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     """Execute one notebook and return the path of the executed copy.
 
@@ -123,9 +152,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
-    os.environ[HEADLESS] = "1"
     paths.clear_killed(target)
-    with paths.atomic_path(target) as part:
+    with paths.atomic_path(target) as part, _environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
                 str(paths.notebooks_dir() / f"{name}.ipynb"),

@@ -19,6 +19,8 @@ from dped_lib.base.errors import DpedError
 _HOLDER = ".part"  # suffix of the temporary folder in which a file is written before it moves to its place
 _HELD = ".dped-is-writing"  # a file in that folder, which its process holds locked
 _HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
+#: Variable of the environment with the command that is running. The notebook runner sets it, and results name it.
+COMMAND = "DPED_COMMAND"
 #: Files that desktop systems add to every folder they display. No user or program of ours made them.
 OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -275,8 +275,10 @@ def _record(folder: Path, name: str, origin: Mapping) -> None:
 
 def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
     parameters = {key: value for key, value in origin.items() if key not in ENVIRONMENT}
+    command = {"reproduce": os.environ[paths.COMMAND]} if os.environ.get(paths.COMMAND) else {}
     kind, *rest = content.items()
-    paths.write_text(target.with_suffix(".json"), to_json(dict([kind, ("parameters", parameters), *rest])) + "\n")
+    whole = dict([kind, ("parameters", parameters), *command.items(), *rest])
+    paths.write_text(target.with_suffix(".json"), to_json(whole) + "\n")
     _record(target.parent, target.stem, origin)
 
 
@@ -332,6 +334,8 @@ def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numb
     """
     target = _target(origin, f"{name}.md")
     body = f"# {title}\n\n{to_markdown(frame)}\n\n{notes}\n\n{stamp(origin)}\n"
+    if command := os.environ.get(paths.COMMAND):
+        body += f"\nHow to reproduce this table: `{command}`\n"
     paths.write_text(target, body)
     paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
     _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})

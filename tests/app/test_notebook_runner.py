@@ -1,5 +1,6 @@
 """Notebooks run headlessly: what may be asked, what comes out, and what is said when a cell fails."""
 
+import json
 import time
 
 import nbformat
@@ -184,6 +185,20 @@ def test_a_good_notebook(shelf, capfd):
     assert not failed.exists()
     # The source is as it was.
     assert "injected" not in (shelf / "11_tiny.ipynb").read_text()
+
+
+def test_what_a_notebook_saves_names_the_command_that_made_it(shelf):
+    write_notebook(
+        shelf,
+        "11_tiny",
+        "import pandas as pd\nfrom dped_lib.report import lesson",
+        "record = lesson.Record(dataset, preset, seed)\nrecord.table(pd.DataFrame({'x': [1]}), 'tiny', 'Tiny', {'x': 1})",
+    )
+    notebook_runner.run_notebook("11_tiny", {"dataset": "rig", "preset": "smoke", "seed": 7, "share": 0.25})
+    command = "dped run 11_tiny --dataset rig --preset smoke --seed 7 --set share=0.25"
+    saved = paths.figures_dir("rig", "smoke")
+    assert json.loads((saved / "tiny.json").read_text())["reproduce"] == command
+    assert (saved / "tiny.md").read_text().endswith(f"How to reproduce this table: `{command}`\n")
 
 
 def test_a_failing_notebook(shelf):

@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import re
+import shlex
 
 import cv2
 import matplotlib as mpl
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from dped_lib import losses, metrics, models, paper
+from dped_lib.app import notebook_runner
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
@@ -195,6 +197,27 @@ def test_committed_figures_keep_provenance_in_one_file_a_folder():
         if results:
             made = figures.provenance_of(results[0])
             assert re.match(r"[0-9a-f]{10}", made["commit"]) and made["versions"]["torch"]
+
+
+#: Folders whose results are older than the record of their commands.
+WITHOUT_COMMANDS = {"pirm-cpu", "pirm-smoke", "city100-cpu", "city100-smoke"}
+
+
+def test_every_committed_result_names_the_command_that_reproduces_it():
+    """The command is one that `dped run` understands, for this dataset and preset, and of a notebook that names the result."""
+    for folder in {f for f in paths.published_figures().iterdir() if f.is_dir()}:
+        for file in {f for f in folder.glob("*.json") if f.name != figures.PROVENANCE}:
+            command = json.loads(file.read_text()).get("reproduce", "")
+            if folder.name in WITHOUT_COMMANDS and not command:
+                continue
+            dped, run, name, *options = shlex.split(command)
+            given = dict(zip(options[::2], options[1::2], strict=True))
+            assert (dped, run, f"{given['--dataset']}-{given['--preset']}") == ("dped", "run", folder.name), file
+            for option, value in given.items():
+                key = option.removeprefix("--")
+                assert key in notebook_runner.parameters_of(name), file
+                if file.stem.startswith("training_") and key in ("phone", "loss", "seed"):
+                    assert f"{'s' * (key == 'seed')}{value}" in file.stem.split("-"), file
 
 
 # ---------------------------------------------------------------------------------------------- where they are saved
