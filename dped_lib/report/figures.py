@@ -45,7 +45,7 @@ DATASET_WORDS = MappingProxyType(
     {
         "rig": "simulated rig",
         "pirm": "real photographs the authors published (PIRM 2018, demo page)",
-        "city100": "real photographs of printed pictures, iPhone X and Nikon D5500 (City100)",
+        "city100": "real photographs of printed pictures, iPhone X and Nikon D5500 (City100, MIT licence, © 2019 Chang Chen)",
         "dped": "full dataset (user's copy)",
         "own": "the user's own photographs",
     }
@@ -311,8 +311,11 @@ def save_figure(
         pixels: width of the picture. By default the style sets it.
     """
     target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
+    # A line never ends between the words of a short entry, such as "seed 0".
+    entries = (e.replace(" ", "\N{NO-BREAK SPACE}") if len(e) < 30 else e for e in stamp(origin).split(" · "))
+    caption = "\N{NO-BREAK SPACE}· ".join(entries)
     # At least 15 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(stamp(origin), int(15 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
+    fig.supxlabel(textwrap.fill(caption, int(15 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     with paths.atomic_path(target) as part:
         fig.savefig(part, **dpi, **(_JPEG if photographs else PNG))

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import re
 import shlex
+import subprocess
 
 import cv2
 import matplotlib as mpl
@@ -52,6 +53,17 @@ def test_provenance_names_everything_a_reader_needs():
     assert {"dataset", "preset", "seed", "vgg", *figures.ENVIRONMENT} == set(made)
     assert made["versions"]["torch"] == torch.__version__
     assert made["threads"]["torch"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("width", [2.0, 3.1, 4.4])
+def test_a_line_of_a_caption_ends_between_entries(saved, width):
+    fig = plt.figure(figsize=(width, 2))
+    figures.save_figure(fig, "fig99_test", {**MADE, "phone": "sony", "n": "30 pairs"}, {})
+    lines = fig.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert " ".join(lines) == figures.stamp({**MADE, "phone": "sony", "n": "30 pairs"})
+    assert len(lines) > 1
+    for line in lines[:-1]:  # only the words of the dataset are long enough to be broken
+        assert line.endswith(" ·") or line.startswith("dataset"), lines
 
 
 def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run_to_run():
@@ -218,6 +230,27 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
                 assert key in notebook_runner.parameters_of(name), file
                 if file.stem.startswith("training_") and key in ("phone", "loss", "seed"):
                     assert f"{'s' * (key == 'seed')}{value}" in file.stem.split("-"), file
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [
+        ("pirm-cpu/fig01_before_after.jpg", True),
+        ("pirm-cpu/fig05_blurred_fragments.png", True),
+        ("pirm-cpu/fig07_networks_code.png", True),
+        ("pirm-cpu/training_samples-iphone-mse-s0.png", True),
+        ("pirm-cpu/fig06_color_loss_shift.png", False),
+        ("pirm-cpu/table2_methods_plot.png", False),
+        ("dped-paper/fig06_color_loss_shift.png", True),
+        ("own-cpu/table2_methods.md", True),
+        ("city100-cpu/fig01_before_after.jpg", False),
+    ],
+)
+def test_git_ignores_pictures_of_photographs_that_are_not_ours_to_publish(name, ignored):
+    if not (paths.project_root() / ".git").exists():
+        pytest.skip("not a git checkout")
+    asked = ["git", "check-ignore", "--quiet", "--no-index", f"figures/{name}"]
+    assert subprocess.run(asked, cwd=paths.project_root()).returncode == (0 if ignored else 1)
 
 
 # ---------------------------------------------------------------------------------------------- where they are saved
