@@ -89,7 +89,7 @@ def evaluate(
     from dped_lib.base import device as devices
     from dped_lib.data import network_files, opening
     from dped_lib.enhance import evaluation
-    from dped_lib.report import figures
+    from dped_lib.report import figures, labels
 
     phone = phone_or_first(dataset, phone)
     target = devices.pick(device)
@@ -118,10 +118,10 @@ def evaluate(
     typer.echo(f"{weights} on {len(index)} {dataset} {phone} pairs (split {split.value})")
     for protocol, scores in scores_by_protocol.items():
         values = ", ".join(
-            f"{m.label} {scores[name]:.4f}{' ' + m.unit if m.unit else ''}"
-            if scores[name] is not None
-            else f"{m.label} not defined"
-            for name, m in metrics.METRICS.items()
+            f"{label.name} {scores[metric]:.4f} {label.unit}".rstrip()
+            if scores[metric] is not None
+            else f"{label.name} not defined"
+            for metric, label in labels.METRICS.items()
         )
         identical = f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else ""
         typer.echo(f"  {protocol:12} {values}{identical}")

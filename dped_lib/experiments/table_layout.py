@@ -4,15 +4,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from dped_lib import metrics
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference
+from dped_lib.report import labels
 
 
 def metric_name(metric: str) -> str:
-    """Return the heading of a metric: its label, and its unit in brackets if it has one."""
-    m = metrics.METRICS[metric]
-    return f"{m.label} ({m.unit})" if m.unit else m.label
+    """Return the heading of a metric: its name, and its unit in brackets if it has one."""
+    return str(labels.METRICS[metric])
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:

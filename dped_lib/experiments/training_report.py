@@ -12,7 +12,7 @@ from dped_lib.base import presets
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.training_runs import TrainResult
-from dped_lib.report import figures, training_drawings
+from dped_lib.report import figures, labels, training_drawings
 
 #: Number of held-out patches that are drawn.
 SHOWN = 6
@@ -76,8 +76,8 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
 
 def _in_words(values: Mapping[str, float | None]) -> dict[str, float | str]:
     return {
-        metric.label: "not defined" if values[name] is None else round(values[name], 4)
-        for name, metric in metrics.METRICS.items()
+        label.name: "not defined" if values[metric] is None else round(values[metric], 4)
+        for metric, label in labels.METRICS.items()
     }
 
 
