@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.app.options import print_line
+from dped_lib.app.options import Device, print_line
 from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
 
@@ -40,7 +40,7 @@ def enhance(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier results of dped enhance. Other files are always kept.")
     ] = False,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Enhance whole photographs of any size, exactly and in bounded memory."""
     from dped_lib.data import network_files, picture

@@ -81,8 +81,8 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
         pair = aligner.align(example.original, example.dslr)
         if pair.phone is not None:
             original, dslr = pair.phone, pair.dslr
-    trained_with = f"preset {preset}, {result.params.iterations} iterations of batch {result.params.batch_size}"
-    caption = f"Dataset {dataset}. Enhanced by the network trained here on it: {trained_with}."
+    length = f"preset {preset}, iterations {result.params.length}"
+    caption = f"Dataset {dataset}. Enhanced by the network trained here on it: {length}."
     if preset == "smoke":
         caption += " That is too short to enhance anything."
     titles = camera_name(dataset, phone), f"enhanced, preset {preset}", camera_name(dataset, "dslr")

@@ -127,7 +127,11 @@ def test_only_earlier_results_are_overwritten(net, here):
         code, said, errors = dped(net, *arguments, "--overwrite")
         assert code == 1 and not said and "was not made by dped enhance, so --overwrite does not replace it" in errors
         code, said, errors = dped(net, *arguments)
-        assert code == 0 and "--overwrite" not in said and "exists and is kept" in said
+        assert "--overwrite" not in said + errors
+        if arguments[-1] == ".":
+            assert code == 0 and "exists and is kept" in said
+        else:
+            assert code == 1 and not said and f"not enhanced: a.jpg: {arguments[-1]} exists. Move it away" in errors
     code, said, errors = dped(net, "a.jpg", "other", "--compare", "--overwrite")
     assert code == 1 and not said
     assert everything() == before
@@ -167,7 +171,10 @@ def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
     assert code == 0 and len(made) in (2, 4)
     before = everything()
     code, said, errors = dped(net, *arguments)
-    assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
+    if out == "f/one.png":  # a file that is named, and not a folder that is completed
+        assert code == 1 and "a.jpg: f/one.png exists. Replace it with --overwrite" in errors
+    else:
+        assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
     assert f"f: earlier results in it, which are not enhanced again: {len(made)}\n" in errors
     assert dped(net, *arguments, "--overwrite")[0] == 0
     assert everything() == before
@@ -251,16 +258,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     put("a.tif", deep=True)
     put("out/keep.png")
     code, said, errors = dped(net, "a.tif", "out/keep.tif")
-    assert code == 0 and "out/keep.png: exists and is kept" in said
+    assert code == 1 and "not enhanced: a.tif: out/keep.png exists. Move it away" in errors and not said
     assert "a.tif: is written as keep.png, which keeps 16 bits a channel" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif")
     assert said.split() == ["out/new.png"]
-    code, said, _ = dped(net, "a.tif", "out/new.tif")
-    assert "out/new.png: exists and is kept" in said
+    code, said, errors = dped(net, "a.tif", "out/new.tif")
+    assert code == 1 and not said and "a.tif: out/new.png exists. Replace it with --overwrite, or name" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
-    code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert said.count("exists and is kept") == 2
+    assert code == 0 and "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
+    code, said, errors = dped(net, "a.tif", "out/new.tif", "--compare")
+    assert code == 1 and not said and "a.tif: out/new.png exists. Replace it" in errors
     before = everything()
     assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
