@@ -24,6 +24,8 @@ from hypothesis import settings
 _STUDY_IN_A_BROWSER, _CLONE, _LAB = "test_browser.py", "test_fresh_clone.py", "test_jupyterlab.py"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
+#: Seconds that a test of the clone may take: it may have to wait for `make figures`, which stranger.py limits to less.
+_CLONE_SECONDS = 3000
 #: Names of tests that take more than a second or two, without their parameters; `make check` leaves them out.
 SLOW = Path(__file__).with_name("slow.txt").read_text().split()
 
@@ -55,6 +57,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if _SLOW_FIXTURES & set(item.fixturenames) or item.originalname in SLOW:
             item.add_marker(pytest.mark.slow)
+        if "clone" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(_CLONE_SECONDS))
     first = next((item for item in items if item.path.name == _CLONE), None)
     order = {_STUDY_IN_A_BROWSER: 1, _CLONE: 3, _LAB: 4}
     side_by_side = _WORKERS > 1

@@ -159,7 +159,8 @@ def _save_tables(process: int) -> None:
 
 
 def test_jobs_that_end_together_are_all_recorded(saved):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
+    # Not forked: threads of other tests may hold locks, and a forked process would wait for them for ever.
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.map(_save_tables, range(4))
     for process in range(4):
         for i in range(5):

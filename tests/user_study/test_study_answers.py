@@ -19,6 +19,9 @@ from dped_lib.base.errors import DpedError
 from dped_lib.user_study import answers as study_answers
 from dped_lib.user_study import questions as study_questions
 
+#: Not forked: threads of other tests may hold locks, and a forked process would wait for them for ever.
+SPAWN = multiprocessing.get_context("spawn")
+
 
 def test_an_answer_is_on_the_disk_at_once(store):
     asked = store.next("p01")
@@ -64,8 +67,7 @@ def test_a_question_is_answered_once(store):
 
 def test_a_name_is_new_for_one_subject_only(tmp_path):
     folder = tmp_path / "answers"
-    context = multiprocessing.get_context("fork")
-    with context.Pool(4) as pool:
+    with SPAWN.Pool(4) as pool:
         taken = pool.map(_begin, [(folder, name) for name in ("ada", "Ada", "ADA", "bo", " ada ")])
     assert sum(taken) == 2
     store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
@@ -170,9 +172,9 @@ def _fill_a_disk(folder, room):
 
 @pytest.mark.parametrize("room", [0, 50])
 def test_a_full_disk_loses_nothing(tmp_path, room):
-    job = multiprocessing.get_context("fork").Process(target=_fill_a_disk, args=(tmp_path / "answers", room))
+    job = SPAWN.Process(target=_fill_a_disk, args=(tmp_path / "answers", room))
     job.start()
-    job.join(60)
+    job.join(300)
     assert job.exitcode == 0
 
 
@@ -268,12 +270,11 @@ def _answer_many(folder, subject, n):
 
 
 def run_together(*jobs):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_answer_many, args=job) for job in jobs]
+    processes = [SPAWN.Process(target=_answer_many, args=job) for job in jobs]
     for p in processes:
         p.start()
     for p in processes:
-        p.join(60)
+        p.join(300)
     assert [p.exitcode for p in processes] == [0] * len(jobs)
 
 
