@@ -59,6 +59,7 @@ def rig_drawing() -> Figure:
     front.legend(loc="center")
     for ax in (above, near, front):
         ax.grid(False)
+        ax.set_anchor("N")  # the titles then stand on one line
     above.set_aspect("equal")
     return fig
 
@@ -70,9 +71,10 @@ def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[
         photographs: for each scene, camera -> uint8 H x W x 3, RGB.
         names: camera -> title of its column.
     """
-    fig, axes = plt.subplots(
-        len(photographs), len(names), figsize=(figures.WIDTH, 5.4 / len(names) * len(photographs) + 0.4), squeeze=False
-    )
+    # Photographs of any shape get the same height.
+    widths = [max(images[c].shape[1] / images[c].shape[0] for images in photographs) for c in names]
+    size = figures.WIDTH, figures.WIDTH / sum(widths) * len(photographs) + 0.4
+    fig, axes = plt.subplots(len(photographs), len(names), figsize=size, squeeze=False, width_ratios=widths)
     for i, (row, images) in enumerate(zip(axes, photographs, strict=True)):
         for ax, (camera, name) in zip(row, names.items(), strict=True):
             _show(ax, images[camera])

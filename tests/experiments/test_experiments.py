@@ -1,5 +1,6 @@
 """The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
-from dped_lib.experiments import ablation, appearance, discriminators, gallery
+from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
 from dped_lib.report import figures
 
 TINY = replace(
@@ -246,6 +247,45 @@ def test_a_crop_is_where_the_detail_is():
     y, x, height, width = gallery.detail(picture)
     assert (height, width) == (40, 60)
     assert y <= 90 and y + height >= 120 and x <= 180 and x + width >= 230
+
+
+ROW = dict.fromkeys(
+    (
+        "original",
+        "auto (stand-in)",
+        "Dong et al. (smoke)",
+        "ours, shipped:city100-iphonex (cpu)",
+        "authors' weights: not here",
+    ),
+    np.zeros((30, 40, 3), np.uint8),
+)
+
+
+def test_methods_have_titles_that_do_not_overlap():
+    """Figure 8: each title stays in its column; a method that could not run has no column, and the figure says so."""
+    figures.use_style()
+    fig = gallery.compare_methods([{**ROW, "Johnson et al. (smoke)": ROW["original"], "DSLR": ROW["original"]}] * 2)
+    fig.draw_without_rendering()
+    titles = [ax.title for ax in fig.axes if ax.get_title()]
+    assert len(fig.axes) == 4 * len(titles) == 4 * 6
+    boxes = [t.get_window_extent() for t in titles]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert fig.get_suptitle() == "authors' weights: not here"
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT
+    plt.close(fig)
+
+
+def test_a_page_of_a_phone_has_no_empty_column():
+    names = "original", "auto (stand-in)"
+    fig = gallery.phone_page("rig", "sony", [{k: ROW[k] for k in (*names, "authors' weights: not here")}] * 3)
+    assert [ax.get_title() for ax in fig.axes if ax.images] == [*names, *names, "", ""]
+    assert fig.get_suptitle() == "Sony Xperia Z: 3 scenes (authors' weights: not here)"
+    plt.close(fig)
+
+
+def test_captions_say_for_which_phone_the_authors_network_is():
+    assert networks.authors_words(["iphone", "sony"]) == "the authors' network for this phone"
+    assert "iPhone 3GS, another phone" in networks.authors_words(["iphonex"])
 
 
 def test_figure_9_says_whose_network():
