@@ -53,12 +53,12 @@ def enhance(
     if suffix:
         validation.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
     limit = photographs.parse_size(max_memory) if max_memory else None
-    settled = enhance_files.settle(inputs[:-1], inputs[-1], suffix, compare, overwrite)
-    failed = list(settled.failed)
-    for note in (*settled.notes, *enhance_files.probe(settled.to_do)):
+    planned = enhance_files.plan_jobs(inputs[:-1], inputs[-1], suffix, compare, overwrite)
+    failed = list(planned.failed)
+    for note in (*planned.notes, *enhance_files.probe(planned.to_do)):
         print_line(note, err=True)
     engine = None
-    for job in settled.jobs:
+    for job in planned.jobs:
         for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
             if path and not make:
                 print_line(enhance_files.why_kept(path))

@@ -49,8 +49,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Hold the plan of a run.
+class JobPlan:
+    """Hold what a run of ``dped enhance`` will do.
 
     Attributes:
         jobs: the photographs that can be enhanced.
@@ -75,7 +75,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         DpedError: a file or folder does not exist, or a folder has no photographs.
     """
     files: list[Path] = []
-    for item in map(paths.settled, inputs):
+    for item in map(paths.collapsed, inputs):
         if item.is_dir():
             in_folder = photofile.list_files(item)
             if not in_folder:
@@ -88,9 +88,9 @@ def find(inputs: Iterable[Path]) -> list[Path]:
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
 
 
-def settle(
+def plan_jobs(
     inputs: Iterable[Path], out: Path, suffix: str = "", compare: bool = False, overwrite: bool = False
-) -> Settled:
+) -> JobPlan:
     """Determine from headers alone which file each photograph is written to.
 
     The result is ``out`` if that names a file, and otherwise a file of the photograph's name in the folder ``out``. The
@@ -111,7 +111,7 @@ def settle(
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
             cannot hold results.
     """
-    inputs, out = list(map(paths.settled, inputs)), paths.settled(out)
+    inputs, out = list(map(paths.collapsed, inputs)), paths.collapsed(out)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
     files, earlier = _without_earlier_results(find(inputs), inputs, out.parent if named else out)
     if named and len(files) > 1:
@@ -152,7 +152,7 @@ def settle(
     _check_collisions(jobs, str)
     refused = {job.source: why for job in jobs if (why := _why_refused(job, named, overwrite))}
     failed += [f"{source}: {why}" for source, why in refused.items()]
-    return Settled(tuple(job for job in jobs if job.source not in refused), tuple(failed), tuple(notes))
+    return JobPlan(tuple(job for job in jobs if job.source not in refused), tuple(failed), tuple(notes))
 
 
 def _without_earlier_results(files: list[Path], inputs: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
@@ -317,7 +317,7 @@ def do(
 
     Args:
         run: the network with its memory limit.
-        job: from :func:`settle`.
+        job: from :func:`plan_jobs`.
         quality: of JPEG and WebP.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 

@@ -41,7 +41,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
         DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written. A file
             that is no earlier export is always kept.
     """
-    target = paths.settled(target)
+    target = paths.collapsed(target)
     if target.is_dir():
         raise DpedError(f"{target}: is a folder. Name a file in it, for instance {target / 'network.onnx'}.")
     if target.suffix != ".onnx":
@@ -100,7 +100,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     onnx, onnxruntime = _libraries()
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
-    target = paths.settled(target)
+    target = paths.collapsed(target)
     check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}

@@ -1,4 +1,4 @@
-"""Compare single choices in which paper and authors' code differ: does each train, and how close is it to the DSLR?"""
+"""Train one network for each choice in which the paper and the authors' code differ, and score it on held-out pairs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

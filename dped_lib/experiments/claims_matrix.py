@@ -1,7 +1,7 @@
 """Show at one glance whether the paper holds: claims by results (dataset and preset), one verdict in each cell.
 
-A cell sums up every finding of its results on its claim, one for each phone or kind of pictures. A sentence about the
-colour loss has one row for each kernel, since the kernels give different verdicts.
+A cell summarises all findings of its results on its claim. There is one finding for each phone or kind of pictures. A
+sentence about the colour loss has one row for each kernel, because the kernels give different verdicts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -97,7 +97,7 @@ class Summary:
 
     @property
     def words(self) -> str:
-        """Return the verdict in a word, with "k of n" if more than one finding decided it."""
+        """Return the verdict in a word, or "k of n" if k of n findings hold."""
         if self.verdict == "in part":
             return f"{self.held} of {self.decided}"
         return _LOOK[self.verdict][0]
@@ -130,7 +130,7 @@ def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
         return Summary("not testable", 0, 0)
     if held and held < len(decided):
         return Summary("in part", held, len(decided))
-    # If nothing holds, one clear contradiction decides.
+    # If no finding holds, one contradiction decides.
     verdict = next(v for v in ("holds", "does not hold", "undecided") if v in decided)
     return Summary(verdict, held, len(decided))
 

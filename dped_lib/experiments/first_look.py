@@ -1,8 +1,8 @@
-"""Choose what notebook 00 opens with: a photograph before and after enhancement, and the DSLR's beside it.
+"""Choose the first picture of notebook 00: a photograph before and after enhancement, and the DSLR's beside it.
 
-The best network that needs no training is taken: the one that ships for the iPhone X, or else the authors' of the
-iPhone 3GS. Both enhance the real photograph that comes with the package. If neither is there, a photograph of the
-dataset is enhanced by the network trained on it.
+We take the best network that needs no training. It is the one that ships for the iPhone X, or else the authors' network
+for the iPhone 3GS. Both enhance the real photograph that comes with the package. If neither is available, the network
+trained on the dataset enhances a photograph of the dataset.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class FirstLook:
 
 
 def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = "") -> FirstLook:
-    """Return the first look. ``weights`` names a network for the real photograph; empty means the first that is there.
+    """Return the first look. ``weights`` names a network for the real photograph; empty means the first available one.
 
     Raises:
         DpedError: ``weights`` cannot be read or fetched, or no network can be trained.

@@ -1,8 +1,8 @@
 """Measure the limitations of section 4.4 on every photograph: colour deviations, high contrast, amplified noise.
 
 Each measure compares a photograph with its enhanced version and needs no DSLR image. Enhancing should change colours
-and raise contrast, so a high value does not prove a flaw. A ranking shows where a network changes a photograph most,
-and not where it is wrong.
+and raise contrast, so a high value does not prove a flaw. A ranking shows which photographs a network changes most. It
+does not show errors.
 """
 
 from collections.abc import Mapping, Sequence

@@ -120,7 +120,7 @@ def _losses(moved: Tensor, still: Tensor) -> dict[str, np.ndarray]:
 
 
 def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.ndarray:
-    """Return the patch of the window shifted ``down`` and ``right`` by so many pixels: float32 in [0, 255], rounded.
+    """Return the patch of the window, ``down`` and ``right`` pixels from its centre: float32 in [0, 255], rounded.
 
     Lanczos interpolation keeps the sharpness. A bilinear shift would blur the patch, which would increase the losses.
     All pixels are shifted alike, so we cut the patch at whole pixels and apply a separable filter for the rest. That is

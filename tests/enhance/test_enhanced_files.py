@@ -1,4 +1,4 @@
-"""Nothing of the user's is lost: where results go is settled before any work, on the paths that will really be written."""
+"""Nothing of the user's is lost: the places of results are decided before any work, on the paths that will really be written."""
 
 import hashlib
 import os
@@ -191,7 +191,7 @@ def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
 
 def test_what_appears_during_a_run_is_not_overwritten(net, here):
     put("a.jpg")
-    (job,) = enhance_files.settle(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
+    (job,) = enhance_files.plan_jobs(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
     Path("b.jpg").write_text("somebody else's")
     run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
     with pytest.raises(DpedError, match="b.jpg: not written"):
@@ -292,8 +292,8 @@ def test_the_users_own_sheet_is_kept(net, here):
 def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
     put("f/a.jpg", "out/a-compare.jpg")
     assert dped(net, "f", "no/../out", "--compare")[0] == 0  # dped() compares what was there
-    settled = enhance_files.settle([Path("f")], Path("no/../out"), compare=True)
-    assert [(str(j.sheet), j.make, j.make_sheet) for j in settled.jobs] == [("out/a-compare.jpg", False, False)]
+    planned = enhance_files.plan_jobs([Path("f")], Path("no/../out"), compare=True)
+    assert [(str(j.sheet), j.make, j.make_sheet) for j in planned.jobs] == [("out/a-compare.jpg", False, False)]
     assert sorted(os.listdir()) == ["f", "out"]
 
 
@@ -309,7 +309,7 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
         "f: files and folders in it that are not enhanced: 6 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
     ]
     Path("f/sub/.hidden.gif").touch()
-    assert enhance_files.settle([Path("f/sub")], Path("f/sub/new/results")).notes == ()
+    assert enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes == ()
 
 
 def test_what_a_name_may_be(net, here):
@@ -435,5 +435,5 @@ def test_what_is_lost_is_said_in_a_line_each(net, here):
 
 def test_a_job_needs_no_sheet(here):
     put("a.jpg")
-    (job,) = enhance_files.settle(["a.jpg"], Path("out")).jobs
+    (job,) = enhance_files.plan_jobs(["a.jpg"], Path("out")).jobs
     assert (job.target, job.sheet, job.make, job.make_sheet) == (Path("out/a.jpg"), None, True, False)

@@ -21,10 +21,15 @@ from dped_lib.experiments import ablation, appearance, discriminators, gallery, 
 from dped_lib.report import figures
 
 TINY = replace(
-    presets.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
+    presets.preset("smoke"),
+    discriminator_iterations=10,
+    discriminator_batch=6,
+    iterations=2,
+    variant_iterations=2,
+    table_pairs=0,
 )
 #: Of a training whose length does not matter.
-SHORT = replace(TINY, telling_iterations=2)
+SHORT = replace(TINY, discriminator_iterations=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
     monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("was trained again"))
     assert discriminators.curve(store, form, TINY) == found
     with pytest.raises(BaseException, match="was trained again"):
-        discriminators.curve(store, form, replace(TINY, telling_iterations=11))
+        discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
 
 
 def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):

@@ -79,7 +79,7 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     look = first_look.choose("rig", "smoke", "iphone")
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
-    assert "dataset" in look.caption.lower() and "preset smoke, 60 iterations of batch 4" in look.caption
+    assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
     (enhanced,) = look.whose.values()
     assert "trained here on dataset rig: preset smoke, 60 iterations" in enhanced
     assert look.weights == str(tmp_path / "model.safetensors")
