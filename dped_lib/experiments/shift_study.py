@@ -8,7 +8,6 @@ from types import MappingProxyType
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -235,42 +234,6 @@ def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples:
     right.minorticks_off()
     left.legend()
     right.legend(title="kernel", loc="upper right")
-    return fig
-
-
-def _deviation(kernel: str) -> float:
-    """Return the standard deviation of a kernel in pixels."""
-    taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-    return float(np.sqrt((taps * offsets**2).sum() / taps.sum()))
-
-
-def kernels_frame() -> pd.DataFrame:
-    """Return for each kernel its standard deviation in pixels, the sum of its weights, and what it is."""
-    rows = [
-        {
-            "kernel": kernel,
-            "deviation (px)": round(_deviation(kernel), 2),
-            "sum": round(losses.kernel_1d(kernel).sum() ** 2, 3),
-            "what it is": meaning,
-        }
-        for kernel, meaning in losses.KERNELS.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def plot_kernels() -> Figure:
-    """Draw one row of each kernel of the colour loss: the weights of a row over the offset in pixels."""
-    fig, axes = plt.subplots(figsize=(5.2, 2.6))
-    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-    for kernel in losses.KERNELS:
-        style = {
-            "ls": STYLES[kernel],
-            "color": colors.KERNELS[kernel],
-            "label": f"{kernel}: {_deviation(kernel):.2f} px",
-        }
-        axes.plot(offsets, losses.kernel_1d(kernel), marker=".", **style)
-    axes.set(xlabel="offset (px)", ylabel="weight of a row", title="The three kernels, one row of each")
-    axes.legend(title="kernel: std. deviation")
     return fig
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from dped_lib import models
 from dped_lib.alignment import extraction
+from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import examples, network_files, opening
 from dped_lib.experiments import first_look
@@ -72,7 +73,7 @@ def test_a_named_network_that_is_missing_is_an_error(monkeypatch):
 def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     """The photograph and the network are then of the dataset, and the caption says how short the training was."""
     only(monkeypatch)
-    params = SimpleNamespace(iterations=60, batch_size=4)
+    params = run_parameters.train_params("rig", "iphone", "mse", "smoke", iterations=60, batch_size=4)
     result = SimpleNamespace(model=models.generator("srcnn").eval(), folder=tmp_path, params=params)
     store = SimpleNamespace(photographs=np.array(["photo:chelsea"]), index=lambda split: [0])
     monkeypatch.setattr(first_look, "trained", lambda *_: result)
@@ -81,6 +82,6 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
     assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
     (enhanced,) = look.whose.values()
-    assert "trained here on dataset rig: preset smoke, 60 iterations" in enhanced
+    assert "trained here on dataset rig: preset smoke, iterations 60" in enhanced
     assert look.weights == str(tmp_path / "model.safetensors")
     assert len({image.shape for image in look.versions.values()}) == 1, "aligned, so that they lie under one slider"
