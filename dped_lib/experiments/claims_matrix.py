@@ -172,7 +172,7 @@ _HEIGHT = 0.235  # of a row, in inches
 _LABELS = 3.15  # width of the labels, in inches
 
 
-def plot(findings: Sequence[ClaimFinding]) -> Figure:
+def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
     listed, results, found = rows(findings), columns(findings), cells(findings)
     width = (figures.WIDTH - _LABELS) / len(results)
@@ -213,7 +213,7 @@ def plot(findings: Sequence[ClaimFinding]) -> Figure:
 
 def save_picture(findings: Sequence[ClaimFinding], target: Path) -> None:
     """Write the drawing of the matrix as a PNG file. ``claims.json``, beside it, has its numbers."""
-    fig = plot(findings)
+    fig = plot_matrix(findings)
     with paths.atomic_path(target) as part:
         fig.savefig(part, **figures.PNG)
     plt.close(fig)

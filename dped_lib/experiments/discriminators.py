@@ -67,7 +67,7 @@ class Curve:
 PUBLISHED = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
 
 
-def plot(curves: Sequence[Curve]) -> Figure:
+def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     """Draw the accuracy over the iterations of each discriminator, and what the paper states (hollow)."""
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
     marks = {"two_image": "o", "one_image": "s"}

@@ -206,7 +206,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
 STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
 
-def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
+def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
     """Draw Figure 6 and the ratio of MSE to colour loss (:func:`ratios`), with 95 % bands.
 
     A box marks the ratio that the paper states for 3 to 5 px.

@@ -169,7 +169,7 @@ def test_accuracies_are_drawn_beside_the_papers():
         return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
 
     figures.use_style()
-    fig = discriminators.plot([curve("two_image", 0.75), curve("one_image", 0.75)])
+    fig = discriminators.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
     (ax,) = fig.axes
     hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "white"]
     assert hollow == [(300, 0.99), (5000, 0.86)]

@@ -272,7 +272,7 @@ def test_patches_of_a_store_keep_their_scene(tmp_path):
 def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
     figures.use_style()
     curves = shift_study.measure([waves(20.0)], 4)
-    figure6 = shift_study.plot(curves, shift_study.ratios(curves, 20), 20)
+    figure6 = shift_study.plot_curves(curves, shift_study.ratios(curves, 20), 20)
     left, right = figure6.axes
     drawn = {"mse": [left.lines[0]]}
     for kernel in losses.KERNELS:
