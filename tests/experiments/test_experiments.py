@@ -281,6 +281,7 @@ def test_methods_have_titles_that_do_not_overlap():
 
 
 def test_a_page_of_a_phone_has_no_empty_column():
+    figures.use_style()
     names = "original", "auto (stand-in)"
     fig = gallery.phone_page("rig", "sony", [{k: ROW[k] for k in (*names, "authors' weights: not here")}] * 3)
     assert [ax.get_title() for ax in fig.axes if ax.images] == [*names, *names, "", ""]
