@@ -61,7 +61,7 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
 
 
 def _shot(photograph: photographs.Photograph) -> str:
-    """Return what photographs taken at the same moment share: their scene, and their name without the camera."""
+    """Return a key that photographs taken at the same moment share: their scene, and their name without the camera."""
     return f"{photograph.scene} {photograph.name.replace(photograph.camera, '')}"
 
 
@@ -69,15 +69,15 @@ _SIZE = (400, 540)  # of the aligned images, which only serve to find the map be
 
 
 def seen_from_phone(example: Example) -> np.ndarray:
-    """Return the DSLR's photograph as the phone saw the scene: uint8, the size of ``original``, white where it ends.
+    """Return the DSLR's photograph as the phone saw the scene: uint8, the size of ``original``.
 
-    A pair that cannot be aligned gives the DSLR's photograph as it is.
+    It is white where the phone saw more than the DSLR. If the pair cannot be aligned, the DSLR's photograph is unchanged.
     """
-    found = aligner.align(example.original, example.dslr, _SIZE)
-    if found.map is None:
+    alignment = aligner.align(example.original, example.dslr, _SIZE)
+    if alignment.map is None:
         return example.dslr
     height, width = example.original.shape[:2]
-    where = geometry.interpolated_map(found.map.to_dslr, height, width, (0, 0), 1.0)
+    where = geometry.interpolated_map(alignment.map.to_dslr, height, width, (0, 0), 1.0)
     across = np.linalg.norm(where[height // 2, -1] - where[height // 2, 0]) / (width - 1)
     reader = geometry.Resampler(example.dslr, float(across))
     return np.where(reader.inside(where)[..., None], reader(where), np.uint8(255))
@@ -157,8 +157,8 @@ _ZOOM = 5  # a crop is a fifth of the photograph's height and width
 def detail(picture: np.ndarray) -> tuple[int, int, int, int]:
     """Return where a photograph has most detail: (y, x, height, width) of a fifth of its height and width.
 
-    Detail is the mean magnitude of the luminance's gradient. The outer fifth of the photograph is left out: the DSLR
-    may not show it.
+    Detail is the mean magnitude of the luminance's gradient. A margin of a tenth at each side is left out, because the
+    DSLR may not show it.
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     strength = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
