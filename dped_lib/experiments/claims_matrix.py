@@ -137,20 +137,22 @@ def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
 
 def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
     """Return the summary of each row and column that has findings."""
-    found = {}
+    summaries = {}
     for row in rows(findings):
         for column in columns(findings):
             of_cell = (f for f in findings if (f.claim, f.results) == (row.claim.key, column))
             if summary := summarise(f for f in of_cell if f.kernel in ("", row.kernel)):
-                found[row, column] = summary
-    return found
+                summaries[row, column] = summary
+    return summaries
 
 
 def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
-    found, listed = cells(findings), []
+    summaries, listed = cells(findings), []
     for row in rows(findings):
-        words = {c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := found.get((row, c))) else "" for c in columns(findings)}
+        words = {
+            c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := summaries.get((row, c))) else "" for c in columns(findings)
+        }
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
 
@@ -174,7 +176,7 @@ _LABELS = 3.15  # width of the labels, in inches
 
 def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
-    listed, results, found = rows(findings), columns(findings), cells(findings)
+    listed, results, summaries = rows(findings), columns(findings), cells(findings)
     width = (figures.WIDTH - _LABELS) / len(results)
     upright = width < 0.52  # the names of the results would touch each other
     top = 1.1 if upright else 0.45
@@ -193,7 +195,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
         ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
-            if summary := found.get((row, result)):
+            if summary := summaries.get((row, result)):
                 _, sign, color = _LOOK[summary.verdict]
                 few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else sign
                 # At 8 points some nine characters fit into 0.6 inches.

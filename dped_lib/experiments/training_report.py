@@ -69,14 +69,14 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
     """
     params = result.params
     index = store.sample("test", presets.preset(preset).table_pairs)
-    found = {
+    by_image = {
         name: metrics.score_all(evaluation.evaluate(model, store, index))
         for name, model in (("original", nn.Identity()), ("enhanced", result.model))
     }
     rows = [
         {"protocol": protocol, "image": name, **_in_words(of_protocols[protocol])}
         for protocol in metrics.PROTOCOLS
-        for name, of_protocols in found.items()
+        for name, of_protocols in by_image.items()
     ]
     published = paper.TABLE3.get(params.phone, {}).get(params.loss)
     trained = f"{result.whose}, preset {preset}, {params.length}, seed {params.seed}"
@@ -86,7 +86,7 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
             f" Published (Table 3, PSNR/SSIM, full training on the full dataset): {published.psnr} / {published.ssim}."
         )
     numbers = {
-        "test": found,
+        "test": by_image,
         "pairs": len(index),
         "published_table3": published and (published.psnr, published.ssim),
     }

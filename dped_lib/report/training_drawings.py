@@ -64,12 +64,12 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
 def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:
     """Return (iteration, value) of each number in the lines, by its name: N x 2."""
-    found: dict[str, list] = {}
+    by_name: dict[str, list] = {}
     for line in lines:
         for name, value in line.items():
             if name != "iteration" and not isinstance(value, Mapping):
-                found.setdefault(name, []).append((line["iteration"], value))
-    return {name: np.array(points, dtype=float) for name, points in found.items()}
+                by_name.setdefault(name, []).append((line["iteration"], value))
+    return {name: np.array(points, dtype=float) for name, points in by_name.items()}
 
 
 def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
