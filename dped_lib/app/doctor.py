@@ -193,7 +193,7 @@ def render(checks: list[Check]) -> str:
 
 
 def summary(checks: list[Check]) -> str:
-    """Return in one line whether ``make figures`` can run, and what is missing."""
+    """Return one line that says whether ``make figures`` can run, and what is missing."""
     missing = {state: ", ".join(c.topic for c in checks if c.state == state) for state in ("broken", "optional")}
     if missing["broken"]:
         return f"Not ready. To correct: {missing['broken']}."
