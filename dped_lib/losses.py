@@ -264,7 +264,7 @@ class Objective:
         loss: a key of ``LOSSES``.
         variant: ``code`` or ``paper``.
         vgg, discriminator: a loss with a content term needs ``vgg.VGG19``, one with a texture term a discriminator.
-        weights, kernel: the weight of each term, and a key of ``KERNELS``; by default the variant's.
+        kernel: a key of ``KERNELS``; by default the variant's.
         content_layer: layer of VGG-19; by default that of the loss, or else the variant's.
 
     Raises:
@@ -277,7 +277,6 @@ class Objective:
         variant: str = "code",
         vgg: nn.Module | None = None,
         discriminator: nn.Module | None = None,
-        weights: Mapping[str, float] | None = None,
         kernel: str = "",
         content_layer: str = "",
     ):
@@ -286,7 +285,7 @@ class Objective:
         self.terms = spec.terms
         self.kernel = one_of("kernel", kernel or KERNEL_OF[variant], KERNELS)
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
-        self.weights = dict(weights or weights_of(variant))
+        self.weights = weights_of(variant)
         self.vgg, self.discriminator = vgg, discriminator
         self.color_distance = color_distance  # computes equation 2; ``speed`` swaps it
         if "content" in self.terms and vgg is None:

@@ -35,27 +35,8 @@ SCALE_WEIGHTS = np.array((0.0448, 0.2856, 0.3001, 0.2363, 0.1333))
 WINDOW, SIGMA = 11, 1.5
 #: Constants that keep SSIM's quotients finite, for values in [0, 1].
 C1, C2 = 0.01**2, 0.03**2
-
-
-@dataclass(frozen=True)
-class Metric:
-    """Describe a metric: its name, its unit, its range, and whether a higher value is better."""
-
-    label: str
-    unit: str
-    low: float
-    high: float
-    higher_is_better: bool
-
-
-#: The metrics by key.
-METRICS = MappingProxyType(
-    {
-        "psnr": Metric("PSNR", "dB", 0.0, math.inf, True),
-        "ssim": Metric("SSIM", "", -1.0, 1.0, True),
-        "ms_ssim": Metric("MS-SSIM", "", 0.0, 1.0, True),
-    }
-)
+#: The metrics that every protocol returns. For each of them, a higher value is better.
+METRICS = ("psnr", "ssim", "ms_ssim")
 
 
 def as_images(images) -> Tensor:
@@ -72,11 +53,10 @@ def as_images(images) -> Tensor:
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3):
         form = "N x C x H x W tensor" if isinstance(images, Tensor) else "N x H x W x C array"
         raise DpedError(f"images must be an {form} with 1 or 3 channels, not {tuple(images.shape)}.")
-    if tensor.dtype == torch.uint8:
-        return tensor.to(torch.float64, memory_format=torch.contiguous_format).div_(255)
-    if not tensor.is_floating_point():
+    if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
         raise DpedError(f"images must be floats in [0, 1] or uint8, not {tensor.dtype}.")
-    return tensor.to(torch.float64, memory_format=torch.contiguous_format)
+    white = 255 if tensor.dtype == torch.uint8 else 1
+    return tensor.to(torch.float64, memory_format=torch.contiguous_format) / white
 
 
 def window(size: int, like: Tensor) -> Tensor:
@@ -267,10 +247,8 @@ def score(statistics: PairStatistics, protocol: str) -> dict[str, float | int | 
 
     The PSNR of such a pair is infinite, so means of decibels leave it out. Pooled errors and similarities include it.
     """
-    return {
-        **PROTOCOLS[one_of("protocol", protocol, PROTOCOLS)](statistics),
-        "identical_pairs": int((statistics.mse_clipped == 0).sum()),
-    }
+    scores = PROTOCOLS[one_of("protocol", protocol, PROTOCOLS)](statistics)
+    return {**scores, "identical_pairs": int((statistics.mse_clipped == 0).sum())}
 
 
 def score_all(statistics: PairStatistics) -> dict[str, dict[str, float | int | None]]:

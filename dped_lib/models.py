@@ -109,19 +109,6 @@ class SRCNN(nn.Module):
         return scaled_tanh(self.conv3(x) + self.shared_bias)
 
 
-class SameConv(nn.Conv2d):
-    """Convolve with TensorFlow's SAME padding: if the padding is odd, the additional zero comes after the image."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return N x C' x ceil(H / stride) x ceil(W / stride)."""
-        padding = []
-        for axis in (1, 0):  # F.pad takes the last axis first
-            size, kernel, stride = x.shape[axis - 2], self.kernel_size[axis], self.stride[axis]
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, padding))
-
-
 class CodeDiscriminator(nn.Module):
     """Tell DSLR photos from enhanced ones as the authors' code does (``models.py: adversarial``): one image at a time.
 
@@ -135,9 +122,10 @@ class CodeDiscriminator(nn.Module):
 
     def __init__(self):
         super().__init__()
-        shapes = ((1, 48, 11, 4), (48, 128, 5, 2), (128, 192, 3, 1), (192, 192, 3, 1), (192, 128, 3, 2))
-        self.convs = nn.ModuleList(SameConv(i, o, k, stride=s) for i, o, k, s in shapes)
-        self.norms = nn.ModuleList(normalisation("instance", o) for _, o, _, _ in shapes[1:])
+        # Channels in and out, kernel, stride, padding.
+        shapes = ((1, 48, 11, 4, 0), (48, 128, 5, 2, 2), (128, 192, 3, 1, 1), (192, 192, 3, 1, 1), (192, 128, 3, 2, 1))
+        self.convs = nn.ModuleList(nn.Conv2d(*shape) for shape in shapes)
+        self.norms = nn.ModuleList(normalisation("instance", shape[1]) for shape in shapes[1:])
         self.fc = nn.Linear(128 * 7 * 7, 1024)
         self.out = nn.Linear(1024, 2)
         initialise(self)
@@ -145,7 +133,8 @@ class CodeDiscriminator(nn.Module):
     def forward(self, gray: Tensor) -> Tensor:
         """Return the logits N x 2."""
         check_patch(gray, self.inputs)
-        x = F.leaky_relu(self.convs[0](gray), 0.2)
+        # TensorFlow's SAME padding of the first layer is odd: three zeros before the image, and four after it.
+        x = F.leaky_relu(self.convs[0](F.pad(gray, (3, 4, 3, 4))), 0.2)
         for conv, norm in zip(self.convs[1:], self.norms, strict=True):
             x = norm(F.leaky_relu(conv(x), 0.2))
         # TensorFlow flattens with the channels last, and the rows of the checkpoint's matrix are in that order.
@@ -201,22 +190,13 @@ def check_patch(gray: Tensor, inputs: int) -> None:
 
 #: Networks that enhance, by name. Each function takes the norm; SRCNN has none.
 GENERATORS: MappingProxyType[str, Callable[[str], nn.Module]] = MappingProxyType(
-    {
-        "dped": Generator,
-        "srcnn": lambda norm: SRCNN(),
-        "resnet_8_32": lambda norm: Generator(norm, channels=32, blocks=2),
-    }
+    {"dped": Generator, "srcnn": lambda norm: SRCNN(), "resnet_8_32": lambda norm: Generator(norm, 32, 2)}
 )
 #: The norm of each variant.
 NORM_OF = MappingProxyType({"paper": "batch", "code": "instance"})
-
 #: Discriminators by name.
 DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
-    {
-        "code": CodeDiscriminator,
-        "two_image": lambda: PaperDiscriminator(2),
-        "one_image": lambda: PaperDiscriminator(1),
-    }
+    {"code": CodeDiscriminator, "two_image": PaperDiscriminator, "one_image": lambda: PaperDiscriminator(1)}
 )
 
 

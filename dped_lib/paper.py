@@ -37,9 +37,8 @@ ALIGNED_SIZE = (800, 1080)
 PATCH_SIZE = 100
 NCC_THRESHOLD = 0.9
 
-#: Section 3.2.1: thousands of training patches of each phone; photographs held out for each of testing and validation.
+#: Section 3.2.1: thousands of training patches of each phone.
 TRAIN_PATCHES_THOUSANDS = MappingProxyType({"sony": 65, "blackberry": 92, "iphone": 97})
-HELD_OUT_PHOTOGRAPHS = 100
 
 #: Section 3.2.3: iterations of training, pairs in a batch, and the learning rate of Adam.
 ITERATIONS = 20_000
@@ -101,9 +100,7 @@ TABLE3 = _rows(
 
 #: Section 4.3, the user study: scenes in each of the four parts of Figure 10, number of questions, number of subjects.
 #: The paper prints no numbers of its results. It states only how the classes of pictures compare.
-STUDY_SCENES = 9
-STUDY_QUESTIONS = 108
-STUDY_SUBJECTS = 42
+STUDY_SCENES, STUDY_QUESTIONS, STUDY_SUBJECTS = 9, 108, 42
 
 
 @dataclass(frozen=True)
@@ -153,6 +150,6 @@ CLAIMS = (
           "making the colors [...] closer to the target"),
     Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] "
           "slightly degrading image sharpness"),
-    Claim("top_scores", "Appendix, Table 3", "[color + content + texture] loss [...] achieves both top PSNR and SSIM "
-          "scores"),
+    Claim("top_scores", "Appendix, Table 3",
+          "[color + content + texture] loss [...] achieves both top PSNR and SSIM scores"),
 )  # fmt: skip

@@ -35,8 +35,7 @@ def networks_of(params: TrainParams) -> dict[str, nn.Module]:
 
 def objective_of(params: TrainParams, vgg_net: vgg.VGG19 | None, discriminator: nn.Module | None) -> losses.Objective:
     """Return the loss functions of a run, combined with the networks that they need."""
-    choices = {"kernel": params.kernel, "content_layer": params.content_layer}
-    return losses.Objective(params.loss, params.variant, vgg_net, discriminator, **choices)
+    return losses.Objective(params.loss, params.variant, vgg_net, discriminator, params.kernel, params.content_layer)
 
 
 class Trainer:
@@ -61,11 +60,9 @@ class Trainer:
         self.params, self.store, self.device, self.iteration = params, store, device, 0
         self.networks = {name: network.to(device) for name, network in networks_of(params).items()}
         self.generator, self.discriminator = self.networks["generator"], self.networks.get("discriminator")
-        if "content" in losses.LOSSES[params.loss].terms:
-            vgg_net = (vgg_net or vgg_files.vgg19(params.vgg)).to(device)
-        else:
-            vgg_net = None
-        self.vgg_label = vgg_net.label if vgg_net is not None else "no VGG features"
+        needs_vgg = "content" in losses.LOSSES[params.loss].terms
+        vgg_net = (vgg_net or vgg_files.vgg19(params.vgg)).to(device) if needs_vgg else None
+        self.vgg_label = vgg_net.label if needs_vgg else "no VGG features"
         self.objective = objective_of(params, vgg_net, self.discriminator)
         self.optimizers = {
             name: torch.optim.Adam(network.parameters(), lr=params.learning_rate)
@@ -135,9 +132,8 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Return PSNR (dB) and MS-SSIM of the generator on the validation split, under protocol ``train_script``."""
-        scores = metrics.score(
-            evaluation.evaluate(self.generator, self.store, self.validation, self.device), "train_script"
-        )
+        statistics = evaluation.evaluate(self.generator, self.store, self.validation, self.device)
+        scores = metrics.score(statistics, "train_script")
         return {metric: scores[metric] for metric in ("psnr", "ms_ssim")}
 
 

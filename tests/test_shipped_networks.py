@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dped_lib.base import device
-from dped_lib.data import opening, pair_store, shipped_runs
+from dped_lib.data import network_files, opening, pair_store, shipped_runs
 from dped_lib.experiments import model_zoo, training_runs
 from dped_lib.speed import threads
 
@@ -76,7 +76,8 @@ def test_the_first_iterations_trained_again_give_the_log_that_ships(name, city10
 def test_the_scores_that_ship_are_found_again(name, city100):
     run = shipped_runs.named(name)
     scores = shipped_runs.scores(run)
-    again = model_zoo.score_shipped(run, city100)
+    network = network_files.resolve(shipped_runs.PREFIX + name)
+    again = model_zoo.score(network, run.params(), city100, run.preset)
     assert again["psnr"] == pytest.approx(scores["psnr"], abs=0.02)
     assert again["ms_ssim"] == pytest.approx(scores["ms_ssim"], abs=0.001)
     assert again["untouched"] == pytest.approx(scores["untouched"], abs=0.01)

@@ -73,23 +73,23 @@ def _refuse_empty(values: dict[str, object]) -> None:
         )
 
 
-def _with_settled_paths(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that settles the paths among its arguments and options first (``paths.settled``).
+def _with_collapsed_paths(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose path arguments and options have no ``..`` (``paths.collapsed``).
 
-    An empty path is refused.
+    It refuses an empty path.
     """
 
-    def settle(value: object) -> object:
+    def collapse(value: object) -> object:
         if isinstance(value, list):
-            return [settle(item) for item in value]
-        return paths.settled(value) if isinstance(value, Path) else value
+            return [collapse(item) for item in value]
+        return paths.collapsed(value) if isinstance(value, Path) else value
 
     @functools.wraps(command)
-    def settling(**values: object) -> None:
+    def with_collapsed_paths(**values: object) -> None:
         _refuse_empty(values)
-        command(**{name: settle(value) for name, value in values.items()})
+        command(**{name: collapse(value) for name, value in values.items()})
 
-    return settling
+    return with_collapsed_paths
 
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ for _command in (
     commands_reproduction.study,
     commands_reproduction.run,
 ):
-    app.command()(_with_settled_paths(_command))
+    app.command()(_with_collapsed_paths(_command))
 
 
 def main() -> None:

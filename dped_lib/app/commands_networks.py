@@ -9,6 +9,7 @@ import typer
 
 from dped_lib.app.options import (
     Dataset,
+    Device,
     Fresh,
     Json,
     OnBad,
@@ -38,9 +39,9 @@ def train(
     phone: Phone = "",
     loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
     preset: PresetName = "smoke",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first weights, the batches and the split.")] = 0,
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
-    device: str = "auto",
+    device: Device = "auto",
     on_bad: OnBad = "error",
     fresh: Fresh = False,
 ) -> None:
@@ -81,7 +82,7 @@ def evaluate(
     ] = SplitChoice.auto,
     preset: PresetName = "smoke",
     as_json: Json = False,
-    device: str = "auto",
+    device: Device = "auto",
     on_bad: OnBad = "error",
 ) -> None:
     """Measure a network on the pairs of a dataset: every metric under every protocol."""
@@ -89,7 +90,7 @@ def evaluate(
     from dped_lib.base import device as devices
     from dped_lib.data import network_files, opening
     from dped_lib.enhance import evaluation
-    from dped_lib.report import figures
+    from dped_lib.report import figures, labels
 
     phone = phone_or_first(dataset, phone)
     target = devices.pick(device)
@@ -118,10 +119,10 @@ def evaluate(
     typer.echo(f"{weights} on {len(index)} {dataset} {phone} pairs (split {split.value})")
     for protocol, scores in scores_by_protocol.items():
         values = ", ".join(
-            f"{m.label} {scores[name]:.4f}{' ' + m.unit if m.unit else ''}"
-            if scores[name] is not None
-            else f"{m.label} not defined"
-            for name, m in metrics.METRICS.items()
+            f"{label.name} {scores[metric]:.4f} {label.unit}".rstrip()
+            if scores[metric] is not None
+            else f"{label.name} not defined"
+            for metric, label in labels.METRICS.items()
         )
         identical = f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else ""
         typer.echo(f"  {protocol:12} {values}{identical}")
@@ -130,7 +131,9 @@ def evaluate(
 def export(
     weights: Annotated[str, typer.Argument(help="authors:NAME, shipped:NAME or a safetensors file.")],
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export. Other files are always kept.")
+    ] = False,
 ) -> None:
     """Write a network as ONNX for images of any size, and compare its output with PyTorch's."""
     from dped_lib.data import network_files

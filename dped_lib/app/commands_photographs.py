@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.app.options import print_line
+from dped_lib.app.options import Device, print_line
 from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
 
@@ -40,7 +40,7 @@ def enhance(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier results of dped enhance. Other files are always kept.")
     ] = False,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Enhance whole photographs of any size, exactly and in bounded memory."""
     from dped_lib.data import network_files, picture
@@ -53,12 +53,12 @@ def enhance(
     if suffix:
         validation.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
     limit = photographs.parse_size(max_memory) if max_memory else None
-    settled = enhance_files.settle(inputs[:-1], inputs[-1], suffix, compare, overwrite)
-    failed = list(settled.failed)
-    for note in (*settled.notes, *enhance_files.probe(settled.to_do)):
+    planned = enhance_files.plan_jobs(inputs[:-1], inputs[-1], suffix, compare, overwrite)
+    failed = list(planned.failed)
+    for note in (*planned.notes, *enhance_files.probe(planned.to_do)):
         print_line(note, err=True)
     engine = None
-    for job in settled.jobs:
+    for job in planned.jobs:
         for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
             if path and not make:
                 print_line(enhance_files.why_kept(path))

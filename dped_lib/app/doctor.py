@@ -22,7 +22,7 @@ class Check:
 
     Attributes:
         topic: what was checked; unique among the checks.
-        state: ``ok``, ``optional`` (missing, and most work needs none) or ``broken`` (the user must correct it).
+        state: ``ok``, ``optional`` (missing, but most work does not need it) or ``broken`` (the user must correct it).
         detail: what was found.
         remedy: what to do, if the state is not ``ok``.
     """
@@ -127,7 +127,7 @@ def _shipped() -> Check:
     except DpedError as error:
         return Check(topic, "broken", str(error), "install the package again")
     if not names:
-        return Check(topic, "absent", "none in this version", "dped train makes your own")
+        return Check(topic, "optional", "none in this version", "train your own with dped train")
     size = shipped_runs.total_size() / 1e6
     listed = ", ".join(shipped_runs.PREFIX + name for name in names[:4]) + (" ..." if len(names) > 4 else "")
     return Check(topic, "ok", f"{len(names)} ({size:.0f} MB), sha256 as registered: {listed}")
@@ -193,7 +193,7 @@ def render(checks: list[Check]) -> str:
 
 
 def summary(checks: list[Check]) -> str:
-    """Return in one line whether ``make figures`` can run, and what is missing."""
+    """Return one line that says whether ``make figures`` can run, and what is missing."""
     missing = {state: ", ".join(c.topic for c in checks if c.state == state) for state in ("broken", "optional")}
     if missing["broken"]:
         return f"Not ready. To correct: {missing['broken']}."

@@ -15,6 +15,9 @@ from dped_lib.data import shipped_runs
 Dataset = Annotated[str, typer.Option(help=f"The dataset: {', '.join(datasets.DATASETS)}.")]
 PresetName = Annotated[str, typer.Option("--preset", help=f"The amount of computing: {', '.join(presets.PRESETS)}.")]
 Phone = Annotated[str, typer.Option(help="A phone of the dataset. Default: its first phone.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, or one of several GPUs, e.g. cuda:1. auto takes a GPU if there is one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set any other parameter. The option may be repeated.")

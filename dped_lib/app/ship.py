@@ -4,7 +4,7 @@
     python -m dped_lib.app.ship RUNS --table    only docs/model_zoo.md
 
 RUNS is a folder of runs, as ``DPED_RUNS`` names one, with the pairs that the networks were trained on. A run that ships
-already is left as it is. A run that is not finished is left out, and so is one with other parameters than its preset.
+already is left unchanged. Unfinished runs are left out, and so are runs whose parameters are not those of the preset.
 Networks that were trained on photographs without a licence do not ship (``shipping.LICENCES``).
 """
 

@@ -65,12 +65,12 @@ VARIABLES = (
 )
 
 
-def settled(path: Path | str) -> Path:
-    """Return a path without ``..`` behind the name of a folder, so that making folders does not change its meaning.
+def collapsed(path: Path | str) -> Path:
+    """Return a path without ``..`` behind the name of a folder.
 
-    The system finds nothing at ``new/../photos`` before ``new`` exists. A check would find nothing there, too, and a
-    writer that then makes ``new`` would replace what is in ``photos``. ``link/..`` is the folder that holds the target
-    of the link, as for the system. A path without ``..`` is returned as it is.
+    The system finds nothing at ``new/../photos`` while ``new`` does not exist. A check would find nothing there either.
+    A writer that then makes ``new`` would replace what is in ``photos``. As for the system, ``link/..`` is the folder
+    that holds the target of the link. A path without ``..`` is returned as it is.
     """
     path = Path(path)
     if ".." not in path.parts:
@@ -93,11 +93,11 @@ def make_absolute() -> None:
     for name in VARIABLES:
         value = os.environ.get(name)
         if value and "://" not in value:
-            os.environ[name] = os.path.abspath(settled(os.path.expanduser(value)))
+            os.environ[name] = os.path.abspath(collapsed(os.path.expanduser(value)))
 
 
 def _named(variable: str, default: Path | str) -> Path:
-    return Path(os.path.abspath(settled(os.path.expanduser(os.environ.get(variable) or default))))
+    return Path(os.path.abspath(collapsed(os.path.expanduser(os.environ.get(variable) or default))))
 
 
 def notebooks_dir() -> Path:
@@ -199,7 +199,7 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
         DpedError: the disk is full, the folder of ``target`` cannot be written to, or an existing file must stay.
     """
     _check_parents(Path(target))
-    target = settled(target)
+    target = collapsed(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
         held = filelock.FileLock(holder / _HELD)
@@ -221,7 +221,7 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
 
 
 def _check_parents(target: Path) -> None:
-    # The caller has looked for an existing target by a name at which the system finds nothing (``settled``).
+    # The caller has looked for an existing target by a name at which the system finds nothing (``collapsed``).
     for folder, below in zip(target.parents, (target, *target.parents), strict=False):
         if below.name == ".." and not os.path.isdir(folder):
             raise DpedError(f"{target}: not written, because there is no folder {folder}. Name the file without '..'.")
@@ -264,7 +264,7 @@ def _put_file(part: Path, target: Path, replace: bool) -> None:
 
 def free_space(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
-    folder = Path(os.path.abspath(settled(folder)))
+    folder = Path(os.path.abspath(collapsed(folder)))
     return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
 
 
@@ -281,7 +281,7 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
     Raises:
         DpedError: the path is not a folder, the folder cannot be written to, or its disk is full.
     """
-    folder = Path(os.path.abspath(settled(folder)))
+    folder = Path(os.path.abspath(collapsed(folder)))
     existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
     if not existing.is_dir():
         raise DpedError(f"{folder}: cannot be made, because {existing} is not a folder. Remove it, or {elsewhere}.")

@@ -21,8 +21,8 @@ class Preset:
         table_pairs: largest number of pairs that one cell of a table is measured on; 0 means all.
         shift_patches: number of patches that Figure 6 averages (50 000 in the paper).
         resamples: number of bootstrap resamples for an interval.
-        telling_iterations, telling_batch: iterations and batch size of a training in which a discriminator learns to
-            distinguish phone from DSLR patches (section 3.1.2).
+        discriminator_iterations, discriminator_batch: iterations and batch size of the training in which a discriminator
+            learns to distinguish phone from DSLR patches (section 3.1.2).
         variant_iterations: iterations for each row of the comparison of paper and authors' code.
         photographs: number of whole photographs of each phone that are enhanced for the figures.
         inspected: largest number of photographs of each phone that are searched for flaws (section 4.4).
@@ -41,8 +41,8 @@ class Preset:
     table_pairs: int
     shift_patches: int
     resamples: int
-    telling_iterations: int
-    telling_batch: int
+    discriminator_iterations: int
+    discriminator_batch: int
     variant_iterations: int
     photographs: int
     inspected: int
@@ -64,8 +64,8 @@ _SMOKE = Preset(
     table_pairs=30,
     shift_patches=480,
     resamples=400,
-    telling_iterations=40,
-    telling_batch=6,
+    discriminator_iterations=40,
+    discriminator_batch=6,
     variant_iterations=10,
     photographs=4,
     inspected=3,
@@ -87,8 +87,8 @@ _CPU = replace(
     table_pairs=0,
     shift_patches=2000,
     resamples=2000,
-    telling_iterations=300,
-    telling_batch=16,
+    discriminator_iterations=300,
+    discriminator_batch=16,
     variant_iterations=60,
     photographs=8,
     inspected=100,
@@ -105,8 +105,8 @@ _PAPER = replace(
     eval_pairs=0,
     augment=False,
     shift_patches=50_000,
-    telling_iterations=5000,
-    telling_batch=paper.BATCH_SIZE,
+    discriminator_iterations=5000,
+    discriminator_batch=paper.BATCH_SIZE,
     variant_iterations=paper.ITERATIONS,
     photographs=8,
 )

@@ -1,4 +1,4 @@
-"""Keep what libraries in C print off the terminal."""
+"""Keep the messages of libraries written in C off the terminal."""
 
 import contextlib
 import os

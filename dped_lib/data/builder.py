@@ -84,9 +84,9 @@ def build(
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
-    phone_dir, dslr_dir, out = map(paths.settled, (phone_dir, dslr_dir, out))
+    phone_dir, dslr_dir, out = map(paths.collapsed, (phone_dir, dslr_dir, out))
     only_work = store is not None
-    store = paths.settled(store) if store else store_of(out)
+    store = paths.collapsed(store) if store else store_of(out)
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
@@ -341,7 +341,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
     """
     if phone in ("", "canon", ".", "..") or "/" in phone:
         raise DpedError(f"phone {phone!r}: must be a name for a folder, other than 'canon', for instance 'iphone'.")
-    target = paths.settled(folder) / phone
+    target = paths.collapsed(folder) / phone
     if target.is_dir() and any(f.name not in paths.OF_DESKTOPS for f in target.iterdir()):
         try:
             sign = json.loads((target / _SIGN).read_text(encoding="utf-8"))

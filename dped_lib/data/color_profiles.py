@@ -46,14 +46,14 @@ class Profile:
         out = np.empty(pixels.shape, np.uint16)
         for rows in _bands(pixels):
             linear = np.stack([light[c][pixels[rows][..., c]] for c in range(3)], -1)
-            out[rows] = _encode((linear @ self.matrix.T.astype(np.float32)).clip(0, 1)) * 65535 + 0.5
+            out[rows] = encode_srgb((linear @ self.matrix.T.astype(np.float32)).clip(0, 1)) * 65535 + 0.5
         return out
 
     def from_srgb(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Convert H x W x 3 pixels, uint16 in sRGB, to the profile's numbers. ``dtype`` is uint8 or uint16."""
         full, out = np.iinfo(dtype).max, np.empty(pixels.shape, dtype)
         light, back = (
-            _decode(np.arange(65536) / 65535).astype(np.float32),
+            decode_srgb(np.arange(65536) / 65535).astype(np.float32),
             np.linalg.inv(self.matrix).astype(np.float32),
         )
         steps = np.linspace(0, 1, _GRID)
@@ -68,12 +68,13 @@ def _bands(pixels: np.ndarray) -> Iterator[slice]:
     return (slice(top, top + _ROWS) for top in range(0, len(pixels), _ROWS))
 
 
-def _encode(linear: np.ndarray) -> np.ndarray:
-    """Apply the sRGB curve (IEC 61966-2-1), from light to numbers."""
+def encode_srgb(linear: np.ndarray) -> np.ndarray:
+    """Apply the sRGB curve (IEC 61966-2-1), from light to numbers, both from 0 to 1."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def _decode(numbers: np.ndarray) -> np.ndarray:
+def decode_srgb(numbers: np.ndarray) -> np.ndarray:
+    """Invert :func:`encode_srgb`, from numbers to light."""
     return np.where(numbers <= 0.04045, numbers / 12.92, ((numbers + 0.055) / 1.055) ** 2.4)
 
 

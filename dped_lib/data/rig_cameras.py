@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from dped_lib.alignment.geometry import Lens
+from dped_lib.data.color_profiles import encode_srgb
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _tone(model: CameraModel) -> np.ndarray:
     room = max(top - knee, 1e-6)
     rolled = np.where(light > knee, knee + (1 - knee) * (1 - np.exp(-over / (1 - knee))), light)
     rolled /= knee + (1 - knee) * (1 - np.exp(-room / (1 - knee)))
-    value = np.where(rolled <= 0.0031308, rolled * 12.92, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055)
+    value = encode_srgb(rolled)
     bend = value * value * (3 - 2 * value)
     value = value + model.contrast * (bend - value)
     return (model.black + (1 - model.black) * value).astype(np.float32)

@@ -17,6 +17,7 @@ import numpy as np
 
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photofile
+from dped_lib.data.color_profiles import decode_srgb
 
 #: Size of a dead-leaves scene in pixels, height x width.
 LEAVES_SIZE = (960, 1280)
@@ -140,11 +141,6 @@ def radiance(name: str) -> np.ndarray:
     return light
 
 
-def to_linear(srgb: np.ndarray) -> np.ndarray:
-    """Invert the sRGB transfer curve (IEC 61966-2-1): float32 of any shape, values from 0 to 1."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
 def _photograph(scene: RigScene) -> np.ndarray:
     """Return a 4:3 crop of a photograph at twice or three times its size, in linear light, lit as in its take."""
     take = _PHOTOS[scene.photograph]["ab".index(scene.name[-1])]
@@ -162,7 +158,7 @@ def _photograph(scene: RigScene) -> np.ndarray:
     image = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LANCZOS4)
     soft = cv2.GaussianBlur(image, (0, 0), 0.8 * times)
     image = np.clip(cv2.addWeighted(image, 1.7, soft, -0.7, 0), 0, 255)
-    light = to_linear(np.arange(256, dtype=np.float32) / 255)[image]
+    light = decode_srgb(np.arange(256, dtype=np.float32) / 255)[image]
     light *= 1 + light**3  # expand highlights: the file's white becomes twice diffuse white
     return light * _lamp(light.shape[:2], take.warmth)
 
@@ -223,7 +219,7 @@ def _dead_leaves(name: str) -> np.ndarray:
         panes = inside(shapes["panes"], 1.0)
         pane = ((u * panes) % 1 < 0.5) & ((v * panes * 0.7) % 1 < 0.6) & (size > 40)
         shade *= np.where(pane, 0.3 + 0.2 * (grain > 0.9), 1)
-    ground = to_linear(_rgb(family.ground))
+    ground = decode_srgb(_rgb(family.ground))
     light = inside(shapes["color"], 0.0)
     light[label == 0] = ground[0]
     light *= np.maximum(shade, 0.08)[..., None]
@@ -277,7 +273,7 @@ def _scatter(family, rng):
     points = np.stack(
         [px * cos[:, None] - py * sin[:, None] + x[:, None], px * sin[:, None] + py * cos[:, None] + y[:, None]], -1
     )
-    colors = to_linear(_rgb(family.colors))
+    colors = decode_srgb(_rgb(family.colors))
     color = colors[rng.integers(0, len(colors), n)] * np.exp(rng.normal(0, 0.3, (n, 1)) + rng.normal(0, 0.07, (n, 3)))
     return {
         "outline": np.round(points * 8).astype(np.int32),

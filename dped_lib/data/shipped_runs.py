@@ -68,10 +68,10 @@ class ShippedRun:
             content = file.read_bytes()
         except OSError as error:
             raise DpedError(f"{file}: cannot be read ({error}). {_REMEDY}") from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.files[name]:
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != self.files[name]:
             raise DpedError(
-                f"{file}: not the file that was shipped (sha256 {found[:16]}..., registered {self.files[name][:16]}...). "
+                f"{file}: not the file that was shipped (sha256 {sha256[:16]}..., registered {self.files[name][:16]}...). "
                 f"{_REMEDY}"
             )
         return content

@@ -21,6 +21,7 @@ from dped_lib.data import photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
+_MOVE = "Move it away, or name another file or folder for the results."
 #: Suffixes of pictures that Pillow does not know.
 _OF_OTHERS = frozenset(
     {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".jxl", ".heic", ".heif", ".svg"}
@@ -48,8 +49,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Hold the plan of a run.
+class JobPlan:
+    """Hold what a run of ``dped enhance`` will do.
 
     Attributes:
         jobs: the photographs that can be enhanced.
@@ -74,7 +75,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         DpedError: a file or folder does not exist, or a folder has no photographs.
     """
     files: list[Path] = []
-    for item in map(paths.settled, inputs):
+    for item in map(paths.collapsed, inputs):
         if item.is_dir():
             in_folder = photofile.list_files(item)
             if not in_folder:
@@ -87,9 +88,9 @@ def find(inputs: Iterable[Path]) -> list[Path]:
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
 
 
-def settle(
+def plan_jobs(
     inputs: Iterable[Path], out: Path, suffix: str = "", compare: bool = False, overwrite: bool = False
-) -> Settled:
+) -> JobPlan:
     """Determine from headers alone which file each photograph is written to.
 
     The result is ``out`` if that names a file, and otherwise a file of the photograph's name in the folder ``out``. The
@@ -101,13 +102,16 @@ def settle(
         suffix: the suffix of all results, e.g. ``.jpg``. Pictures with 16 bits a channel become PNG unless it is JPEG.
         compare: also write a sheet ``NAME-compare.jpg`` beside each result. NAME has a suffix if photographs differ only
             in it.
-        overwrite: replace existing results and sheets. A file that is no earlier result is named in ``failed``.
+        overwrite: replace existing results and sheets.
+
+    A photograph is in ``failed`` if it cannot be enhanced, if it would replace a file that is no earlier result, or if
+    the one file that ``out`` names exists and is kept.
 
     Raises:
         DpedError: there is no photograph, two results have one path, a result would replace an original, or ``out``
             cannot hold results.
     """
-    inputs, out = list(map(paths.settled, inputs)), paths.settled(out)
+    inputs, out = list(map(paths.collapsed, inputs)), paths.collapsed(out)
     named = out.suffix.lower() in picture.FORMATS and not out.is_dir()
     files, earlier = _without_earlier_results(find(inputs), inputs, out.parent if named else out)
     if named and len(files) > 1:
@@ -146,13 +150,9 @@ def settle(
             failed.append(f"{file}: cannot be read ({error}).")
     _check_originals(files, jobs)
     _check_collisions(jobs, str)
-    foreign = {job.source: path for job in jobs for path in _written(job) if overwrite and _is_foreign(path)}
-    failed += [
-        f"{source}: {path} exists and was not made by dped enhance, so --overwrite does not replace it. "
-        "Move it away, or name another file or folder for the results."
-        for source, path in foreign.items()
-    ]
-    return Settled(tuple(job for job in jobs if job.source not in foreign), tuple(failed), tuple(notes))
+    refused = {job.source: why for job in jobs if (why := _why_refused(job, named, overwrite))}
+    failed += [f"{source}: {why}" for source, why in refused.items()]
+    return JobPlan(tuple(job for job in jobs if job.source not in refused), tuple(failed), tuple(notes))
 
 
 def _without_earlier_results(files: list[Path], inputs: list[Path], place: Path) -> tuple[list[Path], list[Path]]:
@@ -215,6 +215,19 @@ def _is_to_be_made(path: Path, overwrite: bool) -> bool:
 def _is_foreign(path: Path) -> bool:
     """Return whether a file exists and was not made by ``dped enhance``."""
     return path.exists() and not photofile.is_enhanced(path)
+
+
+def _why_refused(job: Job, named: bool, overwrite: bool) -> str:
+    """Return why a job cannot write what the user asked for, or an empty text if it can.
+
+    In a folder, existing results are what an earlier run left. A file that the user names is wanted from this run.
+    """
+    foreign = next(filter(_is_foreign, _written(job)), None)
+    if overwrite and foreign:
+        return f"{foreign} exists and was not made by dped enhance, so --overwrite does not replace it. {_MOVE}"
+    if named and not (job.make or job.make_sheet):
+        return f"{job.target} exists. " + (_MOVE if foreign else "Replace it with --overwrite, or name another file.")
+    return ""
 
 
 def why_kept(path: Path) -> str:
@@ -304,7 +317,7 @@ def do(
 
     Args:
         run: the network with its memory limit.
-        job: from :func:`settle`.
+        job: from :func:`plan_jobs`.
         quality: of JPEG and WebP.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 

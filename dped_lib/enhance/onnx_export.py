@@ -1,6 +1,11 @@
-"""Export networks as ONNX for images of any size, and compare the output of ONNX Runtime with PyTorch's."""
+"""Export networks as ONNX for images of any size, and compare the output of ONNX Runtime with PyTorch's.
+
+An existing file is kept unless it may be overwritten. Only an earlier export is overwritten: a file whose metadata
+names this module's command (``CREATOR``).
+"""
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -8,6 +13,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -21,6 +27,8 @@ from dped_lib.base.errors import DpedError
 OPSET = 18
 #: Largest allowed difference from PyTorch's output, where 0 is black and 1 is white.
 TOLERANCE = 1e-4
+#: Entry in the metadata of every file that is written here.
+CREATOR = ("creator", "dped export")
 _ELSEWHERE = "name a file in another folder"
 #: Shapes (N, height, width) for which the outputs are compared.
 _CHECKED = ((1, 97, 131), (2, 64, 40), (1, 1, 1))
@@ -30,16 +38,44 @@ def check_target(target: Path, overwrite: bool = False) -> None:
     """Check before any work whether a network can be written to ``target``.
 
     Raises:
-        DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written.
+        DpedError: the path does not end in .onnx, is a folder or an existing file to keep, or cannot be written. A file
+            that is no earlier export is always kept.
     """
-    target = paths.settled(target)
+    target = paths.collapsed(target)
     if target.is_dir():
         raise DpedError(f"{target}: is a folder. Name a file in it, for instance {target / 'network.onnx'}.")
     if target.suffix != ".onnx":
         raise DpedError(f"{target}: name a file that ends in .onnx.")
-    if os.path.lexists(target) and not overwrite:
-        raise DpedError(f"{target}: exists and is kept. Name another file, or replace it with --overwrite.")
+    if os.path.lexists(target):
+        if not overwrite:
+            raise DpedError(f"{target}: exists and is kept. Name another file, or replace it with --overwrite.")
+        if not is_export(target):
+            raise DpedError(
+                f"{target}: exists and was not made by dped export, so --overwrite does not replace it. "
+                "Move it away, or name another file."
+            )
     paths.probe_folder(target.parent, _ELSEWHERE)
+
+
+def is_export(file: Path) -> bool:
+    """Return whether :func:`export` wrote this file."""
+    onnx = _libraries()[0]
+    try:
+        metadata = onnx.load(file, load_external_data=False).metadata_props
+    except Exception:  # a file of another kind, or a damaged one; the parser raises many kinds
+        return False
+    return CREATOR in ((entry.key, entry.value) for entry in metadata)
+
+
+def _libraries() -> tuple[ModuleType, ModuleType]:
+    """Return the modules ``onnx`` and ``onnxruntime``, or raise a DpedError that says how to install them."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 (the exporter needs it)
+    except ModuleNotFoundError as error:
+        raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
+    return onnx, onnxruntime
 
 
 def export(model: nn.Module, target: Path, description: Mapping[str, object], overwrite: bool = False) -> float:
@@ -52,7 +88,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
         model: ``models.Generator`` or ``models.SRCNN``.
         target: the file to write.
         description: the metadata of the file (``network_files.describe``).
-        overwrite: replace an existing file.
+        overwrite: replace an earlier export.
 
     Returns:
         The largest difference from PyTorch.
@@ -61,15 +97,10 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
         DpedError: the ONNX libraries are missing, the network does not enhance, the outputs differ, or
             :func:`check_target` refuses ``target``.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 (the exporter needs it)
-    except ModuleNotFoundError as error:
-        raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
+    onnx, onnxruntime = _libraries()
     if not isinstance(model, (models.Generator, models.SRCNN)):
         raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
-    target = paths.settled(target)
+    target = paths.collapsed(target)
     check_target(target, overwrite)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
@@ -92,13 +123,15 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
             verbose=False,
         )
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {k: v if isinstance(v, str) else json.dumps(v) for k, v in description.items()})
+    described = {k: v if isinstance(v, str) else json.dumps(v) for k, v in description.items()}
+    onnx.helper.set_model_props(proto, {**described, CREATOR[0]: CREATOR[1]})
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    # The quick norm also accepts a single pixel, which nn.InstanceNorm2d refuses.
-    model = speed.prepare(model, torch.device("cpu"))
-    difference = max(_difference(session, model, shape) for shape in _CHECKED)
+    # The quick norm also accepts a single pixel, which nn.InstanceNorm2d refuses. Only the plain form can be exported
+    # again, so a copy gets the quick one.
+    quick = speed.prepare(copy.deepcopy(model), torch.device("cpu"))
+    difference = max(_difference(session, quick, shape) for shape in _CHECKED)
     if difference > TOLERANCE:
         raise DpedError(
             f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}."

@@ -1,4 +1,4 @@
-"""Compare single choices in which paper and authors' code differ: does each train, and how close is it to the DSLR?"""
+"""Train one network for each choice in which the paper and the authors' code differ, and score it on held-out pairs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from dped_lib import losses, metrics
+from dped_lib import losses
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.data import opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics, training_runs
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
 from dped_lib.experiments.table_layout import metric_name
+from dped_lib.report import labels
 
 #: The row of the authors' code. Every other row changes one choice of it, and the last row changes all.
 BASELINE = "code"
@@ -116,7 +117,7 @@ def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Diffe
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
         for metric in SHOWN:
             row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
-            row[f"{metrics.METRICS[metric].label} minus {BASELINE}"] = _minus_baseline(differences, o.row, metric)
+            row[f"{labels.METRICS[metric].name} minus {BASELINE}"] = _minus_baseline(differences, o.row, metric)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -1,4 +1,4 @@
-"""Measure what the appendix says of Figure 19 in words: the colour difference from the DSLR, and the sharpness."""
+"""Measure what the appendix describes only in words (Figure 19): colour difference from the DSLR, and sharpness."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import repetitions
 
-#: Standard deviation in pixels of the blur that removes texture and keeps colour. The colour loss in the authors' code
-#: has the same.
+#: Standard deviation in pixels of the blur that removes texture and keeps colour. It equals that of the colour loss in
+#: the authors' code.
 BLUR = 4.34
 
 #: Measures by name, with the meaning of a value.
@@ -121,7 +121,7 @@ def measure_looks(
 
 
 def looks_frame(looks: Sequence[Look]) -> pd.DataFrame:
-    """Return a row for each phone and method, a column for each measure."""
+    """Return a table with a row for each phone and method, and a column for each measure."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for look in looks:
         row = rows.setdefault((look.phone, look.column), {"phone": look.phone, "loss": look.column})

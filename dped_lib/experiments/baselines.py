@@ -8,9 +8,9 @@ writes the pictures to enhance, a user enhances them, and the tables read the re
     FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same sizes)
     FOLDER/DATASET/PHONE/manual/0000.png ...   the same sheets after retouching
 
-The environment variable ``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph, so an enhancer that
-adapts to the whole picture gets as much of it as the dataset has. ``auto`` is Pillow's automatic contrast on the same
-sheets. It is not Apple's enhancer, and every label says so.
+The environment variable ``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph, because an enhancer
+may adapt to the whole picture. ``auto`` is Pillow's automatic contrast on the same sheets. It is not Apple's enhancer,
+and every label says so.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ CUTOFF = 0.5
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-    """Return patches N x S x S x 3 as a nearly square picture. The last patch fills places that are left over."""
+    """Return patches N x S x S x 3 as a nearly square picture. The last patch is repeated in the remaining places."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     size = images.shape[1]
@@ -96,26 +96,26 @@ def write_sheets(store: PairStore, root: Path) -> Path:
     """Write the sheets of every photograph of a store and the layout of their patches; return their folder.
 
     Raises:
-        DpedError: the folder holds sheets of another store or pictures that are not ours, or it cannot be written.
+        DpedError: the folder holds sheets of another store or pictures of another origin, or it cannot be written.
     """
-    folder = paths.settled(root) / store.meta["dataset"] / store.meta["phone"] / "input"
+    folder = paths.collapsed(root) / store.meta["dataset"] / store.meta["phone"] / "input"
     sheets = [(folder / f"{i:04d}.png", name, members) for i, (name, members) in enumerate(_sheets(store))]
     layout_file, digest = folder / "layout.json", _digest(store)
     if not layout_file.is_file():
         if present := [file.name for file, _, _ in sheets if os.path.lexists(file)]:
             raise DpedError(
-                f"{folder}: holds {present[0]} but no layout.json, so its pictures are not ours. Name another folder."
+                f"{folder}: holds {present[0]} but no layout.json, so dped did not write its pictures. Name another folder."
             )
     elif _read_layout(layout_file)["store"] != digest:
         raise DpedError(
             f"{folder}: holds the sheets of other patches; pictures enhanced from them would not fit. "
             "Name another folder."
         )
-    # The layout comes first: it marks the folder as ours if this call is interrupted.
+    # We write the layout first. After an interruption it shows that the folder is ours.
     listed = [{"photograph": name, "patches": [store.names[i] for i in members]} for _, name, members in sheets]
     paths.write_text(layout_file, json.dumps({"store": digest, "sheets": listed}, indent=1))
     for file, _, members in sheets:
-        if not file.exists():  # a sheet that is there may be one that the user has worked on
+        if not file.exists():  # the user may have edited an existing sheet
             picture.write(picture.Picture(sheet(np.array(store.phone[members]))), file)
     return folder
 
@@ -131,11 +131,11 @@ def _read_layout(file: Path) -> dict:
 
 
 def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarray], np.ndarray] | str:
-    """Return a method that reads the user's pictures, or the reason why there are none. It checks the pictures first.
+    """Check the user's pictures, and return a method that reads them. If there are none, return the reason.
 
     Raises:
         DpedError: the method is unknown; or pictures are missing, differ from the sheets in size, or show other
-        patches.
+            patches.
     """
     one_of("baseline", method, USER_METHODS)
     root = os.environ.get("DPED_BASELINES")

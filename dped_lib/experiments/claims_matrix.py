@@ -1,7 +1,7 @@
 """Show at one glance whether the paper holds: claims by results (dataset and preset), one verdict in each cell.
 
-A cell sums up every finding of its results on its claim, one for each phone or kind of pictures. A sentence about the
-colour loss has one row for each kernel, since the kernels give different verdicts.
+A cell summarises all findings of its results on its claim. There is one finding for each phone or kind of pictures. A
+sentence about the colour loss has one row for each kernel, because the kernels give different verdicts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -97,7 +97,7 @@ class Summary:
 
     @property
     def words(self) -> str:
-        """Return the verdict in a word, with "k of n" if more than one finding decided it."""
+        """Return the verdict in a word, or "k of n" if k of n findings hold."""
         if self.verdict == "in part":
             return f"{self.held} of {self.decided}"
         return _LOOK[self.verdict][0]
@@ -130,27 +130,29 @@ def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
         return Summary("not testable", 0, 0)
     if held and held < len(decided):
         return Summary("in part", held, len(decided))
-    # If nothing holds, one clear contradiction decides.
+    # If no finding holds, one contradiction decides.
     verdict = next(v for v in ("holds", "does not hold", "undecided") if v in decided)
     return Summary(verdict, held, len(decided))
 
 
 def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
     """Return the summary of each row and column that has findings."""
-    found = {}
+    summaries = {}
     for row in rows(findings):
         for column in columns(findings):
             of_cell = (f for f in findings if (f.claim, f.results) == (row.claim.key, column))
             if summary := summarise(f for f in of_cell if f.kernel in ("", row.kernel)):
-                found[row, column] = summary
-    return found
+                summaries[row, column] = summary
+    return summaries
 
 
 def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
-    found, listed = cells(findings), []
+    summaries, listed = cells(findings), []
     for row in rows(findings):
-        words = {c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := found.get((row, c))) else "" for c in columns(findings)}
+        words = {
+            c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := summaries.get((row, c))) else "" for c in columns(findings)
+        }
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
 
@@ -172,9 +174,9 @@ _HEIGHT = 0.235  # of a row, in inches
 _LABELS = 3.15  # width of the labels, in inches
 
 
-def plot(findings: Sequence[ClaimFinding]) -> Figure:
+def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
-    listed, results, found = rows(findings), columns(findings), cells(findings)
+    listed, results, summaries = rows(findings), columns(findings), cells(findings)
     width = (figures.WIDTH - _LABELS) / len(results)
     upright = width < 0.52  # the names of the results would touch each other
     top = 1.1 if upright else 0.45
@@ -193,7 +195,7 @@ def plot(findings: Sequence[ClaimFinding]) -> Figure:
         ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
-            if summary := found.get((row, result)):
+            if summary := summaries.get((row, result)):
                 _, sign, color = _LOOK[summary.verdict]
                 few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else sign
                 # At 8 points some nine characters fit into 0.6 inches.
@@ -213,7 +215,7 @@ def plot(findings: Sequence[ClaimFinding]) -> Figure:
 
 def save_picture(findings: Sequence[ClaimFinding], target: Path) -> None:
     """Write the drawing of the matrix as a PNG file. ``claims.json``, beside it, has its numbers."""
-    fig = plot(findings)
+    fig = plot_matrix(findings)
     with paths.atomic_path(target) as part:
         fig.savefig(part, **figures.PNG)
     plt.close(fig)

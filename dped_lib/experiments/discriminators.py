@@ -67,7 +67,7 @@ class Curve:
 PUBLISHED = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
 
 
-def plot(curves: Sequence[Curve]) -> Figure:
+def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     """Draw the accuracy over the iterations of each discriminator, and what the paper states (hollow)."""
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
     marks = {"two_image": "o", "one_image": "s"}
@@ -98,27 +98,27 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
     one_of("form", form, FORMS)
     store = store.fold(seed)
     dataset, phone = store.meta["dataset"], store.meta["phone"]
-    asked = {
+    settings = {
         "format": _FORMAT,
         "patches": hashlib.sha256("\n".join(store.names).encode()).hexdigest()[:16],
         "dataset": dataset,
         "phone": phone,
         "form": form,
         "seed": seed,
-        "iterations": preset.telling_iterations,
-        "batch_size": preset.telling_batch,
+        "iterations": preset.discriminator_iterations,
+        "batch_size": preset.discriminator_batch,
         "augment": preset.augment,
         "pairs": preset.table_pairs,
     }
     file = paths.run_dir(dataset, preset.name) / "discriminators" / f"{phone}-{form}-s{seed}.json"
     try:
         known = json.loads(file.read_text())
-        if known["asked"] == asked:
+        if known["asked"] == settings:
             return Curve(**known["curve"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is no result, or it is damaged or has other settings: train again
     trained = _train(store, form, preset, seed)
-    paths.write_text(file, json.dumps({"asked": asked, "curve": dataclasses.asdict(trained)}))
+    paths.write_text(file, json.dumps({"asked": settings, "curve": dataclasses.asdict(trained)}))
     return trained
 
 
@@ -135,20 +135,23 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
     optimizer = torch.optim.Adam(network.parameters(), lr=paper.LEARNING_RATE)
     batches = Batches(store, "train", device, seed, preset.augment)
     dtype = speed.precision("auto", device)
-    last = preset.telling_iterations
-    looks = sorted({i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last})
+    last = preset.discriminator_iterations
+    measured_after = sorted(
+        {i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last}
+    )
     accuracy = []
-    for i in bar(range(last), label=f"telling {form}", unit="it", brief=True):
+    # The names of the random streams ("telling", "settling") are part of the seed, so published results depend on them.
+    for i in bar(range(last), label=f"discriminator {form}", unit="it", brief=True):
         network.train()
-        phone, dslr = batches.draw(i, preset.telling_batch, "telling")
-        swaps = devices.put(batches.rng(i, "telling swaps").integers(0, 2, preset.telling_batch), device)
+        phone, dslr = batches.draw(i, preset.discriminator_batch, "telling")
+        swaps = devices.put(batches.rng(i, "telling swaps").integers(0, 2, preset.discriminator_batch), device)
         with speed.autocast(device, dtype):
             loss = objective.discriminator_terms(phone, dslr, swaps)["discriminator"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if i + 1 in looks:
-            _recalibrate(objective, batches, preset.telling_batch, device)
+        if i + 1 in measured_after:
+            _recalibrate(objective, batches, preset.discriminator_batch, device)
             correct = _correct(objective, store, index, device)
             accuracy.append(float(correct.mean() / 2))
     return Curve(
@@ -156,8 +159,8 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
         store.meta["phone"],
         form,
         seed,
-        preset.telling_batch,
-        looks,
+        preset.discriminator_batch,
+        measured_after,
         accuracy,
         correct.tolist(),
         store.photographs[index].tolist(),

@@ -24,7 +24,7 @@ class ClaimFinding:
         evidence: the numbers, in words.
         verdict: one of ``CLAIM_VERDICTS``.
         why: the reason or the limits of the verdict; may be empty.
-        source, commit: the file with the numbers, and the commit of the code that wrote it.
+        source, commit: the file with the numbers, and the commit of the code that wrote this file.
         kernel: the colour loss's kernel that is judged, for sentences about the colour loss; else empty.
     """
 
@@ -71,8 +71,8 @@ class Results:
         made_with = content["parameters"]
         if (made_with["dataset"], made_with["preset"]) != (self.dataset, self.preset):
             raise DpedError(
-                f"{file}: is of {made_with['dataset']}-{made_with['preset']}, not of this folder. "
-                "Move it where it belongs."
+                f"{file}: is a result of {made_with['dataset']}-{made_with['preset']}, but this is not its folder. "
+                "Move it there."
             )
         return content
 
@@ -91,9 +91,9 @@ class Results:
         return content["parameters"] if content else {}
 
     def scope(self, name: str, phone: str) -> str:
-        """Return what a verdict on trained networks rests on: photographs, trainings and their length, in words.
+        """Return the limits of a verdict on trained networks in words: photographs, trainings and their length.
 
-        A verdict holds for these data and this length only. What a result does not say is left out.
+        Facts that the result does not record are left out.
         """
         parameters, cells = self.parameters(name), (self.numbers(name) or {}).get("cells", [])
         photographs = {c["photographs"] for c in cells if c["phone"] == phone}
@@ -139,7 +139,7 @@ def verdict_below(interval: Sequence[float]) -> str:
 
 
 def verdict_equal(interval: Sequence[float]) -> str:
-    """Return the verdict on the claim that a value is zero: an interval can contradict it, but cannot show it."""
+    """Return the verdict on the claim that a value is zero: an interval can contradict it, but cannot prove it."""
     return "undecided" if statistics.relation(interval) == "undecided" else "does not hold"
 
 

@@ -1,8 +1,8 @@
-"""Choose what notebook 00 opens with: a photograph before and after enhancement, and the DSLR's beside it.
+"""Choose the first picture of notebook 00: a photograph before and after enhancement, and the DSLR's beside it.
 
-The best network that needs no training is taken: the one that ships for the iPhone X, or else the authors' of the
-iPhone 3GS. Both enhance the real photograph that comes with the package. If neither is there, a photograph of the
-dataset is enhanced by the network trained on it.
+We take the best network that needs no training. It is the one that ships for the iPhone X, or else the authors' network
+for the iPhone 3GS. Both enhance the real photograph that comes with the package. If neither is available, the network
+trained on the dataset enhances a photograph of the dataset.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,7 @@ class FirstLook:
         weights: the network, as ``network_files.resolve`` takes it.
         original: the phone's photograph, uint8 H x W x 3.
         versions: the photograph, the enhanced one, and the DSLR's if there is one; title -> uint8 H x W x 3.
+        whose: title of the enhanced photograph -> that title, and whose network it is.
     """
 
     name: str
@@ -48,10 +49,11 @@ class FirstLook:
     weights: str
     original: np.ndarray
     versions: Mapping[str, np.ndarray]
+    whose: Mapping[str, str]
 
 
 def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = "") -> FirstLook:
-    """Return the first look. ``weights`` names a network for the real photograph; empty means the first that is there.
+    """Return the first look. ``weights`` names a network for the real photograph; empty means the first available one.
 
     Raises:
         DpedError: ``weights`` cannot be read or fetched, or no network can be trained.
@@ -65,9 +67,11 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
             continue
         pair = examples.city100_pair()
         label = Path(spec).name if spec not in READY and Path(spec).is_file() else spec
-        caption = f"{examples.CREDIT}. Enhanced by {label}: {READY.get(spec, 'named by you')}."
+        words = READY.get(spec, "named by you")
+        caption = f"{examples.CREDIT}. Enhanced by {label}: {words}."
         titles = camera_name("city100", "iphonex"), f"enhanced by {label}", camera_name("city100", "dslr")
-        return _look(f"City100 {examples.SCENE}", caption, spec, network, pair["iphonex"], pair["dslr"], titles)
+        name = f"City100 {examples.SCENE}"
+        return _look(name, caption, words, spec, network, pair["iphonex"], pair["dslr"], titles)
     return _of_dataset(dataset, preset, phone, seed)
 
 
@@ -81,17 +85,19 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
         pair = aligner.align(example.original, example.dslr)
         if pair.phone is not None:
             original, dslr = pair.phone, pair.dslr
-    trained_with = f"preset {preset}, {result.params.iterations} iterations of batch {result.params.batch_size}"
-    caption = f"Dataset {dataset}. Enhanced by the network trained here on it: {trained_with}."
+    words = f"the network trained here on dataset {dataset}: preset {preset}, iterations {result.params.length}"
+    caption = f"Enhanced by {words}."
     if preset == "smoke":
         caption += " That is too short to enhance anything."
     titles = camera_name(dataset, phone), f"enhanced, preset {preset}", camera_name(dataset, "dslr")
-    return _look(example.name, caption, str(result.folder / "model.safetensors"), result.model, original, dslr, titles)
+    weights = str(result.folder / "model.safetensors")
+    return _look(example.name, caption, words, weights, result.model, original, dslr, titles)
 
 
 def _look(
     name: str,
     caption: str,
+    words: str,
     weights: str,
     network: nn.Module,
     original: np.ndarray,
@@ -100,4 +106,4 @@ def _look(
 ) -> FirstLook:
     images = (original, enhancement.engine(network)(original), dslr)
     versions = {title: image for title, image in zip(titles, images, strict=True) if image is not None}
-    return FirstLook(name, caption, weights, original, versions)
+    return FirstLook(name, caption, weights, original, versions, {titles[1]: f"{titles[1]} ({words})"})

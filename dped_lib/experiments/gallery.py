@@ -1,6 +1,7 @@
 """Draw Figures 1, 8, 9, 13-18 and 19: photographs before and after enhancement, by several methods."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -60,7 +61,7 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
 
 
 def _shot(photograph: photographs.Photograph) -> str:
-    """Return what photographs taken at the same moment share: their scene, and their name without the camera."""
+    """Return a key that photographs taken at the same moment share: their scene, and their name without the camera."""
     return f"{photograph.scene} {photograph.name.replace(photograph.camera, '')}"
 
 
@@ -68,15 +69,15 @@ _SIZE = (400, 540)  # of the aligned images, which only serve to find the map be
 
 
 def seen_from_phone(example: Example) -> np.ndarray:
-    """Return the DSLR's photograph as the phone saw the scene: uint8, the size of ``original``, white where it ends.
+    """Return the DSLR's photograph as the phone saw the scene: uint8, the size of ``original``.
 
-    A pair that cannot be aligned gives the DSLR's photograph as it is.
+    It is white where the phone saw more than the DSLR. If the pair cannot be aligned, the DSLR's photograph is unchanged.
     """
-    found = aligner.align(example.original, example.dslr, _SIZE)
-    if found.map is None:
+    alignment = aligner.align(example.original, example.dslr, _SIZE)
+    if alignment.map is None:
         return example.dslr
     height, width = example.original.shape[:2]
-    where = geometry.interpolated_map(found.map.to_dslr, height, width, (0, 0), 1.0)
+    where = geometry.interpolated_map(alignment.map.to_dslr, height, width, (0, 0), 1.0)
     across = np.linalg.norm(where[height // 2, -1] - where[height // 2, 0]) / (width - 1)
     reader = geometry.Resampler(example.dslr, float(across))
     return np.where(reader.inside(where)[..., None], reader(where), np.uint8(255))
@@ -96,6 +97,25 @@ def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None])
     if example.dslr is not None:
         versions["DSLR"] = seen_from_phone(example)
     return versions
+
+
+_MISSING = ": not here"  # ends the name of a method that could not run
+
+
+def _split_missing(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names that have pictures, and those of methods that could not run."""
+    names = list(names)
+    return [n for n in names if not n.endswith(_MISSING)], [n for n in names if n.endswith(_MISSING)]
+
+
+def _wrapped(title: str, width: int) -> str:
+    """Return a title in lines of up to ``width`` characters. A longer word breaks after its colons and hyphens."""
+    lines, words = [""], re.findall(r"\S+ ?", title)
+    for part in (p for w in words for p in ([w] if len(w) <= width + 1 else re.findall(r"[^:-]+[:-]?", w))):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _show(ax: Axes, picture: np.ndarray, title: str = "") -> None:
@@ -137,8 +157,8 @@ _ZOOM = 5  # a crop is a fifth of the photograph's height and width
 def detail(picture: np.ndarray) -> tuple[int, int, int, int]:
     """Return where a photograph has most detail: (y, x, height, width) of a fifth of its height and width.
 
-    Detail is the mean magnitude of the luminance's gradient. The outer fifth of the photograph is left out: the DSLR
-    may not show it.
+    Detail is the mean magnitude of the luminance's gradient. A margin of a tenth at each side is left out, because the
+    DSLR may not show it.
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     strength = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
@@ -154,23 +174,24 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """Draw Figure 8: scenes by methods, each photograph above the crop of it that has most detail.
 
     Args:
-        scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names.
+        scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names. Names that end
+            in ``: not here`` stand above the figure and have no column.
     """
-    names = list(scenes[0])
+    names, missing = _split_missing(scenes[0])
     each = figures.WIDTH / len(names)
     heights = [row["original"].shape[0] / row["original"].shape[1] for row in scenes for _ in range(2)]
     fig, axes = plt.subplots(
         2 * len(scenes),
         len(names),
-        figsize=(figures.WIDTH, each * sum(heights) + 0.7),
+        figsize=(figures.WIDTH, each * sum(heights) + 0.8 + 0.2 * bool(missing)),
         gridspec_kw={"height_ratios": heights},
         squeeze=False,
     )
-    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015)
+    fig.get_layout_engine().set(w_pad=0.015, h_pad=0.03)
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            title = name.replace(" ", "\n", 1) if len(names) > 4 else name
+            title = _wrapped(name, round(13.5 * each))  # so many characters of this size fit into a column
             _show(ax, row[name], title if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
@@ -178,15 +199,18 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
             _show(close, row[name][top : top + h, left : left + w])
             if name == "original":
                 ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
+    if missing:
+        fig.suptitle(", ".join(missing), fontsize=figures.SMALLEST_TEXT + 0.5, color="0.35")
     return fig
 
 
 def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
 
-    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns.
+    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns. Names
+    that end in ``: not here`` stand in the title and have no column.
     """
-    names = [name for name in rows[0] if name != "DSLR"]
+    names, missing = _split_missing(name for name in rows[0] if name != "DSLR")
     across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1
     lines = -(-len(rows) // across)
     each = figures.WIDTH / (across * len(names))
@@ -194,14 +218,15 @@ def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]
     fig, axes = plt.subplots(
         lines, across * len(names), figsize=(figures.WIDTH, lines * each * tallest + 0.9), squeeze=False
     )
-    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.03)
     for ax in axes.flat:
         ax.set_axis_off()
     for i, row in enumerate(rows):
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
             _show(ax, row[name], name if i < across else "")
-    fig.suptitle(f"{camera_name(dataset, phone)}: {len(rows)} scenes")
+    title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(f" ({name})" for name in missing)
+    fig.suptitle(title, fontsize=figures.SMALLEST_TEXT + 1)
     return fig
 
 

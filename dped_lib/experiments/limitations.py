@@ -1,8 +1,8 @@
 """Measure the limitations of section 4.4 on every photograph: colour deviations, high contrast, amplified noise.
 
 Each measure compares a photograph with its enhanced version and needs no DSLR image. Enhancing should change colours
-and raise contrast, so a high value does not prove a flaw. A ranking shows where a network changes a photograph most,
-and not where it is wrong.
+and raise contrast, so a high value does not prove a flaw. A ranking shows which photographs a network changes most. It
+does not show errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -193,7 +193,7 @@ def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def in_words(measure: str, value: float) -> str:
+def describe_change(measure: str, value: float) -> str:
     """Return what enhancing did to a photograph, with the value of a measure: ``noise falls: x 0.80``."""
     if measure == "colour deviation":
         return f"colours move by {value:.1f}"
@@ -215,7 +215,7 @@ def figure12(flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[n
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
             rank = ("highest", "median")[i]
-            titles = f"{rank}: original", in_words(name, flaw.values[name])
+            titles = f"{rank}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
                 ax.imshow(
                     _around(picture, flaw.flattest) if name == "noise amplification" else picture,

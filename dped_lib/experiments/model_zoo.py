@@ -7,7 +7,7 @@ from torch import nn
 
 from dped_lib import metrics, paper
 from dped_lib.base import datasets, presets, run_parameters
-from dped_lib.data import network_files, shipped_runs, shipping
+from dped_lib.data import shipped_runs, shipping
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.scores import DIGITS, PROTOCOL, SHOWN
@@ -44,11 +44,6 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
         **by_network["network"],
         "untouched": by_network["untouched"],
     }
-
-
-def score_shipped(run: shipped_runs.ShippedRun, store: PairStore) -> dict:
-    """Return the scores of a network that ships, computed anew. ``ShippedRun.read`` returns those that ship with it."""
-    return score(network_files.resolve(shipped_runs.PREFIX + run.name), run.params(), store, run.preset)
 
 
 def _in_words(scores: Mapping) -> str:

@@ -70,6 +70,13 @@ def authors_network_for(phone: str) -> nn.Module | str:
     return authors_network(phone if phone in paper.PHONES else "iphone")
 
 
+def authors_words(phones: Iterable[str]) -> str:
+    """Return whose networks :func:`authors_network_for` gives for these phones, for a caption."""
+    if all(phone in paper.PHONES for phone in phones):
+        return "the authors' network for this phone"
+    return "the authors' network for the iPhone 3GS, another phone"
+
+
 def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
     """Return the network that enhances the photographs of a phone.
 

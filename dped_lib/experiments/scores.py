@@ -23,8 +23,7 @@ SHOWN = ("psnr", "ms_ssim")
 #: Digits after the decimal point of each metric.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
-#: A way to enhance: a network, or a function that takes a store and indices of its pairs and returns uint8 N x 100 x
-#: 100 x 3.
+#: A way to enhance: a network, or a function of a store and indices of its pairs that returns uint8 N x 100 x 100 x 3.
 Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
 
@@ -102,9 +101,9 @@ class Difference:
 
 
 def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
-    """Return the seeds in groups that each test the same pairs, each pair once.
+    """Group the seeds so that each group tests every held-out pair once.
 
-    A group is one seed; for a dataset in ``datasets.FOLDS`` it is one seed for each fold. A group that lacks a fold of
+    A group is one seed. For a dataset in ``datasets.FOLDS`` it is one seed for each fold. A group that lacks a fold of
     the first group is left out.
     """
     folds = datasets.FOLDS.get(dataset, 1)
@@ -136,7 +135,7 @@ def score_methods(
         table: name of the table.
         store: the pairs of the phone.
         methods: the method of each column. Networks trained here are given by seed, and all columns have the same
-        seeds.
+            seeds.
         split: ``val`` or ``test``. A dataset in ``datasets.FOLDS`` scores each seed on the fold it was trained without.
         preset: sets the numbers of pairs and of bootstrap resamples.
         published: the paper's scores by column.
@@ -190,7 +189,7 @@ def score_methods(
 def _samples(measured: Mapping[str, list[PairStatistics]], photographs: np.ndarray, resamples: int) -> dict:
     """Return metric -> column -> bootstrap samples.
 
-    A resample has the same photographs for all columns; its repetitions of training are drawn for each column.
+    A resample has the same photographs for all columns. The repetitions of training are drawn separately for each column.
     """
     repeated = [s for by_repetition in measured.values() for s in by_repetition]
     counts = {column: len(by_repetition) for column, by_repetition in measured.items()}

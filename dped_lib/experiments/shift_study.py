@@ -8,7 +8,6 @@ from types import MappingProxyType
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -120,7 +119,7 @@ def _losses(moved: Tensor, still: Tensor) -> dict[str, np.ndarray]:
 
 
 def _shifted(window: np.ndarray, reach: int, down: float, right: float) -> np.ndarray:
-    """Return the patch of the window shifted ``down`` and ``right`` by so many pixels: float32 in [0, 255], rounded.
+    """Return the patch of the window, ``down`` and ``right`` pixels from its centre: float32 in [0, 255], rounded.
 
     Lanczos interpolation keeps the sharpness. A bilinear shift would blur the patch, which would increase the losses.
     All pixels are shifted alike, so we cut the patch at whole pixels and apply a separable filter for the rest. That is
@@ -207,7 +206,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
 STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
 
-def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
+def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples: int, seed: int = 0) -> Figure:
     """Draw Figure 6 and the ratio of MSE to colour loss (:func:`ratios`), with 95 % bands.
 
     A box marks the ratio that the paper states for 3 to 5 px.
@@ -235,42 +234,6 @@ def plot(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], resamples:
     right.minorticks_off()
     left.legend()
     right.legend(title="kernel", loc="upper right")
-    return fig
-
-
-def _deviation(kernel: str) -> float:
-    """Return the standard deviation of a kernel in pixels."""
-    taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-    return float(np.sqrt((taps * offsets**2).sum() / taps.sum()))
-
-
-def kernels_frame() -> pd.DataFrame:
-    """Return for each kernel its standard deviation in pixels, the sum of its weights, and what it is."""
-    rows = [
-        {
-            "kernel": kernel,
-            "deviation (px)": round(_deviation(kernel), 2),
-            "sum": round(losses.kernel_1d(kernel).sum() ** 2, 3),
-            "what it is": meaning,
-        }
-        for kernel, meaning in losses.KERNELS.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def plot_kernels() -> Figure:
-    """Draw one row of each kernel of the colour loss: the weights of a row over the offset in pixels."""
-    fig, axes = plt.subplots(figsize=(5.2, 2.6))
-    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-    for kernel in losses.KERNELS:
-        style = {
-            "ls": STYLES[kernel],
-            "color": colors.KERNELS[kernel],
-            "label": f"{kernel}: {_deviation(kernel):.2f} px",
-        }
-        axes.plot(offsets, losses.kernel_1d(kernel), marker=".", **style)
-    axes.set(xlabel="offset (px)", ylabel="weight of a row", title="The three kernels, one row of each")
-    axes.legend(title="kernel: std. deviation")
     return fig
 
 

@@ -31,8 +31,7 @@ def draws(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np
 def draw_counts(count: int, resamples: int, seed: int | np.random.Generator = 0) -> np.ndarray:
     """Return how often each resample draws each of ``count`` units: float64 (resamples, count), rows sum to ``count``.
 
-    This is the form for statistics that are products of the counts with a matrix. It draws other numbers than
-    :func:`draws`.
+    Statistics that are a product of the counts and a matrix use this form. It draws other numbers than :func:`draws`.
     """
     counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
     return counts.astype(np.float64)

@@ -1,18 +1,16 @@
-"""Lay out Tables 2 and 3 for a reader: rows of scores, and rows of paired differences."""
+"""Lay out Tables 2 and 3 for a reader: a row of scores for each phone and method."""
 
 from collections.abc import Iterable
 
 import pandas as pd
 
-from dped_lib import metrics
-from dped_lib.experiments import statistics
-from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference
+from dped_lib.experiments.scores import DIGITS, SHOWN, Cell
+from dped_lib.report import labels
 
 
 def metric_name(metric: str) -> str:
-    """Return the heading of a metric: its label, and its unit in brackets if it has one."""
-    m = metrics.METRICS[metric]
-    return f"{m.label} ({m.unit})" if m.unit else m.label
+    """Return the heading of a metric: its name, and its unit in brackets if it has one."""
+    return str(labels.METRICS[metric])
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
@@ -35,26 +33,4 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
                 row[f"{name}, paper"] = f"{cell.published[i]:.{DIGITS[metric]}f}" if known else ""
             row["pairs (photographs)"] = f"{cell.pairs} ({cell.photographs})" if cell else ""
             rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def differences_frame(differences: Iterable[Difference], first: str | None = None) -> pd.DataFrame:
-    """Return a row for each difference.
-
-    If ``first`` names a method, only its differences are listed, each as that method minus another.
-    """
-    rows = []
-    for d in differences:
-        if first not in (None, d.first, d.second):
-            continue
-        d = d.reversed() if first == d.second else d
-        rows.append(
-            {
-                "phone": d.phone,
-                "metric": metric_name(d.metric),
-                "first minus second": f"{d.first} - {d.second}",
-                "difference": statistics.in_words(d.difference, d.interval, DIGITS[d.metric], "+"),
-                "first is": d.verdict,
-            }
-        )
     return pd.DataFrame(rows)

@@ -38,7 +38,7 @@ def published2(phone: str) -> dict[str, paper.Score]:
 def methods2(
     networks: Trained, phone: str, store: pair_store.PairStore
 ) -> dict[str, Method | Mapping[int, Method] | str]:
-    """Return for each column of Table 2 of a phone a method, networks by seed, or the reason why it is not run."""
+    """Return the columns of Table 2 for a phone: a method, networks by seed, or the reason why it is not run."""
     methods: dict = {
         "original": nn.Identity(),
         "auto": baselines.enhance_auto,

@@ -41,6 +41,19 @@ def run_folder(params: TrainParams, preset: str) -> Path:
     return paths.run_dir(params.dataset, preset) / "train" / params.run_name
 
 
+def finished(params: TrainParams, store: PairStore, folder: Path) -> TrainResult | None:
+    """Return a finished run, or None if the network has yet to be trained. A run that ships is a finished one.
+
+    Raises:
+        DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file.
+    """
+    shipping.provide(folder, params, store)
+    label, model = checkpoints.vgg_label_of(folder, params, store), folder / checkpoints.MODEL
+    if label is None or not model.is_file():
+        return None
+    return TrainResult(folder, params, network_files.load_model(model), label)
+
+
 def train(
     params: TrainParams,
     store: PairStore,
@@ -61,11 +74,9 @@ def train(
         DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file, or the disk is full.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
-    target, checkpoint, finished = devices.pick(device), folder / checkpoints.CHECKPOINT, folder / checkpoints.MODEL
-    shipping.provide(folder, params, store)
-    label = checkpoints.vgg_label_of(folder, params, store)
-    if label is not None and finished.is_file():
-        return TrainResult(folder, params, network_files.load_model(finished), label)
+    target, checkpoint = devices.pick(device), folder / checkpoints.CHECKPOINT
+    if result := finished(params, store, folder):
+        return result
     trainer = training.Trainer(params, store, target, vgg_net)
     if checkpoint.is_file():
         checkpoints.restore(trainer, checkpoint)
@@ -75,7 +86,7 @@ def train(
             _loop(trainer, log, checkpoint)
     name = params.model or losses.LOSSES[params.loss].model
     checkpoints.finish(trainer, folder, name, trainer.vgg_label)
-    return TrainResult(folder, params, network_files.load_model(finished), trainer.vgg_label)
+    return TrainResult(folder, params, network_files.load_model(folder / checkpoints.MODEL), trainer.vgg_label)
 
 
 def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:

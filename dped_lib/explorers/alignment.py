@@ -22,17 +22,17 @@ _INLIER, _OUTLIER, _CROP = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 class AlignmentExplorer:
     """Show how one pair of photographs was aligned: matches, intersection, the two aligned images, and any patch.
 
-    Aligning another scene takes a second or two and runs in the background. Everything else answers at once.
+    Aligning another scene takes a second or two and runs in the background. Everything else takes effect at once.
 
     Args:
         load: scene -> camera -> photograph, uint8 H x W x 3, RGB (``photographs.scene``); the DSLR is ``dslr``.
-        scenes: their names; the first is shown first.
+        scenes: names of the scenes. The first one is shown first.
         phone: the other camera.
         names: camera -> the name that readers see.
         size: height x width of the aligned images.
 
     Attributes:
-        alignment: of the scene that is shown, or None.
+        alignment: the alignment of the shown scene, or None.
         extraction: windows and patches of that alignment, or None.
         widget: the explorer for a live notebook.
     """
@@ -167,7 +167,7 @@ class AlignmentExplorer:
         }[self.side.value]
         return fit_to_screen(image, 700), (
             f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
-            "Press play: whatever jumps is not aligned; a change without a jump is a difference between the cameras."
+            "Press play. What jumps is not aligned. What changes without a jump differs between the cameras."
         )
 
     def _patch(self) -> tuple[np.ndarray, str]:

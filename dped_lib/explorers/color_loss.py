@@ -19,7 +19,7 @@ from dped_lib.report import colors
 _OWN = "own sigma"
 #: The gray of each kernel that is not chosen. No two look alike, because each kernel also has its own dashes.
 _GRAYS = {"printed": "0.35", "sigma3": "0.5", "code": "0.65"}
-_DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so that neither axis is preferred
+_DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so it prefers neither axis
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
 

@@ -1,4 +1,4 @@
-"""Enhance an own photograph in a notebook with any weights, and compare it before and after."""
+"""Enhance a photograph of the user's in a notebook with any weights, and compare it before and after."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ _BY_FILE = "a file, named below"
 
 
 def known_weights() -> tuple[str, ...]:
-    """Return the weights that can be chosen: the authors' networks, those that ship, then all trained here, newest first."""
+    """Return the weights to choose from: the authors', those that ship, and those trained here with the newest first."""
     authors = tuple(f"authors:{name}" for name in authors_checkpoints.AUTHORS_NETWORKS)
     trained = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
     return authors + network_files.shipped_names() + tuple(str(f) for f in trained)
@@ -76,7 +76,7 @@ class Enhancer:
         )
         self.widget.layout.max_width = f"{widgets.WIDE + 20}px"
         self.widget.add_class("dped-enhancer")
-        self._show(f"{self._described()} Press 'enhance', or choose another.")
+        self._show(f"{self._described()} Press 'enhance', or choose another photograph.")
 
     @property
     def original(self) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Let a picture of an explorer be dragged, zoomed and moved with the mouse, a finger or the keyboard.
 
-The page cannot call the kernel, but a text field reports its value. A script of a few lines, which a hidden HTML widget
-brings along, therefore writes what was done to the picture into a hidden field, as JSON. The field holds totals since
-the page was opened: a message that the page merges with the next one loses nothing. Where a page runs no script, the
-sliders do the same.
+The page cannot call the kernel, but a text field reports its value to it. A hidden HTML widget therefore contains a
+script that writes each gesture into a hidden field, as JSON. The field holds totals since the page was opened, so
+nothing is lost if the page merges two messages. If a page runs no scripts, the sliders do the same.
 """
 
 import html
@@ -94,14 +93,14 @@ _SCRIPT = """
 
 @dataclass(frozen=True)
 class Gesture:
-    """Hold what was done to a picture since the last report.
+    """Hold what the user did to a picture since the last report.
 
-    Args:
-        split: where the line was dragged to, as a share of the picture's width; None if it was not dragged.
-        step: by how many steps the keys moved the line to the right.
-        zoom: by how many notches the wheel or the keys zoomed in.
-        at: where the wheel turned: shares of the picture's width and height.
-        across, down: by how much the picture moved: shares of its width and height.
+    Attributes:
+        split: place to which the line was dragged, as a share of the picture's width; None if it was not dragged.
+        step: number of steps by which the keys moved the line to the right.
+        zoom: number of notches by which the wheel or the keys zoomed in.
+        at: place of the pointer when the wheel turned, as shares of the picture's width and height.
+        across, down: movement of the picture, as shares of its width and height.
         reset: whether to return to the whole picture.
     """
 
@@ -120,8 +119,8 @@ def attach(
     """Add gestures to a picture inside a box, and return the two hidden widgets that were added to the box.
 
     Args:
-        widget: holds the picture and nothing else that is dragged. Its class ``dped-zoomed`` means that the wheel may
-            also zoom out; without it, that wheel scrolls the page.
+        widget: the box, which holds nothing else that can be dragged. If it has the class ``dped-zoomed``, the wheel also
+            zooms out. Otherwise turning the wheel in that direction scrolls the page.
         picture: the picture.
         report: is called with each gesture.
     """
@@ -129,7 +128,7 @@ def attach(
     field.add_class("dped-gestures")
     picture.add_class("dped-picture")
     widget.add_class("dped-gestures-root")
-    # The page runs no <script> that a widget brings, but tells an empty <style> that it was loaded.
+    # The page does not run a <script> of a widget, but it fires the load event of a <style>.
     script = ipywidgets.HTML(f'<style onload="{html.escape(_SCRIPT)}">.dped-none{{}}</style>')
     script.layout = ipywidgets.Layout(height="0", margin="0", overflow="hidden")
     seen: dict[str, float] = {}

@@ -75,7 +75,7 @@ class State:
 
 
 def states(folder: Path) -> dict[str, Path | None]:
-    """Return the files of a run by stage: the start (None), the checkpoint, the finished network, and copies."""
+    """Return the files of a run by stage: the start (None), the checkpoint, the finished network, and the user's copies."""
     files: dict[str, Path | None] = {_START: None}
     for file in sorted(f for f in folder.glob("*.safetensors") if f.name != checkpoints.DISCRIMINATOR):
         _, metadata = network_files.load_tensors(file)
@@ -119,10 +119,10 @@ def _influence(objective: losses.Objective, enhanced: Tensor, target: Tensor) ->
 class Shown:
     """Hold one picture of the explorer.
 
-    Args:
+    Attributes:
         image: uint8 H x W x 3, RGB. A map covers the patch: its pixel (y, x) belongs to pixel (y, x) of the patch.
-        caption: what it is, and of a map the value of its term.
-        top: the value of the brightest colour of a map. None for a photograph.
+        caption: the name of the picture, and for a map the value of its term.
+        top: the value of a map's brightest colour; None for a photograph.
     """
 
     image: np.ndarray
@@ -162,7 +162,7 @@ class LossTerms:
         self.split.value = "test" if len(store.index("test")) else self.split.options[0]
         self.patch = slider("patch", 0, 0, 1, 1, readout_format="d")
         self.numbers, self._tiles = ipywidgets.HTML(), row()
-        self._tiles.layout.align_items = "flex-start"  # a longer caption beside a picture does not move it down
+        self._tiles.layout.align_items = "flex-start"  # so a longer caption of one picture does not move the others
         self.tiles: dict[str, ipywidgets.Image] = {}
         self._open()
         self._bound()
@@ -276,7 +276,7 @@ def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:
 
     A feature of block b of VGG stands for a square of 2 ** (b - 1) pixels, counted from the upper left corner, because
     the pooling rounds odd sizes up. The last row and column of squares reach beyond the patch and are cut there.
-    Stretching the 7 x 7 features of relu5_4 over 100 pixels instead would move them by up to 10 pixels.
+    If the 7 x 7 features of relu5_4 were stretched over 100 pixels, they would move by up to 10 pixels.
     """
     side = 1
     while values.shape[0] * side < size[0] or values.shape[1] * side < size[1]:

@@ -33,7 +33,7 @@ _FULL = ipywidgets.Layout(width="100%")
 
 
 class Explorer(Protocol):
-    """Describe the objects that :func:`show` can display."""
+    """Describe an object that :func:`show` can display."""
 
     widget: ipywidgets.Widget
 
@@ -50,14 +50,14 @@ def show(explorer: Explorer) -> None:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """Encode an image (uint8 H x W x 3, RGB) as the bytes of a JPEG file, which ``ipywidgets.Image`` shows fastest."""
+    """Encode an image (uint8 H x W x 3, RGB) as JPEG, which ``ipywidgets.Image`` shows faster than other formats."""
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 def image_widget(format: str = "jpeg") -> ipywidgets.Image:
     """Return an empty image widget for a :func:`jpeg`, or for a file of another format.
 
-    A narrow page shows the picture smaller than its own size.
+    On a narrow page the picture shrinks to the width of the page.
     """
     # Without "flex-start" a box would stretch the picture over its whole width.
     layout = ipywidgets.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
@@ -198,14 +198,14 @@ class BeforeAfter:
 
     def _offer(self) -> None:
         names = list(self.photographs[self.photograph.value])
-        self._offering = True  # no drawing before all choices are new
+        self._offering = True  # draw nothing until all choices are set
         self.left.options, self.right.options = names, names
         self.left.value, self.right.value = names[0], names[1]
         self._offering = False
         self._draw()
 
     def _take(self, gesture: gestures.Gesture) -> None:
-        """Follow what was done to the picture, and draw once."""
+        """Set the sliders to the result of a gesture, and draw once."""
         self._offering = True
         if gesture.reset:
             self.split.value, self.zoom.value, self.across.value, self.down.value = 0.5, 1, 0.5, 0.5
@@ -217,7 +217,7 @@ class BeforeAfter:
         self._draw()
 
     def _zoom_and_pan(self, gesture: gestures.Gesture) -> None:
-        """Zoom so that what lies under the pointer stays there, and move the picture."""
+        """Move the picture, and zoom around the pointer."""
         y, x, h, w = self.region()
         fixed = y + gesture.at[1] * h + gesture.down * h, x + gesture.at[0] * w + gesture.across * w
         self.zoom.value = _on_step(self.zoom.value * 2 ** (gesture.zoom / 4), 1, 16, _ZOOM_STEP)
@@ -293,7 +293,7 @@ def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.
 
 
 def _on_step(value: float, least: float, most: float, step: float) -> float:
-    """Return the step of a slider that lies nearest to a value. The page would report another value as moved."""
+    """Return the step of a slider nearest to a value. The page rounds any other value, and reports that as a change."""
     return min(most, max(least, round(round(value / step) * step, 6)))
 
 

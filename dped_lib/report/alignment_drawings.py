@@ -44,7 +44,7 @@ def rig_drawing() -> Figure:
     near.set(xlim=(x.mean() - half, x.mean() + half), ylim=(z.mean() - half, z.mean() + half), aspect="equal")
     for i, (name, (x, _, z)) in enumerate(sorted(places.items(), key=lambda item: item[1][0])):
         words = paper.CAMERAS[name].name.replace(" DSLR", "").replace(" ", "\n", 1)
-        # Neighbours' names stand above and below in turn, or they would touch each other.
+        # Names alternate between above and below, because those of neighbours would touch.
         offset, side = ((0, 8), "bottom") if i % 2 else ((0, -8), "top")
         place = {"textcoords": "offset points", "ha": "center", "va": side, "fontsize": figures.SMALLEST_TEXT}
         near.annotate(words, (x, z), offset, color=colors.PHONES[name], **place)
@@ -59,6 +59,7 @@ def rig_drawing() -> Figure:
     front.legend(loc="center")
     for ax in (above, near, front):
         ax.grid(False)
+        ax.set_anchor("N")  # the titles then stand on one line
     above.set_aspect("equal")
     return fig
 
@@ -70,9 +71,10 @@ def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[
         photographs: for each scene, camera -> uint8 H x W x 3, RGB.
         names: camera -> title of its column.
     """
-    fig, axes = plt.subplots(
-        len(photographs), len(names), figsize=(figures.WIDTH, 5.4 / len(names) * len(photographs) + 0.4), squeeze=False
-    )
+    # Photographs of any shape get the same height.
+    widths = [max(images[c].shape[1] / images[c].shape[0] for images in photographs) for c in names]
+    size = figures.WIDTH, figures.WIDTH / sum(widths) * len(photographs) + 0.4
+    fig, axes = plt.subplots(len(photographs), len(names), figsize=size, squeeze=False, width_ratios=widths)
     for i, (row, images) in enumerate(zip(axes, photographs, strict=True)):
         for ax, (camera, name) in zip(row, names.items(), strict=True):
             _show(ax, images[camera])
@@ -133,7 +135,7 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
     """Draw the two aligned images in a chequerboard, and their difference with and without the alignment.
 
     Without alignment, the photographs are only scaled to one size. Differences are between gray images, each brought to
-    mean 0 and standard deviation 1. They show what does not coincide, not what is brighter.
+    mean 0 and standard deviation 1. They show misalignment and not differences in brightness.
 
     Args:
         phone, dslr: the photographs, uint8 H x W x 3, RGB.
@@ -221,7 +223,7 @@ def window_pairs(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: i
 
 
 def residual_shifts(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Measure the shift that is left between the patches of each pair: N, in pixels.
+    """Measure the remaining shift between the patches of each pair: N, in pixels.
 
     Phase correlation measures it, independently of the NCC that placed the patches. ``pairs`` holds patches of the
     phone and of the DSLR, uint8 100 x 100 x 3, RGB.

@@ -317,6 +317,8 @@ def save_figure(
     # At least 15 characters of this size fit into an inch.
     fig.supxlabel(textwrap.fill(caption, int(15 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
+    # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
+    fig.draw_without_rendering()
     with paths.atomic_path(target) as part:
         fig.savefig(part, **dpi, **(_JPEG if photographs else PNG))
     _save_numbers(target, origin, {"figure": name, "numbers": numbers})

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
 from dped_lib import losses, models
@@ -108,7 +108,8 @@ def system(
     Args:
         loss: the loss whose terms are drawn.
         variant: ``paper`` or ``code``.
-        pictures: any of ``phone``, ``enhanced`` and ``dslr``, each H x W x 3; the others are drawn as empty frames.
+        pictures: any of ``phone``, ``enhanced`` and ``dslr``, each H x W x 3; the frames of the others say
+            that there is no picture.
     """
     generator = models.generator(losses.LOSSES[loss].model, variant)
     terms = _terms(loss, variant)
@@ -117,7 +118,7 @@ def system(
         network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
         inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
         parts.append(("Discriminator", inside, models.count_parameters(network)))
-    fig = plt.figure(figsize=(figures.WIDTH, 4.85 + 1.5 * len(parts)))
+    fig = plt.figure(figsize=(figures.WIDTH, 5.0 + 1.5 * len(parts)))
     fig.set_layout_engine("none")  # all places are given in inches
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
@@ -126,7 +127,7 @@ def system(
     for i, (name, inside, parameters) in enumerate(parts):
         _draw_layers(ax, inside, 4.65 + 1.5 * i, f"{name}: {parameters:,} parameters")
     legend = "Each box: kernel (/ stride), channels, height x width of the output. IN, BN: instance norm, batch norm."
-    ax.text(0.1, fig.get_figheight() - 0.42, legend, fontsize=_TEXT, color="0.25", va="center")
+    ax.text(0.1, fig.get_figheight() - 0.57, legend, fontsize=_TEXT, color="0.25", va="center")
     return fig
 
 
@@ -141,9 +142,11 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float
     top = 0.3
     for name, (x, words) in _PLACES.items():
         ax.text(x + _SIDE / 2, top - 0.08, words, ha="center", va="bottom", fontsize=9, color=_INK.get(name, "black"))
-        _box(ax, (x, top, _SIDE, _SIDE), "" if name in pictures else "photo", "white", ec=_INK.get(name, "0.2"))
         if name in pictures:
             ax.imshow(pictures[name], extent=(x, x + _SIDE, top + _SIDE, top), aspect="auto", zorder=2)
+            ax.add_patch(Rectangle((x, top), _SIDE, _SIDE, fill=False, ec=_INK.get(name, "0.2"), lw=1.5, zorder=3))
+        else:
+            _box(ax, (x, top, _SIDE, _SIDE), "no picture", "white", ec=_INK.get(name, "0.2"))
     middle = top + _SIDE / 2
     _box(ax, (1.9, middle - 0.35, 1.2, 0.7), "generator", colors.SKY)
     _arrow(ax, (0.25 + _SIDE, middle), (1.9, middle))

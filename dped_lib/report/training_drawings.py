@@ -7,8 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from dped_lib import metrics
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 _COLUMNS = 3
 _WORDS = MappingProxyType(
@@ -53,9 +52,9 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
         ax.axvspan(start, iterations[-1], color="0.9", lw=0)
         moved = np.ptp([np.interp(start, iterations, values), *values[iterations >= start]])
-        metric = metrics.METRICS[name]
-        digits, unit = (2, f" {metric.unit}") if metric.unit else (4, "")
-        ax.set_title(f"validation {metric.label}\nlast quarter: {moved:.{digits}f}{unit}", loc="left")
+        label = labels.METRICS[name]
+        digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
+        ax.set_title(f"validation {label.name}\nlast quarter: {moved:.{digits}f}{unit}", loc="left")
     for ax in places:
         ax.set_axis_off()
     for ax in axes[-1]:
@@ -65,12 +64,12 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
 def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:
     """Return (iteration, value) of each number in the lines, by its name: N x 2."""
-    found: dict[str, list] = {}
+    by_name: dict[str, list] = {}
     for line in lines:
         for name, value in line.items():
             if name != "iteration" and not isinstance(value, Mapping):
-                found.setdefault(name, []).append((line["iteration"], value))
-    return {name: np.array(points, dtype=float) for name, points in found.items()}
+                by_name.setdefault(name, []).append((line["iteration"], value))
+    return {name: np.array(points, dtype=float) for name, points in by_name.items()}
 
 
 def _smoothed(values: np.ndarray, window: int) -> np.ndarray:

@@ -145,13 +145,12 @@ def equivalence(
         raise DpedError(
             f"margin is {margin}; it must be between 0 and 0.5 (0.1: shares from 0.4 to 0.6 count as equal)."
         )
-    near = share(choices, name, first, second, resamples, seed, level=0.90)
-    far = share(choices, name, first, second, resamples, seed, level=0.95)
-    counted = (near.share, near.answers, near.subjects)
-    if near.subjects < FEWEST_SUBJECTS:
-        why = f"{near.subjects} subject{'' if near.subjects == 1 else 's'}; a verdict needs {FEWEST_SUBJECTS}"
+    at_90, at_95 = (share(choices, name, first, second, resamples, seed, level) for level in (0.90, 0.95))
+    counted = (at_90.share, at_90.answers, at_90.subjects)
+    if at_90.subjects < FEWEST_SUBJECTS:
+        why = f"{at_90.subjects} subject{'' if at_90.subjects == 1 else 's'}; a verdict needs {FEWEST_SUBJECTS}"
         return Verdict(name, first, second, margin, *counted, None, None, UNDECIDED, why, ())
-    within, apart = _wider(near), _wider(far)
+    within, apart = _wider(at_90), _wider(at_95)
     if 0.5 - margin < within[0] and within[1] < 0.5 + margin:
         word, why = CANNOT_TELL, f"90 % interval inside {0.5 - margin:g} to {0.5 + margin:g}"
     elif not apart[0] <= 0.5 <= apart[1]:

@@ -26,17 +26,15 @@ from dped_lib.base.validation import build, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
 from dped_lib.user_study.subjects import is_subject_id, subject_id
 
-#: Who answered, and the folder of their answers: people, or simulated subjects (``observers``). Every line
-#: repeats it.
+#: The folder of the answers by people, and of those by simulated subjects (``observers``). Every line has the key.
 OBSERVERS = MappingProxyType({"person": "people", "model": "model"})
-
 
 #: The file that describes the study whose answers a folder holds.
 DESCRIPTION = "study.json"
 
 
 class AnsweredError(DpedError):
-    """Say that a question has an answer by this subject already, for example from a second page of the same subject."""
+    """Report that the subject has already answered this question, for example on a second page."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def answers_folder(source: str, preset: str, pictures: str, seed: int = 0) -> Pa
     Args:
         source: dataset of the pictures, or ``own`` for a folder of the user's own.
         pictures: digest of the pictures.
-        seed: of the order. A study with another seed is another study and has its own folder.
+        seed: the seed of the order. A study with another seed is another study and has its own folder.
     """
     name = f"answers-{pictures[:8]}" + (f"-seed{seed}" if seed else "")
     return paths.run_dir(source, preset) / "study" / name
@@ -85,17 +83,17 @@ class AnswerStore:
     """Store the answers to one study in a folder (layout: see the module). Every ``subject`` may be a name or an id.
 
     Args:
-        folder: is created if it does not exist. ``~`` is the home folder.
-        pictures: digest of the pictures (``pictures.Pictures.digest``).
+        folder: the folder, which is created if it does not exist. ``~`` is the home folder.
+        pictures: the digest of the pictures (``pictures.Pictures.digest``).
         questions: all questions of the study.
-        seed: of the order.
+        seed: the seed of the order.
 
     Raises:
         DpedError: the folder holds answers to other pictures or another seed, or cannot be written.
     """
 
     def __init__(self, folder: Path | str, pictures: str, questions: Iterable[Question], seed: int = 0):
-        self.folder, self.seed = paths.settled(Path(folder).expanduser()), seed
+        self.folder, self.seed = paths.collapsed(Path(folder).expanduser()), seed
         self.study = study_digest(pictures, seed)
         self.questions = {q.key: q for q in questions}
         self._describe({"study": self.study, "pictures": pictures, "seed": seed, "questions": len(self.questions)})
@@ -198,8 +196,8 @@ class AnswerStore:
     ) -> Answer:
         """Write one answer of a person. When the method returns, the answer is on the disk.
 
-        When it raises, the file is as before. ``shown``: width and scale of the pictures (:class:`Answer`); None if they
-        are not known.
+        If it raises an error, the file is unchanged. ``shown`` holds width and scale of the pictures (:class:`Answer`),
+        or is None if they are not known.
 
         Raises:
             AnsweredError: the question has an answer.
@@ -230,7 +228,7 @@ class AnswerStore:
         return answer
 
     def record_model(self, subject: str, choices: Iterable[tuple[Trial, str, float]]) -> None:
-        """Write all answers of one simulated subject over its earlier ones. ``choices``: (trial, chosen, seconds)."""
+        """Replace the answers of one simulated subject. ``choices`` holds (trial, chosen, seconds) for each answer."""
         subject = subject_id(subject)
         file = self.file_of(subject, "model")
         lines = b"".join(_line(self._answer(subject, "model", *choice)) for choice in choices)
@@ -248,7 +246,7 @@ class AnswerStore:
     ) -> Answer:
         key = trial.question.key
         if key not in self.questions:
-            raise DpedError(f"{self.folder}: question {key!r} is not of this study.")
+            raise DpedError(f"{self.folder}: question {key!r} does not belong to this study.")
         one_of(f"choice at {key}", chosen, (trial.left, trial.right))
         if not 0 <= seconds < math.inf:
             raise DpedError(

@@ -138,7 +138,7 @@ def make(
     folder = paths.run_dir(dataset, preset) / "study" / f"pictures-{name}"
     if folder.exists() and _recorded_ingredients(folder) != ingredients:
         raise DpedError(
-            f"{folder}: is not the study's folder of pictures, or was changed. Move it away, and run the command again."
+            f"{folder}: holds other pictures than this study's, or was changed. Move it away, and run the command again."
         )
     if not folder.exists():
         paths.clear_killed(folder)

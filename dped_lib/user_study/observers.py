@@ -15,9 +15,6 @@ from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study.answers import AnswerStore
 
-#: What the model observer prefers, for captions.
-RULE = "model observer: prefers edges and contrast, with a personal taste and logistic noise"
-
 #: Standard deviation, in logits, of a simulated subject's own preference for each class of pictures.
 TASTE = 0.4
 

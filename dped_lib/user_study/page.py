@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Seconds. Nobody looks at two pictures and chooses in less.
 _FASTEST = 0.2
 
+#: Seconds for two pictures, from which the page tells how long the study takes. Nobody has measured it.
+_USUAL = 6
+
 #: Number of letters of a name that a message shows.
 _LONGEST = 40
 
@@ -36,6 +39,11 @@ _QUESTION = "Which picture looks better?"
 
 #: What a subject reads in place of an error, which may name files and classes of pictures.
 _WRONG = "Something is wrong with this study. Please tell the person who runs it."
+
+
+def _minutes(questions: int) -> str:
+    minutes = max(1, round(questions * _USUAL / 60))
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def _style() -> ipywidgets.HTML:
@@ -115,8 +123,8 @@ class SubjectPage:
         try:
             trial = self.store.next(self.subject)
             if trial is None:
-                self._hide("That was the last question. Thank you.")
-                self.pause_button.disabled = True
+                self._hide("That was the last question. Thank you. You can close this page now.")
+                self.pause_button.layout.display = "none"
                 return
             done = self._answered()
         except DpedError as error:
@@ -141,7 +149,7 @@ class SubjectPage:
 
     def pause(self) -> None:
         """Hide the pictures. The trial on the screen will be shown again."""
-        self._hide("Paused. All your answers are stored.")
+        self._hide("Paused. All your answers are stored. You can close this page, and go on later with the same name.")
 
     def choose(self, place: int) -> None:
         """Store the choice of the left picture (0) or the right one (1), and show the next trial."""
@@ -212,8 +220,10 @@ class Entrance:
         instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left arrow "
-            "for the left picture, 2 or the right arrow for the right picture. </span>There is no right answer. You can "
-            "pause at any time, and go on later with the same name.</p><p>Please choose a name. It is stored with your "
+            "for the left picture, 2 or the right arrow for the right picture. </span>There is no right answer: go by your "
+            "first impression, and if you see no difference, choose either. You cannot go back to a pair.</p>"
+            f"<p>At {_USUAL} seconds a pair, that takes about {_minutes(len(store.questions))}. You can pause at any "
+            "time, and go on later with the same name.</p><p>Please choose a name. It is stored with your "
             "answers, so do not use your real name:</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])

@@ -54,6 +54,9 @@ STYLE = f"""<style>
 body[data-voila] #rendered_cells .jp-Cell, body[data-voila] #rendered_cells .jp-Cell-outputWrapper,
 body[data-voila] #rendered_cells .jp-OutputArea-output {{ padding: 0; margin: 0; }}
 body[data-voila] #rendered_cells .jp-OutputPrompt {{ display: none; }}
+body[data-voila] #rendered_cells > div {{
+  display: flex; flex-direction: column; justify-content: center; min-height: 100%;
+}}
 body[data-voila] {{ padding: 8px; margin: 0; box-sizing: border-box; }}
 </style>"""
 
@@ -94,8 +97,9 @@ SCRIPT = """
     const pair = first.closest(".dped-study-pair");
     // In a notebook the page scrolls with the cells around it, and alone it has the whole window.
     const view = page.closest(".jp-WindowedPanel-outer") || document.documentElement;
-    const alone = Boolean(document.querySelector("body[data-voila]"));
-    const around = alone ? page.getBoundingClientRect().top + window.scrollY + gap : 0;
+    const alone = document.querySelector("body[data-voila] #rendered_cells");
+    const edge = side => parseFloat(getComputedStyle(alone)["padding" + side]);
+    const around = alone ? edge("Top") + edge("Bottom") : 0;
     const rest = page.offsetHeight - count * first.offsetHeight + around;
     const wide = stacked ? pair.clientWidth : (pair.clientWidth - gap) / 2;
     const high = (view.clientHeight - rest) / count;

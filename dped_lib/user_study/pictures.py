@@ -90,7 +90,7 @@ def _hash(file: Path) -> str:
 
 
 def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Pictures:
-    """Read the layout of the module, and check the header of every picture.
+    """Read a folder in the layout of the module, and check the header of every picture.
 
     Args:
         scenes: number of scenes that each set must have; 9 in the paper.
@@ -166,8 +166,8 @@ def _check_scenes(set_folder: Path, by_class: Mapping[str, Mapping[str, Path]], 
 def shown_pair(pictures: Pictures, trial: study_questions.Trial) -> tuple[np.ndarray, np.ndarray]:
     """Return the left and the right picture of a trial: uint8 H x W x 3, RGB, both of one size.
 
-    All classes of a scene get the same size, so that the size gives no class away: each is scaled down to cover H x W,
-    at most 900 pixels wide, and cropped to its centre.
+    All classes of a scene get the same size, so the size does not reveal the class. Each picture is scaled to cover
+    H x W, at most 900 pixels wide, and cropped to its centre.
 
     Raises:
         DpedError: see :meth:`Pictures.read`.

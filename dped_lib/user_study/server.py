@@ -20,9 +20,12 @@ from dped_lib.user_study.pictures import Pictures
 _IDLE = 900
 
 #: Voila's page with another text while it loads. Voila would show the name of the notebook and the number of its cells.
+#: Voila's page also links to style sheets elsewhere, with icons that the study has not. The study works offline.
 _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
-{{ super() }}
+{%- set parts = super().split('<link rel="stylesheet" href="https://') -%}
+{{ parts[0] }}
+{%- for part in parts[1:] -%}{{ part.partition(">")[2] }}{%- endfor -%}
 <style>
 #loading_text { display: none; }
 #loading::after { content: "One moment, please."; font: 24px sans-serif; color: #444; margin-top: 24px; }

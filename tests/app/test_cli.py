@@ -351,7 +351,7 @@ def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
 
 
-def test_every_path_is_settled_before_any_check(monkeypatch, tmp_path):
+def test_no_command_sees_a_path_with_dots(monkeypatch, tmp_path):
     """While ``no`` is missing, ``no/../x`` hides what is in ``x``, and a writer that makes ``no`` would replace it."""
     monkeypatch.chdir(tmp_path)
     seen = []
@@ -365,7 +365,7 @@ def test_every_path_is_settled_before_any_check(monkeypatch, tmp_path):
         seen.append((several, one, other, text))
 
     app = typer.Typer()
-    app.command()(cli._with_settled_paths(command))
+    app.command()(cli._with_collapsed_paths(command))
     app(["no/../a", "b", "--one", "no/../c", "--text", "no/../d"], standalone_mode=False)
     assert seen == [([Path("a"), Path("b")], Path("c"), None, "no/../d")]
     hints = [h for c in cli.app.registered_commands for h in inspect.signature(c.callback).parameters.values()]

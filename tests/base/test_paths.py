@@ -263,7 +263,7 @@ def test_probing_finds_what_is_wrong(old, small_disk):
 # names with ".."
 
 
-def test_a_settled_path_means_the_same_before_and_after_its_folders_are_made(tmp_path, monkeypatch):
+def test_a_collapsed_path_means_the_same_before_and_after_its_folders_are_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("deep/er").mkdir(parents=True)
     Path("link").symlink_to("deep/er")
@@ -281,10 +281,10 @@ def test_a_settled_path_means_the_same_before_and_after_its_folders_are_made(tmp
         ("dangling/../x", f"{tmp_path}/deep/not/x"),
         (f"{tmp_path}/new/../x", f"{tmp_path}/x"),
     ):
-        assert str(paths.settled(name)) == meant
+        assert str(paths.collapsed(name)) == meant
     for name in ("link/../x", "deep/er/../x", "link/../er/../x", "../x", "link/../../x"):
         Path(name).touch()
-        assert os.path.samefile(name, paths.settled(name))  # as the system has it
+        assert os.path.samefile(name, paths.collapsed(name))  # as the system has it
 
 
 def test_nothing_is_written_where_a_check_can_find_nothing(old, monkeypatch):

@@ -319,12 +319,12 @@ def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
 
 
 def test_a_missing_folder_before_two_dots_hides_nothing(two):
-    """The library is called with paths that no command has settled."""
+    """The library is called with paths from which no command has removed the dots."""
     (two / "out").mkdir()
     (two / "out" / "summary.json").write_text("the user's")
-    unsettled = [two / "no" / ".." / name for name in ("phone", "dslr", "out")]
+    with_dots = [two / "no" / ".." / name for name in ("phone", "dslr", "out")]
     with pytest.raises(DpedError, match="was not made by dped align and holds summary.json"):
-        builder.build(*unsettled, SMALL)
+        builder.build(*with_dots, SMALL)
     (two / "data" / "iphone").mkdir(parents=True)
     (two / "data" / "iphone" / "mine.txt").write_text("the user's")
     with pytest.raises(DpedError, match="was not made by dped align"):

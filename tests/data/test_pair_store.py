@@ -529,7 +529,7 @@ def test_every_split_of_a_small_set_has_pairs(official, runs, count):
 
 
 def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(official, runs):
-    """The split is settled among the usable pairs: damaged last patches do not take it with them."""
+    """The split is made among the usable pairs: damaged last patches do not take it with them."""
     damaged = (*range(5), *range(95, 110))
     for i in damaged:
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")

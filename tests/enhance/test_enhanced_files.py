@@ -1,4 +1,4 @@
-"""Nothing of the user's is lost: where results go is settled before any work, on the paths that will really be written."""
+"""Nothing of the user's is lost: the places of results are decided before any work, on the paths that will really be written."""
 
 import hashlib
 import os
@@ -127,7 +127,11 @@ def test_only_earlier_results_are_overwritten(net, here):
         code, said, errors = dped(net, *arguments, "--overwrite")
         assert code == 1 and not said and "was not made by dped enhance, so --overwrite does not replace it" in errors
         code, said, errors = dped(net, *arguments)
-        assert code == 0 and "--overwrite" not in said and "exists and is kept" in said
+        assert "--overwrite" not in said + errors
+        if arguments[-1] == ".":
+            assert code == 0 and "exists and is kept" in said
+        else:
+            assert code == 1 and not said and f"not enhanced: a.jpg: {arguments[-1]} exists. Move it away" in errors
     code, said, errors = dped(net, "a.jpg", "other", "--compare", "--overwrite")
     assert code == 1 and not said
     assert everything() == before
@@ -167,7 +171,10 @@ def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
     assert code == 0 and len(made) in (2, 4)
     before = everything()
     code, said, errors = dped(net, *arguments)
-    assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
+    if out == "f/one.png":  # a file that is named, and not a folder that is completed
+        assert code == 1 and "a.jpg: f/one.png exists. Replace it with --overwrite" in errors
+    else:
+        assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
     assert f"f: earlier results in it, which are not enhanced again: {len(made)}\n" in errors
     assert dped(net, *arguments, "--overwrite")[0] == 0
     assert everything() == before
@@ -184,7 +191,7 @@ def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
 
 def test_what_appears_during_a_run_is_not_overwritten(net, here):
     put("a.jpg")
-    (job,) = enhance_files.settle(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
+    (job,) = enhance_files.plan_jobs(["a.jpg"], Path("b.jpg"), overwrite=True).jobs
     Path("b.jpg").write_text("somebody else's")
     run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
     with pytest.raises(DpedError, match="b.jpg: not written"):
@@ -251,16 +258,16 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     put("a.tif", deep=True)
     put("out/keep.png")
     code, said, errors = dped(net, "a.tif", "out/keep.tif")
-    assert code == 0 and "out/keep.png: exists and is kept" in said
+    assert code == 1 and "not enhanced: a.tif: out/keep.png exists. Move it away" in errors and not said
     assert "a.tif: is written as keep.png, which keeps 16 bits a channel" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif")
     assert said.split() == ["out/new.png"]
-    code, said, _ = dped(net, "a.tif", "out/new.tif")
-    assert "out/new.png: exists and is kept" in said
+    code, said, errors = dped(net, "a.tif", "out/new.tif")
+    assert code == 1 and not said and "a.tif: out/new.png exists. Replace it with --overwrite, or name" in errors
     code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
-    code, said, _ = dped(net, "a.tif", "out/new.tif", "--compare")
-    assert said.count("exists and is kept") == 2
+    assert code == 0 and "out/new.png: exists and is kept" in said and "\nout/new-compare.jpg" in said
+    code, said, errors = dped(net, "a.tif", "out/new.tif", "--compare")
+    assert code == 1 and not said and "a.tif: out/new.png exists. Replace it" in errors
     before = everything()
     assert dped(net, "a.tif", "out/new.tif", "--compare", "--overwrite")[0] == 0
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
@@ -285,8 +292,8 @@ def test_the_users_own_sheet_is_kept(net, here):
 def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
     put("f/a.jpg", "out/a-compare.jpg")
     assert dped(net, "f", "no/../out", "--compare")[0] == 0  # dped() compares what was there
-    settled = enhance_files.settle([Path("f")], Path("no/../out"), compare=True)
-    assert [(str(j.sheet), j.make, j.make_sheet) for j in settled.jobs] == [("out/a-compare.jpg", False, False)]
+    planned = enhance_files.plan_jobs([Path("f")], Path("no/../out"), compare=True)
+    assert [(str(j.sheet), j.make, j.make_sheet) for j in planned.jobs] == [("out/a-compare.jpg", False, False)]
     assert sorted(os.listdir()) == ["f", "out"]
 
 
@@ -302,7 +309,7 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
         "f: files and folders in it that are not enhanced: 6 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
     ]
     Path("f/sub/.hidden.gif").touch()
-    assert enhance_files.settle([Path("f/sub")], Path("f/sub/new/results")).notes == ()
+    assert enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes == ()
 
 
 def test_what_a_name_may_be(net, here):
@@ -428,5 +435,5 @@ def test_what_is_lost_is_said_in_a_line_each(net, here):
 
 def test_a_job_needs_no_sheet(here):
     put("a.jpg")
-    (job,) = enhance_files.settle(["a.jpg"], Path("out")).jobs
+    (job,) = enhance_files.plan_jobs(["a.jpg"], Path("out")).jobs
     assert (job.target, job.sheet, job.make, job.make_sheet) == (Path("out/a.jpg"), None, True, False)

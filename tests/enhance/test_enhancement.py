@@ -69,7 +69,7 @@ def exact(run: enhancement.Engine, image: np.ndarray) -> np.ndarray:
 
 def one_file(run: enhancement.Engine, source: Path, target: Path, quality: int = 95) -> Path:
     """Enhances a file into another; returns where it went."""
-    (job,) = enhance_files.settle([source], target, overwrite=True).jobs
+    (job,) = enhance_files.plan_jobs([source], target, overwrite=True).jobs
     (written,) = enhance_files.do(run, job, quality)
     return written
 
@@ -153,7 +153,7 @@ def test_heic_becomes_jpeg_upright_with_exif_and_profile(run, tmp_path):
     pillow_heif.register_heif_opener()
     image, source = pixels(), tmp_path / "a.HEIC"
     Image.fromarray(image).save(source, quality=95, exif=exif(Orientation=6).tobytes(), icc_profile=ICC)
-    assert [j.target for j in enhance_files.settle([source], tmp_path / "out").jobs] == [tmp_path / "out" / "a.jpg"]
+    assert [j.target for j in enhance_files.plan_jobs([source], tmp_path / "out").jobs] == [tmp_path / "out" / "a.jpg"]
     found = picture.read(source)
     assert np.abs(found.pixels.astype(int) - np.rot90(image, 3)).mean() < 4
     with Image.open(one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:

@@ -41,8 +41,8 @@ def test_the_authors_networks(mirror, tmp_path, name):
 def test_batch_norm_exports_too(tmp_path):
     model = models.generator("dped", "paper")
     assert onnx_export.export(model, tmp_path / "a.onnx", {"params": {"seed": 1}}) < 1e-4
-    (said,) = onnx.load(tmp_path / "a.onnx").metadata_props
-    assert json.loads(said.value) == {"seed": 1}
+    said = {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert json.loads(said.pop("params")) == {"seed": 1} and said == {"creator": "dped export"}
 
 
 def test_what_it_refuses(tmp_path):
@@ -68,10 +68,27 @@ def test_where_it_does_not_write(tmp_path, monkeypatch):
     with pytest.raises(DpedError, match="mine.onnx: exists and is kept"):
         onnx_export.check_target(tmp_path / "no" / ".." / "mine.onnx")
     assert "cannot be made, because" in dped(tmp_path / "mine.onnx" / "sub" / "net.onnx")
-    assert "no-weights.safetensors" in dped(tmp_path / "mine.onnx", "--overwrite")
+    assert "no-weights.safetensors" in dped(tmp_path / "new.onnx", "--overwrite")
     assert (tmp_path / "mine.onnx").read_text() == "mine"
-    onnx_export.export(models.generator("srcnn"), tmp_path / "mine.onnx", {}, overwrite=True)
-    onnx.checker.check_model(onnx.load(tmp_path / "mine.onnx"))
+
+
+def test_only_an_earlier_export_is_overwritten(tmp_path):
+    """Neither a file of another kind nor another program's network, whatever its name."""
+    file, srcnn = tmp_path / "net.onnx", models.generator("srcnn")
+    onnx_export.export(srcnn, file, {})
+    (tmp_path / "text.onnx").write_text("mine")
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "nowhere")
+    others = onnx.load(file)
+    del others.metadata_props[:]
+    onnx.save(others, tmp_path / "others.onnx")
+    for name in ("text.onnx", "empty.onnx", "link.onnx", "others.onnx"):
+        with pytest.raises(DpedError, match=f"{name}: exists and was not made by dped export, so --overwrite"):
+            onnx_export.check_target(tmp_path / name, overwrite=True)
+    made = file.stat().st_mtime_ns
+    onnx_export.export(srcnn, file, {"network": "another"}, overwrite=True)
+    assert file.stat().st_mtime_ns > made
+    onnx.checker.check_model(onnx.load(file))
 
 
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):

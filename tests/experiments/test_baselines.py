@@ -106,7 +106,7 @@ def test_sheets_that_the_user_worked_on_and_foreign_pictures_are_never_overwritt
     assert sheet.read_bytes().startswith(b"\x89PNG")
     (root / "input" / "layout.json").unlink()
     before = {f.name: f.read_bytes() for f in (root / "input").iterdir()}
-    with pytest.raises(DpedError, match="input: holds 0000.png but no layout.json, so its pictures are not ours"):
+    with pytest.raises(DpedError, match="input: holds 0000.png but no layout.json, so dped did not write its pictures"):
         baselines.write_sheets(store, tmp_path / "pictures")
     assert {f.name: f.read_bytes() for f in (root / "input").iterdir()} == before
 

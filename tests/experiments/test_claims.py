@@ -256,7 +256,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}}, dataset, preset)
         found = claims.judge_claims(evidence.saved_results())
         figures.use_style()
-        fig = claims_matrix.plot(found)
+        fig = claims_matrix.plot_matrix(found)
         shown = [text.get_text() for text in fig.axes[0].texts]
         assert {row.label for row in claims_matrix.rows(found)} <= set(shown)
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)

@@ -1,5 +1,6 @@
 """The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -16,14 +17,19 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, pair_store, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
-from dped_lib.experiments import ablation, appearance, discriminators, gallery
+from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
 from dped_lib.report import figures
 
 TINY = replace(
-    presets.preset("smoke"), telling_iterations=10, telling_batch=6, iterations=2, variant_iterations=2, table_pairs=0
+    presets.preset("smoke"),
+    discriminator_iterations=10,
+    discriminator_batch=6,
+    iterations=2,
+    variant_iterations=2,
+    table_pairs=0,
 )
 #: Of a training whose length does not matter.
-SHORT = replace(TINY, telling_iterations=2)
+SHORT = replace(TINY, discriminator_iterations=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
     monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("was trained again"))
     assert discriminators.curve(store, form, TINY) == found
     with pytest.raises(BaseException, match="was trained again"):
-        discriminators.curve(store, form, replace(TINY, telling_iterations=11))
+        discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
 
 
 def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
@@ -163,7 +169,7 @@ def test_accuracies_are_drawn_beside_the_papers():
         return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
 
     figures.use_style()
-    fig = discriminators.plot([curve("two_image", 0.75), curve("one_image", 0.75)])
+    fig = discriminators.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
     (ax,) = fig.axes
     hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "white"]
     assert hollow == [(300, 0.99), (5000, 0.86)]
@@ -246,6 +252,46 @@ def test_a_crop_is_where_the_detail_is():
     y, x, height, width = gallery.detail(picture)
     assert (height, width) == (40, 60)
     assert y <= 90 and y + height >= 120 and x <= 180 and x + width >= 230
+
+
+ROW = dict.fromkeys(
+    (
+        "original",
+        "auto (stand-in)",
+        "Dong et al. (smoke)",
+        "ours, shipped:city100-iphonex (cpu)",
+        "authors' weights: not here",
+    ),
+    np.zeros((30, 40, 3), np.uint8),
+)
+
+
+def test_methods_have_titles_that_do_not_overlap():
+    """Figure 8: each title stays in its column; a method that could not run has no column, and the figure says so."""
+    figures.use_style()
+    fig = gallery.compare_methods([{**ROW, "Johnson et al. (smoke)": ROW["original"], "DSLR": ROW["original"]}] * 2)
+    fig.draw_without_rendering()
+    titles = [ax.title for ax in fig.axes if ax.get_title()]
+    assert len(fig.axes) == 4 * len(titles) == 4 * 6
+    boxes = [t.get_window_extent() for t in titles]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert fig.get_suptitle() == "authors' weights: not here"
+    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT
+    plt.close(fig)
+
+
+def test_a_page_of_a_phone_has_no_empty_column():
+    figures.use_style()
+    names = "original", "auto (stand-in)"
+    fig = gallery.phone_page("rig", "sony", [{k: ROW[k] for k in (*names, "authors' weights: not here")}] * 3)
+    assert [ax.get_title() for ax in fig.axes if ax.images] == [*names, *names, "", ""]
+    assert fig.get_suptitle() == "Sony Xperia Z: 3 scenes (authors' weights: not here)"
+    plt.close(fig)
+
+
+def test_captions_say_for_which_phone_the_authors_network_is():
+    assert networks.authors_words(["iphone", "sony"]) == "the authors' network for this phone"
+    assert "iPhone 3GS, another phone" in networks.authors_words(["iphonex"])
 
 
 def test_figure_9_says_whose_network():

@@ -10,6 +10,7 @@ from torch import nn
 
 from dped_lib import models
 from dped_lib.alignment import extraction
+from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import examples, network_files, opening
 from dped_lib.experiments import first_look
@@ -55,6 +56,7 @@ def test_the_first_network_that_is_there_is_taken_and_named(monkeypatch, there, 
     assert list(look.versions) == ["iPhone X", f"enhanced by {there[0]}", "Nikon D5500"]
     assert look.weights == there[0]
     assert look.caption == f"City100, scene 056, (c) 2019 Chang Chen, MIT. Enhanced by {there[0]}: {words}."
+    assert look.whose == {f"enhanced by {there[0]}": f"enhanced by {there[0]} ({words})"}
     before, after, dslr = look.versions.values()
     pair = examples.city100_pair()
     assert np.array_equal(before, pair["iphonex"]) and np.array_equal(look.original, pair["iphonex"])
@@ -71,13 +73,15 @@ def test_a_named_network_that_is_missing_is_an_error(monkeypatch):
 def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     """The photograph and the network are then of the dataset, and the caption says how short the training was."""
     only(monkeypatch)
-    params = SimpleNamespace(iterations=60, batch_size=4)
+    params = run_parameters.train_params("rig", "iphone", "mse", "smoke", iterations=60, batch_size=4)
     result = SimpleNamespace(model=models.generator("srcnn").eval(), folder=tmp_path, params=params)
     store = SimpleNamespace(photographs=np.array(["photo:chelsea"]), index=lambda split: [0])
     monkeypatch.setattr(first_look, "trained", lambda *_: result)
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     look = first_look.choose("rig", "smoke", "iphone")
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
-    assert "dataset" in look.caption.lower() and "preset smoke, 60 iterations of batch 4" in look.caption
+    assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
+    (enhanced,) = look.whose.values()
+    assert "trained here on dataset rig: preset smoke, iterations 60" in enhanced
     assert look.weights == str(tmp_path / "model.safetensors")
     assert len({image.shape for image in look.versions.values()}) == 1, "aligned, so that they lie under one slider"

@@ -137,4 +137,4 @@ def test_ranks_and_pictures():
     ],
 )
 def test_words_say_what_happened(measure, value, words):
-    assert limitations.in_words(measure, value) == words
+    assert limitations.describe_change(measure, value) == words

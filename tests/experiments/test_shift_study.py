@@ -269,30 +269,22 @@ def test_patches_of_a_store_keep_their_scene(tmp_path):
 # ---------------------------------------------------------------------------------------------- drawings
 
 
-def test_a_kernel_has_the_same_colour_and_line_in_every_drawing():
+def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
     figures.use_style()
     curves = shift_study.measure([waves(20.0)], 4)
-    figure6 = shift_study.plot(curves, shift_study.ratios(curves, 20), 20)
-    kernels = shift_study.plot_kernels()
+    figure6 = shift_study.plot_curves(curves, shift_study.ratios(curves, 20), 20)
     left, right = figure6.axes
     drawn = {"mse": [left.lines[0]]}
     for kernel in losses.KERNELS:
         in_left = [line for line in left.lines if line.get_label() == f"colour loss, {kernel}"]
         in_right = [line for line in right.lines if line.get_label() == kernel]
-        in_kernels = [line for line in kernels.axes[0].lines if line.get_label().startswith(f"{kernel}:")]
-        drawn[kernel] = in_left + in_right + in_kernels
-        assert len(drawn[kernel]) == 3
+        drawn[kernel] = in_left + in_right
+        assert len(drawn[kernel]) == 2
         assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
     for name, lines in drawn.items():
         assert {line.get_color() for line in lines} == {colors.KERNELS[name]}
-    for fig in (figure6, kernels):
-        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
-        plt.close(fig)
-
-
-def test_the_table_of_kernels_states_their_deviations():
-    frame = shift_study.kernels_frame().set_index("kernel")
-    assert frame["deviation (px)"].to_dict() == {"printed": 1.73, "sigma3": 2.99, "code": 4.34}
+    assert figures.smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
+    plt.close(figure6)
 
 
 class FourPatches:

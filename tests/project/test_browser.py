@@ -266,6 +266,7 @@ _LAID_OUT = """() => {
   const box = e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
   const texts = [...document.querySelectorAll(".dped-study .widget-html-content, .dped-study button")];
   return {
+    page: box(document.querySelector(".dped-study")),
     pictures: [...document.querySelectorAll(".dped-study img")].map(box),
     buttons: [...document.querySelectorAll(".dped-study-pair button")].map(box),
     natural: [...document.querySelectorAll(".dped-study img")].map(i => i.naturalWidth),
@@ -301,6 +302,7 @@ def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject
         assert r1 - l1 <= natural + 0.01
         assert min(l1, t1) >= 0 and max(r1, r2) <= width and max(b[3] for b in at["buttons"]) <= height
         assert l1 + r2 == pytest.approx(width, abs=2), "centred"
+        assert at["page"][1] + at["page"][3] == pytest.approx(height, abs=2), "also from top to bottom"
         assert (t2 > b1) if width < 700 else (l2 > r1 and t1 == t2)
         fills_width = r2 - l1 > width - 40
         fills_height = at["buttons"][1][3] > height - 40
@@ -319,14 +321,17 @@ def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject
 
 
 def test_a_subject_waits_without_words_of_developers(browser, large_site):
-    """The page says neither 'Executing 1 of 1' nor the name of a notebook while its kernel starts."""
+    """While its kernel starts, the page says neither 'Executing 1 of 1' nor the name of a notebook. It loads nothing from elsewhere."""
     address, _ = large_site
-    page = browser.new_page()
+    page, asked = browser.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(address, wait_until="commit")
     page.locator("#loading").wait_for(timeout=PATIENCE)
     assert page.locator("body").inner_text().strip() == ""
     assert "One moment" in page.evaluate("getComputedStyle(document.querySelector('#loading'), '::after').content")
     page.get_by_placeholder("a name").wait_for(timeout=PATIENCE)
+    elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    assert len(asked) > 10 and not elsewhere, "the study works without the internet"
     page.close()
 
 

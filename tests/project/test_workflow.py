@@ -407,7 +407,13 @@ def test_after_a_lost_job_the_same_command_goes_on_and_repeats_nothing_that_is_f
 def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     """The notebook trains nothing then; and a run whose description is gone is out of date, whatever network lies there."""
     tiny_store(runs / "own-smoke" / "patches" / "phone")
-    tiny = {"variant_iterations": 2, "telling_iterations": 5, "telling_batch": 2, "eval_pairs": 2, "table_pairs": 2}
+    tiny = {
+        "variant_iterations": 2,
+        "discriminator_iterations": 5,
+        "discriminator_batch": 2,
+        "eval_pairs": 2,
+        "table_pairs": 2,
+    }
     monkeypatch.setattr(presets, "PRESETS", {"smoke": dataclasses.replace(presets.PRESETS["smoke"], **tiny)})
     (row, choices), form = list(ablation.CHOICE_ROWS.items())[1], discriminators.FORMS[1]
     name = ablation.row_params("own", "smoke", "phone", choices).run_name

@@ -24,6 +24,10 @@ def pair():
 def test_every_camera_is_named_and_drawn(pair):
     fig = alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}] * 2, {"sony": "Sony", "dslr": "Canon"})
     assert [ax.get_title() for ax in fig.axes] == ["Sony", "Canon", "", ""]
+    for _ in range(2):
+        fig.draw_without_rendering()
+    (sony, canon) = (ax.get_window_extent() for ax in fig.axes[:2])
+    assert (sony.y0, sony.y1) == pytest.approx((canon.y0, canon.y1), abs=1), "3:2 and 4:3 have the same height"
     plt.close(fig)
     fig = alignment_drawings.rig_drawing()
     assert {c.name for c in paper.CAMERAS.values()} == {t.get_text() for t in fig.axes[2].get_legend().get_texts()}
@@ -44,6 +48,7 @@ def test_cameras_that_overlap_are_enlarged_beside():
     assert apart.min() > pixels
     boxes = [text.get_window_extent() for text in near.texts]
     assert len(boxes) == len(rig.CAMERAS) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert np.ptp([ax._left_title.get_window_extent().y0 for ax in fig.axes]) < 1, "one line of titles"
     assert {line.get_color() for line in dots} == {colors.PHONES[c] for c in rig.CAMERAS}
     readable(fig)
 

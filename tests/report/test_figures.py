@@ -20,10 +20,18 @@ from torch import nn
 
 from dped_lib import losses, metrics, models, paper
 from dped_lib.app import notebook_runner
-from dped_lib.base import datasets, paths, presets
+from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
-from dped_lib.experiments import networks, scores, table_layout, table_plot, training_report
+from dped_lib.experiments import (
+    gallery,
+    networks,
+    scores,
+    table_layout,
+    table_plot,
+    training_report,
+    training_runs,
+)
 from dped_lib.experiments.scores import Cell
 from dped_lib.report import colors, figures, network_diagrams
 from dped_lib.user_study import questions
@@ -103,6 +111,20 @@ def test_a_picture_may_be_as_wide_as_asked_for(saved):
     axes.plot([1, 2])
     file = figures.save_figure(fig, "fig01_test", MADE, {}, photographs=True, pixels=2000)
     assert cv2.imread(str(file)).shape[1] == 2000
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_words_are_cut_off_at_the_edge(saved, count):
+    """Pictures of a fixed shape move while they are laid out, and their titles with them."""
+    figures.use_style()
+    pictures = {f"picture {i}": np.zeros((225, 300, 3), np.uint8) for i in range(count)}
+    fig = gallery.grid([pictures])
+    figures.save_figure(fig, "fig99_test", {**MADE, "iterations": "60 of batch 2 " * 9}, {}, pixels=2000)
+    words = [*(ax.title for ax in fig.axes), fig._supxlabel]
+    assert len(words) == count + 1
+    for box in (w.get_window_extent(fig.canvas.get_renderer()) for w in words):
+        assert box.x0 > 0 and box.y0 > 0 and box.x1 < fig.bbox.x1 and box.y1 < fig.bbox.y1
     plt.close(fig)
 
 
@@ -398,10 +420,9 @@ def test_cells_measure_compare_and_cite(store):
     assert list(frame["PSNR (dB), paper"]) == ["", "19.16", ""] and list(frame["MS-SSIM, paper"]) == ["", "0.9114", ""]
     assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
     assert frame["pairs (photographs)"][1] == f"{ours.pairs} ({ours.photographs})"
-    frame = table_layout.differences_frame(differences, "ours")
-    assert set(frame["first minus second"]) == {"ours - original"} and set(frame["first is"]) == {"higher"}
-    assert all(text.startswith("+") for text in frame["difference"])
-    assert not len(table_layout.differences_frame(differences, "dong"))
+    of_ours = [d if d.first == "ours" else d.reversed() for d in differences]
+    assert {(d.first, d.second, d.verdict) for d in of_ours} == {("ours", "original", "higher")}
+    assert all(d.difference > 0 for d in of_ours)
 
 
 def test_plot_shows_every_cell_and_every_published_value():
@@ -424,6 +445,41 @@ def test_plot_shows_every_cell_and_every_published_value():
     assert named == [*paper.PHONES, "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
     plt.close(fig)
+
+
+def test_a_plot_says_what_was_not_run():
+    """A method without scores has its place, the words "not run" and the paper's values."""
+    found = [Cell("2", "sony", "ours", "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})]
+    fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2")
+    for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
+        assert [(t.get_text(), t.get_position()[1]) for t in axes.texts] == [("not run", 1)]
+        hollow = {
+            (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_markerfacecolor() == "white"
+        }
+        published = paper.TABLE2["sony"]
+        assert hollow == {(getattr(published[c], value), y) for y, c in enumerate(("ours", "ape"))}
+    plt.close(fig)
+
+
+def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_path):
+    """The patch is enhanced by the network with the paper's loss, whatever the loss of the run; else there is no picture."""
+    params = run_parameters.train_params("rig", "iphone", "mse", "smoke", seed=5)
+    asked = []
+
+    monkeypatch.setattr(training_runs.TrainResult, "whose", "trained here")
+
+    def finished(params, *_):
+        asked.append(params)
+        return training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG") if result else None
+
+    monkeypatch.setattr(training_report.training_runs, "finished", finished)
+    for result in (False, True):
+        fig, facts = training_report.architecture(params, "smoke", store)
+        assert len(fig.axes[0].images) == 2 + result
+        assert ("no picture" in [t.get_text() for t in fig.axes[0].texts]) != result
+        assert facts.get("network") == ("trained here" if result else None)
+        plt.close(fig)
+    assert {(p.loss, p.seed) for p in asked} == {("color+content+texture", 5)}
 
 
 def test_missing_weights_are_explained(monkeypatch, tmp_path):

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from dped_lib import losses, metrics
-from dped_lib.report import colors, figures, training_drawings
+from dped_lib import losses
+from dped_lib.report import colors, figures, labels, training_drawings
 
 
 def log_of(loss: str, iterations: int = 40) -> list[dict]:
@@ -33,7 +33,7 @@ def test_every_number_of_the_log_has_a_panel(loss):
     assert len(set(titles)) == len(titles) and all(titles)
     for score in scores:
         (panel,) = (
-            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {metrics.METRICS[score].label}")
+            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRICS[score].name}")
         )
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
     assert all(ax.lines[-1].get_color() == colors.LOSSES[loss] for ax in drawn)

@@ -95,7 +95,7 @@ def test_choices_that_were_not_shown(store):
         with pytest.raises(DpedError):
             store.record("p01", asked, chosen, seconds)
     foreign = dataclasses.replace(asked, question=dataclasses.replace(asked.question, scene="elsewhere"))
-    with pytest.raises(DpedError, match="not of this study"):
+    with pytest.raises(DpedError, match="does not belong to this study"):
         store.record("p01", foreign, asked.left, 1.0)
     assert store.answers("p01") == ()
 

@@ -30,6 +30,7 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
     assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
     page.pause_button.click()
     assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
+    assert "close this page, and go on later with the same name" in page.message.value
     again = study_page.SubjectPage(pictures, store, "p01")  # the kernel was restarted
     again.resume()
     assert again.trial == sequence[2] and again.count.value == "3 of 36"
@@ -38,6 +39,7 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
     while again.trial:
         again.buttons[0].click()
     assert len(store.answers("p01")) == 36 and "Thank you" in again.message.value
+    assert again.pause_button.layout.display == "none", "nothing is left to press"
 
 
 def test_the_size_on_the_screen_is_stored_with_the_answer(small):
@@ -100,7 +102,16 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
         "two at once thought of one name"
     )
     shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
-    assert "36 pairs of pictures" in shown.children[0].value
+    instructions = shown.children[0].value
+    assert "36 pairs of pictures" in instructions and "about 4 minutes" in instructions
+    assert "if you see no difference, choose either" in instructions and "cannot go back" in instructions
+
+
+@pytest.mark.parametrize(
+    ("questions", "words"), [(1, "a minute"), (14, "a minute"), (16, "2 minutes"), (108, "11 minutes")]
+)
+def test_the_time_is_told_in_minutes(questions, words):
+    assert study_page._minutes(questions) == words
 
 
 def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch):
