@@ -1,5 +1,6 @@
 """Draw Figures 1, 8, 9, 13-18 and 19: photographs before and after enhancement, by several methods."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -170,7 +171,7 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            title = name.replace(" ", "\n", 1) if len(names) > 4 else name
+            title = textwrap.fill(name.replace(":", ": "), 15, break_on_hyphens=False) if len(names) > 4 else name
             _show(ax, row[name], title if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
