@@ -15,6 +15,9 @@ from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import HOLD, Log, read_log
 from dped_lib.vgg import VGG19
 
+#: Patch pairs that are trained on within a minute, such as those of preset smoke.
+_BRIEF = 120
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -91,7 +94,14 @@ def train(
 
 def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:
     params = trainer.params
-    shown = bar(label=f"train {params.run_name}", unit="it", total=params.iterations, initial=trainer.iteration)
+    brief = params.iterations * params.batch_size <= _BRIEF
+    shown = bar(
+        label=f"train {params.run_name}",
+        unit="it",
+        total=params.iterations,
+        initial=trainer.iteration,
+        brief=brief,
+    )
     with interrupt.stop_between_steps() as stop, shown:
         for scores in training.iterate(trainer, log):
             done = trainer.iteration

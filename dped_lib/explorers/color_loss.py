@@ -1,6 +1,7 @@
 """Explore the colour loss (section 3.1.1) and Figure 6: choose a shift and a kernel, and see colour loss and MSE."""
 
 import io
+import textwrap
 from collections.abc import Mapping
 
 import cv2
@@ -160,7 +161,7 @@ class ColorLoss:
         axes = fig.subplot_mosaic([list("abcd"), list("eeee")], height_ratios=(1, 1.05))
         for ax, (name, image) in zip((axes[k] for k in "abcd"), pictures.items(), strict=True):
             ax.imshow(image)
-            ax.set_title(name.replace(" (", "\n(").replace("; ", ";\n"), fontsize=8)
+            ax.set_title(textwrap.fill(name, 26), fontsize=8)
             ax.set_axis_off()
         self._plot(axes["e"])
         fig.suptitle(f"{self.photograph.value}. {self.summary()}", fontsize=9)
