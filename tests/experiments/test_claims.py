@@ -190,7 +190,7 @@ def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
     file = tmp_path / "pirm-paper" / "table2_methods.json"
     file.rename(tmp_path / "pirm-paper" / "table3_looks.json")
     wrong = evidence.Results("pirm", "smoke", tmp_path / "pirm-paper")
-    with pytest.raises(DpedError, match="is of pirm-paper"):
+    with pytest.raises(DpedError, match="is a result of pirm-paper"):
         wrong.numbers("table3_looks")
     file.write_text("{")
     with pytest.raises(DpedError, match=r"table2_methods.json: damaged"):

@@ -1,5 +1,6 @@
 """The README, CONTRIBUTING, DEVIATIONS and the pages of the site: short where they must be, and true to the project."""
 
+import html
 import importlib
 import re
 import shlex
@@ -156,3 +157,10 @@ def test_the_library_page_shows_code_that_runs(mirror, capsys):
     exec(compile(code, "library.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "'ms_ssim': 0.9" in printed and printed.count("tensor(") == 2
+
+
+def test_formulas_have_spaces_around_names_of_functions(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "ext")
+    formula = importlib.import_module("mathml").mathml
+    words = re.sub(r"<mspace[^>]*></mspace>", " ", formula(r"0.58 \tanh 0.5 - \log D(x)"))
+    assert html.unescape(re.sub(r"<[^>]+>", "", words)) == "0.58 tanh 0.5\u2212log D(x)"

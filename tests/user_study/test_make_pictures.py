@@ -53,7 +53,7 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     )
     assert make().digest == pictures.digest
     (pictures.folder / "made.json").write_text("{}")
-    with pytest.raises(DpedError, match="is not the study's folder of pictures"):
+    with pytest.raises(DpedError, match="holds other pictures than this study's"):
         make()
     Image.new("RGB", (540, 400)).save(by_hand / "other.png")
     (by_hand / "chelsea-a.png").unlink()

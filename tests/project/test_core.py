@@ -1,0 +1,22 @@
+"""The core can be read in one sitting: its length, and the length of each equation."""
+
+import ast
+from pathlib import Path
+
+import dped_lib
+
+NAMES = ("paper", "models", "losses", "vgg", "metrics", "training")
+CORE = [Path(dped_lib.__file__).parent / f"{name}.py" for name in NAMES]
+
+
+def test_the_core_has_at_most_1200_lines():
+    assert sum(len(file.read_text().splitlines()) for file in CORE) <= 1200
+
+
+def test_no_equation_takes_more_than_15_lines_of_code():
+    """The docstring does not count."""
+    for file in CORE[2], CORE[4]:
+        for function in ast.parse(file.read_text()).body:
+            if isinstance(function, ast.FunctionDef):
+                first = function.body[1 if ast.get_docstring(function) else 0]
+                assert function.end_lineno - first.lineno < 15, f"{file.name}: {function.name}"
