@@ -7,6 +7,7 @@ import pandas as pd
 from dped_lib import metrics
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference
+from dped_lib.experiments.tables import published
 
 
 def metric_name(metric: str) -> str:
@@ -19,20 +20,22 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
     """Return a row for each phone and method: scores with intervals, the published values, and the number of pairs.
 
     The table is long instead of wide, so that it fits into the width of a column. A method without a cell is
-    ``not run``.
+    ``not run`` and has its published values all the same.
     """
+    cells = tuple(cells)
     by_key = {(c.phone, c.column): c for c in cells}
     columns = tuple(columns)
     rows = []
     for phone in dict.fromkeys(phone for phone, _ in by_key):
+        of_paper = published(cells[0].table, phone)
         for column in columns:
             cell = by_key.get((phone, column))
             row = {"phone": phone, "method": column}
             for i, metric in enumerate(SHOWN):
                 name = metric_name(metric)
                 row[name] = cell.measured(metric) if cell else "not run"
-                known = cell and cell.published
-                row[f"{name}, paper"] = f"{cell.published[i]:.{DIGITS[metric]}f}" if known else ""
+                score = of_paper.get(column)
+                row[f"{name}, paper"] = f"{(score.psnr, score.ssim)[i]:.{DIGITS[metric]}f}" if score else ""
             row["pairs (photographs)"] = f"{cell.pairs} ({cell.photographs})" if cell else ""
             rows.append(row)
     return pd.DataFrame(rows)

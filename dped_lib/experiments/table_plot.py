@@ -1,24 +1,18 @@
 """Draw Tables 2 and 3: every score with its interval, and the published value."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dped_lib import paper
 from dped_lib.experiments.scores import PROTOCOL, SHOWN, Cell
 from dped_lib.experiments.table_layout import metric_name
-from dped_lib.experiments.tables import published2
+from dped_lib.experiments.tables import published
 from dped_lib.report import colors, figures
 
 _APART = 0.24  # from the mark of one phone to that of the next, in rows
-
-
-def _published(table: str, phone: str) -> Mapping[str, paper.Score]:
-    """Return the paper's scores of a phone in Table 2 or 3, by column."""
-    return published2(phone) if table == "2" else paper.TABLE3.get(phone, {})
 
 
 def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
@@ -38,9 +32,9 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
             axes.plot(getattr(c, f"{metric}_interval"), (y, y), color=color, lw=2)
             axes.plot(getattr(c, metric), y, "o", color=color, ms=5)
         for phone, column in itertools.product(phones, columns):
-            if published := _published(drawn[0].table, phone).get(column):
+            if score := published(drawn[0].table, phone).get(column):
                 y = columns.index(column) + _APART * (phones.index(phone) - (len(phones) - 1) / 2)
-                value = (published.psnr, published.ssim)[SHOWN.index(metric)]
+                value = (score.psnr, score.ssim)[SHOWN.index(metric)]
                 axes.plot(value, y, "o", mfc="white", mec=colors.PHONES[phone], ms=6, mew=1.3)
         for column in set(columns) - {c.column for c in drawn}:
             place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}

@@ -35,6 +35,11 @@ def published2(phone: str) -> dict[str, paper.Score]:
     return {**first, "dong authors": first["dong"], "authors": paper.TABLE2_LATER_VERSION.get(phone, first["ours"])}
 
 
+def published(table: str, phone: str) -> Mapping[str, paper.Score]:
+    """Return the paper's scores of a phone in Table ``2`` or ``3``, by column; also those of methods that are not run."""
+    return published2(phone) if table == "2" else paper.TABLE3.get(phone, {})
+
+
 def methods2(
     networks: Trained, phone: str, store: pair_store.PairStore
 ) -> dict[str, Method | Mapping[int, Method] | str]:
