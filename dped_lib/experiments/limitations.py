@@ -196,7 +196,7 @@ def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
 def describe_change(measure: str, value: float) -> str:
     """Return what enhancing did to a photograph, with the value of a measure: ``noise falls: x 0.80``."""
     if measure == "colour deviation":
-        return f"colours move by {value:.1f}"
+        return f"colours move by {value:.1f} ΔE"
     subject = "contrast" if measure == "contrast gain" else "noise"
     change = "stays" if f"{value:.2f}" == "1.00" else "rises" if value > 1 else "falls"
     return f"{subject} {change}: x {value:.2f}"

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import nn
 
 from dped_lib import losses, metrics, paper
-from dped_lib.base import presets, run_parameters
+from dped_lib.base import presets
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
-from dped_lib.enhance import photographs as enhancement
-from dped_lib.experiments import training_runs
 from dped_lib.experiments.training_runs import TrainResult
-from dped_lib.report import figures, labels, network_diagrams, training_drawings
+from dped_lib.report import figures, labels, training_drawings
 
 #: Number of held-out patches that are drawn.
 SHOWN = 6
@@ -26,22 +23,6 @@ def facts_of(result: TrainResult) -> dict[str, str]:
     params = result.params
     named = {"phone": params.phone, "loss": params.loss, "variant": params.variant}
     return {"vgg": result.vgg_label, **named, "network": result.whose, "iterations": params.length}
-
-
-def architecture(params: run_parameters.TrainParams, preset: str, store: PairStore) -> tuple[Figure, dict[str, str]]:
-    """Draw Figure 7 with one training pair of the store, enhanced if its network has been trained.
-
-    The drawn system trains with the paper's loss, whatever the loss of ``params``. Return the figure, and whose network
-    enhanced the picture (:func:`facts_of`); without a network, the figure says that there is no picture.
-    """
-    same = {name: getattr(params, name) for name in ("seed", "variant", "vgg")}
-    params = run_parameters.train_params(params.dataset, params.phone, losses.TABLE3_LOSSES[0], preset, **same)
-    one = max(store.sample("train", 24), key=lambda i: store.dslr[i].std())  # not a flat one
-    pictures, facts = {"phone": store.phone[one], "dslr": store.dslr[one]}, {}
-    if result := training_runs.finished(params, store, training_runs.run_folder(params, preset)):
-        pictures["enhanced"] = enhancement.engine(result.model)(np.array(store.phone[one]))
-        facts = facts_of(result)
-    return network_diagrams.system(params.loss, params.variant, pictures), facts
 
 
 def curves(result: TrainResult) -> tuple[Figure, dict]:

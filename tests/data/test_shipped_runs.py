@@ -125,6 +125,13 @@ def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_trainin
     assert set(before) == {"log.jsonl", "model.safetensors", "params.json"}
     again = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
     assert again.whose == result.whose and files_of(tmp_path / "mine") == before
+    found = training_runs.finished(PARAMS, store, tmp_path / "another")
+    assert found.whose == result.whose and files_of(tmp_path / "another") == before
+
+
+def test_what_has_yet_to_be_trained_is_not_finished(shipped, store, tmp_path):
+    assert training_runs.finished(dataclasses.replace(PARAMS, seed=9), store, tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
 
 
 def test_explorers_read_it_with_its_discriminator(package, store, finished_texture, no_training, tmp_path):

@@ -133,7 +133,7 @@ def test_ranks_and_pictures():
         ("noise amplification", 1.25, "noise rises: x 1.25"),
         ("contrast gain", 1.001, "contrast stays: x 1.00"),
         ("contrast gain", 0.5, "contrast falls: x 0.50"),
-        ("colour deviation", 12.34, "colours move by 12.3"),
+        ("colour deviation", 12.34, "colours move by 12.3 ΔE"),
     ],
 )
 def test_words_say_what_happened(measure, value, words):

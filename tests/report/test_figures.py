@@ -21,6 +21,7 @@ from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store, pairing
 from dped_lib.experiments import (
+    architecture,
     gallery,
     networks,
     scores,
@@ -418,9 +419,9 @@ def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_p
         asked.append(params)
         return training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG") if result else None
 
-    monkeypatch.setattr(training_report.training_runs, "finished", finished)
+    monkeypatch.setattr(training_runs, "finished", finished)
     for result in (False, True):
-        fig, facts = training_report.architecture(params, "smoke", store)
+        fig, facts = architecture.figure7(params, "smoke", store)
         assert len(fig.axes[0].images) == 2 + result
         assert ("no picture" in [t.get_text() for t in fig.axes[0].texts]) != result
         assert facts.get("network") == ("trained here" if result else None)
