@@ -10,6 +10,7 @@ module          quick form                                              plain fo
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
 ``threads``     a few images a thread, from input to gradients (CPU)    a batch, each operation on all threads
+``winograd``    3x3 layers of photographs in half the products (CPU)    ``F.conv2d``
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 

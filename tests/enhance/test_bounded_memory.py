@@ -13,7 +13,7 @@ from torch import nn
 from dped_lib import speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
-from dped_lib.enhance import bands, bounded_memory
+from dped_lib.enhance import bands, bounded_memory, plans
 
 
 @torch.inference_mode()
@@ -29,9 +29,9 @@ def whole(model: nn.Module, image: np.ndarray) -> np.ndarray:
 
 
 def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype=torch.float32) -> np.ndarray:
-    sweeps = bounded_memory.plan(model, *image.shape[:2], dtype).sweeps
+    sweeps = plans.sweeps(model, buffers)
     gone = []
-    how = bounded_memory.Plan(buffers, rows, sweeps, 1.0, 0)
+    how = plans.Plan(buffers, rows, sweeps, 1.0, 0)
     out = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
     assert sum(gone) == sweeps * len(image), "progress ends at its total"
     return out
@@ -86,22 +86,22 @@ def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
 
 def test_plans_get_by_with_less_by_working_more():
     model = NETWORKS["dped"]
-    plans = [bounded_memory.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
-    assert [p.buffers for p in plans] == [2, 1, 0]
-    assert [round(p.work, 1) for p in plans] == [1.0, 2.1, 4.6]
-    assert plans[0].bytes > plans[1].bytes > plans[2].bytes and plans[2].bytes <= 1 << 30
-    assert "4.6 times the work" in plans[2].describe() and "once" in plans[0].describe()
-    assert bounded_memory.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
+    found = [plans.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
+    assert [p.buffers for p in found] == [2, 1, 0]
+    assert [round(p.work, 1) for p in found] == [1.0, 2.1, 4.6]
+    assert found[0].bytes > found[1].bytes > found[2].bytes and found[2].bytes <= 1 << 30
+    assert "4.6 times the work" in found[2].describe() and "once" in found[0].describe()
+    assert plans.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
     # The work is counted: multiplications of each sweep's layers over those of one pass.
     head, conv = 3 * 64 * 81, 64 * 64 * 9
     once = 2 * head + 10 * conv
-    assert plans[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
-    assert plans[1].work == pytest.approx((2 * head + 22 * conv) / once)
+    assert found[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
+    assert found[1].work == pytest.approx((2 * head + 22 * conv) / once)
 
 
 def test_without_statistics_one_sweep_is_enough():
     for name in ("srcnn", "batch norm"):
-        how = bounded_memory.plan(NETWORKS[name], 3000, 4000, torch.float32)
+        how = plans.plan(NETWORKS[name], 3000, 4000, torch.float32)
         assert (how.buffers, how.sweeps, how.work) == (0, 1, 1.0)
 
 
@@ -109,6 +109,6 @@ def test_too_little_memory_is_said_with_what_would_do():
     with pytest.raises(
         DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"
     ):
-        bounded_memory.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
+        plans.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
     with pytest.raises(DpedError, match="Identity cannot be streamed"):
-        bounded_memory.plan(nn.Identity(), 100, 100, torch.float32)
+        plans.plan(nn.Identity(), 100, 100, torch.float32)
