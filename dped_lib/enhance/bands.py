@@ -198,6 +198,11 @@ class Statistics:
         return Norm(mean.float(), variance.float(), norm.weight, norm.bias)
 
 
+def merged(found: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
+    """Return the norm with the statistics of several parts of a picture."""
+    return Statistics().extend(found).of(norm)
+
+
 @dataclass(frozen=True)
 class Norm:
     """Normalise with known statistics and apply ReLU. The attributes are float32 vectors of C values."""

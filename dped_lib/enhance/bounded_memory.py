@@ -4,49 +4,26 @@ The generator normalises each layer by the mean and variance of the *whole* imag
 changes the picture (26 to 37 dB against the whole image, with visible seams). Here the statistics of the whole image
 are computed strip by strip and merged. Nothing is approximated. ``plans`` says what is kept between the sweeps.
 
-Each thread takes the next strip of rows and computes it alone, so threads wait for each other only at the end of a
-sweep. (PyTorch's own threads wait for each other in every operation, which takes long if another process keeps a core
-busy.) Strips, and the order in which their statistics are merged, do not depend on the number of threads. So neither
-does the result.
+``strips`` divides each sweep among threads.
 """
 
 import math
 import mmap
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.enhance import bands
+from dped_lib.enhance import bands, strips
 from dped_lib.enhance.plans import Plan, norms
-from dped_lib.speed import threads
+from dped_lib.enhance.strips import Strip, Sweeper
 
 #: The value of white in bands of the photograph. bfloat16 holds integers to 255 exactly, but not multiples of 1/255.
 _WHITE = 255
 #: Number of strips of a sweep that computes several layers. Each strip computes rows of its neighbours again.
 _STRIPS = 8
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """Describe rows of a sweep's result, and hold copies of the rows around them in buffers that the sweep overwrites."""
-
-    start: int
-    end: int
-    top: bool
-    bottom: bool
-    above: Sequence[Tensor]
-    below: Sequence[Tensor]
-
-    def pieces(self, *buffers: Tensor) -> Iterator[Sequence[Tensor]]:
-        """Yield the rows above, the strip's own and the rows below, of all buffers that the sweep overwrites."""
-        return iter((self.above, [_rows(b, self.start, self.end) for b in buffers], self.below))
 
 
 class _Streamer:
@@ -59,77 +36,12 @@ class _Streamer:
         schedule: Plan,
         dtype: torch.dtype,
         device: torch.device,
-        tick: Callable[[int], None],
         finish: Callable[[Tensor], Tensor],
-        pool: ThreadPoolExecutor,
+        sweeper: Sweeper,
     ):
         self.model, self.image, self.schedule = model, image, schedule
-        self.dtype, self.device, self.tick, self.finish, self.pool = dtype, device, tick, finish, pool
+        self.dtype, self.device, self.finish, self.sweeper = dtype, device, finish, sweeper
         self.height, self.width = image.shape[:2]
-        self.stopped = threading.Event()
-        self.messages: queue.SimpleQueue = queue.SimpleQueue()
-
-    # ------------------------------------------------------------------------------------ strips and threads
-
-    def strips(self, starts: Sequence[int], radius: int, overwritten: Sequence[Tensor]) -> Iterator[_Strip]:
-        """Yield the strips from top to bottom. The copies are right if only strips that were yielded are overwritten."""
-
-        def copies(start: int, end: int) -> list[Tensor]:
-            return [_rows(b, max(start, 0), end).clone(memory_format=torch.channels_last) for b in overwritten]
-
-        above = copies(0, 0)
-        for start, end in zip(starts, [*starts[1:], self.height], strict=True):
-            strip = _Strip(start, end, start == 0, end == self.height, above, copies(end, end + radius))
-            above = copies(end - radius, end)  # now, because the strip may be overwritten when the next is asked for
-            yield strip
-
-    def sweep(self, work: Callable[[_Strip], object], rows: int, radius: int, *overwritten: Tensor) -> Iterator:
-        """Yield the results of ``work`` for all strips from top to bottom. The threads compute them.
-
-        Args:
-            work: computes a strip, and reports its rows by :meth:`passed`.
-            rows: number of rows of a strip.
-            radius: number of rows around a strip that its result depends on.
-            overwritten: buffers that the sweep reads and overwrites.
-        """
-        rows = max(rows, radius)
-        starts = [s for s in range(0, self.height, rows) if s == 0 or self.height - s >= radius]
-        numbered, lock = enumerate(self.strips(starts, radius, overwritten)), threading.Lock()
-
-        @torch.inference_mode()
-        def step() -> None:
-            try:
-                with lock:  # the next strip copies rows before this one overwrites them
-                    at, strip = next(numbered)
-                self.messages.put(("strip", at, work(strip)))
-            except BaseException as error:  # raised again by the thread that waits for the result
-                self.messages.put(("error", -1, error))
-
-        # More strips than threads are asked for, so that no thread waits for the one that reads the results.
-        asked, done = 0, {}
-        for at in range(len(starts)):
-            while asked < min(len(starts), at + 2 * self.schedule.threads + 1):
-                self.pool.submit(step)
-                asked += 1
-            while at not in done:
-                kind, number, found = self.messages.get()
-                if kind == "error":
-                    raise found
-                if kind == "rows":
-                    self.tick(number)
-                else:
-                    done[number] = found
-            yield done.pop(at)
-
-    def passed(self, rows: int) -> None:
-        """Report rows of a strip as done. A thread does this after every band, and ends here if the work was stopped."""
-        if self.stopped.is_set():
-            raise InterruptedError
-        self.messages.put(("rows", rows, None))
-
-    def merged(self, found: Iterable[bands.Statistics], norm: nn.InstanceNorm2d) -> bands.Norm:
-        """Return the norm with the statistics of all strips."""
-        return bands.Statistics().extend(found).of(norm)
 
     # ------------------------------------------------------------------------------------ pictures, layers, memory
 
@@ -171,13 +83,13 @@ class _Streamer:
 
     # ------------------------------------------------------------------------------------ two buffers
 
-    def once(self, layer: bands.Layer, strip: _Strip, pieces: Iterable[Tensor], before=bands.copy) -> Tensor:
+    def once(self, layer: bands.Layer, strip: Strip, pieces: Iterable[Tensor], before=bands.copy) -> Tensor:
         """Return a strip of one convolution. The pieces are the rows above it, its own, and those below."""
         conv = bands.Conv(layer, strip.end - strip.start, before, strip.top)
         for x in pieces:
             conv.add(x)
         y = conv.complete(self.width, strip.bottom)
-        self.passed(strip.end - strip.start)
+        self.sweeper.passed(strip.end - strip.start)
         return y
 
     def convolved(
@@ -194,27 +106,27 @@ class _Streamer:
         ``join`` takes rows of all sources and returns the rows that ``before`` takes.
         """
 
-        def work(strip: _Strip) -> bands.Statistics:
+        def work(strip: Strip) -> bands.Statistics:
             y = self.once(layer, strip, (join(*rows) for rows in strip.pieces(*sources)), before)
-            _store(target, strip.start, y)
+            strips.store(target, strip.start, y)
             found = bands.Statistics()
             if norm is not None:
                 found.add(y)
             return found
 
-        found = list(self.sweep(work, self.schedule.rows, layer.radius, *sources))
-        return None if norm is None else self.merged(found, norm)
+        found = list(self.sweeper.sweep(work, self.schedule.rows, layer.radius, *sources))
+        return None if norm is None else bands.merged(found, norm)
 
     def with_two_buffers(self) -> Iterator[Tensor]:
         """Compute one convolution a sweep. ``kept`` holds the input of a block, ``behind`` the last convolution's rows."""
         model, kept, behind = self.model, self.buffer(), self.buffer()
         head, tail = self.first(model.head), bands.Tail(model.tail, self.dtype, model.tail.bias)
 
-        def of_head(strip: _Strip) -> None:
+        def of_head(strip: Strip) -> None:
             rows = self.photograph(strip.start - head.radius, strip.end + head.radius)
-            _store(kept, strip.start, bands.relu_(self.once(head, strip, [rows])))
+            strips.store(kept, strip.start, bands.relu_(self.once(head, strip, [rows])))
 
-        list(self.sweep(of_head, self.schedule.rows, head.radius))
+        list(self.sweeper.sweep(of_head, self.schedule.rows, head.radius))
         sources: tuple[Tensor, ...] = (kept,)
         known: bands.Norm | None = None
 
@@ -228,11 +140,11 @@ class _Streamer:
         self.convolved(self.layer(model.conv1), behind, sources, skip)
         self.convolved(self.layer(model.conv2), behind, (behind,), before=bands.relu)
 
-        def of_tail(strip: _Strip) -> Tensor:
-            rows = _rows(behind, max(strip.start - tail.radius, 0), strip.end + tail.radius)
+        def of_tail(strip: Strip) -> Tensor:
+            rows = strips.rows(behind, max(strip.start - tail.radius, 0), strip.end + tail.radius)
             return self.finished(self.once(tail, strip, [rows], bands.relu))
 
-        yield from self.sweep(of_tail, self.schedule.rows, tail.radius)
+        yield from self.sweeper.sweep(of_tail, self.schedule.rows, tail.radius)
 
     # ------------------------------------------------------------------------------------ one buffer, or none
 
@@ -240,30 +152,30 @@ class _Streamer:
         """Return the number of rows of a strip that passes several layers."""
         return -(-self.height // (_STRIPS * self.schedule.rows)) * self.schedule.rows
 
-    def from_photograph(self, strip: _Strip, radius: int) -> Iterator[tuple[Tensor, bool]]:
+    def from_photograph(self, strip: Strip, radius: int) -> Iterator[tuple[Tensor, bool]]:
         """Yield a strip and the rows around it in bands, and whether each ends the picture."""
         end = min(strip.end + radius, self.height)
         for at in range(max(strip.start - radius, 0), end, self.schedule.rows):
             until = min(at + self.schedule.rows, end)
             yield self.photograph(at, until), strip.bottom and until == end
-            self.passed(max(min(until, strip.end) - max(at, strip.start), 0))
+            self.sweeper.passed(max(min(until, strip.end) - max(at, strip.start), 0))
 
-    def from_buffer(self, strip: _Strip, kept: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    def from_buffer(self, strip: Strip, kept: Tensor) -> Iterator[tuple[Tensor, bool]]:
         for at in range(strip.start, strip.end, self.schedule.rows):
             until = min(at + self.schedule.rows, strip.end)
             above, below = strip.above if at == strip.start else (), strip.below if until == strip.end else ()
-            rows = [*above, _rows(kept, at, until), *below]
+            rows = [*above, strips.rows(kept, at, until), *below]
             yield torch.cat(rows, 2) if len(rows) > 1 else rows[0], strip.bottom and until == strip.end
-            self.passed(until - at)
+            self.sweeper.passed(until - at)
 
-    def conv(self, layer: bands.Layer, strip: _Strip, before=bands.copy) -> bands.Conv:
+    def conv(self, layer: bands.Layer, strip: Strip, before=bands.copy) -> bands.Conv:
         return bands.Conv(layer, self.schedule.rows, before, strip.top)
 
-    def head(self, strip: _Strip) -> Callable[[Tensor, bool], Tensor]:
+    def head(self, strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         head = self.conv(self.first(self.model.head), strip)
         return lambda x, last: bands.relu_(head(x, last))
 
-    def block(self, j: int, folded: list[bands.Norm], strip: _Strip) -> Callable[[Tensor, bool], Tensor]:
+    def block(self, j: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return residual block ``j``, for which both norms are known."""
         block, delay = self.model.blocks[j], bands.Delay(0 if strip.top else 2)
         a = self.conv(self.normed(block.conv1), strip)
@@ -275,7 +187,7 @@ class _Streamer:
 
         return push
 
-    def to_norm(self, k: int, folded: list[bands.Norm], strip: _Strip) -> Callable[[Tensor, bool], Tensor]:
+    def to_norm(self, k: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return the path from a block's input to the input of norm ``k``, counted through the network."""
         block = self.model.blocks[k // 2]
         a = self.conv(self.normed(block.conv1), strip)
@@ -284,7 +196,7 @@ class _Streamer:
         b = self.conv(self.normed(block.conv2), strip, folded[k - 1])
         return lambda x, last: b(a(x, last), last)
 
-    def ending(self, strip: _Strip) -> Callable[[Tensor, bool], Tensor]:
+    def ending(self, strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         model = self.model
         stages = (
             self.conv(self.layer(model.conv1), strip),
@@ -305,7 +217,7 @@ class _Streamer:
         for k in range(len(folded), len(all_norms)):
             radius = ends + k + 1
 
-            def measured(strip: _Strip, k: int = k, radius: int = radius) -> bands.Statistics:
+            def measured(strip: Strip, k: int = k, radius: int = radius) -> bands.Statistics:
                 path = [self.head(strip), *(self.block(j, folded, strip) for j in range(k // 2))]
                 path, found = [*path, self.to_norm(k, folded, strip)], bands.Statistics()
                 for x, last in self.from_photograph(strip, radius):
@@ -314,14 +226,14 @@ class _Streamer:
                     found.add(x)
                 return found
 
-            folded.append(self.merged(self.sweep(measured, self.long_strips(), radius), all_norms[k]))
+            folded.append(bands.merged(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
         radius = 2 * ends + len(all_norms) + 2
 
-        def enhanced(strip: _Strip) -> Tensor:
+        def enhanced(strip: Strip) -> Tensor:
             path = [self.head(strip), *(self.block(j, folded, strip) for j in range(len(self.model.blocks)))]
             return self.through([*path, self.ending(strip)], self.from_photograph(strip, radius))
 
-        yield from self.sweep(enhanced, self.long_strips(), radius)
+        yield from self.sweeper.sweep(enhanced, self.long_strips(), radius)
 
     @staticmethod
     def through(path: Sequence[Callable], source: Iterable[tuple[Tensor, bool]]) -> Tensor:
@@ -337,7 +249,7 @@ class _Streamer:
         all_norms, kept, folded = norms(self.model), self.buffer(), []
         count, ends, rows = len(self.model.blocks), self.model.head.kernel_size[0] // 2, self.long_strips()
 
-        def advanced(strip: _Strip, source, stage, k: int) -> bands.Statistics:
+        def advanced(strip: Strip, source, stage, k: int) -> bands.Statistics:
             """Store what the stage returns, and measure the input of norm ``k`` behind it."""
             following, found = self.to_norm(k, folded, strip), bands.Statistics()
             at = strip.start if strip.top else strip.start - 1
@@ -345,36 +257,38 @@ class _Streamer:
                 x = stage(x, last)
                 start, end = max(at, strip.start), min(at + x.shape[2], strip.end)
                 if start < end:
-                    _store(kept, start, x[:, :, start - at : end - at])  # overwrites only rows that were read already
+                    strips.store(
+                        kept, start, x[:, :, start - at : end - at]
+                    )  # overwrites only rows that were read already
                 at += x.shape[2]
                 found.add(following(x, last))
             return found
 
-        def of_head(strip: _Strip) -> bands.Statistics:
+        def of_head(strip: Strip) -> bands.Statistics:
             return advanced(strip, self.from_photograph(strip, ends + 1), self.head(strip), 0)
 
-        folded.append(self.merged(self.sweep(of_head, rows, ends + 1), all_norms[0]))
+        folded.append(bands.merged(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
         for j in range(count):
 
-            def of_second(strip: _Strip, j: int = j) -> bands.Statistics:
+            def of_second(strip: Strip, j: int = j) -> bands.Statistics:
                 rest, found = self.to_norm(2 * j + 1, folded, strip), bands.Statistics()
                 for x, last in self.from_buffer(strip, kept):
                     found.add(rest(x, last))
                 return found
 
-            def of_block(strip: _Strip, j: int = j) -> bands.Statistics:
+            def of_block(strip: Strip, j: int = j) -> bands.Statistics:
                 return advanced(strip, self.from_buffer(strip, kept), self.block(j, folded, strip), 2 * j + 2)
 
-            folded.append(self.merged(self.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
+            folded.append(bands.merged(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
             if j + 1 < count:
-                folded.append(self.merged(self.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
+                folded.append(bands.merged(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
 
-        def of_ending(strip: _Strip) -> Tensor:
+        def of_ending(strip: Strip) -> Tensor:
             return self.through(
                 [self.block(count - 1, folded, strip), self.ending(strip)], self.from_buffer(strip, kept)
             )
 
-        yield from self.sweep(of_ending, rows, ends + 4, kept)
+        yield from self.sweeper.sweep(of_ending, rows, ends + 4, kept)
 
     def srcnn(self) -> Iterator[Tensor]:
         model = self.model
@@ -385,22 +299,14 @@ class _Streamer:
         )
         radius = sum(layer.radius for layer in layers)
 
-        def enhanced(strip: _Strip) -> Tensor:
+        def enhanced(strip: Strip) -> Tensor:
             first, *others = (
                 self.conv(a, strip, b) for a, b in zip(layers, (bands.copy, *2 * [bands.relu]), strict=True)
             )
             path = [first, *others, lambda y, last: self.finished(y)]
             return self.through(path, self.from_photograph(strip, radius))
 
-        yield from self.sweep(enhanced, self.long_strips(), radius)
-
-
-def _rows(buffer: Tensor, start: int, end: int) -> Tensor:
-    return bands.picture(buffer[start:end])
-
-
-def _store(buffer: Tensor, start: int, x: Tensor) -> None:
-    _rows(buffer, start, start + x.shape[2]).copy_(x)
+        yield from self.sweeper.sweep(enhanced, self.long_strips(), radius)
 
 
 @torch.inference_mode()
@@ -430,11 +336,7 @@ def stream(
     device = device or torch.device("cpu")
     with torch.inference_mode(False):  # weights moved in inference mode could not be trained again
         model = model.to(device)
-    pool = threads.workers(schedule.threads)
-    streamer = _Streamer(model, image, schedule, dtype, device, tick, finish, pool)
-    sweeps = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}
-    try:
+    with Sweeper(len(image), schedule.threads, tick) as sweeper:
+        streamer = _Streamer(model, image, schedule, dtype, device, finish, sweeper)
+        sweeps = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}
         yield from streamer.srcnn() if isinstance(model, models.SRCNN) else sweeps[schedule.buffers]()
-    finally:  # also if the caller stops, or Ctrl-C ends the wait for a strip: a thread stops after its band
-        streamer.stopped.set()
-        pool.shutdown(cancel_futures=True)
