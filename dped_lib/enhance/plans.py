@@ -19,7 +19,7 @@ from dped_lib import models
 from dped_lib.base.errors import DpedError
 
 #: Bytes of one band of features, which one thread computes. Measured (benchmarks/README.md).
-BAND_BYTES = 2 << 20
+BAND_BYTES = 4 << 20
 #: The same on a GPU, where each operation on each band costs a launch, so larger bands are faster.
 GPU_BAND_BYTES = 256 << 20
 _MIB = 1 << 20
