@@ -42,29 +42,35 @@ def convolve(rows: Tensor, of_kernels: Sequence[Tensor], bias: Tensor | None, ou
     """
     n, width, channels = len(out) // GROUP, *rows.shape[1:]
     d = [rows[i : i + GROUP * (n - 1) + 1 : GROUP] for i in range(6)]
-    t = rows.new_empty(6, n, width, channels)
-    a, b = rows.new_empty(2, n, width, channels)
+    a, b, t = rows.new_empty(3, n, width, channels)  # one sum at a time, which stays in the cache
+
+    def product(i: int) -> Tensor:
+        # The second product has the factor 1 in all four rows, so it carries the bias.
+        y = F.conv2d(t.permute(2, 0, 1).unsqueeze(0), of_kernels[i], bias if i == 1 else None, padding=(0, 1))
+        return y[0].permute(1, 2, 0)
+
     torch.sub(d[4], d[2], alpha=4, out=a)
     torch.sub(d[3], d[1], alpha=4, out=b)
-    torch.add(a, b, out=t[1])
-    torch.sub(a, b, out=t[2])
+    torch.add(a, b, out=t)
+    odd = product(1)
+    torch.sub(a, b, out=t)
+    second = product(2)
+    even = odd + second
+    odd.sub_(second)
     torch.sub(d[4], d[2], out=a)
     torch.sub(d[3], d[1], out=b)
-    torch.add(a, b, alpha=2, out=t[3])
-    torch.sub(a, b, alpha=2, out=t[4])
-    torch.add(a, torch.sub(d[0], d[2], out=t[0]), alpha=4, out=t[0])  # 4 d0 - 5 d2 + d4
-    torch.sub(torch.sub(d[5], d[3], out=t[5]), b, alpha=4, out=t[5])  # 4 d1 - 5 d3 + d5
-    # The second product has the factor 1 in all four rows, so it carries the bias.
-    m = [
-        F.conv2d(x.permute(2, 0, 1).unsqueeze(0), k, bias if i == 1 else None, padding=(0, 1))[0].permute(1, 2, 0)
-        for i, (x, k) in enumerate(zip(t, of_kernels, strict=True))
-    ]
+    torch.add(a, b, alpha=2, out=t)
+    signed = product(3)
+    torch.sub(a, b, alpha=2, out=t)
+    fourth = product(4)
+    large = torch.add(signed, fourth, out=second)
+    signed.sub_(fourth)
     y = [out[i::GROUP] for i in range(GROUP)]
-    even, odd = m[1] + m[2], m[1].sub_(m[2])
-    large, signed = m[2], m[3]  # reuse the memory of both
-    torch.add(m[3], m[4], out=large)
-    signed.sub_(m[4])
-    torch.add(even, large, out=y[0]).add_(m[0])
+    torch.add(even, large, out=y[0])
     torch.add(odd, signed, alpha=2, out=y[1])
     torch.add(even, large, alpha=4, out=y[2])
-    torch.add(odd, signed, alpha=8, out=y[3]).add_(m[5])
+    torch.add(odd, signed, alpha=8, out=y[3])
+    torch.add(a, torch.sub(d[0], d[2], out=t), alpha=4, out=t)  # 4 d0 - 5 d2 + d4
+    y[0].add_(product(0))
+    torch.sub(torch.sub(d[5], d[3], out=t), b, alpha=4, out=t)  # 4 d1 - 5 d3 + d5
+    y[3].add_(product(5))
