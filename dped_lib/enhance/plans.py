@@ -124,7 +124,9 @@ def plan(
         for count in (threads >> halved for halved in range(threads.bit_length())):
             for rows in candidates:
                 # A window also holds the rows around a band: 8 for the largest kernel (9x9). Moving them up copies them.
-                of_thread = windows * (rows + 8) + spare * rows + 8 + 4 * windows
+                # Without two buffers a band may have the rows around its strip in it, too.
+                others = spare * (rows if buffers == 2 else rows + 8)
+                of_thread = windows * (rows + 8) + others + 8 + 4 * windows
                 need = row * (buffers * height + count * of_thread) + working
                 if limit is None or need <= limit:
                     work = _work(model, buffers) if needs_statistics else 1.0

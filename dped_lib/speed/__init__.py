@@ -36,6 +36,7 @@ __all__ = [
     "autocast",
     "color_distance",
     "enabled",
+    "give_back_pages",
     "keep_pages",
     "pair_statistics",
     "precision",
@@ -53,6 +54,11 @@ def keep_pages() -> None:
     """Make the allocator keep freed memory (:mod:`dped_lib.speed.memory`)."""
     if enabled():
         memory.keep_pages()
+
+
+def give_back_pages() -> None:
+    """Make the allocator return the memory that it keeps. The next computation takes it again."""
+    memory.give_back()
 
 
 def precision(requested: str, device: torch.device) -> torch.dtype:
