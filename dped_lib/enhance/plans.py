@@ -23,8 +23,10 @@ BAND_BYTES = 4 << 20
 #: The same on a GPU, where each operation on each band costs a launch, so larger bands are faster.
 GPU_BAND_BYTES = 256 << 20
 _MIB = 1 << 20
-#: Memory beside bands and buffers: kernels and unpacked weights of oneDNN, and what the allocator cannot use.
+#: Memory beside bands and buffers: kernels and unpacked weights of oneDNN.
 _WORKING = 64 * _MIB
+#: Memory that the allocator cannot use, for each thread. glibc gives each thread heaps of this size.
+_HEAP = 64 * _MIB
 #: The same on a GPU: the workspace of cuDNN.
 _GPU_WORKING = 1024 * _MIB
 
@@ -127,7 +129,7 @@ def plan(
                 # Without two buffers a band may have the rows around its strip in it, too.
                 others = spare * (rows if buffers == 2 else rows + 8)
                 of_thread = windows * (rows + 8) + others + 8 + 4 * windows
-                need = row * (buffers * height + count * of_thread) + working
+                need = row * (buffers * height + count * of_thread) + working + (0 if on_gpu else count * _HEAP)
                 if limit is None or need <= limit:
                     work = _work(model, buffers) if needs_statistics else 1.0
                     return Plan(buffers, rows, sweeps(model, buffers), work, need, count)
