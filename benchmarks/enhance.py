@@ -4,21 +4,27 @@
     python benchmarks/enhance.py --command        whole commands: a JPEG, from the start of the process to the finished file
     python benchmarks/enhance.py --memory         the default and the exact path under --max-memory, against no bound
     python benchmarks/enhance.py --large 20|100   one photograph of that many megapixels under 2 or 4 GiB
-    python benchmarks/enhance.py --tried          what the project does not use: torch.compile and ONNX Runtime
+    python benchmarks/enhance.py --tried          against what the project does not use: torch.compile, ONNX Runtime and OpenVINO
+    python benchmarks/enhance.py ... --beside     each run beside a process that keeps one core busy
 
 plain    the whole image through the network as one would write it: float32, N x C x H x W, nn.InstanceNorm2d, the system's allocator
 default  what `dped enhance` does on this machine: bfloat16 where it is native
 exact    `dped enhance --precision float32`
 compiled torch.compile of the project's network, bfloat16, channels-last; its seconds hold no compiling, which is said beside them
 onnx     what `dped export` writes, by ONNX Runtime, float32; its seconds hold no loading
+openvino what `dped export` writes, by OpenVINO in bfloat16; openvino-f32 in float32; its seconds hold no loading. Left out, and said,
+         where OpenVINO is not installed (pip install openvino; the project does not need it)
 
 Each run is a process of its own (the allocator's habits and the peak memory cannot be taken back), the forms in turns; ratios are of
-medians. A form is timed on its first photograph, after a thumbnail that loads the libraries. The floor is the larger of the
+medians. A form is timed on its process's first photograph, after a thumbnail that loads the libraries; the second photograph is told
+beside it. The tried forms prepare themselves with the first photograph's size, so for them the two are the second and third. The floor is the larger of the
 multiplications over the measured peak of a matrix product in the type used, and of the bytes over the measured bandwidth of a
 copy. The photograph is one of the authors' iPhone photographs, enlarged (DPED_MIRROR, or fetched).
 """
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import re
 import shutil
@@ -38,7 +44,7 @@ OPERATIONS = 2 * (2 * 81 * 3 * 64 + 10 * 9 * 64 * 64)
 #: written once and read once, each of four skips written and read once.
 MOVES = 2 * (8 + 4) * 64
 FORMS = ("plain", "default", "exact")
-TRIED = ("compiled", "onnx")
+TRIED = ("compiled", "onnx", "openvino", "openvino-f32")
 #: What a user would write around the network, in one file.
 SCRIPT = """
 import sys
@@ -175,19 +181,24 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
         said = engine.plan(*pixels.shape[:2], held=enhancement.resident() + pixels.nbytes).describe()
         print(said, file=sys.stderr, flush=True)
         run = engine
-    run(small)
+    if form not in TRIED:  # those take the size that they were prepared for
+        run(small)
     if target.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
     out = run(pixels)
     first = seconds = time.perf_counter() - start
+    if target.type == "cpu":
+        start = time.perf_counter()
+        run(pixels)
+        later = time.perf_counter() - start
     if target.type == "cuda":  # its first photograph of a size also waits for memory and for the choice of kernels
-        later = []
+        times = []
         for _ in range(5):
             start = time.perf_counter()
             run(pixels)
-            later.append(time.perf_counter() - start)
-        seconds = statistics.median(later)
+            times.append(time.perf_counter() - start)
+        seconds = later = statistics.median(times)
     np.save(folder / f"{form}.npy", out)
     memory = torch.cuda.max_memory_allocated() / 2**20 if target.type == "cuda" else peak_mib()
     operations, bandwidth = machine(dtype, target)
@@ -196,6 +207,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     return {
         "seconds": seconds,
         "first": first,
+        "later": later,
         "memory": memory,
         "plan": said,
         "dtype": str(dtype).removeprefix("torch."),
@@ -216,13 +228,26 @@ def tried(form: str, folder: Path, pixels: np.ndarray, device):
     if form == "onnx":
         import onnxruntime
 
-        onnx_export.export(model, folder / "net.onnx", {})
+        onnx_export.export(model, folder / "net.onnx", {}, overwrite=True)
         session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
 
         def through(x):
             return torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
 
         dtype = torch.float32
+    elif form.startswith("openvino"):
+        import openvino
+
+        dtype = torch.float32 if form == "openvino-f32" else torch.bfloat16
+        onnx_export.export(model, folder / "net.onnx", {}, overwrite=True)
+        network = openvino.Core().read_model(folder / "net.onnx")
+        network.reshape({0: [1, 3, *pixels.shape[:2]]})
+        hint = {"INFERENCE_PRECISION_HINT": "f32" if dtype == torch.float32 else "bf16"}
+        session = openvino.Core().compile_model(network, "CPU", hint)
+
+        def through(x):
+            return torch.from_numpy(session(x.numpy())[0])
+
     else:
         dtype = torch.bfloat16
         compiled = torch.compile(model.to(dtype, memory_format=torch.channels_last))
@@ -241,9 +266,24 @@ def tried(form: str, folder: Path, pixels: np.ndarray, device):
     return dtype, f"whole image; the first run, compiling included, took {time.perf_counter() - start:.1f} s", run
 
 
-def measure(form: str, folder: Path, device: str, limit: str = "") -> dict:
+@contextlib.contextmanager
+def busy():
+    """Keep one core busy."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def measure(form: str, folder: Path, device: str, limit: str = "", beside: bool = False) -> dict:
+    if form.startswith("openvino") and not importlib.util.find_spec("openvino"):
+        print(f"{form}: left out, because OpenVINO is not installed (pip install openvino)", file=sys.stderr)
+        return {}
     command = [sys.executable, __file__, "--one", form, "--folder", str(folder), "--device", device, "--limit", limit]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    with busy() if beside else contextlib.nullcontext():
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return {}
     return json.loads(done.stdout.splitlines()[-1])
@@ -257,7 +297,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> str:
     return f"{decibels}, at most {off.max()} step(s) of 8 bits, {(off > 0).mean():.1%} of the values differ"
 
 
-def tell(name: str, runs: list[dict], area: int, device: str) -> None:
+def tell(name: str, runs: list[dict], area: int) -> None:
     runs = [r for r in runs if r]
     if not runs:
         print(f"  {name:8} did not finish")
@@ -269,11 +309,14 @@ def tell(name: str, runs: list[dict], area: int, device: str) -> None:
         f"  {name:8} {seconds:7.3f} s, peak memory {memory:6.0f} MiB; {OPERATIONS * area / seconds / 1e9:.0f} GFLOP/s; floor {floor:.3f} s "
         f"({first['dtype']}: {first['operations'] / 1e9:.0f} GFLOP/s, {first['bandwidth'] / 1e9:.0f} GB/s): {seconds / floor:.1f} times the floor"
     )
-    before = f"; the first photograph {statistics.median(r['first'] for r in runs):.2f} s" if device == "cuda" else ""
+    before = f"; the first photograph {statistics.median(r['first'] for r in runs):.2f} s, "
+    before += f"a later one {statistics.median(r['later'] for r in runs):.2f} s"
     print(f"  {'':8} {first['plan']}{before}")
 
 
-def compare(sizes: list[tuple[int, int]], rounds: int, device: str, forms: tuple[str, ...] = FORMS) -> None:
+def compare(
+    sizes: list[tuple[int, int]], rounds: int, device: str, forms: tuple[str, ...] = FORMS, beside: bool = False
+) -> None:
     for width, height in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -282,11 +325,12 @@ def compare(sizes: list[tuple[int, int]], rounds: int, device: str, forms: tuple
             found: dict[str, list[dict]] = {form: [] for form in forms}
             for _ in range(rounds):
                 for form, runs in found.items():
-                    runs.append(measure(form, folder, device))
+                    runs.append(measure(form, folder, device, beside=beside))
             results = {form: np.load(folder / f"{form}.npy") for form, runs in found.items() if all(runs)}
-        print(f"{width} x {height}, {device}, median of {rounds} round(s) in turns")
+        load = ", beside a busy process" if beside else ""
+        print(f"{width} x {height}, {device}, median of {rounds} round(s) in turns{load}")
         for form, runs in found.items():
-            tell(form, runs, width * height, device)
+            tell(form, runs, width * height)
         seconds = {f: statistics.median(r["seconds"] for r in found[f]) for f in results}
         memory = {f: statistics.median(r["memory"] for r in found[f]) for f in results}
         for form in forms[1:]:
@@ -295,6 +339,9 @@ def compare(sizes: list[tuple[int, int]], rounds: int, device: str, forms: tuple
                     f"  {form} is {seconds['plain'] / seconds[form]:.2f} times as fast as plain, in {memory[form] / memory['plain']:.2f} of its "
                     f"memory; against plain {difference(results[form], results['plain'])}"
                 )
+        for peer, ours in (("openvino", "default"), ("openvino-f32", "exact")):
+            if peer in seconds and ours in seconds:
+                print(f"  {ours} is {seconds[peer] / seconds[ours]:.2f} times as fast as {peer}")
         if "default" in results and "exact" in results:
             print(f"  default against exact: {difference(results['default'], results['exact'])}")
 
@@ -310,7 +357,7 @@ def memory(rounds: int, device: str) -> None:
             for limit, runs in found.items():
                 runs.append(measure("default", folder, device, limit))
         for limit, runs in found.items():
-            tell(limit, runs, width * height, device)
+            tell(limit, runs, width * height)
 
 
 def large(megapixels: int, device: str, form: str) -> None:
@@ -319,7 +366,7 @@ def large(megapixels: int, device: str, form: str) -> None:
         folder = Path(name)
         np.save(folder / "photograph.npy", photograph(width, height))
         print(f"{width} x {height}, {device}, {form}, --max-memory {limit}", flush=True)
-        tell(form, [measure(form, folder, device, limit)], width * height, device)
+        tell(form, [measure(form, folder, device, limit)], width * height)
 
 
 def commands(rounds: int) -> None:
@@ -368,6 +415,8 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--large", type=int, choices=(20, 100))
     parser.add_argument("--tried", action="store_true")
+    parser.add_argument("--beside", action="store_true", help="beside a process that keeps one core busy")
+    parser.add_argument("--forms", nargs="+", choices=FORMS + TRIED, help="only these, in turns")
     parser.add_argument("--one", choices=FORMS + TRIED, help=argparse.SUPPRESS)
     parser.add_argument("--form", choices=FORMS[1:], default="default", help="of --large")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -385,10 +434,10 @@ def main() -> None:
         memory(wanted.rounds, wanted.device)
     elif wanted.large:
         large(wanted.large, wanted.device, wanted.form)
-    elif wanted.tried:
-        compare(wanted.size or [(1920, 1080)], wanted.rounds, wanted.device, ("plain", "default", *TRIED))
     else:
-        compare(wanted.size or [(1920, 1080), (4000, 3000)], wanted.rounds, wanted.device)
+        forms = wanted.forms or ((*FORMS, *TRIED) if wanted.tried else FORMS)
+        sizes = wanted.size or ([(1920, 1080)] if wanted.tried else [(1920, 1080), (4000, 3000)])
+        compare(sizes, wanted.rounds, wanted.device, tuple(forms), wanted.beside)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ A band is 1 x C x h x W in channels-last memory. Bands come in order from the to
 (``bounded_memory``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dped_lib import models
-from dped_lib.speed import convolution
+from dped_lib import models, speed
+from dped_lib.speed import convolution, winograd
 
 
 def picture(rows: Tensor) -> Tensor:
@@ -36,15 +36,12 @@ def _bits(x: Tensor) -> Tensor:
     return x.view(torch.int16 if x.dtype.itemsize == 2 else torch.int32)
 
 
-class Conv:
-    """Convolve a picture band by band. Each call returns the rows that can be computed so far.
-
-    The padding with zeros applies only at the edges of the picture, as in the convolution of the whole picture.
+class Layer:
+    """Hold the weights of a convolution for bands of rows. Threads share it.
 
     Args:
-        conv: the convolution, with its weights.
+        conv: the convolution.
         dtype: type of the arithmetic.
-        before: writes the input of the convolution, for instance the norm of a band, to a given tensor.
         scale: factor on the weights.
         biased: False omits the bias.
     """
@@ -52,64 +49,43 @@ class Conv:
     #: Columns of padding at each side of the stored rows. With 0 the convolution pads.
     margin = 0
 
-    def __init__(
-        self,
-        conv: nn.Conv2d,
-        dtype: torch.dtype,
-        before: Callable[[Tensor, Tensor], None] = copy,
-        scale: float = 1,
-        biased: bool = True,
-    ):
-        self.weight = (conv.weight.detach() * scale).to(dtype).contiguous(memory_format=torch.channels_last)
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, scale: float = 1, biased: bool = True):
+        weight = conv.weight.detach() * scale
+        self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = conv.bias.detach().to(dtype) if biased and conv.bias is not None else None
         self.radius = conv.kernel_size[0] // 2
         self.outputs = conv.out_channels
-        self.before = before
-        self.window: Tensor | None = None
-        self.filled = self.radius  # filled rows of the window; at first the zeros above the picture
-
-    def __call__(self, x: Tensor, last: bool) -> Tensor:
-        """Add the band ``x`` and return the rows that are complete. ``last`` says whether it ends the picture."""
-        r, new = self.radius, self.filled + x.shape[2]
-        end = new + (r if last else 0)
-        window = self._window(end, x)
-        self.before(x, picture(window[self.filled : new, self.margin : self.margin + x.shape[3]]))
-        window[new:end] = 0
-        self.filled = end
-        if end <= 2 * r:
-            return window.new_zeros(1, self.outputs, 0, x.shape[3])
-        y = self.convolve(picture(window[:end]))
-        # The next band needs the last rows. The clone is needed because source and destination may overlap.
-        window[: 2 * r] = window[end - 2 * r : end].clone()
-        self.filled = 2 * r
-        return y
-
-    def _window(self, rows: int, x: Tensor) -> Tensor:
-        if self.window is None or len(self.window) < rows:
-            shape = (rows, x.shape[3] + 2 * self.margin, self.weight.shape[1])
-            larger = torch.zeros(shape, dtype=self.weight.dtype, device=self.weight.device)
-            if self.window is not None:
-                larger[: self.filled] = self.window[: self.filled]
-            self.window = larger
-        return self.window
+        self.kernels = winograd.kernels(weight) if speed.enabled() and winograd.fits(weight, dtype) else None
 
     def convolve(self, window: Tensor) -> Tensor:
         """Convolve the rows of the window (1 x C x h x W) without padding above and below."""
         if window.is_cuda and window.shape[1] < convolution.FEW:
             return convolution.from_few(window, self.weight, self.bias, rows=0)
+        if self.kernels is None:
+            return self._directly(window)
+        rows, height = window[0].permute(1, 2, 0), window.shape[2] - 2
+        fast = height - height % winograd.GROUP
+        out = rows.new_empty(height, rows.shape[1], self.outputs)
+        if fast:
+            winograd.convolve(rows[: fast + 2], self.kernels, self.bias, out[:fast])
+        if fast < height:
+            picture(out[fast:]).copy_(self._directly(window[:, :, fast:]))
+        return picture(out)
+
+    def _directly(self, window: Tensor) -> Tensor:
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
 
 
-class Tail(Conv):
-    """Convolve to few output channels, and return float32.
+class Tail(Layer):
+    """Hold a convolution to few output channels. Its result is float32.
 
     A convolution with a column of taps has one channel for each pair of a horizontal offset and an output. Then the
     channels of an output are shifted by their offsets and summed. The sums are the same in another order. oneDNN is
     slow for 3 output channels and fast for 27, so this is five times as fast.
     """
 
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, before: Callable[[Tensor, Tensor], None], bias: Tensor):
-        super().__init__(conv, dtype, before)
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, bias: Tensor):
+        super().__init__(conv, dtype)
         self.margin = self.radius
         columns = self.weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
         self.weight = columns.contiguous(memory_format=torch.channels_last)
@@ -126,33 +102,105 @@ class Tail(Conv):
         return picture(shifted.sum(2)) + self.bias
 
 
+class Conv:
+    """Convolve a picture, or a strip of its rows, band by band. Each call returns the rows that are complete by then.
+
+    The padding with zeros applies only at the edges of the picture, as in the convolution of the whole picture.
+
+    Args:
+        layer: the weights.
+        rows: number of rows of a band, for which memory is reserved.
+        before: writes the input of the convolution, for instance the norm of a band, to a given tensor.
+        top: whether the first band begins at the top of the picture.
+    """
+
+    def __init__(
+        self, layer: Layer, rows: int, before: Callable[[Tensor, Tensor], None] = copy, top: bool = True
+    ) -> None:
+        self.layer, self.before = layer, before
+        self.rows = rows + 3 * layer.radius
+        self.window: Tensor | None = None
+        self.filled = layer.radius if top else 0  # filled rows of the window; at first the zeros above the picture
+        self.used = 0  # rows at the top of the window that no later row needs
+
+    def __call__(self, x: Tensor, last: bool) -> Tensor:
+        """Add the band ``x`` and return the rows that are complete. ``last`` says whether it ends the picture."""
+        self.add(x)
+        return self.complete(x.shape[3], last)
+
+    def add(self, x: Tensor) -> None:
+        """Add the band ``x``."""
+        if self.used:
+            kept = self.filled - self.used
+            # The clone is needed because source and destination may overlap.
+            self.window[:kept] = self.window[self.used : self.filled].clone()
+            self.filled, self.used = kept, 0
+        new, margin = self.filled + x.shape[2], self.layer.margin
+        window = self._window(new + self.layer.radius, x.shape[3])
+        self.before(x, picture(window[self.filled : new, margin : margin + x.shape[3]]))
+        self.filled = new
+
+    def complete(self, width: int, last: bool) -> Tensor:
+        """Return the rows that are complete. ``last`` says whether the bands so far end the picture."""
+        r, end = self.layer.radius, self.filled + (self.layer.radius if last else 0)
+        window = self._window(end, width)
+        window[self.filled : end] = 0
+        self.filled = end
+        if end <= 2 * r:
+            return window.new_zeros(1, self.layer.outputs, 0, width)
+        self.used = end - 2 * r
+        return self.layer.convolve(picture(window[:end]))
+
+    def _window(self, rows: int, width: int) -> Tensor:
+        if self.window is None or len(self.window) < rows:
+            weight, margin = self.layer.weight, self.layer.margin
+            larger = weight.new_empty(max(rows, self.rows), width + 2 * margin, weight.shape[1])
+            larger[: self.filled] = 0 if self.window is None else self.window[: self.filled]
+            if margin:
+                larger[:, :margin] = larger[:, -margin:] = 0
+            self.window = larger
+        return self.window
+
+
 class Statistics:
     """Compute mean and variance of each channel over all bands, merged in float64 (Chan, Golub and LeVeque)."""
 
     def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, None, None
+        self.counts: list[int] = []
+        self.moments: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor) -> None:
         """Add a band (1 x C x h x W)."""
-        n = x.shape[2] * x.shape[3]
-        if not n:
-            return
-        # In channels-last this function of batch norm's training is 20 times as fast as var_mean. It also updates
-        # two running averages, which are not used here.
-        mean, var = torch.batch_norm_update_stats(x, *x.new_zeros(2, x.shape[1], dtype=torch.float32), 1.0)
-        mean, var = mean.double(), var.double()
-        if self.mean is None:
-            self.count, self.mean, self.squares = n, mean, var * n
-            return
-        total = self.count + n
-        delta = mean - self.mean
-        self.squares += var * n + delta.square() * (self.count * n / total)
-        self.mean += delta * (n / total)
-        self.count = total
+        if n := x.shape[2] * x.shape[3]:
+            # In channels-last this function of batch norm's training is 20 times as fast as var_mean. It also updates
+            # two running averages, which are not used here.
+            unused = x.new_zeros(2, x.shape[1], dtype=torch.float32)
+            self.counts.append(n)
+            self.moments.append(torch.batch_norm_update_stats(x, *unused, 1.0))
+
+    def extend(self, others: Iterable["Statistics"]) -> "Statistics":
+        """Add the bands of others, and return these statistics."""
+        for other in others:
+            self.counts += other.counts
+            self.moments += other.moments
+        return self
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Return mean and biased variance of each channel over all bands, in float64."""
+        means, variances = (torch.stack(of_bands).double() for of_bands in zip(*self.moments, strict=True))
+        shares = means.new_tensor(self.counts).unsqueeze(1) / sum(self.counts)
+        mean = (shares * means).sum(0)
+        return mean, (shares * (variances + (means - mean).square())).sum(0)
 
     def of(self, norm: nn.InstanceNorm2d) -> "Norm":
         """Return the norm with these statistics."""
-        return Norm(self.mean.float(), (self.squares / self.count).float(), norm.weight, norm.bias)
+        mean, variance = self.merged()
+        return Norm(mean.float(), variance.float(), norm.weight, norm.bias)
+
+
+def merged(found: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
+    """Return the norm with the statistics of several parts of a picture."""
+    return Statistics().extend(found).of(norm)
 
 
 @dataclass(frozen=True)
@@ -196,13 +244,21 @@ def relu_(x: Tensor) -> Tensor:
 
 
 class Delay:
-    """Hold rows back until the parallel path has as many rows ready."""
+    """Hold rows back until the parallel path has as many rows ready.
 
-    def __init__(self) -> None:
+    Args:
+        skipped: number of rows at the beginning that the parallel path does not return.
+    """
+
+    def __init__(self, skipped: int = 0) -> None:
+        self.skipped = skipped
         self.kept: Tensor | None = None
 
     def __call__(self, x: Tensor, rows: int) -> Tensor:
         """Add the band ``x`` and return the oldest ``rows`` rows."""
+        skipped = min(self.skipped, x.shape[2])
+        self.skipped -= skipped
+        x = x[:, :, skipped:]
         both = x if self.kept is None else torch.cat([self.kept, x], 2)
         self.kept = both[:, :, rows:].clone(memory_format=torch.channels_last)
         return both[:, :, :rows]

@@ -1,136 +1,29 @@
-"""Apply a network to a whole photograph exactly, in bounded memory: bands of rows stream through it layer by layer.
+"""Apply a network to a whole photograph exactly, in bounded memory and on all cores.
 
 The generator normalises each layer by the mean and variance of the *whole* image. Enhancing tiles one by one therefore
 changes the picture (26 to 37 dB against the whole image, with visible seams). Here the statistics of the whole image
-are computed band by band and merged. Every convolution keeps the rows that the next band needs. Nothing is
-approximated, and no row is computed twice in a sweep. The plan bounds how many features are kept between sweeps:
+are computed strip by strip and merged. Nothing is approximated. ``plans`` says what is kept between the sweeps.
 
-    2 buffers   keep the features before and after a convolution; every layer is computed once
-    1 buffer    keep the input of a residual block; its layers are recomputed for each statistic: 2.1 times the work
-    0 buffers   keep only the photograph; each sweep starts from it: 4.6 times the work
-
-Batch norm in evaluation mode and SRCNN need no statistics. One sweep without a buffer is enough for them.
+``strips`` divides each sweep among threads.
 """
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.base.errors import DpedError
-from dped_lib.enhance import bands
+from dped_lib.enhance import bands, strips
+from dped_lib.enhance.plans import Plan, norms
+from dped_lib.enhance.strips import Strip, Sweeper
 
-#: Bytes of one band of features. The band keeps all cores busy and fits their caches. Measured (benchmarks/README.md).
-BAND_BYTES = 4 << 20
-#: The same on a GPU, where each operation on each band costs a launch, so larger bands are faster.
-GPU_BAND_BYTES = 256 << 20
 #: The value of white in bands of the photograph. bfloat16 holds integers to 255 exactly, but not multiples of 1/255.
 _WHITE = 255
-_MIB = 1 << 20
-#: Memory beside bands and buffers: kernels and unpacked weights of oneDNN, and what the allocator cannot use.
-_WORKING = 64 * _MIB
-#: The same on a GPU: the workspace of cuDNN.
-_GPU_WORKING = 1024 * _MIB
-
-
-# ---------------------------------------------------------------------------------------------- plan
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Describe how a photograph will be enhanced.
-
-    Attributes:
-        buffers: number of feature buffers of the photograph's size that are kept between sweeps: 2, 1 or 0.
-        rows: number of rows of a band.
-        sweeps: how often the picture streams through a part of the network.
-        work: number of multiplications, relative to the whole-image pass.
-        bytes: largest memory in bytes, beside the present process and the photograph.
-    """
-
-    buffers: int
-    rows: int
-    sweeps: int
-    work: float
-    bytes: int
-
-    def describe(self) -> str:
-        """Return the plan in one readable line."""
-        again = "each layer once" if self.work == 1 else f"{self.work:.1f} times the work of the unbounded pass"
-        memory = f"about {self.bytes / _MIB:.0f} MiB beside the photograph"
-        return f"{self.sweeps} sweeps in bands of {self.rows} rows, {again}, {memory}"
-
-
-def _norms(model: nn.Module) -> list[nn.Module]:
-    return [n for block in getattr(model, "blocks", ()) for n in (block.norm1, block.norm2)]
-
-
-def _work(model: models.Generator, buffers: int) -> float:
-    cost = {name: conv.weight.numel() for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d)}
-    ends, inner = cost["head"] + cost["tail"], cost["conv1"]
-    blocks = len(model.blocks)
-    once = ends + (2 * blocks + 2) * inner
-    if buffers == 2:
-        return 1.0
-    if buffers == 1:
-        # A block computes one convolution for its first norm, two for its second, and two again for its output.
-        return (ends + (5 * blocks + 2) * inner) / once
-    return (sum(cost["head"] + k * inner for k in range(1, 2 * blocks + 1)) + once) / once
-
-
-def plan(
-    model: nn.Module, height: int, width: int, dtype: torch.dtype, limit: int | None = None, on_gpu: bool = False
-) -> Plan:
-    """Return the fastest plan that needs at most ``limit`` bytes beside the photograph (None: no limit).
-
-    Args:
-        model: ``models.Generator`` or ``models.SRCNN``.
-        height: of the photograph, in pixels.
-        width: of the photograph, in pixels.
-        dtype: type of the features.
-        limit: bytes of memory.
-        on_gpu: choose bands for a GPU, and count its memory.
-
-    Raises:
-        DpedError: even the smallest bands do not fit. The message names the memory that they need.
-    """
-    each = dtype.itemsize
-    if isinstance(model, models.Generator):
-        channels = model.head.out_channels
-        needs_statistics = isinstance(model.blocks[0].norm1, nn.InstanceNorm2d)
-        depth = len(_norms(model)) + 4
-    elif isinstance(model, models.SRCNN):
-        channels, needs_statistics, depth = model.conv1.out_channels, False, 3
-    else:
-        raise DpedError(f"a network of kind {type(model).__name__} cannot be streamed; Generator and SRCNN can.")
-    row = width * channels * each
-    band, working = (GPU_BAND_BYTES, _GPU_WORKING) if on_gpu else (BAND_BYTES, _WORKING)
-    for buffers in (2, 1, 0) if needs_statistics else (0,):
-        # Convolutions that hold a window at a time. A residual block has two of them and the end of the network three.
-        windows = {2: 3, 1: 5, 0: depth}[buffers]
-        best = min(height, max(4, band // row))
-        for rows in sorted({best, min(best, max(4, best // 8)), min(best, 4)}, reverse=True):
-            # A window also holds the rows around a band: 8 for the largest kernel (9x9). Moving them up copies them.
-            need = row * (buffers * height + windows * (rows + 8) + 5 * rows + 8 + 4 * windows) + working
-            if limit is None or need <= limit:
-                work = _work(model, buffers) if needs_statistics else 1.0
-                return Plan(buffers, rows, len(_norms(model)) + 1 if needs_statistics else 1, work, need)
-    if limit > 0:
-        left = f"{limit / _MIB:.0f} MiB are left"
-    else:
-        left = f"the rest of the process takes {-limit / _MIB:.0f} MiB too many"
-    raise DpedError(
-        f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {left}. "
-        "Allow more with --max-memory."
-    )
-
-
-# ---------------------------------------------------------------------------------------------- sweeps
+#: Number of strips of a sweep that computes several layers. Each strip computes rows of its neighbours again.
+_STRIPS = 8
 
 
 class _Streamer:
@@ -143,27 +36,23 @@ class _Streamer:
         schedule: Plan,
         dtype: torch.dtype,
         device: torch.device,
-        tick: Callable[[int], None],
+        finish: Callable[[Tensor], Tensor],
+        sweeper: Sweeper,
     ):
         self.model, self.image, self.schedule = model, image, schedule
-        self.dtype, self.device, self.tick = dtype, device, tick
+        self.dtype, self.device, self.finish, self.sweeper = dtype, device, finish, sweeper
         self.height, self.width = image.shape[:2]
 
-    def photograph(self) -> Iterator[tuple[Tensor, bool]]:
-        """Yield the bands of the photograph, with values from 0 to ``_WHITE``, and whether each is the last."""
-        full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
-        for at in range(0, self.height, self.schedule.rows):
-            # The copy avoids PyTorch's warning about read-only arrays.
-            band = np.array(self.image[at : at + self.schedule.rows])
-            if full != _WHITE:
-                band = band.astype(np.float32) * np.float32(_WHITE / full)
-            yield bands.picture(torch.from_numpy(band).to(self.device)), at + self.schedule.rows >= self.height
-            self.tick(len(band))
+    # ------------------------------------------------------------------------------------ pictures, layers, memory
 
-    def buffered(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        for at in range(0, self.height, self.schedule.rows):
-            yield (*(_rows(b, at, at + self.schedule.rows) for b in buffers), at + self.schedule.rows >= self.height)
-            self.tick(min(self.schedule.rows, self.height - at))
+    def photograph(self, start: int, end: int) -> Tensor:
+        """Return rows of the photograph, with values from 0 to ``_WHITE``. Rows outside it are left out."""
+        full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}[self.image.dtype]
+        # The copy avoids PyTorch's warning about read-only arrays.
+        band = np.array(self.image[max(start, 0) : end])
+        if full != _WHITE:
+            band = band.astype(np.float32) * np.float32(_WHITE / full)
+        return bands.picture(torch.from_numpy(band).to(self.device))
 
     def buffer(self) -> Tensor:
         shape = (self.height, self.width, self.model.head.out_channels)
@@ -175,30 +64,122 @@ class _Streamer:
         memory = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return torch.frombuffer(memory, dtype=self.dtype).view(shape)
 
-    def conv(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
-        return bands.Conv(conv, self.dtype, before)
+    def layer(self, conv: nn.Conv2d) -> bands.Layer:
+        return bands.Layer(conv, self.dtype)
 
-    def normed(self, conv: nn.Conv2d, before: Callable[[Tensor, Tensor], None] = bands.copy) -> bands.Conv:
+    def normed(self, conv: nn.Conv2d) -> bands.Layer:
         """Return a convolution in front of a norm.
 
         An instance norm removes the bias again. On a GPU adding it would cost a pass of its own, so it is omitted.
         """
-        biased = self.device.type == "cpu" or self.schedule.sweeps == 1
-        return bands.Conv(conv, self.dtype, before, biased=biased)
+        return bands.Layer(conv, self.dtype, biased=self.device.type == "cpu" or self.schedule.sweeps == 1)
 
-    def first(self, conv: nn.Conv2d) -> bands.Conv:
-        return bands.Conv(conv, self.dtype, scale=1 / _WHITE)
+    def first(self, conv: nn.Conv2d) -> bands.Layer:
+        return bands.Layer(conv, self.dtype, scale=1 / _WHITE)
 
-    def head(self) -> Callable[[Tensor, bool], Tensor]:
-        head = self.first(self.model.head)
+    def finished(self, y: Tensor) -> Tensor:
+        """Return rows of the result (h x W x 3) from the last convolution's."""
+        return self.finish(models.scaled_tanh(y)[0].permute(1, 2, 0))
+
+    # ------------------------------------------------------------------------------------ two buffers
+
+    def once(self, layer: bands.Layer, strip: Strip, pieces: Iterable[Tensor], before=bands.copy) -> Tensor:
+        """Return a strip of one convolution. The pieces are the rows above it, its own, and those below."""
+        conv = bands.Conv(layer, strip.end - strip.start, before, strip.top)
+        for x in pieces:
+            conv.add(x)
+        y = conv.complete(self.width, strip.bottom)
+        self.sweeper.passed(strip.end - strip.start)
+        return y
+
+    def convolved(
+        self,
+        layer: bands.Layer,
+        target: Tensor,
+        sources: Sequence[Tensor],
+        join: Callable[..., Tensor] = lambda x: x,
+        before: Callable[[Tensor, Tensor], None] = bands.copy,
+        norm: nn.InstanceNorm2d | None = None,
+    ) -> bands.Norm | None:
+        """Write a convolution of the buffers to ``target``, in one sweep. Return the norm that follows, if there is one.
+
+        ``join`` takes rows of all sources and returns the rows that ``before`` takes.
+        """
+
+        def work(strip: Strip) -> bands.Statistics:
+            y = self.once(layer, strip, (join(*rows) for rows in strip.pieces(*sources)), before)
+            strips.store(target, strip.start, y)
+            found = bands.Statistics()
+            if norm is not None:
+                found.add(y)
+            return found
+
+        found = list(self.sweeper.sweep(work, self.schedule.rows, layer.radius, *sources))
+        return None if norm is None else bands.merged(found, norm)
+
+    def with_two_buffers(self) -> Iterator[Tensor]:
+        """Compute one convolution a sweep. ``kept`` holds the input of a block, ``behind`` the last convolution's rows."""
+        model, kept, behind = self.model, self.buffer(), self.buffer()
+        head, tail = self.first(model.head), bands.Tail(model.tail, self.dtype, model.tail.bias)
+
+        def of_head(strip: Strip) -> None:
+            rows = self.photograph(strip.start - head.radius, strip.end + head.radius)
+            strips.store(kept, strip.start, bands.relu_(self.once(head, strip, [rows])))
+
+        list(self.sweeper.sweep(of_head, self.schedule.rows, head.radius))
+        sources: tuple[Tensor, ...] = (kept,)
+        known: bands.Norm | None = None
+
+        def skip(x: Tensor, y: Tensor | None = None) -> Tensor:
+            return x if y is None else x.add_(known(y))  # the next block's input overwrites this block's
+
+        for block in model.blocks:
+            known = self.convolved(self.normed(block.conv1), behind, sources, skip, norm=block.norm1)
+            known = self.convolved(self.normed(block.conv2), behind, (behind,), before=known, norm=block.norm2)
+            sources = (kept, behind)
+        self.convolved(self.layer(model.conv1), behind, sources, skip)
+        self.convolved(self.layer(model.conv2), behind, (behind,), before=bands.relu)
+
+        def of_tail(strip: Strip) -> Tensor:
+            rows = strips.rows(behind, max(strip.start - tail.radius, 0), strip.end + tail.radius)
+            return self.finished(self.once(tail, strip, [rows], bands.relu))
+
+        yield from self.sweeper.sweep(of_tail, self.schedule.rows, tail.radius)
+
+    # ------------------------------------------------------------------------------------ one buffer, or none
+
+    def long_strips(self) -> int:
+        """Return the number of rows of a strip that passes several layers."""
+        return -(-self.height // (_STRIPS * self.schedule.rows)) * self.schedule.rows
+
+    def from_photograph(self, strip: Strip, radius: int) -> Iterator[tuple[Tensor, bool]]:
+        """Yield a strip and the rows around it in bands, and whether each ends the picture."""
+        end = min(strip.end + radius, self.height)
+        for at in range(max(strip.start - radius, 0), end, self.schedule.rows):
+            until = min(at + self.schedule.rows, end)
+            yield self.photograph(at, until), strip.bottom and until == end
+            self.sweeper.passed(max(min(until, strip.end) - max(at, strip.start), 0))
+
+    def from_buffer(self, strip: Strip, kept: Tensor) -> Iterator[tuple[Tensor, bool]]:
+        for at in range(strip.start, strip.end, self.schedule.rows):
+            until = min(at + self.schedule.rows, strip.end)
+            above, below = strip.above if at == strip.start else (), strip.below if until == strip.end else ()
+            rows = [*above, strips.rows(kept, at, until), *below]
+            yield torch.cat(rows, 2) if len(rows) > 1 else rows[0], strip.bottom and until == strip.end
+            self.sweeper.passed(until - at)
+
+    def conv(self, layer: bands.Layer, strip: Strip, before=bands.copy) -> bands.Conv:
+        return bands.Conv(layer, self.schedule.rows, before, strip.top)
+
+    def head(self, strip: Strip) -> Callable[[Tensor, bool], Tensor]:
+        head = self.conv(self.first(self.model.head), strip)
         return lambda x, last: bands.relu_(head(x, last))
 
-    # ------------------------------------------------------------------------------------ parts of the generator
-
-    def block(self, j: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
+    def block(self, j: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return residual block ``j``, for which both norms are known."""
-        block, delay = self.model.blocks[j], bands.Delay()
-        a, b = self.normed(block.conv1), self.normed(block.conv2, folded[2 * j])
+        block, delay = self.model.blocks[j], bands.Delay(0 if strip.top else 2)
+        a = self.conv(self.normed(block.conv1), strip)
+        b = self.conv(self.normed(block.conv2), strip, folded[2 * j])
 
         def push(x: Tensor, last: bool) -> Tensor:
             y = b(a(x, last), last)
@@ -206,124 +187,126 @@ class _Streamer:
 
         return push
 
-    def to_norm(self, k: int, folded: list[bands.Norm]) -> Callable[[Tensor, bool], Tensor]:
+    def to_norm(self, k: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return the path from a block's input to the input of norm ``k``, counted through the network."""
         block = self.model.blocks[k // 2]
-        a = self.normed(block.conv1)
+        a = self.conv(self.normed(block.conv1), strip)
         if k % 2 == 0:
             return a
-        b = self.normed(block.conv2, folded[k - 1])
+        b = self.conv(self.normed(block.conv2), strip, folded[k - 1])
         return lambda x, last: b(a(x, last), last)
 
-    def ending(self) -> Callable[[Tensor, bool], Tensor]:
+    def ending(self, strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         model = self.model
-        stages = [
-            self.conv(model.conv1),
-            self.conv(model.conv2, bands.relu),
-            bands.Tail(model.tail, self.dtype, bands.relu, model.tail.bias),
-        ]
+        stages = (
+            self.conv(self.layer(model.conv1), strip),
+            self.conv(self.layer(model.conv2), strip, bands.relu),
+            self.conv(bands.Tail(model.tail, self.dtype, model.tail.bias), strip, bands.relu),
+        )
 
         def push(x: Tensor, last: bool) -> Tensor:
             for stage in stages:
                 x = stage(x, last)
-            return models.scaled_tanh(x)
+            return self.finished(x)
 
         return push
 
-    # ------------------------------------------------------------------------------------ the three plans
-
     def without_buffers(self) -> Iterator[Tensor]:
-        folded = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in _norms(self.model)]
-        for k in range(len(folded), len(_norms(self.model))):
-            head = self.head()
-            blocks = [self.block(j, folded) for j in range(k // 2)]
-            rest, statistics = self.to_norm(k, folded), bands.Statistics()
-            for x, last in self.photograph():
-                x = head(x, last)
-                for block in blocks:
-                    x = block(x, last)
-                statistics.add(rest(x, last))
-            folded.append(statistics.of(_norms(self.model)[k]))
-        head, end = self.head(), self.ending()
-        blocks = [self.block(j, folded) for j in range(len(self.model.blocks))]
-        for x, last in self.photograph():
-            x = head(x, last)
-            for block in blocks:
-                x = block(x, last)
-            yield end(x, last)
+        all_norms, ends = norms(self.model), self.model.head.kernel_size[0] // 2
+        folded = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in all_norms]
+        for k in range(len(folded), len(all_norms)):
+            radius = ends + k + 1
+
+            def measured(strip: Strip, k: int = k, radius: int = radius) -> bands.Statistics:
+                path = [self.head(strip), *(self.block(j, folded, strip) for j in range(k // 2))]
+                path, found = [*path, self.to_norm(k, folded, strip)], bands.Statistics()
+                for x, last in self.from_photograph(strip, radius):
+                    for part in path:
+                        x = part(x, last)
+                    found.add(x)
+                return found
+
+            folded.append(bands.merged(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
+        radius = 2 * ends + len(all_norms) + 2
+
+        def enhanced(strip: Strip) -> Tensor:
+            path = [self.head(strip), *(self.block(j, folded, strip) for j in range(len(self.model.blocks)))]
+            return self.through([*path, self.ending(strip)], self.from_photograph(strip, radius))
+
+        yield from self.sweeper.sweep(enhanced, self.long_strips(), radius)
+
+    @staticmethod
+    def through(path: Sequence[Callable], source: Iterable[tuple[Tensor, bool]]) -> Tensor:
+        """Return a strip of the result, for which the path ends in rows h x W x 3."""
+        found = []
+        for x, last in source:
+            for part in path:
+                x = part(x, last)
+            found.append(x)
+        return torch.cat(found)
 
     def with_one_buffer(self) -> Iterator[Tensor]:
-        norms, kept, folded = _norms(self.model), self.buffer(), []
-        head, first, statistics, at = self.head(), self.to_norm(0, folded), bands.Statistics(), 0
-        for x, last in self.photograph():
-            x = head(x, last)
-            at = _store(kept, at, x)
-            statistics.add(first(x, last))
-        folded.append(statistics.of(norms[0]))
-        for j in range(len(self.model.blocks)):
-            rest, statistics = self.to_norm(2 * j + 1, folded), bands.Statistics()
-            for x, last in self.buffered(kept):
-                statistics.add(rest(x, last))
-            folded.append(statistics.of(norms[2 * j + 1]))
-            if j + 1 == len(self.model.blocks):
-                break
-            block, following = self.block(j, folded), self.to_norm(2 * j + 2, folded)
-            statistics, at = bands.Statistics(), 0
-            for x, last in self.buffered(kept):
-                x = block(x, last)
-                at = _store(kept, at, x)  # overwrites only rows that were read already
-                statistics.add(following(x, last))
-            folded.append(statistics.of(norms[2 * j + 2]))
-        block, end = self.block(len(self.model.blocks) - 1, folded), self.ending()
-        for x, last in self.buffered(kept):
-            yield end(block(x, last), last)
+        all_norms, kept, folded = norms(self.model), self.buffer(), []
+        count, ends, rows = len(self.model.blocks), self.model.head.kernel_size[0] // 2, self.long_strips()
 
-    def with_two_buffers(self) -> Iterator[Tensor]:
-        norms, kept, behind = _norms(self.model), self.buffer(), self.buffer()
-        blocks = self.model.blocks
-        head, a, statistics, at, below = self.head(), self.normed(blocks[0].conv1), bands.Statistics(), 0, 0
-        for x, last in self.photograph():
-            x = head(x, last)
-            at = _store(kept, at, x)
-            y = a(x, last)
-            below = _store(behind, below, y)
-            statistics.add(y)
-        for j, block in enumerate(blocks):
-            b, statistics, below = self.normed(block.conv2, statistics.of(norms[2 * j])), bands.Statistics(), 0
-            for y, last in self.buffered(behind):
-                y = b(y, last)
-                below = _store(behind, below, y)
-                statistics.add(y)
-            known = statistics.of(norms[2 * j + 1])
-            if j + 1 == len(blocks):
-                break
-            a, statistics, below = self.normed(blocks[j + 1].conv1), bands.Statistics(), 0
-            for x, y, last in self.buffered(kept, behind):
-                y = a(x.add_(known(y)), last)  # the next block's input overwrites this block's
-                below = _store(behind, below, y)
-                statistics.add(y)
-        end = self.ending()
-        for x, y, last in self.buffered(kept, behind):
-            yield end(known(y).add_(x), last)
+        def advanced(strip: Strip, source, stage, k: int) -> bands.Statistics:
+            """Store what the stage returns, and measure the input of norm ``k`` behind it."""
+            following, found = self.to_norm(k, folded, strip), bands.Statistics()
+            at = strip.start if strip.top else strip.start - 1
+            for x, last in source:
+                x = stage(x, last)
+                start, end = max(at, strip.start), min(at + x.shape[2], strip.end)
+                if start < end:
+                    strips.store(
+                        kept, start, x[:, :, start - at : end - at]
+                    )  # overwrites only rows that were read already
+                at += x.shape[2]
+                found.add(following(x, last))
+            return found
+
+        def of_head(strip: Strip) -> bands.Statistics:
+            return advanced(strip, self.from_photograph(strip, ends + 1), self.head(strip), 0)
+
+        folded.append(bands.merged(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
+        for j in range(count):
+
+            def of_second(strip: Strip, j: int = j) -> bands.Statistics:
+                rest, found = self.to_norm(2 * j + 1, folded, strip), bands.Statistics()
+                for x, last in self.from_buffer(strip, kept):
+                    found.add(rest(x, last))
+                return found
+
+            def of_block(strip: Strip, j: int = j) -> bands.Statistics:
+                return advanced(strip, self.from_buffer(strip, kept), self.block(j, folded, strip), 2 * j + 2)
+
+            folded.append(bands.merged(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
+            if j + 1 < count:
+                folded.append(bands.merged(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
+
+        def of_ending(strip: Strip) -> Tensor:
+            return self.through(
+                [self.block(count - 1, folded, strip), self.ending(strip)], self.from_buffer(strip, kept)
+            )
+
+        yield from self.sweeper.sweep(of_ending, rows, ends + 4, kept)
 
     def srcnn(self) -> Iterator[Tensor]:
         model = self.model
-        first, second = self.first(model.conv1), self.conv(model.conv2, bands.relu)
-        tail = bands.Tail(model.conv3, self.dtype, bands.relu, model.shared_bias.expand(3))
-        for x, last in self.photograph():
-            for stage in (first, second, tail):
-                x = stage(x, last)
-            yield models.scaled_tanh(x)
+        layers = (
+            self.first(model.conv1),
+            self.layer(model.conv2),
+            bands.Tail(model.conv3, self.dtype, model.shared_bias.expand(3)),
+        )
+        radius = sum(layer.radius for layer in layers)
 
+        def enhanced(strip: Strip) -> Tensor:
+            first, *others = (
+                self.conv(a, strip, b) for a, b in zip(layers, (bands.copy, *2 * [bands.relu]), strict=True)
+            )
+            path = [first, *others, lambda y, last: self.finished(y)]
+            return self.through(path, self.from_photograph(strip, radius))
 
-def _rows(buffer: Tensor, start: int, end: int) -> Tensor:
-    return bands.picture(buffer[start:end])
-
-
-def _store(buffer: Tensor, at: int, x: Tensor) -> int:
-    end = at + x.shape[2]
-    _rows(buffer, at, end).copy_(x)
-    return end
+        yield from self.sweeper.sweep(enhanced, self.long_strips(), radius)
 
 
 @torch.inference_mode()
@@ -334,29 +317,26 @@ def stream(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     tick: Callable[[int], None] = lambda rows: None,
+    finish: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> Iterator[Tensor]:
-    """Yield the enhanced photograph in bands from top to bottom.
+    """Yield the enhanced photograph in strips from top to bottom.
 
     Args:
         model: ``models.Generator`` or ``models.SRCNN``, in evaluation mode, float32.
         image: H x W x 3, RGB: uint8, uint16, or float32 in [0, 1].
-        schedule: the plan from :func:`plan` for this model, size and type.
+        schedule: the plan from :func:`plans.plan` for this model, size and type.
         dtype: type of the features: float32 (exact: within 1e-4 of the whole-image pass) or bfloat16.
         device: the device that computes. Default: the CPU.
         tick: is called with the number of rows that passed a sweep. They sum to ``schedule.sweeps`` times the height.
+        finish: is applied to each strip of the result by the thread that computed it.
 
     Yields:
-        Float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
+        What ``finish`` returns. It gets float32 h x W x 3 on the device, in (-0.08, 1.08), unclipped.
     """
     device = device or torch.device("cpu")
     with torch.inference_mode(False):  # weights moved in inference mode could not be trained again
         model = model.to(device)
-    streamer = _Streamer(model, image, schedule, dtype, device, tick)
-    if isinstance(model, models.SRCNN):
-        sweep = streamer.srcnn()
-    else:
+    with Sweeper(len(image), schedule.threads, tick) as sweeper:
+        streamer = _Streamer(model, image, schedule, dtype, device, finish, sweeper)
         sweeps = {2: streamer.with_two_buffers, 1: streamer.with_one_buffer, 0: streamer.without_buffers}
-        sweep = sweeps[schedule.buffers]()
-    for band in sweep:
-        if band.shape[2]:
-            yield band[0].permute(1, 2, 0)
+        yield from streamer.srcnn() if isinstance(model, models.SRCNN) else sweeps[schedule.buffers]()

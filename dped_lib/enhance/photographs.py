@@ -1,6 +1,6 @@
 """Enhance whole photographs exactly, in the memory that is available.
 
-This module chooses precision and plan. ``bounded_memory`` computes, and ``files`` handles files and folders.
+This module chooses the precision, ``plans`` the plan. ``bounded_memory`` computes, and ``files`` handles files.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dped_lib import models, speed
 from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
 from dped_lib.data import picture
-from dped_lib.enhance import bounded_memory
+from dped_lib.enhance import bounded_memory, plans
 
 _MIB, _GIB = 1 << 20, 1 << 30
 #: Share of the free memory that a run uses by default.
@@ -51,7 +51,11 @@ def _read_number(file: str, key: str = "") -> int | None:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process uses now, or 0 if the system does not report them."""
+    """Return the bytes of memory that this process uses now, or 0 if the system does not report them.
+
+    Memory that the allocator keeps from the last photograph is returned to the system first.
+    """
+    speed.give_back_pages()
     return (_read_number("/proc/self/status", "VmRSS:") or 0) << 10
 
 
@@ -84,19 +88,19 @@ class Engine:
     device: torch.device
     limit: int
 
-    def plan(self, height: int, width: int, held: int = 0) -> bounded_memory.Plan:
+    def plan(self, height: int, width: int, held: int = 0) -> plans.Plan:
         """Return the plan for a photograph of this size.
 
         ``held`` is the main memory in bytes that is used already. It counts if the device is a CPU.
         """
         on_gpu = self.device.type != "cpu"
-        return bounded_memory.plan(self.model, height, width, self.dtype, self.limit - (0 if on_gpu else held), on_gpu)
+        return plans.plan(self.model, height, width, self.dtype, self.limit - (0 if on_gpu else held), on_gpu)
 
     def __call__(
         self,
         image: np.ndarray,
         tick: Callable[[int], None] = lambda rows: None,
-        schedule: bounded_memory.Plan | None = None,
+        schedule: plans.Plan | None = None,
     ) -> np.ndarray:
         """Enhance an RGB image (H x W x 3).
 
@@ -109,11 +113,16 @@ class Engine:
         schedule = schedule or self.plan(*image.shape[:2], held=resident() + image.nbytes)
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
-        for band in bounded_memory.stream(self.model, image, schedule, self.dtype, self.device, tick):
-            if full:  # on the device, so that a GPU sends 8-bit results as a quarter of the bytes
-                band = band.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
-            out[at : at + len(band)] = band.cpu().numpy()
-            at += len(band)
+
+        def finish(
+            rows: Tensor,
+        ) -> Tensor:  # on the device, so that a GPU sends 8-bit results as a quarter of the bytes
+            return rows.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
+
+        finishes = {"finish": finish} if full else {}
+        for rows in bounded_memory.stream(self.model, image, schedule, self.dtype, self.device, tick, **finishes):
+            out[at : at + len(rows)] = rows.cpu().numpy()
+            at += len(rows)
         return out
 
 
@@ -141,7 +150,7 @@ def whole(
     run: Engine,
     photograph: picture.Picture,
     tick: Callable[[int], None] = lambda rows: None,
-    schedule: bounded_memory.Plan | None = None,
+    schedule: plans.Plan | None = None,
 ) -> picture.Picture:
     """Return the enhanced photograph. If it has a colour profile, it is converted to sRGB for the network and back."""
     profile, pixels = photograph.profile, photograph.pixels

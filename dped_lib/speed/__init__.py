@@ -10,6 +10,7 @@ module          quick form                                              plain fo
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
 ``threads``     a few images a thread, from input to gradients (CPU)    a batch, each operation on all threads
+``winograd``    3x3 layers of photographs in half the products (CPU)    ``F.conv2d``
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 
@@ -35,6 +36,7 @@ __all__ = [
     "autocast",
     "color_distance",
     "enabled",
+    "give_back_pages",
     "keep_pages",
     "pair_statistics",
     "precision",
@@ -52,6 +54,11 @@ def keep_pages() -> None:
     """Make the allocator keep freed memory (:mod:`dped_lib.speed.memory`)."""
     if enabled():
         memory.keep_pages()
+
+
+def give_back_pages() -> None:
+    """Make the allocator return the memory that it keeps. The next computation takes it again."""
+    memory.give_back()
 
 
 def precision(requested: str, device: torch.device) -> torch.dtype:

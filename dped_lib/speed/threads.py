@@ -29,9 +29,10 @@ def independent(networks: Iterable[nn.Module]) -> bool:
     return not any(isinstance(m, nn.BatchNorm2d) for network in networks for m in network.modules())
 
 
-def workers() -> ThreadPoolExecutor:
-    """Return as many threads as PyTorch uses now. Each of them computes its operations alone."""
-    count = torch.get_num_threads()
+def workers(count: int | None = None) -> ThreadPoolExecutor:
+    """Return threads that each compute their operations alone. By default they are as many as PyTorch uses now."""
+    before = torch.get_num_threads()
+    count = count or before
     started = threading.Barrier(count)
 
     def start(_) -> None:
@@ -39,9 +40,9 @@ def workers() -> ThreadPoolExecutor:
         torch.get_num_threads()  # A thread takes over the number at its first question, and never again.
         started.wait()
 
-    threads = ThreadPoolExecutor(count, "dped-step")
+    threads = ThreadPoolExecutor(count, "dped-worker")
     list(threads.map(start, range(count)))
-    torch.set_num_threads(count)  # for threads that are started later
+    torch.set_num_threads(before)  # for threads that are started later
     return threads
 
 

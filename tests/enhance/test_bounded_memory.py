@@ -1,6 +1,7 @@
-"""Streaming: the whole-image pass, band by band; its statistics, its plans, its bounds."""
+"""Streaming: the whole-image pass, strip by strip on threads; its statistics, its plans, its bounds."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from dped_lib import speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
-from dped_lib.enhance import bands, bounded_memory
+from dped_lib.enhance import bands, bounded_memory, plans, strips
 
 
 @torch.inference_mode()
@@ -29,9 +30,9 @@ def whole(model: nn.Module, image: np.ndarray) -> np.ndarray:
 
 
 def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype=torch.float32) -> np.ndarray:
-    sweeps = bounded_memory.plan(model, *image.shape[:2], dtype).sweeps
+    sweeps = plans.sweeps(model, buffers)
     gone = []
-    how = bounded_memory.Plan(buffers, rows, sweeps, 1.0, 0)
+    how = plans.Plan(buffers, rows, sweeps, 1.0, 0)
     out = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
     assert sum(gone) == sweeps * len(image), "progress ends at its total"
     return out
@@ -79,29 +80,115 @@ def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
         found.add(band.contiguous(memory_format=torch.channels_last))
     found.add(x[:, :, :0])
     var, centre = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
-    assert found.count == 7 * sum(heights)
-    assert torch.allclose(found.mean, centre, atol=1e-5 * (1 + abs(mean)))
-    assert torch.allclose(found.squares / found.count, var, rtol=1e-3, atol=1e-4)
+    assert sum(found.counts) == 7 * sum(heights)
+    merged_mean, merged_variance = found.merged()
+    assert torch.allclose(merged_mean, centre, atol=1e-5 * (1 + abs(mean)))
+    assert torch.allclose(merged_variance, var, rtol=1e-3, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "buffers"), [("dped", 2), ("dped", 1), ("resnet_8_32", 0), ("srcnn", 0), ("batch norm", 0)]
+)
+def test_the_number_of_threads_changes_no_bit(name, buffers, dtype):
+    model, image = NETWORKS[name], noise(97, 33)
+    found = []
+    for count in (1, 2, 5):
+        how = plans.Plan(buffers, 8, plans.sweeps(model, buffers), 1.0, 0, count)
+        found.append(torch.cat(list(bounded_memory.stream(model, image, how, dtype))))
+    assert found[0].shape == image.shape and found[0].std() > 0.01
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_a_thread_computes_alone_and_the_caller_keeps_its_threads():
+    before = torch.get_num_threads()
+    with strips.Sweeper(40, 3, lambda rows: None) as sweeper:
+        counts = list(sweeper.sweep(lambda strip: torch.get_num_threads(), 4, 1))
+    assert counts == [1] * 10 and torch.get_num_threads() == before
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
+def test_strips_hold_the_rows_around_them_as_they_were(height, size, radius):
+    """Each strip overwrites its rows. The next ones still see what was there."""
+    buffer = torch.arange(height, dtype=torch.float32).view(-1, 1, 1).clone()
+
+    def work(strip):
+        (above,), (own,), (below,) = strip.pieces(buffer)
+        seen = torch.cat([above, own, below], 2).flatten()
+        buffer[strip.start : strip.end] = -1
+        return strip.start, strip.end, seen
+
+    with strips.Sweeper(height, 3, lambda rows: None) as sweeper:
+        found = list(sweeper.sweep(work, size, radius, buffer))
+    assert [start for start, _, _ in found] == [0, *(end for _, end, _ in found[:-1])] and found[-1][1] == height
+    for start, end, seen in found:
+        assert torch.equal(seen, torch.arange(max(start - radius, 0), min(end + radius, height), dtype=torch.float32))
+
+
+def working() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("dped-worker")]
+
+
+def test_what_ends_the_reading_ends_the_threads():
+    """An error or Ctrl-C in the thread that reads the results, a caller that wants no more, an error in a thread."""
+    model, image = NETWORKS["resnet_8_32"], noise(300, 200)
+    how = plans.Plan(2, 4, plans.sweeps(model, 2), 1.0, 0, 2)
+
+    def interrupted(rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(bounded_memory.stream(model, image, how, tick=interrupted))
+    assert not working()
+
+    reading = bounded_memory.stream(model, image, how)
+    next(reading)
+    assert working()
+    reading.close()
+    assert not working()
+
+    def broken(rows):
+        raise ValueError("no result")
+
+    with pytest.raises(ValueError, match="no result"):
+        list(bounded_memory.stream(model, image, how, finish=broken))
+    assert not working()
+
+
+def test_the_plan_counts_the_memory_of_each_thread(monkeypatch):
+    model, needs = NETWORKS["dped"], []
+    for count in (1, 2, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        how = plans.plan(model, 1080, 1920, torch.float32)
+        assert (how.threads, how.buffers) == (count, 2)
+        needs.append(how.bytes)
+    assert needs[1] - needs[0] == (needs[2] - needs[1]) / 2 > 0
+    # With less memory there are fewer threads before anything is computed twice.
+    how = plans.plan(model, 1080, 1920, torch.float32, needs[0] - 1)
+    assert how.buffers == 2 and (how.threads < 4 or how.rows < 8)
 
 
 def test_plans_get_by_with_less_by_working_more():
     model = NETWORKS["dped"]
-    plans = [bounded_memory.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
-    assert [p.buffers for p in plans] == [2, 1, 0]
-    assert [round(p.work, 1) for p in plans] == [1.0, 2.1, 4.6]
-    assert plans[0].bytes > plans[1].bytes > plans[2].bytes and plans[2].bytes <= 1 << 30
-    assert "4.6 times the work" in plans[2].describe() and "once" in plans[0].describe()
-    assert bounded_memory.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
+    found = [plans.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
+    assert [p.buffers for p in found] == [2, 1, 0]
+    assert [round(p.work, 1) for p in found] == [1.0, 2.1, 4.6]
+    assert found[0].bytes > found[1].bytes > found[2].bytes and found[2].bytes <= 1 << 30
+    assert "4.6 times the work" in found[2].describe() and "once" in found[0].describe()
+    assert plans.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
     # The work is counted: multiplications of each sweep's layers over those of one pass.
     head, conv = 3 * 64 * 81, 64 * 64 * 9
     once = 2 * head + 10 * conv
-    assert plans[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
-    assert plans[1].work == pytest.approx((2 * head + 22 * conv) / once)
+    assert found[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
+    assert found[1].work == pytest.approx((2 * head + 22 * conv) / once)
 
 
 def test_without_statistics_one_sweep_is_enough():
     for name in ("srcnn", "batch norm"):
-        how = bounded_memory.plan(NETWORKS[name], 3000, 4000, torch.float32)
+        how = plans.plan(NETWORKS[name], 3000, 4000, torch.float32)
         assert (how.buffers, how.sweeps, how.work) == (0, 1, 1.0)
 
 
@@ -109,6 +196,6 @@ def test_too_little_memory_is_said_with_what_would_do():
     with pytest.raises(
         DpedError, match=r"4000 x 3000 needs at least \d+ MiB .* 10 MiB are left. Allow more with --max-memory"
     ):
-        bounded_memory.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
+        plans.plan(NETWORKS["dped"], 3000, 4000, torch.float32, 10 << 20)
     with pytest.raises(DpedError, match="Identity cannot be streamed"):
-        bounded_memory.plan(nn.Identity(), 100, 100, torch.float32)
+        plans.plan(nn.Identity(), 100, 100, torch.float32)

@@ -11,7 +11,7 @@ from small import NETWORKS, changed, make_store, noise, settings, state, tiny_vg
 from dped_lib import losses, models, speed, training
 from dped_lib.base import device as devices
 from dped_lib.data import batches, checkpoints, network_files, photofile
-from dped_lib.enhance import bands, bounded_memory
+from dped_lib.enhance import bands, bounded_memory, plans
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.speed import graphs
 
@@ -24,20 +24,20 @@ def store(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("store"))
 
 
-def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> bounded_memory.Plan:
+def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> plans.Plan:
     """The most generous plan of that many buffers."""
     limits = range(4 << 30, 1 << 30, -(4 << 20))
-    plans = (bounded_memory.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
-    return next(how for how in plans if how.buffers == buffers)
+    found = (plans.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
+    return next(how for how in found if how.buffers == buffers)
 
 
 def test_bands_for_a_gpu_are_large_and_fit_its_memory():
     for limit in (None, 8 << 30, 4 << 30, 2 << 30):
-        how = bounded_memory.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
+        how = plans.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
         assert limit is None or how.bytes <= limit
-    assert bounded_memory.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
-    plans = [plan_with(buffers, 600, 900, torch.float32) for buffers in (2, 1, 0)]
-    assert sorted(plans, key=lambda how: -how.bytes) == plans
+    assert plans.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
+    found = [plan_with(buffers, 600, 900, torch.float32) for buffers in (2, 1, 0)]
+    assert sorted(found, key=lambda how: -how.bytes) == found
 
 
 # ---------------------------------------------------------------------------------------------- on a GPU
@@ -82,8 +82,7 @@ def test_a_photograph_in_bands_is_the_whole_one_of_a_cpu(name, buffers):
     with torch.inference_mode():
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         whole = NETWORKS[name](x)[0].permute(1, 2, 0)
-    sweeps = bounded_memory.plan(NETWORKS[name], *image.shape[:2], torch.float32).sweeps
-    how = bounded_memory.Plan(buffers, 40, sweeps, 1.0, 0)
+    how = plans.Plan(buffers, 40, plans.sweeps(NETWORKS[name], buffers), 1.0, 0)
     found = list(bounded_memory.stream(copy.deepcopy(NETWORKS[name]), image, how, torch.float32, target))
     assert (torch.cat(found).cpu() - whole).abs().max() < 1e-4
 
