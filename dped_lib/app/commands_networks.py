@@ -64,7 +64,7 @@ def train(
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
     typer.echo(
         f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
-        + ("" if result.whose == "trained here" else f" ({result.whose}; --fresh trains it anew)")
+        + ("" if result.origin == "trained here" else f" ({result.origin}; --fresh trains it anew)")
     )
 
 

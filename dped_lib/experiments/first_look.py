@@ -41,7 +41,7 @@ class FirstLook:
         weights: the network, as ``network_files.resolve`` takes it.
         original: the phone's photograph, uint8 H x W x 3.
         versions: the photograph, the enhanced one, and the DSLR's if there is one; title -> uint8 H x W x 3.
-        whose: title of the enhanced photograph -> that title, and whose network it is.
+        origins: title of the enhanced photograph -> that title, and whose network it is.
     """
 
     name: str
@@ -49,7 +49,7 @@ class FirstLook:
     weights: str
     original: np.ndarray
     versions: Mapping[str, np.ndarray]
-    whose: Mapping[str, str]
+    origins: Mapping[str, str]
 
 
 def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = "") -> FirstLook:

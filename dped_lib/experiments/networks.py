@@ -27,9 +27,9 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
     return training_runs.train(params, store, training_runs.run_folder(params, preset))
 
 
-def whose(results: Iterable[training_runs.TrainResult]) -> str:
+def origins(results: Iterable[training_runs.TrainResult]) -> str:
     """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind."""
-    names = [result.whose for result in results]
+    names = [result.origin for result in results]
     shipped = [name for name in names if name.startswith(shipped_runs.PREFIX)]
     if not shipped:
         return "trained here"

@@ -22,7 +22,7 @@ def facts_of(result: TrainResult) -> dict[str, str]:
     """Return the parameters that every figure and table on a training states (``figures.provenance``)."""
     params = result.params
     named = {"phone": params.phone, "loss": params.loss, "variant": params.variant}
-    return {"vgg": result.vgg_label, **named, "network": result.whose, "iterations": params.length}
+    return {"vgg": result.vgg_label, **named, "network": result.origin, "iterations": params.length}
 
 
 def curves(result: TrainResult) -> tuple[Figure, dict]:
@@ -60,7 +60,7 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
         for name, of_protocols in by_image.items()
     ]
     published = paper.TABLE3.get(params.phone, {}).get(params.loss)
-    trained = f"{result.whose}, preset {preset}, {params.length}, seed {params.seed}"
+    trained = f"{result.origin}, preset {preset}, {params.length}, seed {params.seed}"
     notes = f"{len(index)} test pairs of dataset {params.dataset}; enhanced: {trained}."
     if published:
         notes += (

@@ -33,7 +33,7 @@ class TrainResult:
         return read_log(self.folder / checkpoints.LOG)
 
     @property
-    def whose(self) -> str:
+    def origin(self) -> str:
         """Return whose network it is: ``trained here``, or ``shipped:NAME`` if it came with the package."""
         shipped = checkpoints.shipped_name(self.folder)
         return f"shipped:{shipped}" if shipped else "trained here"

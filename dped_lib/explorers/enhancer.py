@@ -160,8 +160,8 @@ class Enhancer:
         self.enhanced, self.result = enhanced.pixels, data
         self.progress.value = 1
         self._versions = {"original": source.on_screen(), "enhanced": enhanced.on_screen()}
-        whose = {"original": f"{name} as it is", "enhanced": f"enhanced by {_short(spec)}"}
-        self._shown.children = (widgets.BeforeAfter({name: self._versions}, whose).widget,)
+        origins = {"original": f"{name} as it is", "enhanced": f"enhanced by {_short(spec)}"}
+        self._shown.children = (widgets.BeforeAfter({name: self._versions}, origins).widget,)
         address = base64.b64encode(data).decode()
         self.download.value = (
             f'<a style="text-decoration: underline" download="{html.escape(file, quote=True)}" '

@@ -214,7 +214,7 @@ class LossTerms:
         scale = "Bright areas of a map are large; each map has its own scale."
         return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
 
-    def whose(self) -> str:
+    def origin(self) -> str:
         """Return whose network enhances the shown patch, what it was trained on, and the stage."""
         p, shipped = self.params, checkpoints.shipped_name(self.folder)
         where = f"shipped network {shipped}" if shipped else "network trained here"
@@ -235,7 +235,7 @@ class LossTerms:
             self._captions[name].value = bar + note(picture.caption)
         self.numbers.value = (
             f"<b>{note(self.summary())}</b>"
-            + note(f"Enhanced by the {self.whose()}.")
+            + note(f"Enhanced by the {self.origin()}.")
             + note("; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
         )
 
@@ -255,7 +255,7 @@ class LossTerms:
                 place = ax.inset_axes((0, -0.1, 1, 0.06))
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
-        fig.suptitle(f"{self.summary()}\nEnhanced by the {self.whose()}.", fontsize=8, wrap=True)
+        fig.suptitle(f"{self.summary()}\nEnhanced by the {self.origin()}.", fontsize=8, wrap=True)
         return fig
 
 

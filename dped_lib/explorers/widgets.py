@@ -165,16 +165,16 @@ class BeforeAfter:
     Args:
         photographs: name -> version ("original", "ours", ...) -> uint8 H x W x 3, RGB. Versions that differ in size
             from the first are left out, because they cannot lie over it (an unaligned DSLR photograph, for example).
-        whose: version -> whose photograph or network it is, for the caption. Default: the version's name.
+        origins: version -> whose photograph or network it is, for the caption. Default: the version's name.
 
     Raises:
         DpedError: there is no photograph, or one has fewer than two versions of one size.
     """
 
     def __init__(
-        self, photographs: Mapping[str, Mapping[str, np.ndarray]], whose: Mapping[str, str] = MappingProxyType({})
+        self, photographs: Mapping[str, Mapping[str, np.ndarray]], origins: Mapping[str, str] = MappingProxyType({})
     ):
-        self.whose = whose
+        self.origins = origins
         self.photographs = {name: _of_one_size(name, versions) for name, versions in photographs.items()}
         if not self.photographs:
             raise DpedError("no photograph to show before and after.")
@@ -271,7 +271,7 @@ class BeforeAfter:
         for pan in (self.across, self.down):
             pan.disabled = self.zoom.value == 1
         (self.widget.remove_class if self.zoom.value == 1 else self.widget.add_class)("dped-zoomed")
-        left, right = (self.whose.get(v, v) for v in (self.left.value, self.right.value))
+        left, right = (self.origins.get(v, v) for v in (self.left.value, self.right.value))
         self.caption.value = note(f"Left of the line: {left}. Right of it: {right}.")
         self.image.value = jpeg(self.view())
         y, x, h, w = self.region()

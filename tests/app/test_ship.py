@@ -75,14 +75,14 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
 
 
 def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):
-    assert networks.whose([run]) == "trained here" and networks.length([run]) == "2 of batch 1"
+    assert networks.origins([run]) == "trained here" and networks.length([run]) == "2 of batch 1"
     ship.main(runs, preset="smoke")
     for file in run.folder.iterdir():
         file.unlink()
     store = pair_store.PairStore(opening.folder_of("rig", "smoke", "iphone"))
     copy = training_runs.train(run.params, store, run.folder, "cpu")
-    assert networks.whose([copy]) == "shipped:rig-iphone-dong-preset_smoke"
-    assert networks.whose([copy] * 4) == "4 that ship (" + " to ".join(2 * [copy.whose]) + ")"
+    assert networks.origins([copy]) == "shipped:rig-iphone-dong-preset_smoke"
+    assert networks.origins([copy] * 4) == "4 that ship (" + " to ".join(2 * [copy.origin]) + ")"
     ship.main(runs, preset="smoke")
     assert "ships already" in capsys.readouterr().out
 

@@ -108,7 +108,7 @@ def test_a_weight_beyond_float16_does_not_ship():
 def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_training, tmp_path, capsys):
     assert shipped.name == NAME and shipped_runs.of_params(PARAMS) == shipped
     result = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
-    assert (result.whose, finished.whose) == (f"shipped:{NAME}", "trained here")
+    assert (result.origin, finished.origin) == (f"shipped:{NAME}", "trained here")
     assert result.vgg_label == finished.vgg_label
     for key, value in finished.model.state_dict().items():
         assert result.model.state_dict()[key].dtype == torch.float32
@@ -124,9 +124,9 @@ def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_trainin
     before = files_of(tmp_path / "mine")
     assert set(before) == {"log.jsonl", "model.safetensors", "params.json"}
     again = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
-    assert again.whose == result.whose and files_of(tmp_path / "mine") == before
+    assert again.origin == result.origin and files_of(tmp_path / "mine") == before
     found = training_runs.finished(PARAMS, store, tmp_path / "another")
-    assert found.whose == result.whose and files_of(tmp_path / "another") == before
+    assert found.origin == result.origin and files_of(tmp_path / "another") == before
 
 
 def test_what_has_yet_to_be_trained_is_not_finished(shipped, store, tmp_path):
@@ -170,7 +170,7 @@ def test_a_copy_that_was_cut_short_is_completed(shipped, store, no_training, tmp
 
 def test_other_parameters_are_trained(shipped, store, tmp_path):
     result = training_runs.train(dataclasses.replace(PARAMS, seed=1, iterations=1), store, tmp_path / "mine", "cpu")
-    assert result.whose == "trained here"
+    assert result.origin == "trained here"
 
 
 def test_a_file_that_is_not_the_registered_one_is_refused(shipped, store, tmp_path):
@@ -199,7 +199,7 @@ def test_a_run_of_the_user_stays(package, store, finished, no_training, tmp_path
     training_runs.train(own, store, finished.folder, "cpu")
     before = files_of(finished.folder)
     shipping.pack(finished.folder, store, "cpu", SCORES)
-    assert training_runs.train(own, store, finished.folder, "cpu").whose == "trained here"
+    assert training_runs.train(own, store, finished.folder, "cpu").origin == "trained here"
     assert files_of(finished.folder) == before
 
 
@@ -223,21 +223,21 @@ def test_an_interrupted_run_of_the_user_goes_on(shipped, store, finished, tmp_pa
     monkeypatch.delenv(shipped_runs.FRESH)
     monkeypatch.setattr(training.Trainer, "step", step)
     result = training_runs.train(params, store, tmp_path / "mine", "cpu")
-    assert result.whose == "trained here"
+    assert result.origin == "trained here"
     assert network_files.fingerprint(result.model) == network_files.fingerprint(finished.model)
 
 
 def test_fresh_trains_anew_and_keeps_what_was_trained_here(shipped, store, finished, tmp_path, monkeypatch):
-    assert training_runs.train(PARAMS, store, tmp_path / "mine", "cpu").whose == f"shipped:{NAME}"
+    assert training_runs.train(PARAMS, store, tmp_path / "mine", "cpu").origin == f"shipped:{NAME}"
     monkeypatch.setenv(shipped_runs.FRESH, "1")
     fresh = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
-    assert fresh.whose == "trained here"
+    assert fresh.origin == "trained here"
     assert network_files.fingerprint(fresh.model) == network_files.fingerprint(finished.model)
     before = files_of(tmp_path / "mine")
     monkeypatch.setattr(training.Trainer, "step", lambda _: pytest.fail("it was trained again"))
     training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
     monkeypatch.delenv(shipped_runs.FRESH)
-    assert training_runs.train(PARAMS, store, tmp_path / "mine", "cpu").whose == "trained here"
+    assert training_runs.train(PARAMS, store, tmp_path / "mine", "cpu").origin == "trained here"
     assert files_of(tmp_path / "mine") == before
 
 
@@ -261,7 +261,7 @@ def other(store, folder, phone=0, **meta):
 def test_slightly_other_pairs_are_said_and_used(shipped, store, no_training, tmp_path, capsys):
     pairs = other(store, tmp_path / "pairs", phone=1)
     assert pairs.digest != store.digest
-    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").whose == f"shipped:{NAME}"
+    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").origin == f"shipped:{NAME}"
     said = capsys.readouterr().err
     assert said.startswith(f"shipped:{NAME} was trained on slightly other pairs of the same photographs (digest ")
     assert said.count("\n") == 1 and store.digest in said and pairs.digest in said and "--fresh" in said
@@ -271,7 +271,7 @@ def test_slightly_other_pairs_are_said_and_used(shipped, store, no_training, tmp
 
 def test_pairs_of_another_source_are_trained_on(shipped, store, tmp_path, capsys):
     pairs = other(store, tmp_path / "pairs", origin="somebody's")
-    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").whose == "trained here"
+    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").origin == "trained here"
     assert f"shipped:{NAME} is not used: it was trained on ''" in capsys.readouterr().err
 
 
@@ -280,7 +280,7 @@ def test_a_network_that_has_seen_what_is_held_out_is_not_used(shipped, store, tm
         "train" if split == "val" else "val" if i % 2 else "train" for i, split in enumerate(store.meta["splits"])
     ]
     pairs = other(store, tmp_path / "pairs", splits=swapped)
-    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").whose == "trained here"
+    assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").origin == "trained here"
     assert "it was trained on photographs that are held out in" in capsys.readouterr().err
     # A copy that is there already is refused as well.
     training_runs.train(PARAMS, store, tmp_path / "copy", "cpu")

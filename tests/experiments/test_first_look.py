@@ -56,7 +56,7 @@ def test_the_first_network_that_is_there_is_taken_and_named(monkeypatch, there, 
     assert list(look.versions) == ["iPhone X", f"enhanced by {there[0]}", "Nikon D5500"]
     assert look.weights == there[0]
     assert look.caption == f"City100, scene 056, (c) 2019 Chang Chen, MIT. Enhanced by {there[0]}: {words}."
-    assert look.whose == {f"enhanced by {there[0]}": f"enhanced by {there[0]} ({words})"}
+    assert look.origins == {f"enhanced by {there[0]}": f"enhanced by {there[0]} ({words})"}
     before, after, dslr = look.versions.values()
     pair = examples.city100_pair()
     assert np.array_equal(before, pair["iphonex"]) and np.array_equal(look.original, pair["iphonex"])
@@ -81,7 +81,7 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     look = first_look.choose("rig", "smoke", "iphone")
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
     assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
-    (enhanced,) = look.whose.values()
+    (enhanced,) = look.origins.values()
     assert "trained here on dataset rig: preset smoke, iterations 60" in enhanced
     assert look.weights == str(tmp_path / "model.safetensors")
     assert len({image.shape for image in look.versions.values()}) == 1, "aligned, so that they lie under one slider"

@@ -469,7 +469,7 @@ def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_p
     params = run_parameters.train_params("rig", "iphone", "mse", "smoke", seed=5)
     asked = []
 
-    monkeypatch.setattr(training_runs.TrainResult, "whose", "trained here")
+    monkeypatch.setattr(training_runs.TrainResult, "origin", "trained here")
 
     def finished(params, *_):
         asked.append(params)
