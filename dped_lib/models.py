@@ -122,8 +122,8 @@ class CodeDiscriminator(nn.Module):
 
     def __init__(self):
         super().__init__()
-        # Channels in and out, kernel, stride, padding.
-        shapes = ((1, 48, 11, 4, 0), (48, 128, 5, 2, 2), (128, 192, 3, 1, 1), (192, 192, 3, 1, 1), (192, 128, 3, 2, 1))
+        # Channels in and out, kernel, stride.
+        shapes = ((1, 48, 11, 4), (48, 128, 5, 2), (128, 192, 3, 1), (192, 192, 3, 1), (192, 128, 3, 2))
         self.convs = nn.ModuleList(nn.Conv2d(*shape) for shape in shapes)
         self.norms = nn.ModuleList(normalisation("instance", shape[1]) for shape in shapes[1:])
         self.fc = nn.Linear(128 * 7 * 7, 1024)
@@ -133,10 +133,10 @@ class CodeDiscriminator(nn.Module):
     def forward(self, gray: Tensor) -> Tensor:
         """Return the logits N x 2."""
         check_patch(gray, self.inputs)
-        # TensorFlow's SAME padding of the first layer is odd: three zeros before the image, and four after it.
+        # TensorFlow's SAME padding. In the first layer it is odd: three zeros before the image, and four after it.
         x = F.leaky_relu(self.convs[0](F.pad(gray, (3, 4, 3, 4))), 0.2)
-        for conv, norm in zip(self.convs[1:], self.norms, strict=True):
-            x = norm(F.leaky_relu(conv(x), 0.2))
+        for conv, norm, pad in zip(self.convs[1:], self.norms, (2, 1, 1, 1), strict=True):
+            x = norm(F.leaky_relu(conv(F.pad(x, [pad] * 4)), 0.2))
         # TensorFlow flattens with the channels last, and the rows of the checkpoint's matrix are in that order.
         x = x.permute(0, 2, 3, 1).flatten(1)
         return self.out(F.leaky_relu(self.fc(x), 0.2))

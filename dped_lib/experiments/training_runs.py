@@ -94,7 +94,8 @@ def train(
 
 def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:
     params = trainer.params
-    brief = params.iterations * params.batch_size <= _BRIEF
+    # A run that goes on says so, however short it is.
+    brief = trainer.iteration == 0 and params.iterations * params.batch_size <= _BRIEF
     shown = bar(
         label=f"train {params.run_name}",
         unit="it",
