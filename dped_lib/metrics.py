@@ -55,8 +55,8 @@ def as_images(images) -> Tensor:
         raise DpedError(f"images must be an {form} with 1 or 3 channels, not {tuple(images.shape)}.")
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
         raise DpedError(f"images must be floats in [0, 1] or uint8, not {tensor.dtype}.")
-    white = 255 if tensor.dtype == torch.uint8 else 1
-    return tensor.to(torch.float64, memory_format=torch.contiguous_format) / white
+    doubles = tensor.to(torch.float64, memory_format=torch.contiguous_format)
+    return doubles.div_(255) if tensor.dtype == torch.uint8 else doubles
 
 
 def window(size: int, like: Tensor) -> Tensor:

@@ -116,11 +116,10 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
     """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it."""
     parts = ["dped", "run", name]
     for key, value in values.items():
-        # An empty name means all phones or losses, as without the option.
-        if key in ("dataset", "preset", "phone", "loss", "seed") and value != "":
-            parts += [f"--{key}", str(value)]
-        elif value != "":
-            parts += ["--set", f"{key}={value}"]
+        if value == "":
+            continue  # an empty name means all phones or losses, as without the option
+        named = key in ("dataset", "preset", "phone", "loss", "seed")
+        parts += [f"--{key}", str(value)] if named else ["--set", f"{key}={value}"]
     return shlex.join(parts)
 
 

@@ -257,9 +257,8 @@ class _Streamer:
                 x = stage(x, last)
                 start, end = max(at, strip.start), min(at + x.shape[2], strip.end)
                 if start < end:
-                    strips.store(
-                        kept, start, x[:, :, start - at : end - at]
-                    )  # overwrites only rows that were read already
+                    # This overwrites only rows that were read already.
+                    strips.store(kept, start, x[:, :, start - at : end - at])
                 at += x.shape[2]
                 found.add(following(x, last))
             return found

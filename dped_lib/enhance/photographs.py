@@ -114,9 +114,8 @@ class Engine:
         out, at = np.empty_like(image), 0
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
 
-        def finish(
-            rows: Tensor,
-        ) -> Tensor:  # on the device, so that a GPU sends 8-bit results as a quarter of the bytes
+        def finish(rows: Tensor) -> Tensor:
+            # On the device, so that a GPU sends 8-bit results as a quarter of the bytes.
             return rows.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
 
         finishes = {"finish": finish} if full else {}

@@ -275,9 +275,9 @@ def _record(folder: Path, name: str, origin: Mapping) -> None:
 
 def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
     parameters = {key: value for key, value in origin.items() if key not in ENVIRONMENT}
-    command = {"reproduce": os.environ[paths.COMMAND]} if os.environ.get(paths.COMMAND) else {}
+    command = os.environ.get(paths.COMMAND)
     kind, *rest = content.items()
-    whole = dict([kind, ("parameters", parameters), *command.items(), *rest])
+    whole = dict([kind, ("parameters", parameters), *([("reproduce", command)] if command else []), *rest])
     paths.write_text(target.with_suffix(".json"), to_json(whole) + "\n")
     _record(target.parent, target.stem, origin)
 
