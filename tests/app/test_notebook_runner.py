@@ -201,6 +201,15 @@ def test_what_a_notebook_saves_names_the_command_that_made_it(shelf):
     assert (saved / "tiny.md").read_text().endswith(f"How to reproduce this table: `{command}`\n")
 
 
+def test_a_command_names_only_what_is_not_the_default(shelf):
+    """The workflow gives every parameter, a user few: both must save the same results."""
+    write_notebook(shelf, "11_tiny", "print(1)")
+    few = {"dataset": "rig", "preset": "smoke", "seed": 7}
+    every = {**notebook_runner.parameters_of("11_tiny"), **few}
+    assert len(every) > len(few)
+    assert notebook_runner.command_of("11_tiny", few) == notebook_runner.command_of("11_tiny", every)
+
+
 def test_a_failing_notebook(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
     old = notebook_runner.output_of("11_tiny", {"dataset": "rig", "preset": "smoke"})
