@@ -99,13 +99,8 @@ def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None])
     return versions
 
 
-_MISSING = ": not here"  # ends the name of a method that could not run
-
-
-def _split_missing(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the names that have pictures, and those of methods that could not run."""
-    names = list(names)
-    return [n for n in names if not n.endswith(_MISSING)], [n for n in names if n.endswith(_MISSING)]
+def _not_here(missing: Iterable[str]) -> list[str]:
+    return [f"{name}: not here" for name in missing]
 
 
 def _wrapped(title: str, width: int) -> str:
@@ -170,14 +165,14 @@ def detail(picture: np.ndarray) -> tuple[int, int, int, int]:
     return int(y) + top, int(x) + left, height, width
 
 
-def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequence[str] = ()) -> Figure:
     """Draw Figure 8: scenes by methods, each photograph above the crop of it that has most detail.
 
     Args:
-        scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names. Names that end
-            in ``: not here`` stand above the figure and have no column.
+        scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names.
+        missing: names of methods that could not run. They stand above the figure.
     """
-    names, missing = _split_missing(scenes[0])
+    names = list(scenes[0])
     each = figures.WIDTH / len(names)
     heights = [row["original"].shape[0] / row["original"].shape[1] for row in scenes for _ in range(2)]
     fig, axes = plt.subplots(
@@ -200,17 +195,19 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]]) -> Figure:
             if name == "original":
                 ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
     if missing:
-        fig.suptitle(", ".join(missing), fontsize=figures.SMALLEST_TEXT + 0.5, color="0.35")
+        fig.suptitle(", ".join(_not_here(missing)), fontsize=figures.SMALLEST_TEXT + 0.5, color="0.35")
     return fig
 
 
-def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+def phone_page(
+    dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]], missing: Sequence[str] = ()
+) -> Figure:
     """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
 
-    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns. Names
-    that end in ``: not here`` stand in the title and have no column.
+    More than two scenes with their enhanced version, or more than four with two versions, stand in two columns. The
+    names of methods that could not run (``missing``) stand in the title.
     """
-    names, missing = _split_missing(name for name in rows[0] if name != "DSLR")
+    names = [name for name in rows[0] if name != "DSLR"]
     across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1
     lines = -(-len(rows) // across)
     each = figures.WIDTH / (across * len(names))
@@ -225,7 +222,9 @@ def phone_page(dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
             _show(ax, row[name], name if i < across else "")
-    title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(f" ({name})" for name in missing)
+    title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(
+        f" ({words})" for words in _not_here(missing)
+    )
     fig.suptitle(title, fontsize=figures.SMALLEST_TEXT + 1)
     return fig
 
