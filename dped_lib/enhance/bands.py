@@ -198,7 +198,7 @@ class Statistics:
         return Norm(mean.float(), variance.float(), norm.weight, norm.bias)
 
 
-def merged(found: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
+def norm_of(found: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
     """Return the norm with the statistics of several parts of a picture."""
     return Statistics().extend(found).of(norm)
 

@@ -115,7 +115,7 @@ class _Streamer:
             return found
 
         found = list(self.sweeper.sweep(work, self.schedule.rows, layer.radius, *sources))
-        return None if norm is None else bands.merged(found, norm)
+        return None if norm is None else bands.norm_of(found, norm)
 
     def with_two_buffers(self) -> Iterator[Tensor]:
         """Compute one convolution a sweep. ``kept`` holds the input of a block, ``behind`` the last convolution's rows."""
@@ -226,7 +226,7 @@ class _Streamer:
                     found.add(x)
                 return found
 
-            folded.append(bands.merged(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
+            folded.append(bands.norm_of(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
         radius = 2 * ends + len(all_norms) + 2
 
         def enhanced(strip: Strip) -> Tensor:
@@ -266,7 +266,7 @@ class _Streamer:
         def of_head(strip: Strip) -> bands.Statistics:
             return advanced(strip, self.from_photograph(strip, ends + 1), self.head(strip), 0)
 
-        folded.append(bands.merged(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
+        folded.append(bands.norm_of(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
         for j in range(count):
 
             def of_second(strip: Strip, j: int = j) -> bands.Statistics:
@@ -278,9 +278,9 @@ class _Streamer:
             def of_block(strip: Strip, j: int = j) -> bands.Statistics:
                 return advanced(strip, self.from_buffer(strip, kept), self.block(j, folded, strip), 2 * j + 2)
 
-            folded.append(bands.merged(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
+            folded.append(bands.norm_of(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
             if j + 1 < count:
-                folded.append(bands.merged(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
+                folded.append(bands.norm_of(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
 
         def of_ending(strip: Strip) -> Tensor:
             return self.through(
