@@ -5,6 +5,8 @@ PRESET ?= smoke
 CORES  ?=
 # A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.
 PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
+# SEEDS=3 trains every network three times. Without it the dataset and the preset choose.
+SEEDS  ?=
 # FRESH=1 trains the networks that come with the package anew. RUNS is the folder of runs for make ship.
 FRESH  ?=
 RUNS   ?= runs
@@ -21,6 +23,7 @@ help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
 	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE)); FRESH=1 trains the networks that come with the package anew'
+	@echo '               SEEDS=n (trainings of each network; default: as dataset and preset say)'
 	@echo 'make check     run ruff, the import contracts and the fast tests in three minutes'
 	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
 	@echo 'make lab       open the notebooks in JupyterLab'
@@ -35,7 +38,7 @@ setup: .venv/.ready
 	@echo "Ready: $$($(PY) --version) in .venv"
 
 figures: .venv/.ready
-	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)') $(if $(filter-out 0,$(FRESH)),--fresh)
+	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)') $(if $(SEEDS),--set 'seeds=$(SEEDS)') $(if $(filter-out 0,$(FRESH)),--fresh)
 
 check: .venv/.ready
 	@.venv/bin/ruff check

@@ -91,7 +91,7 @@ def run(
                 "'dped run all' runs every phone, loss and seed of the preset; "
                 "--phone, --loss and --seed go with one notebook."
             )
-        chosen = typed_settings(settings, {"vgg": str})
+        chosen = typed_settings(settings, {"vgg": str, "seeds": int})
         notebook_runner.run_all(dataset, preset, cores, profile, ("--dry-run",) if dry_run else (), **chosen)
         return
     defaults = notebook_runner.parameters_of(notebook)

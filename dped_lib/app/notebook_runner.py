@@ -195,6 +195,7 @@ def run_all(
     profile: str = "local",
     extra: tuple[str, ...] = (),
     vgg: str = vgg_files.SOURCES[0],
+    seeds: int = 0,
 ) -> None:
     """Run the whole reproduction through ``workflow/Snakefile``. Snakemake keeps results that are up to date.
 
@@ -204,12 +205,13 @@ def run_all(
         profile: a folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
         extra: further arguments for snakemake.
         vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
+        seeds: how many networks are trained for each phone and loss; 0: as ``presets.seeds_of`` says.
 
     Raises:
-        DpedError: the dataset, preset or profile is unknown, or a job failed. Snakemake prints which job.
+        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative, or a job failed. Snakemake prints which job.
     """
     validation.one_of("dataset", dataset, datasets.DATASETS)
-    presets.preset(preset)
+    presets.seeds_of(dataset, presets.preset(preset), seeds)
     workflow = paths.checkout() / "workflow"
     validation.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
     command = [
@@ -227,7 +229,7 @@ def run_all(
     # To Snakemake a copy of a run that ships is a finished job. It must be repeated if trainings start anew.
     copies = shipping.copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
     command += ["--forcerun", *map(_as_target, copies)] if copies else []
-    command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}"]
+    command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as workflow:
         try:
             workflow.wait()

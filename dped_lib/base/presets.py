@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dped_lib import paper
+from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 
 
@@ -113,13 +114,26 @@ _PAPER = replace(
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 
 
-def seeds_of(dataset: str, preset: Preset) -> tuple[int, ...]:
+#: The datasets that are trained with one seed. The rig is simulated and decides no claim about photographs. The networks
+#: of ``city100`` ship with the package (``data.shipped_runs``), so that a run takes minutes.
+_ONE_SEED = ("rig", "city100")
+
+
+def seeds_of(dataset: str, preset: Preset, number: int = 0) -> tuple[int, ...]:
     """Return the seeds that are trained for each phone and loss of a dataset.
 
-    The simulated rig has one. Its tables show that the method works and decide no claim about photographs, so the spread
-    between seeds is measured on real photographs. On ``pirm`` the seeds are also the folds (``datasets.FOLDS``).
+    On ``pirm`` the seeds are also the folds (``datasets.FOLDS``).
+
+    Args:
+        dataset, preset: a name of ``datasets.DATASETS``, and the amount of computing.
+        number: how many seeds the user asks for, from 0 on; 0 leaves the choice to dataset and preset.
+
+    Raises:
+        DpedError: ``number`` is negative.
     """
-    return preset.seeds[:1] if dataset == "rig" else preset.seeds
+    if number < 0:
+        raise DpedError(f"seeds={number}: give the number of seeds to train, 1 or more, or 0 for those of the preset.")
+    return tuple(range(number)) if number else preset.seeds[: 1 if dataset in _ONE_SEED else None]
 
 
 def preset(name: str) -> Preset:

@@ -4,8 +4,11 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +49,46 @@ def read_log(file: Path) -> list[dict]:
                 f"{file}, line {number}: damaged ({error}). Delete {file.parent} and train again."
             ) from error
     return lines
+
+
+def validation_curve(lines: Iterable[Mapping], metric: str = "psnr") -> np.ndarray:
+    """Return a validation score over the iterations of a log: N x 2, iteration and score."""
+    scored = (line for line in lines if "validation" in line)
+    return np.array([(line["iteration"], line["validation"][metric]) for line in scored], dtype=float)
+
+
+@dataclass(frozen=True)
+class LastQuarter:
+    """Hold the straight line through the last quarter of a validation curve.
+
+    Attributes:
+        iterations: the first and the last iteration of the quarter.
+        line: the value of the line at each of them.
+        scatter: the standard deviation of the curve about the line; 0 where the quarter has but two values.
+    """
+
+    iterations: tuple[float, float]
+    line: tuple[float, float]
+    scatter: float
+
+    @property
+    def moved(self) -> float:
+        """Return by how much the line rises; negative if it falls."""
+        return self.line[1] - self.line[0]
+
+
+def last_quarter(curve: np.ndarray) -> LastQuarter:
+    """Fit a straight line to the last quarter of a curve N x 2 by least squares.
+
+    The value at the start of the quarter is interpolated. A line is fitted because single scores jump up and down.
+    """
+    iterations, scores = curve.T
+    start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
+    x = np.array([start, *iterations[iterations > start]])
+    y = np.interp(x, iterations, scores)
+    line = np.polynomial.Polynomial.fit(x, y, min(1, len(x) - 1))(x)
+    scatter = math.sqrt(((y - line) ** 2).sum() / (len(x) - 2)) if len(x) > 2 else 0.0
+    return LastQuarter((float(start), float(iterations[-1])), (float(line[0]), float(line[-1])), scatter)
 
 
 class Log:

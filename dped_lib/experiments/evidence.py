@@ -9,6 +9,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
+from dped_lib.experiments.networks import Levelling
 from dped_lib.report import figures
 
 #: The verdicts of a finding on a claim (``experiments.claims`` explains them).
@@ -147,19 +148,29 @@ def verdict_equal(interval: Sequence[float]) -> str:
 _LENGTH = re.compile(r"(\d+) of batch (\d+)")
 
 
-def short_training(results: Results, name: str) -> str:
-    """Return why the trainings of a result cannot decide a claim on full trainings; empty if they were full.
+def too_short(results: Results, name: str, phone: str) -> str:
+    """Return why the trainings of a result cannot decide a claim about trained networks; empty if they can.
 
-    The length is the one that the result records (``experiments.networks.length``). A preset may have had another length
-    when the result was made.
+    Trainings of the paper's length can. Shorter ones can if their validation had levelled off, and if each network was
+    trained twice or more: the difference of two single trainings may be chance. Both are what the result records
+    (``experiments.networks``). A preset may have had another length when the result was made.
     """
-    length = _LENGTH.match(str(results.parameters(name).get("iterations", "")))
+    parameters = results.parameters(name)
+    length = _LENGTH.match(str(parameters.get("iterations", "")))
     if not length:
         return "does not say how long its networks were trained"
     iterations, batch = map(int, length.groups())
     if iterations >= paper.ITERATIONS and batch >= paper.BATCH_SIZE:
         return ""
-    return f"trained on {iterations * batch:,} patches instead of {paper.ITERATIONS * paper.BATCH_SIZE:,}"
+    short = f"trained on {iterations * batch:,} patches instead of {paper.ITERATIONS * paper.BATCH_SIZE:,}"
+    by_loss = {loss: Levelling(**v) for loss, v in parameters.get("levelling", {}).get(phone, {}).items()}
+    if not by_loss:
+        return short
+    if moving := [f"{loss} {v.moved:+.2f} dB" for loss, v in by_loss.items() if not v.levelled_off]:
+        return f"{short}, and validation had not levelled off (last quarter: {', '.join(moving)})"
+    if min(v.seeds for v in by_loss.values()) < 2:
+        return f"{short}, and each network once: a difference may be chance"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dped_lib.experiments.evidence import (
     Results,
     differences,
     phones_of,
-    short_training,
+    too_short,
     verdict_above,
     verdict_below,
     verdict_equal,
@@ -248,7 +248,7 @@ def _compare(
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
-        if short := short_training(results, name):
+        if short := too_short(results, name, phone):
             verdict, why = "not testable", "; ".join(filter(None, (short, why)))
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))

