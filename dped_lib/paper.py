@@ -6,6 +6,7 @@ version have ``LATER_VERSION`` in their name; values of the authors' code have t
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 PHONES = ("iphone", "blackberry", "sony")
 
@@ -58,8 +59,7 @@ LOSS_WEIGHTS = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """Hold a published score: PSNR in dB, and SSIM, which the authors' code computes as MS-SSIM (``ssim.py``)."""
 
     psnr: float

@@ -38,7 +38,7 @@ class Cell:
         psnr, ms_ssim: scores in dB and in [0, 1] under ``PROTOCOL``, means over the repetitions of training.
         psnr_interval, ms_ssim_interval: 95 % bootstrap intervals over photographs and repetitions.
         by_repetition: the values of each repetition.
-        published: the paper's (psnr, ssim), where it has them.
+        published: the paper's score, where it has one.
         scores: the mean of every metric under every protocol.
     """
 
@@ -54,7 +54,7 @@ class Cell:
     ms_ssim: float
     ms_ssim_interval: tuple[float, float]
     by_repetition: list[dict]
-    published: tuple[float, float] | None
+    published: paper.Score | None
     scores: dict
 
     def measured(self, metric: str) -> str:
@@ -164,7 +164,7 @@ def score_methods(
     cells = []
     for column, by_repetition in measured.items():
         scored = [metrics.score_all(s) for s in by_repetition]
-        mean, value = _mean(scored), published.get(column)
+        mean = _mean(scored)
         cells.append(
             Cell(
                 table=table,
@@ -179,7 +179,7 @@ def score_methods(
                 ms_ssim=mean[PROTOCOL]["ms_ssim"],
                 ms_ssim_interval=statistics.bounds(samples["ms_ssim"][column]),
                 by_repetition=[{m: s[PROTOCOL][m] for m in SHOWN} for s in scored],
-                published=(value.psnr, value.ssim) if value else None,
+                published=published.get(column),
                 scores=mean,
             )
         )

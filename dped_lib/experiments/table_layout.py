@@ -33,7 +33,7 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
                 name = metric_name(metric)
                 row[name] = cell.measured(metric) if cell else "not run"
                 score = of_paper.get(column)
-                row[f"{name}, paper"] = f"{(score.psnr, score.ssim)[i]:.{DIGITS[metric]}f}" if score else ""
+                row[f"{name}, paper"] = f"{score[i]:.{DIGITS[metric]}f}" if score else ""
             row["pairs (photographs)"] = f"{cell.pairs} ({cell.photographs})" if cell else ""
             rows.append(row)
     return pd.DataFrame(rows)

@@ -34,8 +34,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
         for phone, column in itertools.product(phones, columns):
             if score := published(drawn[0].table, phone).get(column):
                 y = columns.index(column) + _APART * (phones.index(phone) - (len(phones) - 1) / 2)
-                value = (score.psnr, score.ssim)[SHOWN.index(metric)]
-                axes.plot(value, y, "o", mfc="white", mec=colors.PHONES[phone], ms=6, mew=1.3)
+                axes.plot(score[SHOWN.index(metric)], y, "o", mfc="white", mec=colors.PHONES[phone], ms=6, mew=1.3)
         for column in set(columns) - {c.column for c in drawn}:
             place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
             axes.text(0.02, columns.index(column), "not run", color="0.4", **place)
