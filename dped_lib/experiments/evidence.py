@@ -1,7 +1,7 @@
 """Read the results that the notebooks saved in ``figures/`` as evidence on the claims of the paper."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.experiments.networks import Levelling
+from dped_lib.experiments.tables import TRAINED2
 from dped_lib.report import figures
 
 #: The verdicts of a finding on a claim (``experiments.claims`` explains them).
@@ -148,8 +149,8 @@ def verdict_equal(interval: Sequence[float]) -> str:
 _LENGTH = re.compile(r"(\d+) of batch (\d+)")
 
 
-def too_short(results: Results, name: str, phone: str) -> str:
-    """Return why the trainings of a result cannot decide a claim about trained networks; empty if they can.
+def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -> str:
+    """Return why the trainings of these columns of a table cannot decide a claim about them; empty if they can.
 
     Trainings of the paper's length can. Shorter ones can if their validation had levelled off, and if each network was
     trained twice or more: the difference of two single trainings may be chance. Both are what the result records
@@ -163,9 +164,11 @@ def too_short(results: Results, name: str, phone: str) -> str:
     if iterations >= paper.ITERATIONS and batch >= paper.BATCH_SIZE:
         return ""
     short = f"trained on {iterations * batch:,} patches instead of {paper.ITERATIONS * paper.BATCH_SIZE:,}"
-    by_loss = {loss: Levelling(**v) for loss, v in parameters.get("levelling", {}).get(phone, {}).items()}
-    if not by_loss:
+    recorded = parameters.get("levelling", {}).get(phone, {})
+    if not recorded:
         return short
+    compared = [loss for loss in (TRAINED2.get(column, column) for column in columns) if loss in recorded]
+    by_loss = {loss: Levelling(**recorded[loss]) for loss in compared}
     if moving := [f"{loss} {v.moved:+.2f} dB" for loss, v in by_loss.items() if not v.levelled_off]:
         return f"{short}, and validation had not levelled off (last quarter: {', '.join(moving)})"
     if min(v.seeds for v in by_loss.values()) < 2:

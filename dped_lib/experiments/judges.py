@@ -248,7 +248,7 @@ def _compare(
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
-        if short := too_short(results, name, phone):
+        if short := too_short(results, name, phone, (first, *run)):
             verdict, why = "not testable", "; ".join(filter(None, (short, why)))
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))

@@ -136,3 +136,13 @@ def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: 
     if isinstance(network, str):
         raise DpedError(network)
     return network
+
+
+def enhancers_in_words(
+    origin: str, dataset: str, preset: str, phones: Iterable[str], seed: int = 0, **overrides
+) -> dict[str, str]:
+    """Return whose networks :func:`enhancing_network` returns for the phones, and their length, for captions."""
+    if origin != "trained":
+        return {"network": authors_words(phones)}
+    results = [trained(dataset, preset, phone, losses.TABLE3_LOSSES[0], seed, **overrides) for phone in phones]
+    return {"network": origins(results), "iterations": length(results)}

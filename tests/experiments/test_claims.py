@@ -109,13 +109,17 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     [
         (0.2, 0.6, 3, "holds", "these data and this length: 16"),
         (-0.2, 0.6, 2, "holds", "these data and this length: 16"),
-        (0.9, 0.6, 3, "not testable", "and validation had not levelled off (last quarter: ours +0.90 dB)"),
+        (0.9, 0.6, 3, "not testable", "and validation had not levelled off (last quarter: johnson +0.90 dB)"),
         (0.2, 0.6, 1, "not testable", "and each network once: a difference may be chance"),
     ],
 )
 def test_shorter_trainings_decide_if_they_had_levelled_off_and_were_repeated(shelf, moved, spread, seeds, verdict, why):
     rows = [difference("ours", o, 1.0, 2.0) for o in ("ape", "johnson")]
-    levelling = {"iphone": {"ours": {"moved": moved, "spread": spread, "seeds": seeds}}}
+    measured = {"moved": moved, "spread": spread, "seeds": seeds}
+    full = {**measured, "moved": 0.1}
+    # Dong's network still moves, but the sentence does not compare it.
+    dong = {"moved": 3.0, "spread": 0.1, "seeds": 1}
+    levelling = {"iphone": {losses.TABLE3_LOSSES[0]: full, "johnson": measured, "dong": dong}}
     numbers = {"differences": rows, "cells": [{"phone": "iphone", "photographs": 16}]}
     shelf("table2_methods", numbers, iterations="2000 of batch 8", levelling=levelling)
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)
