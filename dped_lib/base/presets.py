@@ -74,9 +74,10 @@ _SMOKE = Preset(
 )
 _CPU = replace(
     # A training sees 16 000 patches (Dong's network 80 000) of the paper's million. On city100 the validation of MSE, MSE +
-    # texture and Dong's network has levelled off by then; that of the other losses still rises. Two cores need 0.66 s for an iteration of the full loss, 0.43 s for MSE + texture, 0.36 s
-    # for Johnson's loss, 0.29 s for MSE and 0.05 s for Dong's network: 22 minutes for the full loss, and an hour and a half
-    # for the six losses of a phone and seed. Networks of this preset ship with the package (``data.shipped_runs``).
+    # texture and Dong's network has levelled off by then; that of the other losses still rises. Two cores need 0.66 s for
+    # an iteration of the full loss, 0.43 s for MSE + texture, 0.36 s for Johnson's loss, 0.29 s for MSE and 0.05 s for
+    # Dong's network: 22 minutes for the full loss, and an hour and a half for the six losses of a phone and seed.
+    # Networks of this preset ship with the package (``data.shipped_runs``).
     _SMOKE,
     name="cpu",
     iterations=2000,
