@@ -3,7 +3,7 @@
 A build that was stopped can be resumed. The folder that is made contains::
 
     store/              the patch pairs (``pair_store.PairStore``), split by photograph
-    summary.json        settings, the result of every pair of photographs, and how many windows were kept
+    summary.json        settings, which pairs were left out and why, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches
     dped_align.json     marks the folder as ours, names the pairs whose files in pairs/ are ours, and the folders of
