@@ -33,6 +33,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # explorers: the picture store
 # Notebooks appear as they are stored. Their outputs were computed and compared by the tests.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # the default, CommonMark, has no tables
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 

@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import synthetic
@@ -450,6 +453,25 @@ def test_a_finished_run_returns_at_once_and_touches_nothing(store, tmp_path, mon
     assert {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in first.folder.iterdir()} == stamps
     assert network_files.fingerprint(again.model) == network_files.fingerprint(first.model)
     assert again.vgg_label == first.vgg_label == "no VGG features"
+
+
+def test_two_processes_do_not_train_one_run(store, tmp_path, capsys):
+    """The second waits for the first, and then finds its run. Else both would write one log and one checkpoint."""
+    params, folder = settings("dong", model="", iterations=3), tmp_path / "run"
+    held = filelock.FileLock(tmp_path / ".run.lock", thread_local=False)
+    held.acquire()
+    second = threading.Thread(target=lambda: found.append(training_runs.train(params, store, folder, "cpu")))
+    found: list[training_runs.TrainResult] = []
+    second.start()
+    time.sleep(0.5)
+    assert not folder.exists() and not found
+    shutil.copytree(training_runs.train(params, store, tmp_path / "first", "cpu").folder, folder)
+    before = {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()}
+    held.release()
+    second.join(60)
+    assert {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()} == before
+    assert [result.folder for result in found] == [folder]
+    assert f"{folder}: another process is training this network; waiting for it." in capsys.readouterr().err
 
 
 def test_a_folder_with_another_run_is_refused(store, tmp_path):

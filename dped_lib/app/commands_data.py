@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dped_lib import paper
-from dped_lib.app.options import Dataset, Json, OnBad, Phone, PresetName, phone_or_first, report_skips
+from dped_lib.app.options import Dataset, Json, OnBad, Phone, PresetName, phone_or_first, program, report_skips
 from dped_lib.base import datasets, presets, validation
 from dped_lib.base.errors import DpedError
 
@@ -96,11 +96,19 @@ def _fetch_weights(weights: str, safetensors: Path | None) -> None:
 
 def align(
     phone_dir: Annotated[Path, typer.Argument(help="Folder with the phone's photographs.")],
-    dslr_dir: Annotated[Path, typer.Argument(help="Folder with the better camera's photographs, equally named.")],
+    dslr_dir: Annotated[
+        Path, typer.Argument(help="Folder with the better camera's photographs, equally named (see --by).")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for the dataset. The same command resumes an interrupted run.")],
     size: Annotated[str, typer.Option(help="Height x width of the aligned images.")] = "800x1080",
     ncc: Annotated[float, typer.Option(help="Keep patch pairs whose NCC is above this.")] = paper.NCC_THRESHOLD,
     flat: Annotated[str, typer.Option(help="'drop' or 'keep' patches without detail.")] = "drop",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Which photographs are a pair: those of one 'name', or of one place in the 'order' of names."
+        ),
+    ] = "name",
     workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one for each core.")] = None,
     on_bad: OnBad = "error",
     official: Annotated[
@@ -122,7 +130,7 @@ def align(
 
     if official:
         builder.check_official(official, phone or "phone", builder.store_of(out))
-    store = builder.build(phone_dir, dslr_dir, out, settings, on_bad=on_bad, workers=workers)
+    store = builder.build(phone_dir, dslr_dir, out, settings, by=by, on_bad=on_bad, workers=workers)
     written = builder.write_official(store, official, phone or "phone") if official else None
     summary = json.loads((out / "summary.json").read_text())
     if as_json:
@@ -132,7 +140,7 @@ def align(
     typer.echo(builder.render(store, summary))
     if written:
         typer.echo(f"{written}: the same in the layout of the official dataset")
-    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} dped train --dataset own")
+    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} {program()} train --dataset own --preset cpu")
 
 
 def baselines(
@@ -150,5 +158,5 @@ def baselines(
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped. "
         f"Save the results under the same names in {written.parent / 'ape'} or {written.parent / 'manual'}. Then run: "
-        f"DPED_BASELINES={shlex.quote(str(folder))} dped run 05_tables --dataset {dataset}"
+        f"DPED_BASELINES={shlex.quote(str(folder))} {program()} run 05_tables --dataset {dataset}"
     )

@@ -60,12 +60,16 @@ def train(
     params = run_parameters.train_params(dataset, phone, loss, preset, **chosen)
     store = opening.open_or_make(dataset, phone, preset, on_bad, params.seed)
     report_skips(store)
+    if dataset == "own":
+        typer.echo(f"photographs: {store.meta.get('origin') or 'of an earlier version'}", err=True)
     result = training_runs.train(params, store, training_runs.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
     typer.echo(
         f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
         + ("" if result.origin == "trained here" else f" ({result.origin}; --fresh trains it anew)")
     )
+    if preset == "smoke" and "iterations" not in chosen:
+        typer.echo("Preset smoke only shows that everything runs. A network to use takes --preset cpu.", err=True)
 
 
 def evaluate(

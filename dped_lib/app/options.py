@@ -4,6 +4,9 @@ This module and the command modules import PyTorch only inside functions, so tha
 """
 
 import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +33,12 @@ OnBad = Annotated[
     str,
     typer.Option(help="What a damaged image file does: 'error' stops the command, 'skip' counts and reports the file."),
 ]
+
+
+def program() -> str:
+    """Return how the user calls this program, for commands that a message proposes: ``dped``, or with its folder."""
+    called = sys.argv[0]
+    return called if Path(called).name == "dped" and not shutil.which("dped") else "dped"
 
 
 def train_anew(fresh: bool) -> None:

@@ -1,9 +1,9 @@
-"""Build a dataset from two folders of photographs: pair them by name, align them in parallel, and cut patches.
+"""Build a dataset from two folders of photographs: pair them, align them in parallel, and cut patches.
 
 A build that was stopped can be resumed. The folder that is made contains::
 
     store/              the patch pairs (``pair_store.PairStore``), split by photograph
-    summary.json        settings, the result of every pair of photographs, and how many windows were kept
+    summary.json        settings, which pairs were left out and why, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches
     dped_align.json     marks the folder as ours, names the pairs whose files in pairs/ are ours, and the folders of
@@ -51,6 +51,7 @@ def build(
     out: Path,
     settings: Settings | None = None,
     *,
+    by: str = "name",
     on_bad: str = "error",
     workers: int | None = None,
     only: Container[str] | None = None,
@@ -62,7 +63,9 @@ def build(
     """Build the dataset, or the missing part of it. The same photographs and settings give the same store.
 
     Args:
-        phone_dir, dslr_dir: photographs of the phone and of the DSLR; equal names (without suffix) are a pair.
+        phone_dir, dslr_dir: photographs of the phone and of the DSLR.
+        by: ``name``: equal names (without suffix) are a pair. ``order``: the first names of both folders are a pair, then
+            the second names, and so on. A pair has the name of the phone's photograph.
         on_bad: ``error`` stops at a file that cannot be used or has no partner. All headers are checked before any
             other work. ``skip`` leaves the pair out; the summary counts and lists it.
         settings: how to align and cut; None: the paper's settings.
@@ -81,6 +84,7 @@ def build(
         KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
+    one_of("order of pairs", by, ("name", "order"))
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
@@ -90,7 +94,15 @@ def build(
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
-    jobs = _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read)
+    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
+    if os.path.samefile(phone_dir, dslr_dir):
+        places = " and ".join(dict.fromkeys(map(str, (phone_dir, dslr_dir))))
+        raise DpedError(
+            f"{places}: the same folder for both cameras. Name a folder of the phone's photographs and one of the DSLR's."
+        )
+    if by == "order":
+        sides[1] = _in_order(phone_dir, dslr_dir, *sides)
+    jobs = _jobs(phone_dir, dslr_dir, *sides, out, settings, on_bad, bad, read)
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)
@@ -176,39 +188,72 @@ def _mark(out: Path, names: Iterable[str], source: dict) -> None:
     paths.write_text(out / _SIGN, json.dumps(sign, indent=1))
 
 
-def _jobs(phone_dir, dslr_dir, out, settings, only, on_bad, bad, read) -> list[PairJob]:
+def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> dict[str, Path]:
+    """Return the DSLR's photographs by the name of their partner: the first of one folder belongs to the first of the other.
+
+    Raises:
+        DpedError: the folders do not have as many photographs each.
+    """
+    names, others = (sorted(side, key=readers.natural) for side in (phone, dslr))
+    if len(names) != len(others):
+        raise DpedError(
+            f"{phone_dir} has {len(names)} photographs and {dslr_dir} has {len(others)}, so they cannot be paired by order. "
+            "Remove what has no partner, or give the two files of a scene the same name."
+        )
+    last = f", the last {phone[names[-1]].name} with {dslr[others[-1]].name}" if len(names) > 1 else ""
+    print(f"by order: the first pair is {phone[names[0]].name} with {dslr[others[0]].name}{last}", file=sys.stderr)
+    return {name: dslr[other] for name, other in zip(names, others, strict=True)}
+
+
+def _jobs(phone_dir, dslr_dir, phone, dslr, out, settings, on_bad, bad, read) -> list[PairJob]:
     """Return the pairs to be made, in natural order of their names.
 
-    A bad pair is added to ``bad`` or raises an error.
+    All pairs are looked at. A bad one is added to ``bad``; with ``on_bad="error"`` they then raise one error.
     """
-    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
-    if os.path.samefile(phone_dir, dslr_dir):
-        raise DpedError(
-            f"{phone_dir} and {dslr_dir}: are the same folder. Name a folder of the phone's photographs and one of the DSLR's."
-        )
-    jobs = []
-    for name in sorted(sides[0].keys() | sides[1].keys(), key=readers.natural):
+    _check_names(phone_dir, dslr_dir, phone, dslr)
+    jobs, larger = [], 0
+    for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
         try:
-            for folder, side in zip((phone_dir, dslr_dir), sides, strict=True):
+            pixels = []
+            for folder, side in ((phone_dir, phone), (dslr_dir, dslr)):
                 if name not in side:
                     like = photofile.lookalike(name, side)
                     remedy = f"{like}. Rename one of them." if like else "Add it."
                     raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
-                photofile.check(side[name])
-            files = sides[0][name], sides[1][name]
+                header = photofile.check(side[name])
+                pixels.append(header.height * header.width)
+            files = phone[name], dslr[name]
             if files[0].stat().st_size == files[1].stat().st_size and filecmp.cmp(*files, shallow=False):
                 raise DpedError(
                     f"{files[0]} and {files[1]}: are the same photograph. Put there that of the other camera."
                 )
         except DpedError as error:
-            if on_bad == "error":
-                raise readers.or_skip(error) from error
             bad[name] = str(error)
             continue
+        larger += pixels[0] > pixels[1]
         jobs.append(PairJob(name, *files, out / "pairs", settings, read))
+    if bad and on_bad == "error":
+        first, *others = bad
+        more = f" Bad, too: {_examples(others, 9)}." if others else ""
+        raise readers.or_skip(DpedError(bad[first] + more))
     if not jobs:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
+    if larger == len(jobs):
+        print(
+            f"note: the photographs in {phone_dir} have more pixels than those in {dslr_dir}. The phone's folder comes first.",
+            file=sys.stderr,
+        )
     return jobs
+
+
+def _check_names(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> None:
+    """Raise a DpedError if no name of one folder is, or looks like, one of the other."""
+    first, other = (min(side, key=readers.natural) for side in (phone, dslr))
+    if not phone.keys() & dslr.keys() and not any(photofile.lookalike(name, dslr) for name in phone):
+        raise DpedError(
+            f"{phone_dir}: no name in it ({first!r} ...) occurs in {dslr_dir} ({other!r} ...). The two files of a scene must "
+            "have the same name. If both folders hold the scenes in the same order, add --by order to dped align."
+        )
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
@@ -312,7 +357,9 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
     splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
-    text = "\n".join([*lines, f"{store.folder}: {len(store)} patch pairs: {splits}"])
+    lines.append(f"{store.folder}: {len(store)} patch pairs: {splits}")
+    held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
+    text = "\n".join([*lines, f"photographs of the test, which no training sees: {_examples(held_out, 9)}"])
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
 
 

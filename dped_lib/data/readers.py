@@ -64,7 +64,7 @@ def missing_partner(file: Path | str) -> BadPatch:
 
 def or_skip(error: DpedError) -> DpedError:
     """Return the error of a bad file that stops a command (``on_bad="error"``), with the remedy of leaving it out."""
-    return DpedError(f"{error} Or leave out what is bad: --on-bad skip of dped fetch, align and evaluate.")
+    return DpedError(f"{error} Add --on-bad skip to dped fetch, align, train or evaluate to leave such files out.")
 
 
 def natural(name: str) -> str:

@@ -103,6 +103,10 @@ def _not_here(missing: Iterable[str]) -> list[str]:
     return [f"{name}: not here" for name in missing]
 
 
+#: Characters of a title or label that fit into an inch.
+_CHARACTERS = 13.5
+
+
 def _wrapped(title: str, width: int) -> str:
     """Return a title in lines of up to ``width`` characters. A longer word breaks after its colons and hyphens."""
     lines, words = [""], re.findall(r"\S+ ?", title)
@@ -186,8 +190,7 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            title = _wrapped(name, round(13.5 * each))  # so many characters of this size fit into a column
-            _show(ax, row[name], title if i == 0 else "")
+            _show(ax, row[name], _wrapped(name, round(_CHARACTERS * each)) if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
             top, left, h, w = (round(scale * n) for n in (y, x, height, width))
@@ -221,7 +224,7 @@ def phone_page(
     for i, row in enumerate(rows):
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
-            _show(ax, row[name], name if i < across else "")
+            _show(ax, row[name], _wrapped(name, round(_CHARACTERS * each)) if i < across else "")
     title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(
         f" ({words})" for words in _not_here(missing)
     )
@@ -244,5 +247,5 @@ def over_under(
         for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
             _show(ax, picture, title)
     for ax, words in zip(axes[:, 0], ("original", label), strict=True):
-        ax.set_ylabel(words)
+        ax.set_ylabel(_wrapped(words, round(_CHARACTERS * each * tallest)))
     return fig

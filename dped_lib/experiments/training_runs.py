@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from dped_lib import losses, speed, training
@@ -77,15 +78,24 @@ def train(
         DpedError: the folder holds a run with other parameters, a run on other pairs or a damaged file, or the disk is full.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
-    target, checkpoint = devices.pick(device), folder / checkpoints.CHECKPOINT
+    target = devices.pick(device)
     if result := finished(params, store, folder):
         return result
-    trainer = training.Trainer(params, store, target, vgg_net)
+    with paths.alone(
+        folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is training this network; waiting for it."
+    ):
+        return finished(params, store, folder) or _train(params, store, folder, target, vgg_net)
+
+
+def _train(
+    params: TrainParams, store: PairStore, folder: Path, device: torch.device, vgg_net: VGG19 | None
+) -> TrainResult:
+    trainer, checkpoint = training.Trainer(params, store, device, vgg_net), folder / checkpoints.CHECKPOINT
     if checkpoint.is_file():
         checkpoints.restore(trainer, checkpoint)
     with speed.accelerated(trainer):
         checkpoints.describe(folder, params, store, trainer.vgg_label)
-        with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if target.type == "cuda" else 1) as log:
+        with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if device.type == "cuda" else 1) as log:
             _loop(trainer, log, checkpoint)
     name = params.model or losses.LOSSES[params.loss].model
     checkpoints.finish(trainer, folder, name, trainer.vgg_label)

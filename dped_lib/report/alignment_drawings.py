@@ -38,7 +38,7 @@ def rig_drawing() -> Figure:
         label = paper.CAMERAS[name].name
         front.add_patch(Polygon(visible, closed=True, fill=False, edgecolor=color, lw=1.6, label=label))
     x, z = np.array(list(places.values()))[:, (0, 2)].T
-    half = 0.75 * max(np.ptp(x), np.ptp(z), 0.02)
+    half = 0.95 * max(np.ptp(x), np.ptp(z), 0.02)  # room for the names at both sides
     box = Rectangle((x.mean() - half, z.mean() - half), 2 * half, 2 * half, fill=False, ec="0.3", lw=1)
     above.add_patch(box)
     near.set(xlim=(x.mean() - half, x.mean() + half), ylim=(z.mean() - half, z.mean() + half), aspect="equal")
@@ -48,7 +48,8 @@ def rig_drawing() -> Figure:
         offset, side = ((0, 8), "bottom") if i % 2 else ((0, -8), "top")
         place = {"textcoords": "offset points", "ha": "center", "va": side, "fontsize": figures.SMALLEST_TEXT}
         near.annotate(words, (x, z), offset, color=colors.PHONES[name], **place)
-    near.set(xticks=[], yticks=[])
+    near.set(yticks=[], xlabel="heights of the scene")
+    near.locator_params(axis="x", nbins=3)
     near.set_title("Enlarged: the cameras", loc="left")
     for side in near.spines.values():
         side.set_visible(True)
@@ -163,12 +164,15 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
 
 
 def ncc_distribution(
-    windows: Mapping[str, Sequence[extraction.Window]], threshold: float = paper.NCC_THRESHOLD
+    windows: Mapping[str, Sequence[extraction.Window]],
+    names: Mapping[str, str],
+    threshold: float = paper.NCC_THRESHOLD,
 ) -> Figure:
     """Draw the distribution of the windows' NCC with the DSLR's, in place and as moved (section 3.2.1).
 
     Args:
         windows: phone -> its windows.
+        names: phone -> title of its panel.
         threshold: NCC that kept pairs exceed; it is drawn as a dashed line.
     """
     width = figures.WIDTH if len(windows) > 1 else 4.5
@@ -184,7 +188,7 @@ def ncc_distribution(
             drawn = np.clip(np.nan_to_num(values, nan=0.0), _LEAST_DRAWN_NCC, 1)
             ax.hist(drawn, bins, weights=percent, **style)
         ax.axvline(threshold, color="0.2", lw=1.2, ls="--")
-        ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{phone}: {len(sample)} windows")
+        ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{names[phone]}: {len(sample)} windows")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("windows (%, logarithmic)")

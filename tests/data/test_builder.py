@@ -177,7 +177,8 @@ def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photo
     assert process.returncode == 0, errors
     assert tree(out) == tree(built)
     assert "photographs: 6 pairs, 5 aligned\n  1 rejected: different scene (mistaken)\n" in output
-    assert f"next: DPED_OWN={out} dped train --dataset own" in output
+    assert f"next: DPED_OWN={out} dped train --dataset own --preset cpu" in output
+    assert "photographs of the test, which no training sees: " in output
 
 
 @pytest.mark.parametrize(("number", "wait"), [("SIGINT", 0), ("SIGTERM", 0.003), ("SIGINT", 0.8), ("SIGTERM", 0.1)])
@@ -251,7 +252,55 @@ def two(photographs, tmp_path) -> Path:
     return tmp_path
 
 
+def rename(folder: Path, stem: str) -> None:
+    """Number the photographs of a folder, in the order of their names, as a camera does: 8, 9, 10."""
+    for number, file in enumerate(sorted(folder.iterdir()), 8):
+        file.rename(folder / f"{stem}{number}{file.suffix}")
+
+
+def test_photographs_of_two_cameras_are_paired_by_order(photographs, built, tmp_path, capsys):
+    """The numbers that cameras give differ. 9 comes before 10."""
+    for folder in ("phone", "dslr"):
+        shutil.copytree(photographs / folder, tmp_path / folder)
+    rename(tmp_path / "phone", "IMG_")
+    rename(tmp_path / "dslr", "DSC_40")
+    store = builder.build(tmp_path / "phone", tmp_path / "dslr", tmp_path / "out", SMALL, by="order", workers=2)
+    assert (
+        "first pair is IMG_8.jpeg with DSC_408.JPG, the last IMG_13.jpeg with DSC_4013.JPG" in capsys.readouterr().err
+    )
+    of_names = pair_store.PairStore(builder.store_of(built))
+    expected = dict(zip(sorted({*SCENES, "mistaken"}), (f"IMG_{n}" for n in range(8, 14)), strict=True))
+    for name in SCENES:
+        for side in ("phone", "dslr"):
+            patches = getattr(of_names, side)[of_names.photographs == name]
+            assert np.array_equal(getattr(store, side)[store.photographs == expected[name]], patches)
+
+
+def test_pairing_by_order_needs_as_many_photographs(two):
+    (two / "dslr/coffee-a.JPG").unlink()
+    with pytest.raises(DpedError, match="phone has 2 photographs and .*dslr has 1, so they cannot be paired by order"):
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_phone_with_more_pixels_than_the_camera_is_noted(two, capsys, monkeypatch, swapped):
+    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("enough"))
+    folders = [two / "dslr", two / "phone"] if swapped else [two / "phone", two / "dslr"]
+    with pytest.raises(pytest.fail.Exception):
+        builder.build(*folders, two / "out", SMALL)
+    noted = f"note: the photographs in {two / 'dslr'} have more pixels than those in {two / 'phone'}"
+    assert (noted in capsys.readouterr().err) is swapped
+
+
 SPOILT = {
+    "no name in common": (
+        lambda r: (rename(r / "phone", "IMG_"), rename(r / "dslr", "DSC_40")),
+        r"phone: no name in it \('IMG_8' ...\) occurs in .*dslr \('DSC_408' ...\). .* add --by order to dped align",
+    ),
+    "two are bad": (
+        lambda r: ((r / "phone/chelsea-a.jpeg").write_text("x"), (r / "dslr/coffee-a.JPG").write_text("x")),
+        "chelsea-a.jpeg: no image .* Bad, too: coffee-a. Add --on-bad skip",
+    ),
     "no partner": (lambda r: (r / "dslr/coffee-a.JPG").unlink(), "dslr: no photograph 'coffee-a'"),
     "not an image": (lambda r: (r / "phone/coffee-a.jpeg").write_text("x"), "phone/coffee-a.jpeg: no image"),
     "two of a name": (
@@ -271,7 +320,7 @@ SPOILT = {
     ),
     "one folder twice": (
         lambda r: (shutil.rmtree(r / "dslr"), (r / "dslr").symlink_to(r / "phone")),
-        "phone and .*dslr: are the same folder",
+        "phone and .*dslr: the same folder for both cameras",
     ),
     "the same photograph": (
         lambda r: shutil.copy(r / "phone/coffee-a.jpeg", r / "dslr/coffee-a.JPG"),

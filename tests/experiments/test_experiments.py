@@ -294,6 +294,22 @@ def test_captions_say_for_which_phone_the_authors_network_is():
     assert "iPhone 3GS, another phone" in networks.authors_words(["iphonex"])
 
 
+def test_long_names_of_networks_do_not_run_into_their_neighbours():
+    figures.use_style()
+    name, picture = "ours, shipped:city100-iphonex (cpu)", np.zeros((60, 84, 3), np.uint8)
+    under = gallery.over_under([(picture, picture)] * 4, ["iPhone X"] * 4, label=name)
+    page = gallery.phone_page("city100", "iphonex", [{"original": picture, name: picture}] * 8)
+    for fig in (under, page):
+        for _ in range(2):
+            fig.draw_without_rendering()
+    upper, lower = (under.axes[i].yaxis.label.get_window_extent() for i in (0, 4))
+    assert lower.y1 < upper.y0 and lower.y0 > 0
+    titles = [ax.title.get_window_extent() for ax in page.axes[:4]]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(titles)) and titles[-1].x1 <= page.bbox.x1
+    plt.close(under)
+    plt.close(page)
+
+
 def test_figure_9_says_whose_network():
     picture = np.zeros((4, 6, 3), np.uint8)
     labelled = gallery.over_under([(picture, picture)], label="authors' weights")

@@ -1,5 +1,6 @@
 """The site builds without a warning and without the internet, and its links and sliders work."""
 
+import json
 import re
 import subprocess
 import sys
@@ -71,6 +72,20 @@ def test_every_notebook_command_and_module_has_its_place(site):
         "dped_lib.data.opening.open_or_make",
     ):
         assert f'id="{name}"' in library
+
+
+def test_tables_and_equations_are_not_left_as_text(site):
+    for file in site.rglob("*.html"):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"<p>\s*\|.*\|\s*$", text, re.MULTILINE), f"{file}: a table stands there as text"
+        assert not re.search(r"<p>[^<]*\$\$", text), f"{file}: an equation stands there as text"
+    shown = {}
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        outputs = [o for c in json.loads(file.read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+        shown[file.stem] = sum("|:--" in "".join(o.get("data", {}).get("text/markdown", "")) for o in outputs)
+        page = (site / "notebooks" / f"{file.stem}.html").read_text(encoding="utf-8")
+        assert page.count("<table") >= shown[file.stem]
+    assert sum(shown.values()) >= 8, "tables that cells show as Markdown"
 
 
 def test_a_slider_moves_without_a_kernel(site, browser):

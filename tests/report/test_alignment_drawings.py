@@ -13,6 +13,8 @@ from dped_lib.alignment import aligner, extraction
 from dped_lib.data import rig
 from dped_lib.report import alignment_drawings, colors, figures
 
+NAMES = {"sony": "Sony Xperia Z", "iphone": "iPhone 3GS"}
+
 
 @pytest.fixture(scope="module")
 def pair():
@@ -76,7 +78,7 @@ def test_every_drawing_can_be_read(pair):
     readable(alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}], {"sony": "Sony", "dslr": "Canon"}))
     readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
     readable(alignment_drawings.alignment_check(*pair))
-    readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}))
+    readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}, NAMES))
     readable(alignment_drawings.window_pairs([("below threshold: 0.899", patch, patch)] * 5))
 
 
@@ -109,7 +111,7 @@ def test_the_residual_shift_is_measured(pair, shift):
 
 def test_the_distribution_counts_every_window(pair):
     windows = extraction.extract(pair[2]).windows
-    fig = alignment_drawings.ncc_distribution({"sony": windows})
+    fig = alignment_drawings.ncc_distribution({"sony": windows}, NAMES)
     heights = sum(p.get_height() for p in fig.axes[0].patches if hasattr(p, "get_height"))
-    assert heights == pytest.approx(100, abs=0.01) and "20 windows" in fig.axes[0].get_title()
+    assert heights == pytest.approx(100, abs=0.01) and fig.axes[0].get_title() == "Sony Xperia Z: 20 windows"
     plt.close(fig)

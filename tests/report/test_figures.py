@@ -235,7 +235,7 @@ def test_committed_figures_keep_provenance_in_one_file_a_folder():
 
 
 #: Folders whose results are older than the record of their commands.
-WITHOUT_COMMANDS = {"pirm-cpu", "pirm-smoke", "city100-cpu", "city100-smoke"}
+WITHOUT_COMMANDS = {"pirm-cpu", "pirm-smoke", "city100-smoke"}
 
 
 def test_every_committed_result_names_the_command_that_reproduces_it():
@@ -253,6 +253,17 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
                 assert key in notebook_runner.parameters_of(name), file
                 if file.stem.startswith("training_") and key in ("phone", "loss", "seed"):
                     assert f"{'s' * (key == 'seed')}{value}" in file.stem.split("-"), file
+
+
+def test_every_committed_result_says_whose_network_it_shows():
+    """"trained" is a parameter's word and says neither whose a network is nor that it was trained here."""
+    named = {}
+    for file in paths.published_figures().glob("*/*.json"):
+        if file.name != figures.PROVENANCE and file.parent.name not in WITHOUT_COMMANDS:
+            named[file] = json.loads(file.read_text())["parameters"].get("network", "")
+    shown = ("trained here", "shipped:", "authors", "that ship", "the folder's", "not trained", "of the paper")
+    assert {file: words for file, words in named.items() if words and not any(w in words for w in shown)} == {}
+    assert sum("shipped:" in words for words in named.values()) > 10
 
 
 @pytest.mark.parametrize(
