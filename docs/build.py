@@ -5,7 +5,8 @@
     python docs/build.py --readme        only writes the README's block on the networks that ship, from docs/model_zoo.md
 
 The sources are this folder, the notebooks as they are stored, DEVIATIONS.md, CONTRIBUTING.md, benchmarks/README.md and
-figures/claims.md. The pages on commands and modules are generated. Nothing is fetched, and a warning is an error.
+figures/claims.md. The pages on commands and modules are generated. Pages link to the files of the repository, so that
+the links also hold on GitHub; here they become links between pages. Nothing is fetched, and a warning is an error.
 """
 
 import argparse
@@ -22,13 +23,15 @@ from sphinx.cmd.build import build_main
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 
-#: Files of the repository that are pages of the site, and the page that each becomes.
+#: Files of the repository that are pages of the site, and the page that each becomes. The last two are generated from them.
 PAGES = {
     "DEVIATIONS.md": "explanation/deviations.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "explanation/benchmarks.md",
     "figures/claims.md": "reference/claims.md",
     "README.md": "index.md",
+    "dped_lib/app/cli.py": "reference/commands.md",
+    "dped_lib": "reference/api/index.rst",
 }
 #: Cells with these tags are folded.
 FOLDED = {"parameters", "setup"}
@@ -86,18 +89,25 @@ def copy_notebook(file: Path, source: Path) -> None:
     nbformat.write(notebook, source / page_of(file))
 
 
+def copy_page(file: Path, page: str, source: Path) -> None:
+    """Copy a page in Markdown, and make its links lead to pages."""
+    text = file.read_text(encoding="utf-8")
+    (source / page).write_text(relink(text, file, page, source), encoding="utf-8")
+
+
 def assemble(source: Path) -> None:
     """Collect the sources of the site in a new folder."""
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("__pycache__", "*.py", "ext"))
     shutil.copy(DOCS / "conf.py", source)
+    for file in DOCS.rglob("*.md"):
+        copy_page(file, page_of(file), source)
     shutil.copytree(DOCS / "ext", source / "ext", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "notebooks").mkdir()
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         copy_notebook(file, source)
     for name, page in PAGES.items():
-        if page != "index.md":
-            text = (ROOT / name).read_text(encoding="utf-8")
-            (source / page).write_text(relink(text, ROOT / name, page, source), encoding="utf-8")
+        if name.endswith(".md") and page != "index.md":
+            copy_page(ROOT / name, page, source)
     for name, text in generated.pages(ROOT).items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text, encoding="utf-8")
