@@ -32,14 +32,15 @@ SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "untouched")
 
 
 def readme_models(page: str) -> str:
-    """Return the README's block on the networks that ship, from docs/model_zoo.md: those of the paper's full loss."""
+    """Return the README's block on the networks that ship, from docs/model_zoo.md: those of the paper's full loss for real photographs."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     if not rows:
         return "None ships in this version."
     head, _, *rows = rows
     chosen = [dict(zip(head, row, strict=True)) for row in rows]
     lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
-    lines += [[row[c] for c in SHOWN_OF_MODELS] for row in chosen if row["loss"] == "color+content+texture"]
+    full = (row for row in chosen if row["loss"] == "color+content+texture" and not row["trained on"].startswith("rig,"))
+    lines += [[row[c] for c in SHOWN_OF_MODELS] for row in full]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
