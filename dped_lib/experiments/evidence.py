@@ -171,7 +171,7 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
     by_loss = {loss: Levelling(**recorded[loss]) for loss in compared}
     if moving := [f"{loss} {v.moved:+.2f} dB" for loss, v in by_loss.items() if not v.levelled_off]:
         return f"{short}, and validation had not levelled off (last quarter: {', '.join(moving)})"
-    if min(v.seeds for v in by_loss.values()) < 2:
+    if min((v.seeds for v in by_loss.values()), default=0) < 2:
         return f"{short}, and each network once: a difference may be chance"
     return ""
 
