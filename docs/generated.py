@@ -39,7 +39,9 @@ def readme_models(page: str) -> str:
     head, _, *rows = rows
     chosen = [dict(zip(head, row, strict=True)) for row in rows]
     lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
-    full = (row for row in chosen if row["loss"] == "color+content+texture" and not row["trained on"].startswith("rig,"))
+    full = (
+        row for row in chosen if row["loss"] == "color+content+texture" and not row["trained on"].startswith("rig,")
+    )
     lines += [[row[c] for c in SHOWN_OF_MODELS] for row in full]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -256,7 +256,7 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
 
 
 def test_every_committed_result_says_whose_network_it_shows():
-    """"trained" is a parameter's word and says neither whose a network is nor that it was trained here."""
+    """The bare word "trained" is a parameter's and says neither whose a network is nor that it was trained here."""
     named = {}
     for file in paths.published_figures().glob("*/*.json"):
         if file.name != figures.PROVENANCE and file.parent.name not in WITHOUT_COMMANDS:
