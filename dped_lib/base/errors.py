@@ -1,5 +1,7 @@
 """Define the exception whose message is written for the user."""
 
+from collections.abc import Sequence
+
 
 class DpedError(Exception):
     """Report an error that the user can correct.
@@ -7,3 +9,8 @@ class DpedError(Exception):
     The message names the file or parameter at fault and the remedy. The command line prints it without a
     traceback and exits with status 2. In a notebook it stops the run.
     """
+
+
+def examples(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names for a message, with dots if there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

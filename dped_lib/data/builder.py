@@ -16,9 +16,7 @@ are not listed above are never replaced or deleted.
 """
 
 import contextlib
-import filecmp
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -30,10 +28,10 @@ import numpy as np
 
 from dped_lib.alignment import extraction
 from dped_lib.base import paths, workers
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, examples
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import pair_store, pairing, photofile, readers
+from dped_lib.data import camera_folders, pair_store, pairing, photofile, readers
 from dped_lib.data.pairing import Pair, PairJob, Settings
 
 _SIGN = "dped_align.json"  # marks a folder that we made
@@ -84,7 +82,6 @@ def build(
         KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
     one_of("on_bad", on_bad, ("error", "skip"))
-    one_of("order of pairs", by, ("name", "order"))
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
@@ -94,15 +91,8 @@ def build(
     pair_store.check_replaceable(store)
     _names_made(out)
     bad: dict[str, str] = {}
-    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
-    if os.path.samefile(phone_dir, dslr_dir):
-        places = " and ".join(dict.fromkeys(map(str, (phone_dir, dslr_dir))))
-        raise DpedError(
-            f"{places}: the same folder for both cameras. Name a folder of the phone's photographs and one of the DSLR's."
-        )
-    if by == "order":
-        sides[1] = _in_order(phone_dir, dslr_dir, *sides)
-    jobs = _jobs(phone_dir, dslr_dir, *sides, out, settings, on_bad, bad, read)
+    files = camera_folders.pairs(phone_dir, dslr_dir, by, only, on_bad, bad)
+    jobs = [PairJob(name, *both, out / "pairs", settings, read) for name, both in files.items()]
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)
@@ -128,7 +118,7 @@ def _names_made(out: Path) -> set[str]:
         foreign = sorted({f.name for f in out.iterdir()} - ours - paths.OF_DESKTOPS) if out.is_dir() else []
         if foreign:
             raise DpedError(
-                f"{out}: was not made by dped align and holds {_examples(foreign)}. Name a new or an empty folder for the result."
+                f"{out}: was not made by dped align and holds {examples(foreign)}. Name a new or an empty folder for the result."
             ) from None
         return set()
 
@@ -186,74 +176,6 @@ def _take(out: Path, jobs: list[PairJob], source: dict) -> None:
 def _mark(out: Path, names: Iterable[str], source: dict) -> None:
     sign = {"made by": "dped align", "pairs": sorted(names), "source": source}
     paths.write_text(out / _SIGN, json.dumps(sign, indent=1))
-
-
-def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> dict[str, Path]:
-    """Return the DSLR's photographs by the name of their partner: the first of one folder belongs to the first of the other.
-
-    Raises:
-        DpedError: the folders do not have as many photographs each.
-    """
-    names, others = (sorted(side, key=readers.natural) for side in (phone, dslr))
-    if len(names) != len(others):
-        raise DpedError(
-            f"{phone_dir} has {len(names)} photographs and {dslr_dir} has {len(others)}, so they cannot be paired by order. "
-            "Remove what has no partner, or give the two files of a scene the same name."
-        )
-    last = f", the last {phone[names[-1]].name} with {dslr[others[-1]].name}" if len(names) > 1 else ""
-    print(f"by order: the first pair is {phone[names[0]].name} with {dslr[others[0]].name}{last}", file=sys.stderr)
-    return {name: dslr[other] for name, other in zip(names, others, strict=True)}
-
-
-def _jobs(phone_dir, dslr_dir, phone, dslr, out, settings, on_bad, bad, read) -> list[PairJob]:
-    """Return the pairs to be made, in natural order of their names.
-
-    All pairs are looked at. A bad one is added to ``bad``; with ``on_bad="error"`` they then raise one error.
-    """
-    _check_names(phone_dir, dslr_dir, phone, dslr)
-    jobs, larger = [], 0
-    for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
-        try:
-            pixels = []
-            for folder, side in ((phone_dir, phone), (dslr_dir, dslr)):
-                if name not in side:
-                    like = photofile.lookalike(name, side)
-                    remedy = f"{like}. Rename one of them." if like else "Add it."
-                    raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
-                header = photofile.check(side[name])
-                pixels.append(header.height * header.width)
-            files = phone[name], dslr[name]
-            if files[0].stat().st_size == files[1].stat().st_size and filecmp.cmp(*files, shallow=False):
-                raise DpedError(
-                    f"{files[0]} and {files[1]}: are the same photograph. Put there that of the other camera."
-                )
-        except DpedError as error:
-            bad[name] = str(error)
-            continue
-        larger += pixels[0] > pixels[1]
-        jobs.append(PairJob(name, *files, out / "pairs", settings, read))
-    if bad and on_bad == "error":
-        first, *others = bad
-        more = f" Bad, too: {_examples(others, 9)}." if others else ""
-        raise readers.or_skip(DpedError(bad[first] + more))
-    if not jobs:
-        raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. {_first(bad)}".rstrip())
-    if larger == len(jobs):
-        print(
-            f"note: the photographs in {phone_dir} have more pixels than those in {dslr_dir}. The phone's folder comes first.",
-            file=sys.stderr,
-        )
-    return jobs
-
-
-def _check_names(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> None:
-    """Raise a DpedError if no name of one folder is, or looks like, one of the other."""
-    first, other = (min(side, key=readers.natural) for side in (phone, dslr))
-    if not phone.keys() & dslr.keys() and not any(photofile.lookalike(name, dslr) for name in phone):
-        raise DpedError(
-            f"{phone_dir}: no name in it ({first!r} ...) occurs in {dslr_dir} ({other!r} ...). The two files of a scene must "
-            "have the same name. If both folders hold the scenes in the same order, add --by order to dped align."
-        )
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
@@ -349,9 +271,9 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
         rejected.setdefault(reason.partition(":")[0], []).append(name)
     pairs = len(summary["pairs"]) + len(summary["bad"])
     lines = [f"photographs: {pairs} pairs, {counts['photographs aligned']} aligned"]
-    lines += [f"  {len(names)} rejected: {verdict} ({_examples(names)})" for verdict, names in sorted(rejected.items())]
+    lines += [f"  {len(names)} rejected: {verdict} ({examples(names)})" for verdict, names in sorted(rejected.items())]
     if summary["bad"]:
-        lines.append(f"  {len(summary['bad'])} skipped: bad files ({_examples(list(summary['bad']))})")
+        lines.append(f"  {len(summary['bad'])} skipped: bad files ({examples(list(summary['bad']))})")
     windows = {k.removeprefix("windows "): v for k, v in counts.items() if k.startswith("windows ")}
     tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
@@ -359,12 +281,8 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
     lines.append(f"{store.folder}: {len(store)} patch pairs: {splits}")
     held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
-    text = "\n".join([*lines, f"photographs of the test, which no training sees: {_examples(held_out, 9)}"])
+    text = "\n".join([*lines, f"photographs of the test, which no training sees: {examples(held_out, 9)}"])
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
-
-
-def _examples(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _first(reasons: dict[str, str]) -> str:
@@ -401,7 +319,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
         foreign = sorted(f for f in there if f not in ours and Path(f).name not in paths.OF_DESKTOPS)
         if foreign or not numbers:
             raise DpedError(
-                f"{target}: is there already and was not made by dped align{f' ({_examples(foreign)})' if foreign else ''}. Move it "
+                f"{target}: is there already and was not made by dped align{f' ({examples(foreign)})' if foreign else ''}. Move it "
                 "away, or write elsewhere."
             )
         written = sign.get("store")  # earlier versions did not name it

@@ -1,0 +1,101 @@
+"""Find which photographs of two cameras' folders are a pair, and check their headers before hours of work."""
+
+import filecmp
+import os
+import sys
+from collections.abc import Container
+from pathlib import Path
+
+from dped_lib.base.errors import DpedError, examples
+from dped_lib.base.validation import one_of
+from dped_lib.data import photofile, readers
+
+
+def pairs(
+    phone_dir: Path, dslr_dir: Path, by: str, only: Container[str] | None, on_bad: str, bad: dict[str, str]
+) -> dict[str, tuple[Path, Path]]:
+    """Return the two files of each pair, phone and DSLR, by its name, in natural order of the names.
+
+    All pairs are looked at. A bad one is added to ``bad``; with ``on_bad="error"`` they then raise one error.
+
+    Args:
+        by: ``name`` or ``order`` (``builder.build``).
+        only: names of the files (with suffix) to use; None: all photographs.
+
+    Raises:
+        DpedError: a folder is missing, empty or named twice, no two files are a pair, or a file cannot be used.
+    """
+    one_of("order of pairs", by, ("name", "order"))
+    phone, dslr = (photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir))
+    if os.path.samefile(phone_dir, dslr_dir):
+        places = " and ".join(dict.fromkeys(map(str, (phone_dir, dslr_dir))))
+        raise DpedError(
+            f"{places}: the same folder for both cameras. Name a folder of the phone's photographs and one of the DSLR's."
+        )
+    if by == "order":
+        dslr = _in_order(phone_dir, dslr_dir, phone, dslr)
+    _check_names(phone_dir, dslr_dir, phone, dslr)
+    found, larger = {}, 0
+    for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
+        try:
+            pixels = [_pixels(folder, name, side) for folder, side in ((phone_dir, phone), (dslr_dir, dslr))]
+            _check_different(phone[name], dslr[name])
+        except DpedError as error:
+            bad[name] = str(error)
+            continue
+        larger += pixels[0] > pixels[1]
+        found[name] = phone[name], dslr[name]
+    if bad and on_bad == "error":
+        first, *others = bad
+        more = f" Bad, too: {examples(others, 9)}." if others else ""
+        raise readers.or_skip(DpedError(bad[first] + more))
+    if not found:
+        raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. The first: {next(iter(bad.values()))}")
+    if larger == len(found):
+        print(
+            f"note: the photographs in {phone_dir} have more pixels than those in {dslr_dir}. The phone's folder comes first.",
+            file=sys.stderr,
+        )
+    return found
+
+
+def _pixels(folder: Path, name: str, side: dict[str, Path]) -> int:
+    """Return the number of pixels of a photograph from its header, or raise a DpedError if it is missing or bad."""
+    if name not in side:
+        like = photofile.lookalike(name, side)
+        remedy = f"{like}. Rename one of them." if like else "Add it."
+        raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
+    header = photofile.check(side[name])
+    return header.height * header.width
+
+
+def _check_different(one: Path, other: Path) -> None:
+    if one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False):
+        raise DpedError(f"{one} and {other}: are the same photograph. Put there that of the other camera.")
+
+
+def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> dict[str, Path]:
+    """Return the DSLR's photographs by the name of their partner: the first of one folder belongs to the first of the other.
+
+    Raises:
+        DpedError: the folders do not have as many photographs each.
+    """
+    names, others = (sorted(side, key=readers.natural) for side in (phone, dslr))
+    if len(names) != len(others):
+        raise DpedError(
+            f"{phone_dir} has {len(names)} photographs and {dslr_dir} has {len(others)}, so they cannot be paired by order. "
+            "Remove what has no partner, or give the two files of a scene the same name."
+        )
+    last = f", the last {phone[names[-1]].name} with {dslr[others[-1]].name}" if len(names) > 1 else ""
+    print(f"by order: the first pair is {phone[names[0]].name} with {dslr[others[0]].name}{last}", file=sys.stderr)
+    return {name: dslr[other] for name, other in zip(names, others, strict=True)}
+
+
+def _check_names(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> None:
+    """Raise a DpedError if no name of one folder is, or looks like, one of the other."""
+    first, other = (min(side, key=readers.natural) for side in (phone, dslr))
+    if not phone.keys() & dslr.keys() and not any(photofile.lookalike(name, dslr) for name in phone):
+        raise DpedError(
+            f"{phone_dir}: no name in it ({first!r} ...) occurs in {dslr_dir} ({other!r} ...). The two files of a scene must "
+            "have the same name. If both folders hold the scenes in the same order, add --by order to dped align."
+        )
