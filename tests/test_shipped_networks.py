@@ -1,4 +1,4 @@
-"""What ships, against the photographs it was trained on: its log repeats, and its scores are found again.
+"""What ships, against the photographs it was trained on: logs repeat, and scores and results are found again.
 
 Both need the photographs of City100 (DPED_MIRROR) and align all of them, which takes minutes.
 """
@@ -10,9 +10,9 @@ import json
 import pytest
 import torch
 
-from dped_lib.base import device
-from dped_lib.data import network_files, opening, pair_store, shipped_runs
-from dped_lib.experiments import model_zoo, training_runs
+from dped_lib.base import device, presets
+from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs
+from dped_lib.experiments import ablation, discriminators, model_zoo, training_runs
 from dped_lib.speed import threads
 
 #: Of the networks of City100, those that are checked if they ship: with every term of the loss, and one that is quick.
@@ -85,3 +85,29 @@ def test_the_scores_that_ship_are_found_again(name, city100):
     assert {k: again[k] for k in ("protocol", "split", "photographs")} == {
         k: scores[k] for k in ("protocol", "split", "photographs")
     }
+
+
+def test_the_results_that_ship_answer_what_the_preset_asks(city100, runs, monkeypatch):
+    """Otherwise `make figures DATASET=city100` would train for minutes."""
+    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: city100)
+    preset = presets.preset("cpu")
+    asked = [discriminators.experiment(city100, form, preset) for form in discriminators.FORMS]
+    for experiment in (*asked, ablation.experiment("city100", "cpu", "iphonex")):
+        assert experiment_results.known(experiment)[1] == experiment_results.SHIPPED, experiment.key
+    outcomes, differences, origin = ablation.train_choices("city100", "cpu", "iphonex")
+    assert origin == experiment_results.SHIPPED and {o.row for o in outcomes} == set(ablation.CHOICE_ROWS)
+    photographs = len(set(city100.photographs[city100.index("test")].tolist()))
+    assert (
+        all(o.cell.photographs == photographs for o in outcomes)
+        and differences[0].interval[0] < differences[0].interval[1]
+    )
+
+
+def test_a_discriminator_trained_again_begins_as_the_one_that_ships(city100, runs, monkeypatch):
+    preset = presets.preset("cpu")
+    shipped = discriminators.curve(city100, "two_image", preset)
+    monkeypatch.setenv(shipped_runs.FRESH, "1")
+    again = discriminators.curve(city100, "two_image", dataclasses.replace(preset, discriminator_iterations=6))
+    assert again.iterations[0] == shipped.iterations[0] == 5
+    assert (again.origin, shipped.origin) == (experiment_results.HERE, experiment_results.SHIPPED)
+    assert again.accuracy[0] == pytest.approx(shipped.accuracy[0], abs=0.02)

@@ -19,7 +19,7 @@ from dped_lib import losses
 from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
-from dped_lib.data import shipped_runs, shipping, vgg_files
+from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
 
 
 def notebooks() -> tuple[str, ...]:
@@ -75,6 +75,8 @@ def check_values(**values) -> None:
         validation.one_of("network", values["network"], run_parameters.NETWORKS)
 
 
+#: The kernel would warn on each start that it talks to this process over TCP, which never leaves the machine.
+_KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=ERROR"]
 #: Parameters that name folders of the user's.
 _FOLDERS = ("folder", "manual", "answers")
 
@@ -168,6 +170,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
                 cwd=str(paths.notebooks_dir()),
                 log_output=True,
                 start_timeout=180,
+                extra_arguments=_KERNEL_ARGUMENTS,
             )
         except PapermillExecutionError as error:
             os.replace(part, failed)
@@ -226,8 +229,9 @@ def run_all(
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:
         command += ["--cores", str(cores)]
-    # To Snakemake a copy of a run that ships is a finished job. It must be repeated if trainings start anew.
-    copies = shipping.copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
+    # To Snakemake a copy of what ships is a finished job. It must be repeated if trainings start anew.
+    runs = paths.run_dir(dataset, preset)
+    copies = [*shipping.copies(runs), *experiment_results.copies(runs)] if shipped_runs.fresh() else []
     command += ["--forcerun", *map(_as_target, copies)] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as workflow:

@@ -1,6 +1,7 @@
-"""Add finished runs to those that ship with the package, and write the table of them.
+"""Add finished runs and results to those that ship with the package, and write the table of the networks.
 
-    python -m dped_lib.app.ship RUNS            every finished run below RUNS/DATASET-PRESET/train (`make ship RUNS=...`)
+    python -m dped_lib.app.ship RUNS            every finished run below RUNS/DATASET-PRESET/train, and the results of the
+                                                ablation and the discriminators (`make ship RUNS=...`)
     python -m dped_lib.app.ship RUNS --table    only docs/model_zoo.md
 
 RUNS is a folder of runs, as ``DPED_RUNS`` names one, with the pairs that the networks were trained on. A run that ships
@@ -16,10 +17,10 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.base import paths, presets, run_parameters, validation
+from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import checkpoints, network_files, opening, pair_store, shipped_runs, shipping
-from dped_lib.experiments import model_zoo
+from dped_lib.data import checkpoints, experiment_results, network_files, opening, pair_store, shipped_runs, shipping
+from dped_lib.experiments import ablation, discriminators, model_zoo
 
 #: The page with the table, in the checkout.
 PAGE = Path("docs") / "model_zoo.md"
@@ -54,6 +55,20 @@ def ship(folder: Path, preset: str) -> str:
     return f"{name}: added, {size:.2f} MB"
 
 
+def results(dataset: str, preset: str) -> list[experiment_results.Experiment]:
+    """Return the experiments of 08_claims whose results may ship; none if the dataset's pairs are not there.
+
+    ``DPED_RUNS`` names the folder of the pairs.
+    """
+    phone, chosen = datasets.first_phone(dataset), presets.preset(preset)
+    folder = opening.folder_of(dataset, preset, phone)
+    if not folder.is_dir():
+        return []
+    store = pair_store.PairStore(folder)
+    forms = (discriminators.experiment(store, form, chosen) for form in discriminators.FORMS)
+    return [*forms, ablation.experiment(dataset, preset, phone)]
+
+
 def main(
     runs: Annotated[Path, typer.Argument(help="A folder of runs.")],
     table: Annotated[bool, typer.Option("--table", help="Only write the table.")] = False,
@@ -65,6 +80,10 @@ def main(
     os.environ["DPED_RUNS"] = str(runs.absolute())
     for folder in () if table else finished(runs, preset):
         typer.echo(ship(folder, preset))
+    for dataset in () if table else shipping.LICENCES:
+        for experiment in results(dataset, preset):
+            if experiment_results.pack(experiment):
+                typer.echo(f"result {experiment.key}: added")
     paths.write_text(page, model_zoo.markdown())
     count, size = len(shipped_runs.runs()), shipped_runs.total_size() / 1e6
     typer.echo(

@@ -63,18 +63,7 @@ class ShippedRun:
         Raises:
             DpedError: the file is missing, or its sha256 is not the registered one.
         """
-        file = self.folder / name
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DpedError(f"{file}: cannot be read ({error}). {_REMEDY}") from error
-        sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 != self.files[name]:
-            raise DpedError(
-                f"{file}: not the file that was shipped (sha256 {sha256[:16]}..., registered {self.files[name][:16]}...). "
-                f"{_REMEDY}"
-            )
-        return content
+        return checked_content(self.folder / name, self.files[name])
 
     def checked(self, name: str) -> Path:
         """Return the path of a file of the run after checking its sha256."""
@@ -91,7 +80,25 @@ class ShippedRun:
 
 
 _FULL = "color+content+texture"  # losses.TABLE3_LOSSES[0]; this module is read before PyTorch
-_REMEDY = "Install the package again, or train the network anew with --fresh."
+REMEDY = "Install the package again, or train anew with --fresh."
+
+
+def checked_content(file: Path, registered: str) -> bytes:
+    """Return the content of a file that ships.
+
+    Raises:
+        DpedError: the file is missing, or its sha256 is not the registered one.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DpedError(f"{file}: cannot be read ({error}). {REMEDY}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != registered:
+        raise DpedError(
+            f"{file}: not the file that was shipped (sha256 {sha256[:16]}..., registered {registered[:16]}...). {REMEDY}"
+        )
+    return content
 
 
 def name_of(params: TrainParams, preset: str) -> str:

