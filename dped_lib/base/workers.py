@@ -2,7 +2,7 @@
 
 Workers are started as new processes and not forked, because the libraries' threads do not survive a fork. The standard
 library's pools share queues and locks between workers. There a worker that is stopped during its start leaves a
-traceback, or blocks the others.
+traceback, or blocks the others. Joblib's workers go on with their job when this process is killed.
 """
 
 import contextlib

@@ -117,6 +117,11 @@ def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
     return {camera: read(of_camera[name]) for camera, of_camera in files.items()}
 
 
+def upright(dataset: str, scene: str) -> bool:
+    """Return whether a scene stands upright in its photographs. Figures leave out those that lie on their side."""
+    return dataset != "city100" or scene not in readers.CITY100_ON_SIDE
+
+
 def patches_of(store: pair_store.PairStore) -> Iterator[Photograph]:
     """Yield the patches of a store, of both cameras, each as a small photograph."""
     for camera, images in (("dslr", store.dslr), (store.meta["phone"], store.phone)):

@@ -135,6 +135,8 @@ CITY100_SETTINGS = Settings(size=(560, 756))
 
 #: Phone photographs that are upside down compared with the DSLR's.
 CITY100_UPSIDE_DOWN = frozenset({"065H"})
+#: Scenes that lie on their side in the photographs of both cameras.
+CITY100_ON_SIDE = frozenset({"040H", "041H", "047H", "065H"})
 
 
 def city100_folders() -> tuple[Path, Path, set[str]]:
