@@ -12,6 +12,8 @@ from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
 from dped_lib.data.pair_store import PairStore
 
+_CHUNK = 1000  # patches that are copied to a GPU at once
+
 
 def to_float(images: Tensor) -> Tensor:
     """Convert uint8 N x H x W x C to float32 N x C x H x W in [0, 1]."""
@@ -51,19 +53,25 @@ class Batches:
                 f"{store.folder}: no pairs in split {split!r}; the dataset has too few photographs to hold some out."
             )
         self.seed, self.augment, self.device = seed, augment, device
-        self._phone, self._dslr = (self._on_device(images, index) for images in (store.phone, store.dslr))
+        self._index = index
+        # On the CPU all patches stay memory-mapped: the system reads the pages of those that are drawn.
+        self._mapped = device.type == "cpu"
+        self._phone, self._dslr = (self._on_device(images) for images in (store.phone, store.dslr))
 
-    def _on_device(self, images: np.memmap, index: np.ndarray) -> Tensor:
-        # On the CPU, a contiguous split stays memory-mapped: the system reads its pages when they are drawn from.
-        contiguous = len(index) == index[-1] - index[0] + 1
-        part = images[index[0] : index[-1] + 1] if contiguous else images[index]
+    def _on_device(self, images: np.memmap) -> Tensor:
         with warnings.catch_warnings():
             # PyTorch has no read-only tensors. Nothing writes to this one.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(part).to(self.device)
+            if self._mapped:
+                return torch.from_numpy(images)
+        split = torch.empty((len(self), *images.shape[1:]), dtype=torch.uint8, device=self.device)
+        for first in range(0, len(self), _CHUNK):
+            chosen = self._index[first : first + _CHUNK]
+            split[first : first + len(chosen)] = torch.from_numpy(images[chosen])
+        return split
 
     def __len__(self) -> int:
-        return len(self._phone)
+        return len(self._index)
 
     def rng(self, iteration: int, stream: str) -> np.random.Generator:
         """Return the random number generator of one iteration and purpose."""
@@ -75,7 +83,8 @@ class Batches:
         As in the authors' code, it is drawn with replacement.
         """
         rng = self.rng(iteration, stream)
-        index = devices.put(rng.integers(0, len(self), size), self.device)
+        drawn = rng.integers(0, len(self), size)
+        index = devices.put(self._index[drawn] if self._mapped else drawn, self.device)
         pair = [to_float(images[index]) for images in (self._phone, self._dslr)]
         if self.augment:
             codes = devices.put(rng.integers(0, 8, size), self.device)
