@@ -3,7 +3,7 @@
     python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, by the authors' network or one that ships
     python docs/pictures.py readme WEIGHTS     the picture of the README
     python docs/pictures.py own                the pair of the tutorial on your own cameras
-    python docs/pictures.py own WEIGHTS        the result of the tutorial's training
+    python docs/pictures.py own DONG FULL      also the results of the tutorial's two trainings
 
 City100 is fetched, or read from DPED_MIRROR. The shown scenes of `city100` belong to its test split.
 """
@@ -25,7 +25,7 @@ PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
 #: Scenes of the test split of city100 that the site shows, and whose network enhances each. The README shows the first.
 SHOWN = {"057H": ("shipped",), "046H": ("authors",), "036H": ("authors", "shipped")}
 #: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
-PAIR, HELD_OUT = "001H", "004H"
+PAIR, HELD_OUT = "001H", "006H"
 README_WIDTH = 980
 
 
@@ -84,17 +84,17 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def own(weights: str) -> None:
-    """Write the pictures of the tutorial: the pair as taken, the windows, and with weights the result."""
+def own(dong: str = "", full: str = "") -> None:
+    """Write the pictures of the tutorial: the pair as taken, the windows, and with weights the results."""
     frames = photographs.scene("city100", PAIR)
     save_pair("own-pair.jpg", frames["iphonex"], frames["dslr"])
     alignment = aligner.align(frames["iphonex"], frames["dslr"])
     save_windows("own-aligned.jpg", alignment)
-    if weights:
-        before = photographs.scene("city100", HELD_OUT)["iphonex"]
-        after = enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before)
-        save("own-before.jpg", before)
-        save("own-after.jpg", after)
+    before = photographs.scene("city100", HELD_OUT)["iphonex"]
+    for name, weights in (("own-after.jpg", dong), ("own-full.jpg", full)):
+        if weights:
+            save("own-before.jpg", before)
+            save(name, enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before))
 
 
 def save_pair(name: str, phone: np.ndarray, dslr: np.ndarray) -> None:
@@ -136,6 +136,6 @@ def close(fig, name: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("city100", "readme", "own"))
-    parser.add_argument("weights", nargs="?", default="")
+    parser.add_argument("weights", nargs="*")
     arguments = parser.parse_args()
-    {"city100": city100, "readme": readme, "own": own}[arguments.what](arguments.weights)
+    {"city100": city100, "readme": readme, "own": own}[arguments.what](*arguments.weights)
