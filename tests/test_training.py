@@ -548,13 +548,15 @@ def test_a_checkpoint_of_another_run_is_refused(store, interrupted):
         training_runs.train(replace(params, seed=1), store, folder, "cpu")
 
 
-def test_a_log_cut_in_a_line_goes_on_from_the_checkpoint(store, interrupted, tmp_path):
+def test_a_log_cut_in_a_line_goes_on_from_the_checkpoint(store, interrupted, tmp_path, capsys):
     params, folder = interrupted
     quiet = training_runs.train(params, store, tmp_path / "quiet", "cpu")
+    assert "resumed" not in capsys.readouterr().err
     for ahead in ('{"iteration": 3, "total": 1.0}\n', "", '{"iteration": 3, "to'):
         with open(folder / "log.jsonl", "a") as log:
             log.write(ahead)
     resumed = training_runs.train(params, store, folder, "cpu")
+    assert f"train {params.run_name}, resumed at 2" in capsys.readouterr().err
     assert (resumed.folder / "log.jsonl").read_bytes() == (quiet.folder / "log.jsonl").read_bytes()
 
 

@@ -107,7 +107,7 @@ def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:
     # A run that goes on says so, however short it is.
     brief = trainer.iteration == 0 and params.iterations * params.batch_size <= _BRIEF
     shown = bar(
-        label=f"train {params.run_name}",
+        label=f"train {params.run_name}" + (f", resumed at {trainer.iteration}" if trainer.iteration else ""),
         unit="it",
         total=params.iterations,
         initial=trainer.iteration,
