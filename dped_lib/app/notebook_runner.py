@@ -20,6 +20,7 @@ from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
+from dped_lib.experiments import discriminators
 
 
 def notebooks() -> tuple[str, ...]:
@@ -231,8 +232,9 @@ def run_all(
         command += ["--cores", str(cores)]
     # To Snakemake a copy of what ships is a finished job. It must be repeated if trainings start anew.
     runs = paths.run_dir(dataset, preset)
-    copies = [*shipping.copies(runs), *experiment_results.copies(runs)] if shipped_runs.fresh() else []
-    command += ["--forcerun", *map(_as_target, copies)] if copies else []
+    copies = (*shipping.copies(runs), *experiment_results.copies(runs / discriminators.FOLDER))
+    if copies and shipped_runs.fresh():
+        command += ["--forcerun", *map(_as_target, copies)]
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as workflow:
         try:

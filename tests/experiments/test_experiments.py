@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -14,7 +15,7 @@ from torch import nn
 from dped_lib import losses, models, training
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, opening, pair_store, vgg_files
+from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
@@ -125,10 +126,40 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert json.dumps(ablation.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    monkeypatch.setattr(ablation, "train_row", lambda *_: pytest.fail("was trained again"))
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("was trained again"))
     assert origin == "trained here" and ablation.train_choices("rig", "smoke", "iphone", rows=rows) == trained
-    with pytest.raises(BaseException, match="was trained again"):
-        ablation.train_choices("rig", "smoke", "iphone", rows={"code": {}})
+
+
+def test_a_row_whose_folder_was_deleted_is_trained_again(store, runs, monkeypatch):
+    """Messages tell the user to delete it. The result that was kept belongs to the network that is gone."""
+    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(presets, "preset", lambda name: TINY)
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
+    rows = {"code": {}}
+    ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+    shutil.rmtree(runs / "rig-smoke" / "variants" / "iphone-mse-s0")
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained again"))
+    with pytest.raises(BaseException, match="is trained again"):
+        ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+
+
+def test_an_ablation_that_ships_is_loaded_unless_a_row_was_begun_here(store, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(presets, "preset", lambda name: TINY)
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
+    rows = {"code": {}}
+    measured = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+    assert experiment_results.pack(ablation.experiment("rig", "smoke", "iphone", rows=rows))
+    assert ablation.train_choices("rig", "smoke", "iphone", rows=rows).origin == "trained here"
+    shutil.rmtree(runs / "rig-smoke" / "variants")
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained"))
+    loaded = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+    assert loaded == measured._replace(origin="trained for the package")
+    assert not (runs / "rig-smoke" / "variants").exists()
+    (runs / "rig-smoke" / "variants" / "iphone-mse-s0").mkdir(parents=True)
+    with pytest.raises(BaseException, match="is trained"):
+        ablation.train_choices("rig", "smoke", "iphone", rows=rows)
 
 
 def test_colour_difference_sees_colour_and_not_texture():

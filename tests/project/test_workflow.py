@@ -101,6 +101,18 @@ def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
     assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
 
 
+def test_jobs_depend_on_the_results_that_ship(snakemake, tmp_path):
+    """So that an update of the package is shown, except where a result was measured here."""
+    folder = tmp_path / "runs" / "city100-cpu" / discriminators.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "iphonex-one_image-s0.json").write_text(json.dumps({"asked": {}}))
+    (folder / "iphonex-two_image-s0.json").write_text(json.dumps({"shipped": True}))
+    code, output = snakemake("--dry-run", "--quiet", "progress", dataset="city100", preset="cpu")
+    assert code == 0, output
+    shipped = {Path(name).name for name in re.findall(r"shipped/city100-cpu/\w+/iphonex[\w-]+\.json", output)}
+    assert shipped == {"iphonex-two_image-s0.json", "iphonex-s0.json"}
+
+
 def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
     """And nothing that was trained here. `make figures FRESH=1` asks for it."""
     monkeypatch.setenv("DPED_RUNS", str(tmp_path))
@@ -109,6 +121,12 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"")
         (folder / "params.json").write_text(json.dumps(description))
+    for name, record in (
+        ("discriminators/copy", {"shipped": True}),
+        ("variants/copy", {"shipped": True}),
+        ("discriminators/own", {}),
+    ):
+        paths.write_text(tmp_path / "rig-smoke" / f"{name}.json", json.dumps(record))
     commands = []
 
     class Recorded:
@@ -134,7 +152,11 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
     first, second = commands
     assert "--forcerun" not in first
     at = second.index("--forcerun")
-    assert second[at : at + 3] == ["--forcerun", str(tmp_path / "rig-smoke/train/copy/model.safetensors"), "--config"]
+    # Snakemake refuses a file that no job makes, as any below variants/ is.
+    copies = [
+        str(tmp_path / "rig-smoke" / name) for name in ("train/copy/model.safetensors", "discriminators/copy.json")
+    ]
+    assert second[at : at + 4] == ["--forcerun", *copies, "--config"]
     for setting, asked in (("1", True), ("0", False), ("", False)):
         made = subprocess.run(["make", "-n", "figures", f"FRESH={setting}"], cwd=ROOT, capture_output=True, text=True)
         assert ("--fresh" in made.stdout) is asked, made.stdout + made.stderr
