@@ -130,36 +130,24 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert origin == "trained here" and ablation.train_choices("rig", "smoke", "iphone", rows=rows) == trained
 
 
-def test_a_row_whose_folder_was_deleted_is_trained_again(store, runs, monkeypatch):
-    """Messages tell the user to delete it. The result that was kept belongs to the network that is gone."""
-    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
-    monkeypatch.setattr(presets, "preset", lambda name: TINY)
-    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
-    rows = {"code": {}}
-    ablation.train_choices("rig", "smoke", "iphone", rows=rows)
-    shutil.rmtree(runs / "rig-smoke" / "variants" / "iphone-mse-s0")
-    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained again"))
-    with pytest.raises(BaseException, match="is trained again"):
-        ablation.train_choices("rig", "smoke", "iphone", rows=rows)
-
-
-def test_an_ablation_that_ships_is_loaded_unless_a_row_was_begun_here(store, runs, tmp_path, monkeypatch):
+def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(store, runs, tmp_path, monkeypatch):
+    """Messages tell the user to delete the folder of a row. The result that was kept belongs to a network that is gone."""
     monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
-    rows = {"code": {}}
-    measured = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
-    assert experiment_results.pack(ablation.experiment("rig", "smoke", "iphone", rows=rows))
-    assert ablation.train_choices("rig", "smoke", "iphone", rows=rows).origin == "trained here"
-    shutil.rmtree(runs / "rig-smoke" / "variants")
+    wanted = {"dataset": "rig", "preset_name": "smoke", "phone": "iphone", "rows": {"code": {}}}
+    row = runs / "rig-smoke" / "variants" / "iphone-mse-s0"
+    measured = ablation.train_choices(**wanted)
+    shutil.rmtree(row)
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained"))
-    loaded = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
-    assert loaded == measured._replace(origin="trained for the package")
-    assert not (runs / "rig-smoke" / "variants").exists()
-    (runs / "rig-smoke" / "variants" / "iphone-mse-s0").mkdir(parents=True)
-    with pytest.raises(BaseException, match="is trained"):
-        ablation.train_choices("rig", "smoke", "iphone", rows=rows)
+    with pytest.raises(pytest.fail.Exception, match="is trained"):
+        ablation.train_choices(**wanted)
+    assert experiment_results.pack(ablation.experiment(**wanted))
+    assert ablation.train_choices(**wanted) == measured._replace(origin="trained for the package")
+    row.mkdir()
+    with pytest.raises(pytest.fail.Exception, match="is trained"):
+        ablation.train_choices(**wanted)
 
 
 def test_colour_difference_sees_colour_and_not_texture():
