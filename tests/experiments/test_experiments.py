@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from small import make_store
 from torch import nn
 
 from dped_lib import losses, models, training
@@ -130,14 +131,17 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert origin == "trained here" and ablation.train_choices("rig", "smoke", "iphone", rows=rows) == trained
 
 
-def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(store, runs, tmp_path, monkeypatch):
+def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(runs, tmp_path, monkeypatch):
     """Messages tell the user to delete the folder of a row. The result that was kept belongs to a network that is gone."""
+    store = make_store(tmp_path / "patches", 16)
+    store.meta |= {"dataset": "rig", "phone": "iphone"}
+    store._splits[1::4] = "test"
     monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
-    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("dong",))
     wanted = {"dataset": "rig", "preset_name": "smoke", "phone": "iphone", "rows": {"code": {}}}
-    row = runs / "rig-smoke" / "variants" / "iphone-mse-s0"
+    row = runs / "rig-smoke" / "variants" / "iphone-dong-s0"
     measured = ablation.train_choices(**wanted)
     shutil.rmtree(row)
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained"))
