@@ -101,18 +101,6 @@ def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
     assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
 
 
-def test_jobs_depend_on_the_results_that_ship(snakemake, tmp_path):
-    """So that an update of the package is shown, except where a result was measured here."""
-    folder = tmp_path / "runs" / "city100-cpu" / discriminators.FOLDER
-    folder.mkdir(parents=True)
-    (folder / "iphonex-one_image-s0.json").write_text(json.dumps({"asked": {}}))
-    (folder / "iphonex-two_image-s0.json").write_text(json.dumps({"shipped": True}))
-    code, output = snakemake("--dry-run", "--quiet", "progress", dataset="city100", preset="cpu")
-    assert code == 0, output
-    shipped = {Path(name).name for name in re.findall(r"shipped/city100-cpu/\w+/iphonex[\w-]+\.json", output)}
-    assert shipped == {"iphonex-two_image-s0.json", "iphonex-s0.json"}
-
-
 def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
     """And nothing that was trained here. `make figures FRESH=1` asks for it."""
     monkeypatch.setenv("DPED_RUNS", str(tmp_path))
