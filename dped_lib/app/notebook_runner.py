@@ -20,6 +20,7 @@ from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
+from dped_lib.experiments import discriminators
 
 
 def notebooks() -> tuple[str, ...]:
@@ -211,7 +212,8 @@ def run_all(
         seeds: how many networks are trained for each phone and loss; 0: as ``presets.seeds_of`` says.
 
     Raises:
-        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative, or a job failed. Snakemake prints which job.
+        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative or too large, or a job failed. Snakemake
+            prints which job.
     """
     validation.one_of("dataset", dataset, datasets.DATASETS)
     presets.seeds_of(dataset, presets.preset(preset), seeds)
@@ -231,8 +233,9 @@ def run_all(
         command += ["--cores", str(cores)]
     # To Snakemake a copy of what ships is a finished job. It must be repeated if trainings start anew.
     runs = paths.run_dir(dataset, preset)
-    copies = [*shipping.copies(runs), *experiment_results.copies(runs)] if shipped_runs.fresh() else []
-    command += ["--forcerun", *map(_as_target, copies)] if copies else []
+    copies = (*shipping.copies(runs), *experiment_results.copies(runs / discriminators.FOLDER))
+    if copies and shipped_runs.fresh():
+        command += ["--forcerun", *map(_as_target, copies)]
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as workflow:
         try:

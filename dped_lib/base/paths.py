@@ -24,6 +24,7 @@ COMMAND = "DPED_COMMAND"
 #: Files that desktop systems add to every folder they display. No user or program of ours made them.
 OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def in_checkout(folder: Path) -> bool:
@@ -348,25 +349,30 @@ def _put_folder(part: Path, target: Path, holder: Path) -> None:
 def alone(lock: Path, waiting: str) -> Iterator[None]:
     """Hold a lock, so that one process at a time runs the block. The system frees it even if the process is killed.
 
+    On a file system without locks the block runs without one.
+
     Args:
         lock: the lock file.
         waiting: the message on standard error if another process holds the lock.
 
     Raises:
-        DpedError: the folder of the lock cannot be written to.
+        DpedError: the folder of the lock cannot be written to, or something else is in the place of the lock.
     """
+    held = filelock.FileLock(lock)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(lock)
         try:
             held.acquire(timeout=0)
         except filelock.Timeout:
             print(waiting, file=sys.stderr)
             held.acquire()
-    except OSError as error:
-        raise DpedError(
-            f"{lock.parent}: cannot be written ({error}). Make it writable, or {_elsewhere(lock)}."
-        ) from error
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            if lock.is_dir() or lock.is_symlink():
+                raise DpedError(f"{lock}: is in the place of a lock file. Remove it.") from error
+            raise DpedError(
+                f"{lock.parent}: cannot be written ({error}). Make it writable, or {_elsewhere(lock)}."
+            ) from error
     try:
         yield
     finally:

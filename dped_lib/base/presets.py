@@ -118,6 +118,8 @@ PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 #: The datasets that are trained with one seed. The rig is simulated and decides no claim about photographs. The networks
 #: of ``city100`` ship with the package (``data.shipped_runs``), so that a run takes minutes.
 _ONE_SEED = ("rig", "city100")
+#: With more seeds the workflow would plan its jobs for hours, and a mistyped number would fill the memory.
+MOST_SEEDS = 100
 
 
 def seeds_of(dataset: str, preset: Preset, number: int = 0) -> tuple[int, ...]:
@@ -127,13 +129,15 @@ def seeds_of(dataset: str, preset: Preset, number: int = 0) -> tuple[int, ...]:
 
     Args:
         dataset, preset: a name of ``datasets.DATASETS``, and the amount of computing.
-        number: how many seeds the user asks for, from 0 on; 0 leaves the choice to dataset and preset.
+        number: how many seeds the user asks for, at most ``MOST_SEEDS``; 0 leaves the choice to dataset and preset.
 
     Raises:
-        DpedError: ``number`` is negative.
+        DpedError: ``number`` is negative or too large.
     """
-    if number < 0:
-        raise DpedError(f"seeds={number}: give the number of seeds to train, 1 or more, or 0 for those of the preset.")
+    if not 0 <= number <= MOST_SEEDS:
+        raise DpedError(
+            f"seeds={number}: give the number of seeds to train, 1 to {MOST_SEEDS}, or 0 for those of the preset."
+        )
     return tuple(range(number)) if number else preset.seeds[: 1 if dataset in _ONE_SEED else None]
 
 

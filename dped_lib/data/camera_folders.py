@@ -26,7 +26,7 @@ def pairs(
         DpedError: a folder is missing, empty or named twice, no two files are a pair, or a file cannot be used.
     """
     one_of("order of pairs", by, ("name", "order"))
-    phone, dslr = (photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir))
+    phone, dslr = (photofile.list_photographs(folder, only, broken=True) for folder in (phone_dir, dslr_dir))
     if os.path.samefile(phone_dir, dslr_dir):
         places = " and ".join(dict.fromkeys(map(str, (phone_dir, dslr_dir))))
         raise DpedError(
@@ -36,9 +36,11 @@ def pairs(
         dslr = _in_order(phone_dir, dslr_dir, phone, dslr)
     _check_names(phone_dir, dslr_dir, phone, dslr)
     found, larger = {}, 0
+    looks = [{photofile.appearance(name): name for name in side} for side in (phone, dslr)]
     for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
         try:
-            pixels = [_pixels(folder, name, side) for folder, side in ((phone_dir, phone), (dslr_dir, dslr))]
+            sides = zip((phone_dir, dslr_dir), (phone, dslr), looks, strict=True)
+            pixels = [_pixels(folder, name, side, look) for folder, side, look in sides]
             _check_different(phone[name], dslr[name])
         except DpedError as error:
             bad[name] = str(error)
@@ -59,10 +61,10 @@ def pairs(
     return found
 
 
-def _pixels(folder: Path, name: str, side: dict[str, Path]) -> int:
+def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str]) -> int:
     """Return the number of pixels of a photograph from its header, or raise a DpedError if it is missing or bad."""
     if name not in side:
-        like = photofile.lookalike(name, side)
+        like = photofile.lookalike(name, looks)
         remedy = f"{like}. Rename one of them." if like else "Add it."
         raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
     header = photofile.check(side[name])
@@ -94,7 +96,8 @@ def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dic
 def _check_names(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> None:
     """Raise a DpedError if no name of one folder is, or looks like, one of the other."""
     first, other = (min(side, key=readers.natural) for side in (phone, dslr))
-    if not phone.keys() & dslr.keys() and not any(photofile.lookalike(name, dslr) for name in phone):
+    looks = [{photofile.appearance(name) for name in side} for side in (phone, dslr)]
+    if not set.intersection(*looks):
         raise DpedError(
             f"{phone_dir}: no name in it ({first!r} ...) occurs in {dslr_dir} ({other!r} ...). The two files of a scene must "
             "have the same name. If both folders hold the scenes in the same order, add --by order to dped align."

@@ -5,14 +5,19 @@
     data/shipped/results.json                the sha256 of each result that ships
 
 A result records what was asked, and on which photographs it was measured. It is used for the same question only.
+
+What was measured here from networks that a run keeps (``experiments.ablation``) is measured anew from them each time: its
+file serves only :func:`pack`.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
@@ -22,6 +27,7 @@ from dped_lib.data.pair_store import PairStore
 REGISTRY = "results.json"
 #: Whose result it is.
 HERE, SHIPPED = "trained here", "trained for the package"
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -56,33 +62,52 @@ def key_of(dataset: str, preset: str, name: str) -> str:
     return f"{dataset}-{preset}/{name}.json"
 
 
-def known(experiment: Experiment, begun: bool = False) -> tuple[dict, str] | None:
+def known(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Result, str] | None:
     """Return a finished result and whose it is (``HERE`` or ``SHIPPED``), or None if it has yet to be measured.
 
-    A result that ships is copied into the folder of runs. With ``DPED_FRESH`` none is used.
+    What was measured here comes first. A result that ships is copied into the folder of runs, where the workflow looks
+    for it.
 
     Args:
         experiment: what is asked.
-        begun: whether trainings of the experiment were begun here. Then they are finished, and no result that ships is used.
+        read: builds the result from what :func:`keep` was given. Where it fails, another version of the library has kept
+            the result, which is then measured again.
 
     Raises:
         DpedError: a result that ships is not the registered one.
     """
     own = _read(experiment.file)
-    if _answers(own, experiment) and not own.get("shipped") and own.get("pairs") == experiment.store.digest:
-        return own["result"], HERE
-    if begun or shipped_runs.fresh() or not ships(experiment.key):
-        return None
-    record = json.loads(_checked(experiment.key))
-    if not _answers(record, experiment):
-        return None
-    if why := checkpoints.unfit(record, experiment.store):
-        print(f"the result {experiment.key} that ships is not used: {why}.", file=sys.stderr)
+    if _measured_here(own, experiment):
+        with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
+            return read(own["result"]), HERE
+    record = _that_ships(experiment)
+    if record is None:
         return None
     copy = {**record, "shipped": True}
     if own != copy:
+        _say_other_pairs(experiment, record)
         paths.write_text(experiment.file, json.dumps(copy))
-    return record["result"], SHIPPED
+    return read(record["result"]), SHIPPED
+
+
+def that_ships(experiment: Experiment) -> dict | None:
+    """Return the result that ships for a question, or None. Nothing is copied. With ``DPED_FRESH`` none is used.
+
+    Raises:
+        DpedError: the result that ships is not the registered one.
+    """
+    record = _that_ships(experiment)
+    if record is None:
+        return None
+    _say_other_pairs(experiment, record)
+    return record["result"]
+
+
+def alone(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of an experiment, so that one process at a time measures it (``paths.alone``)."""
+    file = experiment.file
+    waiting = f"{file}: another process is measuring this; waiting for it."
+    return paths.alone(file.with_name(f".{file.stem}.lock"), waiting)
 
 
 def keep(experiment: Experiment, result: Mapping) -> None:
@@ -106,6 +131,13 @@ def _answers(record: Mapping, experiment: Experiment) -> bool:
     return "result" in record and record.get("asked") == experiment.asked
 
 
+def _measured_here(record: Mapping, experiment: Experiment) -> bool:
+    """Return whether a record was measured here, for this question, on these pairs and in this split."""
+    store = experiment.store
+    same = (record.get("pairs"), record.get("photographs")) == (store.digest, checkpoints.photographs_by_split(store))
+    return _answers(record, experiment) and not record.get("shipped") and same
+
+
 # ---------------------------------------------------------------------------------------------- results that ship
 
 
@@ -124,14 +156,43 @@ def ships(key: str) -> bool:
     return key in _registry()
 
 
-def _checked(key: str) -> bytes:
-    return shipped_runs.checked_content(shipped_runs.FOLDER / key, _registry()[key])
+def _that_ships(experiment: Experiment) -> dict | None:
+    """Return the record that ships for a question, or None. A reason that the user may not expect is said."""
+    registered = None if shipped_runs.fresh() else _registry().get(experiment.key)
+    if registered is None:
+        return None
+    record = json.loads(shipped_runs.checked_content(shipped_runs.FOLDER / experiment.key, registered))
+    if not _answers(record, experiment):
+        return None
+    store = experiment.store
+    why = checkpoints.unfit(record, store)
+    # A network may be used wherever it has not seen the held-out photographs. Scores are of certain photographs.
+    if not why and record["photographs"]["test"] != checkpoints.photographs_by_split(store)["test"]:
+        why = f"other photographs are held out in {store.folder}"
+    if why:
+        print(f"the result {experiment.key} that ships is not used: {why}.", file=sys.stderr)
+        return None
+    return record
+
+
+def _say_other_pairs(experiment: Experiment, record: Mapping) -> None:
+    # Pixels of patches differ slightly between processors (``shipping.provide``).
+    store = experiment.store
+    if record["pairs"] != store.digest:
+        print(
+            f"the result {experiment.key} that ships was measured on slightly other pairs of the same photographs (digest "
+            f"{record['pairs']} there, {store.digest} in {store.folder}). It is used. --fresh measures anew.",
+            file=sys.stderr,
+        )
 
 
 def pack(experiment: Experiment) -> bool:
-    """Add a result that was measured here to those that ship. Return False if there is none for this question."""
+    """Add a result that was measured here to those that ship.
+
+    Return False if there is none for this question on these pairs.
+    """
     record = _read(experiment.file)
-    if not _answers(record, experiment) or record.get("shipped"):
+    if not _measured_here(record, experiment):
         return False
     content = json.dumps(record) + "\n"
     paths.write_text(shipped_runs.FOLDER / experiment.key, content)
@@ -140,6 +201,11 @@ def pack(experiment: Experiment) -> bool:
     return True
 
 
-def copies(runs: Path) -> list[Path]:
-    """Return the results below a folder ``DATASET-PRESET`` that are copies of results that ship."""
-    return [file for file in sorted(runs.glob("*/*.json")) if _read(file).get("shipped")]
+def is_copy(file: Path) -> bool:
+    """Return whether a file in the folder of runs is a copy of a result that ships."""
+    return bool(_read(file).get("shipped"))
+
+
+def copies(folder: Path) -> list[Path]:
+    """Return the results in a folder that are copies of results that ship."""
+    return [file for file in sorted(folder.glob("*.json")) if is_copy(file)]

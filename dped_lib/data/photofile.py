@@ -14,7 +14,7 @@ import os
 import struct
 import unicodedata
 import warnings
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +59,18 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if is_image_name(f.name) and f.is_file())
 
 
-def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[str, Path]:
+def list_photographs(folder: Path, only: Container[str] | None = None, broken: bool = False) -> dict[str, Path]:
     """Return the photographs of a folder (``list_files``) by the stem of their names.
 
-    ``only`` holds the names of the files (with suffix) to list; None lists all.
+    Args:
+        only: the names of the files (with suffix) to list; None: all.
+        broken: whether links to missing files are listed, too. They have a place in an order.
 
     Raises:
         DpedError: no such folder, none in it, or two files with one stem.
     """
     by_stem: dict[str, Path] = {}
-    for file in list_files(folder):
+    for file in sorted(list_files(folder) + (_broken_links(folder) if broken else [])):
         if only is not None and file.name not in only:
             continue
         if file.stem in by_stem:
@@ -82,15 +84,29 @@ def list_photographs(folder: Path, only: Container[str] | None = None) -> dict[s
     return by_stem
 
 
-def lookalike(name: str, others: Iterable[str]) -> str:
-    """Return how a missing name differs from one of ``others`` that looks like it. Return "" if none does."""
-    composed = unicodedata.normalize("NFC", name)
-    for other in others:
-        if unicodedata.normalize("NFC", other) == composed:
-            return f"{other!r} differs only in how its accents are stored (Unicode NFC and NFD)"
-        if unicodedata.normalize("NFC", other).casefold() == composed.casefold():
-            return f"{other!r} differs only in upper and lower case"
-    return ""
+def _broken_links(folder: Path) -> list[Path]:
+    return [f for f in Path(folder).iterdir() if is_image_name(f.name) and f.is_symlink() and not f.exists()]
+
+
+def appearance(name: str) -> str:
+    """Return a text that is equal for names that look alike: in upper or lower case, with accents stored in either way."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def lookalike(name: str, others: Mapping[str, str]) -> str:
+    """Return how a missing name differs from another that looks like it. Return "" if none does.
+
+    Args:
+        name: the name that is missing.
+        others: the other names by their :func:`appearance`.
+    """
+    other = others.get(appearance(name))
+    if other is None:
+        return ""
+    same = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name)
+    return f"{other!r} differs only in " + (
+        "how its accents are stored (Unicode NFC and NFD)" if same else "upper and lower case"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- headers
@@ -145,6 +161,10 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
             warnings.simplefilter("ignore")  # faults that matter raise an exception
             image = stack.enter_context(Image.open(data, formats=[f for f in _FORMATS if f in Image.OPEN]))
         except FileNotFoundError:
+            if file.is_symlink():
+                raise DpedError(
+                    f"{file}: a link to a file that is not there ({os.readlink(file)}). Bring it back, or remove the link."
+                ) from None
             raise DpedError(f"{file}: not found.") from None
         except PermissionError:
             raise DpedError(f"{file}: cannot be read (no permission). Make it readable.") from None

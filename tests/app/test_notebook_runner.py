@@ -309,7 +309,9 @@ def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
         (("moon", "smoke"), "unknown dataset"),
         (("rig", "big"), "unknown preset"),
         (("rig", "smoke", None, "cloud"), "unknown profile 'cloud'; allowed: gpu, local, slurm"),
-        (("rig", "smoke", None, "local", (), "mat", -1), "seeds=-1: give the number of seeds to train, 1 or more"),
+        (("rig", "smoke", None, "local", (), "mat", -1), "seeds=-1: give the number of seeds to train, 1 to 100"),
+        (("rig", "smoke", None, "local", (), "mat", 101), "seeds=101: give the number of seeds to train, 1 to 100"),
+        (("rig", "smoke", None, "local", (), "mat", 10**11), "seeds=100000000000: give the number"),
     ],
 )
 def test_run_all_refuses(snakemake, arguments, message):

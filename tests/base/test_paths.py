@@ -9,6 +9,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from hypothesis import given
@@ -343,3 +344,35 @@ def test_without_variables_everything_lies_in_the_checkout(monkeypatch):
     # Only the workflow, which sets the variable, saves in figures/.
     assert paths.figures_dir("pirm", "paper") == root / "runs" / "pirm-paper" / "figures"
     assert paths.published_figures() == root / "figures"
+
+
+def test_a_file_system_without_locks_needs_none(tmp_path, monkeypatch):
+    """A network's file system may refuse every lock. A training there would not have begun."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with paths.alone(tmp_path / "new" / ".run.lock", "waiting"):
+        (tmp_path / "done").touch()
+    assert (tmp_path / "done").is_file()
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_something_else_in_the_place_of_a_lock_is_named(tmp_path, what):
+    lock = tmp_path / ".run.lock"
+    lock.mkdir() if what == "folder" else lock.symlink_to(tmp_path / "gone")
+    with (
+        pytest.raises(DpedError, match=r"\.run\.lock: is in the place of a lock file\. Remove it\."),
+        paths.alone(lock, "waiting"),
+    ):
+        pytest.fail("is not locked")
+
+
+def test_a_folder_that_cannot_be_made_for_a_lock_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DpedError, match="file: cannot be written .* Make it writable, or name another folder"),
+        paths.alone(tmp_path / "file" / ".run.lock", "waiting"),
+    ):
+        pytest.fail("is not locked")

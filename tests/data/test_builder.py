@@ -18,7 +18,7 @@ from PIL import Image
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, opening, pair_store, pairing, photofile, readers, rig
+from dped_lib.data import builder, camera_folders, opening, pair_store, pairing, photofile, readers, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -283,6 +283,32 @@ def test_pairing_by_order_needs_as_many_photographs(two):
     (two / "dslr/coffee-a.JPG").unlink()
     with pytest.raises(DpedError, match="phone has 2 photographs and .*dslr has 1, so they cannot be paired by order"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
+
+
+def test_a_link_to_a_missing_photograph_has_its_place_in_the_order(two, monkeypatch):
+    """Otherwise each photograph behind it would be paired with that of another scene."""
+    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("enough"))
+    (two / "phone/0.jpeg").symlink_to(two / "gone.jpeg")
+    with pytest.raises(DpedError, match="phone has 3 photographs and .*dslr has 2"):
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
+    shutil.copy(two / "dslr/coffee-a.JPG", two / "dslr/0.JPG")
+    with pytest.raises(DpedError, match="phone/0.jpeg: a link to a file that is not there .* Add --on-bad skip"):
+        builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
+    bad = {}
+    found = camera_folders.pairs(two / "phone", two / "dslr", "order", None, "skip", bad)
+    assert list(bad) == ["0"] and {name: pair[1].stem for name, pair in found.items()} == {
+        "chelsea-a": "chelsea-a",
+        "coffee-a": "coffee-a",
+    }
+
+
+def test_many_names_are_compared_in_an_instant(tmp_path):
+    """Five thousand names took 14 seconds when each was compared with each."""
+    names = [{f"{camera}_{i}": Path(f"{camera}_{i}.jpg") for i in range(20_000)} for camera in ("IMG", "DSC")]
+    start = time.process_time()
+    with pytest.raises(DpedError, match="no name in it"):
+        camera_folders._check_names(Path("phone"), Path("dslr"), *names)
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("swapped", [True, False])

@@ -381,6 +381,15 @@ def test_files_of_a_folder(tmp_path):
     assert [f.name for f in photofile.list_files(tmp_path)] == ["a.HEIC", "a.jpg", "b.jpg"]
 
 
+def test_a_link_to_a_missing_file_is_no_photograph_unless_its_place_counts(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert list(photofile.list_photographs(tmp_path)) == ["a"]
+    assert list(photofile.list_photographs(tmp_path, broken=True)) == ["a", "b"]
+    with pytest.raises(DpedError, match=r"b.jpg: a link to a file that is not there \(.*gone.jpg\). Bring it back"):
+        photofile.check(tmp_path / "b.jpg")
+
+
 def test_two_files_of_one_stem_are_both_named(tmp_path):
     for name in ("a.jpg", "a.PNG"):
         (tmp_path / name).touch()

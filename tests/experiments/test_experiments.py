@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -9,12 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from small import make_store
 from torch import nn
 
 from dped_lib import losses, models, training
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, opening, pair_store, vgg_files
+from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
@@ -125,10 +127,31 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert json.dumps(ablation.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    monkeypatch.setattr(ablation, "train_row", lambda *_: pytest.fail("was trained again"))
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("was trained again"))
     assert origin == "trained here" and ablation.train_choices("rig", "smoke", "iphone", rows=rows) == trained
-    with pytest.raises(BaseException, match="was trained again"):
-        ablation.train_choices("rig", "smoke", "iphone", rows={"code": {}})
+
+
+def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(runs, tmp_path, monkeypatch):
+    """Messages tell the user to delete the folder of a row. The result that was kept belongs to a network that is gone."""
+    store = make_store(tmp_path / "patches", 16)
+    store.meta |= {"dataset": "rig", "phone": "iphone"}
+    store._splits[1::4] = "test"
+    monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
+    monkeypatch.setattr(presets, "preset", lambda name: TINY)
+    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("dong",))
+    wanted = {"dataset": "rig", "preset_name": "smoke", "phone": "iphone", "rows": {"code": {}}}
+    row = runs / "rig-smoke" / "variants" / "iphone-dong-s0"
+    measured = ablation.train_choices(**wanted)
+    shutil.rmtree(row)
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("is trained"))
+    with pytest.raises(pytest.fail.Exception, match="is trained"):
+        ablation.train_choices(**wanted)
+    assert experiment_results.pack(ablation.experiment(**wanted))
+    assert ablation.train_choices(**wanted) == measured._replace(origin="trained for the package")
+    row.mkdir()
+    with pytest.raises(pytest.fail.Exception, match="is trained"):
+        ablation.train_choices(**wanted)
 
 
 def test_colour_difference_sees_colour_and_not_texture():

