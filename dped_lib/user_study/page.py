@@ -249,7 +249,7 @@ class Entrance:
             "name.</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([instructions, self.go_on, self.message, row, self.remembered, _style(), _keys()])
+        self.widget = ipywidgets.VBox([self.go_on, instructions, self.message, row, self.remembered, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:

@@ -48,7 +48,7 @@ STYLE = f"""<style>
   width: var(--dped-width, auto); max-width: 100%; height: auto; margin: 0; cursor: pointer; touch-action: manipulation;
   -webkit-tap-highlight-color: transparent;
 }}
-.{CHOSEN} img {{ outline: 4px solid #0072B2; }}
+.{CHOSEN} img {{ outline: 4px solid #0072B2; outline-offset: -4px; }}
 .dped-study-pair .jupyter-button {{ align-self: stretch; margin: 4px 0 0; touch-action: manipulation; }}
 .dped-study .jupyter-button:focus-visible, .dped-study-entrance .jupyter-button:focus-visible {{
   outline: 3px solid #0072B2;
@@ -67,6 +67,7 @@ STYLE = f"""<style>
 }}
 @media (hover: none) {{ .dped-study-keyboard {{ display: none; }} }}
 @media (max-width: {NARROW - 0.02}px) {{
+  .dped-study-entrance h2 {{ font-size: 22px; }}
   .dped-study-pair {{ flex-direction: column; align-items: center; }}
   .dped-study-pair .jupyter-button {{ height: 36px; line-height: 34px; }}
 }}
