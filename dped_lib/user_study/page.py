@@ -74,7 +74,7 @@ def _log(widget: ipywidgets.Widget, error: DpedError) -> None:
 class SubjectPage:
     """Show the pictures and buttons of one subject. Display ``widget``.
 
-    The clock of a trial starts when the page gets both pictures. After a pause, the trial on the screen is shown again.
+    The clock of a trial starts when the page is sent both pictures. After a pause, the trial on the screen is shown again.
     Each answer is on the disk before the next trial appears.
 
     Args:
@@ -145,6 +145,8 @@ class SubjectPage:
             _log(self.widget, error)
             self._hide("A picture of this study is missing or has changed. Please tell the person who runs the study.")
             return
+        # The clock starts before the browser can have the pictures, so it never refuses a press that the browser lets pass.
+        self.trial, self._since = trial, time.monotonic()
         self.images[0].value, self.images[1].value = left, right
         self._pair.layout.display = None
         self.widget.add_class(ASKING)
@@ -154,7 +156,6 @@ class SubjectPage:
         self.progress.value = done
         self.count.value = f"{done + 1} of {len(self.store.questions)}"
         self.message.value = _QUESTION
-        self.trial, self._since = trial, time.monotonic()
 
     def pause(self) -> None:
         """Hide the pictures. The trial on the screen will be shown again."""

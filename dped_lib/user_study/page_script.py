@@ -24,17 +24,19 @@ _KEYS_AND_CLICKS = """
   const within = (event, selector) => event.target.closest ? event.target.closest(selector) : null;
   const picturesOf = page => [...page.querySelectorAll(pair + " img")];
 
-  // Which pictures the subject has answered, since when the next ones are awaited, and since when they are seen. Over a
-  // slow connection the kernel asks the next question long before its pictures are here.
+  // Which question the subject has answered, since when the next one is awaited, and since when it is seen. Over a slow
+  // connection the kernel asks the next question long before its pictures are here. The kernel sends the number after
+  // the pictures. Two questions may have a picture in common, so its address tells nothing.
+  const number = page => page.querySelector(".dped-study-top .widget-html-content")?.textContent;
   const states = new WeakMap();
   const watch = page => {
-    if (!states.has(page)) states.set(page, {answered: [], asked: null, seen: null});
+    if (!states.has(page)) states.set(page, {answered: null, asked: null, seen: null});
     const state = states.get(page), pictures = picturesOf(page), now = performance.now();
-    const here = pictures.length === 2 && pictures.every(
-      (picture, i) => picture.complete && picture.naturalWidth && picture.src !== state.answered[i]
-    );
+    if (!page.classList.contains("ASKING")) state.answered = state.asked = null;
+    const here = pictures.length === 2 && number(page) !== state.answered
+      && pictures.every(picture => picture.complete && picture.naturalWidth);
     state.seen = here ? state.seen ?? now : null;
-    if (here || !page.classList.contains("ASKING")) state.asked = null;
+    if (here) state.asked = null;
     if (state.asked === null) page.querySelectorAll(".CHOSEN").forEach(column => column.classList.remove("CHOSEN"));
     page.classList.toggle("OPEN", here && now - state.seen >= LOOK);
     return state;
@@ -63,7 +65,7 @@ _KEYS_AND_CLICKS = """
       event.stopImmediatePropagation();
       return;
     }
-    state.answered = picturesOf(page).map(picture => picture.src);
+    state.answered = number(page);
     state.asked = performance.now();
     button.parentElement.classList.add("CHOSEN");
     watch(page);

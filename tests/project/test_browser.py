@@ -26,7 +26,7 @@ from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import answers as study_answers
-from dped_lib.user_study import page_script, page_style
+from dped_lib.user_study import page_style
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import subjects as study_subjects

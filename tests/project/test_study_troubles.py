@@ -26,14 +26,14 @@ class Server:
 
     def __init__(self, folder):
         scenes = {"sony": {c: ("scene-1", "scene-2") for c in ("original", "dslr", "enhanced")}}
-        self.pictures = study_pictures.open_folder(write_study(folder / "pictures", scenes))
+        self.pictures = study_pictures.open_folder(write_study(folder / "pictures", scenes), 2)
         self.store = study_answers.AnswerStore(folder / "answers", self.pictures.digest, self.pictures.questions)
         self.folder, self.port = folder, browsing.free_port()
         self.address = f"http://127.0.0.1:{self.port}/"
 
     def served(self):
         command = [sys.executable, "-m", "dped_lib.app.cli", "study", "--folder", str(self.pictures.folder)]
-        command += [f"--port={self.port}", "--answers", str(self.store.folder)]
+        command += [f"--port={self.port}", "--answers", str(self.store.folder), "--scenes", "2"]
         return browsing.served(command, f"{self.address}voila/static/voila.js", self.folder / "voila.log")
 
     def chosen(self, subject: str) -> int:
