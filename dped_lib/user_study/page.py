@@ -243,7 +243,7 @@ class Entrance:
         instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left "
-            "arrow for the left picture, 2 or the right arrow for the right picture. </span>There is no right answer: go "
+            "arrow for the left picture, 2 or the right arrow for the right picture. </span></p><p>There is no right answer: go "
             f"by your first impression. If you see no difference, choose either. {_EDGES} You cannot go back to a pair.</p>"
             f"<p>This takes about {_minutes(len(store.questions))}. You can pause at any time, and go on later with the "
             "same nickname.</p><p>Please choose a nickname. It is stored with your answers, so do not use your real "

@@ -55,7 +55,9 @@ STYLE = f"""<style>
 }}
 /* A tap leaves the focus on its button. A ring there would look as if the next picture were chosen already. */
 .dped-study .jupyter-button:focus:not(:focus-visible) {{ outline: none; box-shadow: none; }}
-.dped-study-entrance .{GO_ON} {{ height: auto; white-space: normal; align-self: flex-start; margin-bottom: 16px; }}
+.dped-study-entrance .{GO_ON} {{
+  height: auto; line-height: 1.45; padding: 8px 18px; white-space: normal; align-self: flex-start; margin-bottom: 16px;
+}}
 .{LOST} {{
   position: fixed; inset: 0; z-index: 1000; display: flex; align-items: center; justify-content: center; padding: 24px;
   background: rgba(255, 255, 255, 0.95); color: #222; font: 20px/1.45 sans-serif; text-align: center;
@@ -65,7 +67,11 @@ STYLE = f"""<style>
   .{FIRST}::after {{ content: ": key 1 or \\2190"; }}
   .{SECOND}::after {{ content: ": key 2 or \\2192"; }}
 }}
-@media (hover: none) {{ .dped-study-keyboard {{ display: none; }} }}
+@media (hover: none) {{
+  .dped-study-keyboard {{ display: none; }}
+  /* A finger leaves the look of a pointer above the button. */
+  .dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
+}}
 @media (max-width: {NARROW - 0.02}px) {{
   .dped-study-entrance h2 {{ font-size: 22px; }}
   .dped-study-pair {{ flex-direction: column; align-items: center; }}
