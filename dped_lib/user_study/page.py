@@ -4,7 +4,7 @@ A click or tap on a picture chooses it. The key 1 or the left arrow chooses the 
 arrow the second one. The page must have the focus; a click into it gives it the focus. If a browser does not run a
 notebook's scripts, Tab and Enter work on the buttons below the pictures. The browser receives no name of a class, a
 scene or a file. :class:`Entrance` asks for the subject's name on the page that ``server`` serves. ``page_style`` lays
-the page out.
+the page out, and ``page_script`` runs in the browser.
 """
 
 import html
@@ -18,7 +18,8 @@ import ipywidgets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnsweredError, AnswerStore
-from dped_lib.user_study.page_style import FIRST, SCRIPT, SECOND, SHOWN, STYLE
+from dped_lib.user_study.page_script import LOOK, SCRIPT
+from dped_lib.user_study.page_style import ASKING, BEGIN, DONE, FIRST, GO_ON, REMEMBERED, SECOND, SHOWN, STYLE
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Seconds. Nobody looks at two pictures and chooses in less.
-_FASTEST = 0.2
+_FASTEST = LOOK / 1000
 
 #: Seconds for two pictures, from which the page tells how long the study takes. Nobody has measured it.
 _USUAL = 6
@@ -34,8 +35,9 @@ _USUAL = 6
 #: Number of letters of a name that a message shows.
 _LONGEST = 40
 
-#: What a subject is asked.
+#: What a subject is asked, and what to do where the two cameras do not show quite the same.
 _QUESTION = "Which picture looks better?"
+_EDGES = "Please ignore small differences at the edges of the pictures."
 
 #: What a subject reads in place of an error, which may name files and classes of pictures.
 _WRONG = "Something is wrong with this study. Please tell the person who runs it."
@@ -60,6 +62,10 @@ def _keys() -> ipywidgets.Output:
     return ipywidgets.Output(outputs=(script,))
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+
+
 def _log(widget: ipywidgets.Widget, error: DpedError) -> None:
     # In a kernel, this log goes to the server's terminal. What we write to sys.stderr would also go to the browser.
     widget.log.error("user study: %s", error)
@@ -68,7 +74,7 @@ def _log(widget: ipywidgets.Widget, error: DpedError) -> None:
 class SubjectPage:
     """Show the pictures and buttons of one subject. Display ``widget``.
 
-    The clock of a trial starts when the page gets both pictures. After a pause, the trial on the screen is shown again.
+    The clock of a trial starts when the page is sent both pictures. After a pause, the trial on the screen is shown again.
     Each answer is on the disk before the next trial appears.
 
     Args:
@@ -81,6 +87,7 @@ class SubjectPage:
 
     def __init__(self, pictures: study_pictures.Pictures, store: AnswerStore, subject: str):
         self.pictures, self.store, self.subject = pictures, store, subject_id(subject)
+        self._typed = _short(" ".join(subject.split()))
         self.trial: Trial | None = None
         self._since = 0.0
         self.images = [ipywidgets.Image(format="png") for _ in "12"]
@@ -107,7 +114,7 @@ class SubjectPage:
         self.message.add_class("dped-study-message")
         self.widget = ipywidgets.VBox([_style(), top, self.message, self._pair, self.size, _keys()])
         self.widget.add_class("dped-study")
-        self._hide(f"{_QUESTION} Please ignore what is cut off at the edges.")
+        self._hide(f"{_QUESTION} {_EDGES}")
 
     def static(self) -> "Figure":
         """Return a figure of the first trial. A run without a browser shows it in place of the page."""
@@ -125,6 +132,7 @@ class SubjectPage:
             if trial is None:
                 self._hide("That was the last question. Thank you. You can close this page now.")
                 self.pause_button.layout.display = "none"
+                self.widget.add_class(DONE)
                 return
             done = self._answered()
         except DpedError as error:
@@ -137,19 +145,24 @@ class SubjectPage:
             _log(self.widget, error)
             self._hide("A picture of this study is missing or has changed. Please tell the person who runs the study.")
             return
+        # The clock starts before the browser can have the pictures, so it never refuses a press that the browser lets pass.
+        self.trial, self._since = trial, time.monotonic()
         self.images[0].value, self.images[1].value = left, right
         self._pair.layout.display = None
+        self.widget.add_class(ASKING)
         self.pause_button.description = "Pause"
         for button in self.buttons:
             button.disabled = False
         self.progress.value = done
         self.count.value = f"{done + 1} of {len(self.store.questions)}"
         self.message.value = _QUESTION
-        self.trial, self._since = trial, time.monotonic()
 
     def pause(self) -> None:
         """Hide the pictures. The trial on the screen will be shown again."""
-        self._hide("Paused. All your answers are stored. You can close this page, and go on later with the same name.")
+        self._hide(
+            "Paused. Your answers are stored. You can close this page, and go on later with the same nickname: "
+            f"{self._typed}"
+        )
 
     def choose(self, place: int) -> None:
         """Store the choice of the left picture (0) or the right one (1), and show the next trial."""
@@ -189,6 +202,7 @@ class SubjectPage:
     def _hide(self, message: str) -> None:
         self.trial = None
         self._pair.layout.display = "none"
+        self.widget.remove_class(ASKING)
         for image, button in zip(self.images, self.buttons, strict=True):
             image.value, button.disabled = b"", True
         try:
@@ -206,32 +220,43 @@ class Entrance:
     """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
-    name.
+    name. The browser remembers the last name. If its study is not finished, a button offers to go on with it. The field
+    stays empty, because the next subject may sit at the same computer.
     """
 
     def __init__(self, pictures: study_pictures.Pictures, store: AnswerStore):
         self.pictures, self.store = pictures, store
         self.page: SubjectPage | None = None
-        self.name = ipywidgets.Text(placeholder="a name", continuous_update=True)
+        # The script sends the whole name just before the click. The widget's own updates can arrive after it.
+        self.name = ipywidgets.Text(placeholder="a nickname", continuous_update=False)
         self.begin = ipywidgets.Button(description="Begin", button_style="primary")
+        self.begin.add_class(BEGIN)
+        self.remembered = ipywidgets.Text()
+        self.remembered.add_class(REMEMBERED)
+        self.remembered.observe(lambda _: self._offer(), "value")
+        self.go_on = ipywidgets.Button(layout={"display": "none"})
+        self.go_on.add_class(GO_ON)
+        self.go_on.on_click(lambda _: self._open(self.remembered.value))
         self.message = ipywidgets.HTML()
         self._confirming = ""  # id of a taken name about which the page has asked
         self.begin.on_click(lambda _: self.enter())
         instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
-            "the picture that looks better. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left arrow "
-            "for the left picture, 2 or the right arrow for the right picture. </span>There is no right answer: go by your "
-            "first impression, and if you see no difference, choose either. You cannot go back to a pair.</p>"
-            f"<p>At {_USUAL} seconds a pair, that takes about {_minutes(len(store.questions))}. You can pause at any "
-            "time, and go on later with the same name.</p><p>Please choose a name. It is stored with your "
-            "answers, so do not use your real name:</p>"
+            "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left "
+            "arrow for the left picture, 2 or the right arrow for the right picture. </span></p><p>There is no right answer: go "
+            f"by your first impression. If you see no difference, choose either. {_EDGES} You cannot go back to a pair.</p>"
+            f"<p>This takes about {_minutes(len(store.questions))}. You can pause at any time, and go on later with the "
+            "same nickname.</p><p>Please choose a nickname. It is stored with your answers, so do not use your real "
+            "name.</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([instructions, row, self.message, _style(), _keys()])
+        self.widget = ipywidgets.VBox([self.go_on, instructions, self.message, row, self.remembered, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
         """Open the page of the subject with the name in the field, or say why that is not possible."""
+        if self.page:
+            return  # The button was pressed twice.
         typed = " ".join(self.name.value.split())
         try:
             subject = subject_id(typed)
@@ -247,16 +272,29 @@ class Entrance:
             return
         if not new and self._confirming != subject:
             self._confirming = subject
-            name = typed if len(typed) <= _LONGEST else f"{typed[:_LONGEST]}…"
             self.message.value = html.escape(
-                f"{name} has answered {done} of {len(self.store.questions)} questions. If that was you, press Begin "
-                "again to go on. If not, choose another name."
+                f"Somebody has already begun as {_short(typed)} and has answered {done} of {len(self.store.questions)} "
+                "questions. If that was you, press Begin again. If not, choose another nickname."
             )
             return
-        self.page = SubjectPage(self.pictures, self.store, subject)
+        self._open(typed)
+
+    def _offer(self) -> None:
+        name, total = " ".join(self.remembered.value.split()), len(self.store.questions)
+        try:
+            done = len(self.store.answers(subject_id(name)))
+        except DpedError as error:
+            _log(self.widget, error)
+            return
+        if 0 < done < total:
+            self.go_on.description = f"Go on as {_short(name)}: {done} of {total} answered"
+            self.go_on.layout.display = None
+
+    def _open(self, name: str) -> None:
+        self.page = SubjectPage(self.pictures, self.store, name)
+        self.page.resume()  # before it is shown, so that the first thing to see is a question
         self.widget.remove_class("dped-study-entrance")
         self.widget.children = (self.page.widget,)
-        self.page.resume()
 
 
 def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:
@@ -271,5 +309,7 @@ def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) ->
     except DpedError as error:
         closed = ipywidgets.HTML("This study cannot be opened now. Please tell the person who runs it.")
         _log(closed, error)
-        return closed
+        page = ipywidgets.VBox([closed, _style()])
+        page.add_class("dped-study-entrance")
+        return page
     return Entrance(pictures, store).widget

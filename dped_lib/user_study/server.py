@@ -29,6 +29,12 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 <style>
 #loading_text { display: none; }
 #loading::after { content: "One moment, please."; font: 24px sans-serif; color: #444; margin-top: 24px; }
+/* JupyterLab writes "Loading widget..." into an empty output. */
+#rendered_cells .jp-OutputArea-executeResult > .jp-OutputArea-output:not(:has(*)) { visibility: hidden; }
+#rendered_cells .jp-OutputArea-executeResult > .jp-OutputArea-output:not(:has(*))::after {
+  content: "One moment, please."; visibility: visible; position: fixed; inset: 0; display: flex; align-items: center;
+  justify-content: center; font: 24px sans-serif; color: #444;
+}
 </style>
 {%- endblock notebook_css -%}
 """

@@ -58,7 +58,7 @@ def subject_id(name: str) -> str:
     name = " ".join(unicodedata.normalize("NFC", visible.lower()).split())
     # We do not require a letter: a character that is newer than this Python has no category, but the subject sees it.
     if all(unicodedata.category(c)[0] in "ZM" or unicodedata.category(c) in ("Cc", "Cf") for c in name):
-        raise DpedError("Please type a name. Any word, number or sign will do.")
+        raise DpedError("Please type a nickname. Any word or number will do.")
     if _MADE.fullmatch(name) or (_PLAIN.fullmatch(name) and name not in _RESERVED):
         return name
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()

@@ -26,12 +26,10 @@ from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import page_style
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import subjects as study_subjects
-
-#: Milliseconds; the page takes no answer sooner after a question has appeared.
-_LOOK = 230
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +57,16 @@ def stored(store: study_answers.AnswerStore, subject: str) -> dict[str, tuple[st
     return {a.question: (a.left, a.right, a.chosen) for a in answers}
 
 
-def at_question(page: Page, number: int) -> None:
-    expect(page.get_by_text(f"{number} of 108", exact=True)).to_be_visible(timeout=PATIENCE)
+def at_question(page: Page, number: int, total: int = 108) -> None:
+    """Waits until a question is on the screen, with both pictures, and takes an answer."""
+    expect(page.get_by_text(f"{number} of {total}", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
 
 
 def answer(page: Page, subject: str, numbers: range, keys: tuple[str, str] = ("1", "2")) -> None:
     """Answers these questions with the keyboard, each once it is on the screen."""
     for number in numbers:
         at_question(page, number)
-        page.wait_for_timeout(_LOOK)
         page.keyboard.press(keys[side_of(subject, number)])
 
 
@@ -145,8 +144,10 @@ def enter(browser, address: str, subject: str, again: bool = False) -> Page:
 
 
 def name_oneself(page: Page, subject: str, again: bool) -> Page:
-    page.get_by_placeholder("a name").fill(subject)
-    page.get_by_placeholder("a name").press("Enter")
+    field = page.get_by_placeholder("a nickname")
+    field.click()
+    page.keyboard.type(subject)  # as fast as can be, and Enter at once
+    page.keyboard.press("Enter")
     if again:
         expect(page.get_by_text("If that was you, press Begin again")).to_be_visible(timeout=PATIENCE)
         page.get_by_role("button", name="Begin").click()
@@ -159,7 +160,6 @@ def test_two_subjects_at_once(browser, pictures, site):
     for number in range(1, 109):
         for page in pages.values():
             at_question(page, number)
-        pages["ada"].wait_for_timeout(_LOOK)
         for name, page in pages.items():
             page.keyboard.press("12"[side_of(name, number)])
     for name, page in pages.items():
@@ -232,7 +232,7 @@ def test_the_page_gives_no_method_away(browser, pictures, site):
 def test_a_name_as_people_type_it(browser, pictures, site):
     address, store = site
     page = enter(browser, address, "   ")
-    expect(page.get_by_text("Please type a name.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Please type a nickname.")).to_be_visible(timeout=PATIENCE)
     name_oneself(page, "Zoë 李", again=False)
     subject = study_subjects.subject_id("zoë 李")
     answer(page, subject, range(1, 3))
@@ -289,12 +289,12 @@ def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(address, wait_until="commit")
-    page.get_by_placeholder("a name").wait_for()
+    page.get_by_placeholder("a nickname").wait_for()
     name_oneself(page, subject, again=False)
     shown = []
     for number in (1, 2):
-        expect(page.get_by_text(f"{number} of 2", exact=True)).to_be_visible(timeout=PATIENCE)
-        page.wait_for_timeout(1000)
+        at_question(page, number, 2)
+        page.wait_for_timeout(500)
         at = page.evaluate(_LAID_OUT)
         (l1, t1, r1, b1), (l2, t2, r2, b2) = at["pictures"]
         natural = at["natural"][0]
@@ -320,16 +320,26 @@ def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject
     context.close()
 
 
+#: Keeps every text that is visible at any time.
+_READ = """window.read = []; new MutationObserver(() => {
+  const words = document.body ? document.body.innerText : "";
+  if (words !== window.read.at(-1)) window.read.push(words);
+}).observe(document, {childList: true, subtree: true, characterData: true});"""
+
+
 def test_a_subject_waits_without_words_of_developers(browser, large_site):
     """While its kernel starts, the page says neither 'Executing 1 of 1' nor the name of a notebook. It loads nothing from elsewhere."""
     address, _ = large_site
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script(_READ)
     page.goto(address, wait_until="commit")
     page.locator("#loading").wait_for(timeout=PATIENCE)
     assert page.locator("body").inner_text().strip() == ""
     assert "One moment" in page.evaluate("getComputedStyle(document.querySelector('#loading'), '::after').content")
-    page.get_by_placeholder("a name").wait_for(timeout=PATIENCE)
+    page.get_by_placeholder("a nickname").wait_for(timeout=PATIENCE)
+    words = [words.strip() for words in page.evaluate("window.read")]
+    assert words[-1] and all(not text or text.startswith("Which picture looks better?") for text in words)
     elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
     assert len(asked) > 10 and not elsewhere, "the study works without the internet"
     page.close()

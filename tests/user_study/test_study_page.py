@@ -30,7 +30,7 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
     assert [a.seconds for a in store.answers("p01")] == [1.0, 1.0]
     page.pause_button.click()
     assert page.images[0].value == b"" and "Paused" in page.message.value and page.progress.value == 2
-    assert "close this page, and go on later with the same name" in page.message.value
+    assert page.message.value.endswith("close this page, and go on later with the same nickname: p01")
     again = study_page.SubjectPage(pictures, store, "p01")  # the kernel was restarted
     again.resume()
     assert again.trial == sequence[2] and again.count.value == "3 of 36"
@@ -82,7 +82,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     for wrong in ("", "   "):
         door.name.value = wrong
         door.begin.click()
-        assert door.page is None and "Please type a name" in door.message.value
+        assert door.page is None and "Please type a nickname" in door.message.value
     door.name.value = " Zoë <3 "
     door.begin.click()
     assert door.widget.children == (door.page.widget,) and door.page.count.value == "1 of 36"
@@ -91,20 +91,53 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
     again.name.value = "zoë <3"
     again.begin.click()
-    assert again.page is None and "zoë &lt;3 has answered 1 of 36" in again.message.value
+    assert again.page is None and "begun as zoë &lt;3 and has answered 1 of 36" in again.message.value
     again.begin.click()
+    first = again.page
+    again.begin.click()  # a double click
+    assert again.page is first
     assert again.page.count.value == "2 of 36"
     fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
     for page in (fresh, twin):
         page.name.value = "Bo"
         page.begin.click()
-    assert fresh.page and not twin.page and "Bo has answered 0 of 36" in twin.message.value, (
+    assert fresh.page and not twin.page and "Somebody has already begun as Bo" in twin.message.value, (
         "two at once thought of one name"
     )
     shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
-    instructions = shown.children[0].value
+    instructions = shown.children[1].value
     assert "36 pairs of pictures" in instructions and "about 4 minutes" in instructions
-    assert "if you see no difference, choose either" in instructions and "cannot go back" in instructions
+    assert "If you see no difference, choose either" in instructions and "cannot go back" in instructions
+
+
+def test_a_browser_that_knows_a_subject_offers_to_go_on(small, monkeypatch):
+    """Only with a study that is begun and not finished. The field stays empty for the next subject at this computer."""
+    pictures, store = small
+    now = [0.0]
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
+    first = study_page.Entrance(pictures, store)
+    first.name.value = "Grey  Heron"
+    first.begin.click()
+
+    def offered(name):
+        door = study_page.Entrance(pictures, store)
+        door.remembered.value = name
+        return door if door.go_on.layout.display is None else None
+
+    assert not offered("Grey Heron"), "nothing is answered yet"
+    now[0] = 2.0
+    first.page.buttons[0].click()
+    door = offered(" grey Heron ")
+    assert door.go_on.description == "Go on as grey Heron: 1 of 36 answered" and door.name.value == ""
+    for other in ("", "   ", "\ud800", "somebody else", "<b>"):
+        assert not offered(other)
+    door.go_on.click()
+    assert door.widget.children == (door.page.widget,) and door.page.count.value == "2 of 36"
+    while first.page.trial:
+        now[0] += 2.0
+        first.page.buttons[0].click()
+    assert not offered("Grey Heron"), "nothing is left to answer"
+    assert study_page.DONE in first.page.widget._dom_classes, "the page no longer needs its connection"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +200,7 @@ def test_a_subject_reads_no_error_of_ours(small, caplog):
     door.begin.click()
     said.append(door.message.value)
     (store.folder / "study.json").write_text("{")
-    said.append(study_page.entrance(pictures.folder, store.folder, 9, 0).value)
+    said.append(study_page.entrance(pictures.folder, store.folder, 9, 0).children[0].value)
     for text in said:
         assert "lease tell the person who runs" in text
         assert not any(word in text for word in ("p01", "json", "line", "damaged", *store.folder.parts[1:]))

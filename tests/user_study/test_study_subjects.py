@@ -75,7 +75,7 @@ def test_every_id_is_a_safe_file_name(one, other):
 
 @pytest.mark.parametrize("name", ["", "  ", "\t\n", "\u3000", "\u200b", "\u3164"])
 def test_an_empty_name_is_refused_in_a_subjects_words(store, name):
-    with pytest.raises(DpedError, match="^Please type a name. Any word, number or sign will do.$"):
+    with pytest.raises(DpedError, match="^Please type a nickname. Any word or number will do.$"):
         store.next(name)
 
 

@@ -1,0 +1,199 @@
+"""A scripted subject whom a slow or lost connection, an impatient finger or a reload disturbs."""
+
+import sys
+import time
+
+import browsing
+import pytest
+from browsing import PATIENCE
+from playwright.sync_api import Page, expect
+from synthetic import write_study
+
+from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import page_script, page_style
+from dped_lib.user_study import pictures as study_pictures
+
+_TELEPHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 3,
+    "has_touch": True,
+    "is_mobile": True,
+}
+
+
+class Server:
+    """The page of `dped study` on one port, which can end and come back."""
+
+    def __init__(self, folder):
+        scenes = {"sony": {c: ("scene-1", "scene-2") for c in ("original", "dslr", "enhanced")}}
+        self.pictures = study_pictures.open_folder(write_study(folder / "pictures", scenes), 2)
+        self.store = study_answers.AnswerStore(folder / "answers", self.pictures.digest, self.pictures.questions)
+        self.folder, self.port = folder, browsing.free_port()
+        self.address = f"http://127.0.0.1:{self.port}/"
+
+    def served(self):
+        command = [sys.executable, "-m", "dped_lib.app.cli", "study", "--folder", str(self.pictures.folder)]
+        command += [f"--port={self.port}", "--answers", str(self.store.folder), "--scenes", "2"]
+        return browsing.served(command, f"{self.address}voila/static/voila.js", self.folder / "voila.log")
+
+    def chosen(self, subject: str) -> int:
+        return len(self.store.answers(subject))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    return Server(tmp_path_factory.mktemp("troubles"))
+
+
+@pytest.fixture(scope="module")
+def address(server):
+    with server.served() as _:
+        yield server.address
+
+
+def at_question(page: Page, number: int) -> None:
+    """Waits until a question is on the screen, with both pictures, and takes an answer."""
+    expect(page.get_by_text(f"{number} of 6", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
+
+
+def picture(page: Page, place: int):
+    return page.locator(".dped-study-pair img").nth(place)
+
+
+def enter(page: Page, address: str, subject: str) -> None:
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.get_by_placeholder("a nickname").tap()
+    page.keyboard.type(subject)
+    page.get_by_role("button", name="Begin").tap()
+    at_question(page, 1)
+
+
+def test_no_tap_counts_for_pictures_that_are_still_on_their_way(browser, server, address):
+    """The next question is asked at once, and its pictures take two seconds. A second tap meanwhile is for the old ones."""
+    context = browser.new_context(**_TELEPHONE)
+    page, slow = context.new_page(), []
+
+    def delay(socket):
+        there = socket.connect_to_server()
+
+        def pass_on(message):
+            if slow:
+                page.wait_for_timeout(2000)
+            socket.send(message)
+
+        there.on_message(pass_on)
+
+    page.route_web_socket("**/channels*", delay)
+    enter(page, address, "slow")
+    slow.append(True)
+    picture(page, 0).tap()
+    for _ in range(3):
+        page.wait_for_timeout(400)
+        assert page.locator(f".{page_style.OPEN}").count() == 0
+        picture(page, 1).tap()
+    assert page.locator(f".{page_style.CHOSEN} img").count() == 1, "the subject sees what is chosen"
+    slow.clear()
+    at_question(page, 2)
+    assert page.locator(f".{page_style.CHOSEN}").count() == 0
+    (answer,) = server.store.answers("slow")
+    assert answer.chosen == answer.left
+    context.close()
+
+
+def test_no_picture_of_the_next_pair_looks_chosen(browser, server, address):
+    """After a tap or Enter on a button, the focus and its ring do not stay there."""
+    context = browser.new_context(**_TELEPHONE)
+    page = context.new_page()
+    enter(page, address, "ring")
+    buttons = page.locator(".dped-study-pair button")
+    buttons.nth(1).tap()
+    at_question(page, 2)
+    buttons.nth(0).focus()
+    page.keyboard.press("Enter")
+    at_question(page, 3)
+    page.keyboard.press("Enter")  # a second one chooses nothing
+    assert not page.evaluate("document.activeElement.closest('.dped-study-pair')")
+    page.wait_for_timeout(1000)
+    assert server.chosen("ring") == 2
+    context.close()
+
+
+def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, server, address):
+    """A telephone on its side: the pictures get the height that the line would take, and nothing overlaps."""
+    context = browser.new_context(**{**_TELEPHONE, "viewport": {"width": 844, "height": 340}})
+    page = context.new_page()
+    enter(page, address, "low")
+    box = {name: page.get_by_text(text, exact=True).bounding_box() for name, text in _TOP.items()}
+    middle = {name: b["y"] + b["height"] / 2 for name, b in box.items()}
+    assert middle["question"] == pytest.approx(middle["count"], abs=4) == pytest.approx(middle["pause"], abs=4)
+    assert box["count"]["x"] + box["count"]["width"] < box["question"]["x"]
+    assert box["question"]["x"] + box["question"]["width"] < box["pause"]["x"]
+    assert picture(page, 0).bounding_box()["y"] >= max(b["y"] + b["height"] for b in box.values()) - 1
+    context.close()
+
+
+_TOP = {"count": "1 of 6", "question": "Which picture looks better?", "pause": "Pause"}
+
+
+def test_a_browser_remembers_its_subject(browser, server, address):
+    """After a reload, or the next day, one tap goes on. Another subject in the same browser gets an empty field."""
+    context = browser.new_context(**_TELEPHONE)
+    page = context.new_page()
+    enter(page, address, "Grey Heron")
+    picture(page, 0).tap()
+    at_question(page, 2)
+    page.close()
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered").tap(timeout=PATIENCE)
+    at_question(page, 2)
+    page.reload()
+    assert page.get_by_placeholder("a nickname").input_value() == ""
+    enter(page, address, "another")
+    assert server.chosen("another") == 0
+    context.close()
+
+
+def test_a_lost_connection_is_told_and_the_study_goes_on(browser, tmp_path):
+    """The server ends and comes back: the page says so, takes no answer, and goes on by itself with one tap."""
+    server = Server(tmp_path)
+    context = browser.new_context(**_TELEPHONE)
+    page = context.new_page()
+    with server.served():
+        enter(page, server.address, "tern")
+        picture(page, 0).tap()
+        at_question(page, 2)
+    lost = page.get_by_text(page_script.LOST_TEXT)
+    expect(lost).to_be_visible(timeout=30_000)
+    page.keyboard.press("1")
+    box = picture(page, 0).bounding_box()
+    page.touchscreen.tap(box["x"] + 50, box["y"] + 50)
+    time.sleep(1)
+    assert server.chosen("tern") == 1
+    with server.served():
+        page.get_by_role("button", name="Go on as tern: 1 of 6 answered").tap(timeout=PATIENCE)
+        at_question(page, 2)
+        expect(lost).to_have_count(0)
+        picture(page, 1).tap()
+        at_question(page, 3)
+        assert [a.chosen == a.left for a in server.store.answers("tern")] == [True, False]
+        context.close()
+
+
+def test_a_finished_subject_needs_no_connection(browser, tmp_path):
+    """The last page stays when the study ends, and nothing frightens the subject."""
+    server = Server(tmp_path)
+    context = browser.new_context(**_TELEPHONE)
+    page = context.new_page()
+    with server.served():
+        enter(page, server.address, "swift")
+        for number in range(1, 7):
+            at_question(page, number)
+            picture(page, number % 2).tap()
+        expect(page.get_by_text("That was the last question.")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_timeout(4 * page_script.CHECK)
+    expect(page.get_by_text("That was the last question.")).to_be_visible()
+    expect(page.get_by_text(page_script.LOST_TEXT)).to_have_count(0)
+    context.close()
