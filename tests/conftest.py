@@ -21,7 +21,8 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-_STUDY_IN_A_BROWSER, _CLONE, _LAB = "test_browser.py", "test_fresh_clone.py", "test_jupyterlab.py"
+_STUDY_IN_A_BROWSER = "test_browser.py", "test_study_troubles.py"
+_CLONE, _LAB = "test_fresh_clone.py", "test_jupyterlab.py"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
 #: Seconds that a test of the clone may take: it may have to wait for `make figures`, which stranger.py limits to less.
@@ -60,7 +61,7 @@ def pytest_collection_modifyitems(items):
         if "clone" in item.fixturenames:
             item.add_marker(pytest.mark.timeout(_CLONE_SECONDS))
     first = next((item for item in items if item.path.name == _CLONE), None)
-    order = {_STUDY_IN_A_BROWSER: 1, _CLONE: 3, _LAB: 4}
+    order = {**dict.fromkeys(_STUDY_IN_A_BROWSER, 1), _CLONE: 3, _LAB: 4}
     side_by_side = _WORKERS > 1
     items.sort(key=lambda item: 0 if item is first and side_by_side else order.get(item.path.name, 2))
 
