@@ -1,6 +1,8 @@
 """Enhance the patch pairs of a store, and compare them with the DSLR's."""
 
+import functools
 from collections.abc import Iterator
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -12,20 +14,22 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore
 
+#: Number of pairs that are enhanced at a time, by type of device. On a CPU a thread computes them alone. It gives the
+#: memory of larger batches back to the system each time, and takes it again page by page.
+BATCHES = MappingProxyType({"cpu": 8, "cuda": 50})
 
-@torch.inference_mode()
+
 def enhance_pairs(
-    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 50
+    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches (enhanced, DSLR) of the pairs at ``index``: float32 N x 3 x 100 x 100, not clipped.
 
-    ``model`` is moved to ``device``.
+    Args:
+        model: moved to ``device``.
+        batch: number of pairs of a batch; 0: that of ``BATCHES``.
     """
-    model = speed.prepare(model, device)
-    for first in range(0, len(index), batch):
-        chosen = index[first : first + batch]
-        phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
-        yield model(phone), dslr
+    enhance = functools.partial(_enhanced, speed.prepare(model, device), store, device)
+    yield from speed.in_order(enhance, _batches(index, batch, device), device)
 
 
 def evaluate(
@@ -38,5 +42,21 @@ def evaluate(
     """
     if not len(index):
         raise DpedError(f"{store.folder}: no pairs to evaluate in that split. Choose another, or --split all.")
-    pairs = enhance_pairs(model.eval(), store, index, device or devices.pick())
-    return metrics.concatenate([speed.pair_statistics(enhanced, dslr) for enhanced, dslr in pairs])
+    device = device or devices.pick()
+    network = speed.prepare(model.eval(), device)
+
+    def statistics(chosen: np.ndarray) -> metrics.PairStatistics:
+        return speed.pair_statistics(*_enhanced(network, store, device, chosen))
+
+    return metrics.concatenate(list(speed.in_order(statistics, _batches(index, 0, device), device)))
+
+
+def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.ndarray]:
+    size = size or BATCHES.get(device.type, 50)
+    return (index[first : first + size] for first in range(0, len(index), size))
+
+
+@torch.inference_mode()
+def _enhanced(network: nn.Module, store: PairStore, device: torch.device, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+    phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
+    return network(phone), dslr

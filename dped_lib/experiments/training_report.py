@@ -36,7 +36,7 @@ def curves(result: TrainResult) -> tuple[Figure, dict]:
 def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     """Draw held-out patches of the phone, enhanced, and of the DSLR. Return the figure and the patches' names."""
     chosen = store.sample("test", SHOWN)
-    enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu")))
+    enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"), len(chosen)))
     pictures = enhanced.clamp(0, 1).permute(0, 2, 3, 1).numpy()
     rows = {result.params.phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
     return training_drawings.patch_rows(rows), {"patches": [store.names[i] for i in chosen]}

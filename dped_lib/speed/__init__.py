@@ -9,7 +9,7 @@ module          quick form                                              plain fo
 ``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
-``threads``     a few images a thread, from input to gradients (CPU)    a batch, each operation on all threads
+``threads``     a few images, or a batch to evaluate, a thread (CPU)    a batch, each operation on all threads
 ``winograd``    3x3 layers of photographs in half the products (CPU)    ``F.conv2d``
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
@@ -19,6 +19,7 @@ Training, enhancement and evaluation use this package. ``DPED_SPEED=0`` turns ev
 
 import contextlib
 import os
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from dped_lib import losses, metrics
 from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.speed import blur, memory, networks, training, windows
+from dped_lib.speed import blur, memory, networks, threads, training, windows
 from dped_lib.speed.training import autocast, release
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "color_distance",
     "enabled",
     "give_back_pages",
+    "in_order",
     "keep_pages",
     "pair_statistics",
     "precision",
@@ -113,6 +115,11 @@ def accelerated(trainer):
         yield accelerate(trainer)
     finally:
         release(trainer)
+
+
+def in_order(function: Callable, items: Iterable, device: torch.device) -> Iterator:
+    """Yield ``function(item)`` for each item, in their order. On a CPU each item has a thread of its own."""
+    return threads.in_order(function, items) if enabled() and device.type == "cpu" else map(function, items)
 
 
 def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:

@@ -1,8 +1,9 @@
-"""Divide a training step among threads: each takes a few images at a time, from the networks' input to the gradients.
+"""Give each thread work of its own: a few images of a training step, or a batch of an evaluation.
 
 PyTorch divides every *operation* among its threads, and they wait for each other after each of a thousand operations.
 If another process keeps one core busy, each of these waits is long. Here a thread computes the losses and gradients of
-a few images alone and then takes the next few. The threads wait for each other once in a step.
+a few images alone, from the networks' input on, and then takes the next few. The threads wait for each other once in a
+step. In an evaluation (:func:`in_order`) they never do.
 
 The images of a batch are independent, because instance norm normalises each by itself. The gradient of a batch is
 therefore the sum of the gradients of its parts. We add the parts in the order of the images, so the sum depends neither
@@ -11,8 +12,10 @@ on the number of threads nor on their speed.
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 PART = 4
 
 Scalars = dict[str, Tensor]
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def independent(networks: Iterable[nn.Module]) -> bool:
@@ -95,6 +99,22 @@ def in_parts(function: Callable[[Tensor], Tensor], threads: ThreadPoolExecutor) 
             return function(images)
 
     return lambda images: torch.cat(list(threads.map(part, images.split(PART))))
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``function(item)`` for each item, in their order. Each item is computed by one thread.
+
+    As many results as there are threads wait for the caller at most.
+    """
+    count = torch.get_num_threads()
+    with workers(count) as threads:
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(threads.submit(function, item))
+            if len(ahead) > count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 class _Goal(torch.autograd.Function):

@@ -1,11 +1,16 @@
-"""A training step divided among threads is the step of the whole batch."""
+"""A training step divided among threads is the step of the whole batch; an evaluation gives the plain scores."""
 
+import dataclasses
+import time
+
+import numpy as np
 import pytest
 import torch
 from small import make_store, tiny_vgg
 from small import settings as run_of
 
 from dped_lib import models, speed, training
+from dped_lib.enhance import evaluation
 from dped_lib.speed import threads
 
 CPU = torch.device("cpu")
@@ -86,3 +91,50 @@ def test_batch_norm_is_not_divided(store):
     assert not threads.independent([models.discriminator("two_image")])
     trainer = training.Trainer(run_of("color+content+texture", variant="paper", batch_size=6), store, CPU, tiny_vgg())
     assert torch.isfinite(speed.accelerate(trainer).step()["total"])
+
+
+# ---------------------------------------------------------------------------------------------- evaluation
+
+
+def test_results_come_in_order_whichever_is_done_first(two_threads):
+    def slow(item):
+        time.sleep(0.05 * (item % 2 == 0))
+        return item, torch.get_num_threads()
+
+    assert list(threads.in_order(slow, range(7))) == [(i, 1) for i in range(7)]
+    assert list(threads.in_order(slow, [])) == [] and torch.get_num_threads() == 2
+
+
+def test_few_results_wait_for_the_caller(two_threads):
+    begun = []
+    results = threads.in_order(begun.append, range(50))
+    next(results), time.sleep(0.1)
+    assert len(begun) == 3
+    results.close()
+    assert len(begun) <= 3
+
+
+def test_a_failure_reaches_the_caller(two_threads):
+    def broken(item):
+        raise ValueError(f"no {item}")
+
+    with pytest.raises(ValueError, match="no 0"):
+        list(threads.in_order(broken, range(4)))
+
+
+def test_an_evaluation_by_threads_gives_the_plain_scores(store, two_threads, monkeypatch):
+    """The same bits with any number of threads; without the swaps the same to rounding."""
+    monkeypatch.setattr(evaluation, "BATCHES", {"cpu": 5})  # three batches
+    torch.manual_seed(0)
+    index, found = np.arange(len(store)), []
+    state = models.generator("resnet_8_32").state_dict()
+    for count, on in ((2, "1"), (1, "1"), (2, "0")):
+        monkeypatch.setenv("DPED_SPEED", on)
+        torch.set_num_threads(count)
+        network = models.generator("resnet_8_32")
+        network.load_state_dict(state)
+        found.append(dataclasses.asdict(evaluation.evaluate(network, store, index, CPU)))
+    for name, values in found[0].items():
+        assert len(values) == len(store)
+        np.testing.assert_array_equal(values, found[1][name])
+        np.testing.assert_allclose(values, found[2][name], rtol=1e-4, atol=1e-6)
