@@ -11,7 +11,7 @@ from torch import nn
 
 from dped_lib import models, training
 from dped_lib.base.errors import DpedError
-from dped_lib.data import network_files, pair_store, shipped_runs, shipping
+from dped_lib.data import experiment_results, network_files, pair_store, shipped_runs, shipping
 from dped_lib.experiments import training_runs
 from dped_lib.explorers import loss_terms
 
@@ -374,8 +374,13 @@ def test_where_the_authors_weights_cannot_be_fetched_those_that_ship_are_named(s
 def test_every_file_that_ships_is_registered_and_whole():
     folder = shipped_runs.FOLDER
     registered = {run.folder / name for run in shipped_runs.runs().values() for name in run.files}
-    if folder.is_dir():
-        assert {f for f in folder.rglob("*") if f.is_file()} - {folder / shipped_runs.REGISTRY} == registered
+    results = json.loads((folder / experiment_results.REGISTRY).read_text())
+    registries = {folder / shipped_runs.REGISTRY, folder / experiment_results.REGISTRY}
+    everything = {f for f in folder.rglob("*") if f.is_file()}
+    assert everything - registries == registered | {folder / key for key in results}
+    for key, sha256 in results.items():
+        assert shipped_runs.checked_content(folder / key, sha256)
+        assert key.partition("-")[0] in shipping.LICENCES
     for name, run in shipped_runs.runs().items():
         assert all(run.read(file) for file in run.files)
         params = run.params()

@@ -261,7 +261,16 @@ def test_every_committed_result_says_whose_network_it_shows():
     for file in paths.published_figures().glob("*/*.json"):
         if file.name != figures.PROVENANCE and file.parent.name not in WITHOUT_COMMANDS:
             named[file] = json.loads(file.read_text())["parameters"].get("network", "")
-    shown = ("trained here", "shipped:", "authors", "that ship", "the folder's", "not trained", "of the paper")
+    shown = (
+        "trained here",
+        "trained for the package",
+        "shipped:",
+        "authors",
+        "that ship",
+        "the folder's",
+        "not trained",
+        "of the paper",
+    )
     assert {file: words for file, words in named.items() if words and not any(w in words for w in shown)} == {}
     assert sum("shipped:" in words for words in named.values()) > 10
 

@@ -60,7 +60,7 @@ def test_a_picture_that_changes_during_a_study_is_not_shown(tmp_path):
     assert page.trial is None and "missing or has changed" in page.message.value
     assert not any(word in page.message.value for word in (*study_questions.CLASSES, asked.question.scene, "mine"))
     late = study_page.entrance(pictures.folder, store.folder, 9, 0)
-    assert late.value == "This study cannot be opened now. Please tell the person who runs it."
+    assert late.children[0].value == "This study cannot be opened now. Please tell the person who runs it."
     file.unlink()
     with pytest.raises(DpedError, match=f"{file}: cannot be read"):
         study_pictures.shown_pair(pictures, asked)
