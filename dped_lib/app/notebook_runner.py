@@ -20,7 +20,6 @@ from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
-from dped_lib.experiments import discriminators
 
 
 def notebooks() -> tuple[str, ...]:
@@ -192,6 +191,13 @@ def _as_target(file: Path) -> str:
     return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
+def _copies(runs: Path) -> list[Path]:
+    """Return the copies of what ships. To Snakemake each is a finished job, which must be repeated to train anew."""
+    from dped_lib.experiments import discriminators  # imports Matplotlib, which a notebook's start need not wait for
+
+    return [*shipping.copies(runs), *experiment_results.copies(runs / discriminators.FOLDER)]
+
+
 def run_all(
     dataset: str,
     preset: str,
@@ -231,11 +237,8 @@ def run_all(
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:
         command += ["--cores", str(cores)]
-    # To Snakemake a copy of what ships is a finished job. It must be repeated if trainings start anew.
-    runs = paths.run_dir(dataset, preset)
-    copies = (*shipping.copies(runs), *experiment_results.copies(runs / discriminators.FOLDER))
-    if copies and shipped_runs.fresh():
-        command += ["--forcerun", *map(_as_target, copies)]
+    copies = _copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
+    command += ["--forcerun", *map(_as_target, copies)] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as workflow:
         try:
