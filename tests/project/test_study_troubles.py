@@ -51,6 +51,14 @@ def address(server):
         yield server.address
 
 
+@pytest.fixture
+def telephone(browser):
+    """What a telephone's browser keeps: pages that are opened in it share it."""
+    context = browser.new_context(**_TELEPHONE)
+    yield context
+    context.close()
+
+
 def at_question(page: Page, number: int) -> None:
     """Waits until a question is on the screen, with both pictures, and takes an answer."""
     expect(page.get_by_text(f"{number} of 6", exact=True)).to_be_visible(timeout=PATIENCE)
@@ -70,10 +78,9 @@ def enter(page: Page, address: str, subject: str) -> None:
     at_question(page, 1)
 
 
-def test_no_tap_counts_for_pictures_that_are_still_on_their_way(browser, server, address):
+def test_no_tap_counts_for_pictures_that_are_still_on_their_way(telephone, server, address):
     """The next question is asked at once, and its pictures take two seconds. A second tap meanwhile is for the old ones."""
-    context = browser.new_context(**_TELEPHONE)
-    page, slow = context.new_page(), []
+    page, slow = telephone.new_page(), []
 
     def delay(socket):
         there = socket.connect_to_server()
@@ -99,13 +106,11 @@ def test_no_tap_counts_for_pictures_that_are_still_on_their_way(browser, server,
     assert page.locator(f".{page_style.CHOSEN}").count() == 0
     (answer,) = server.store.answers("slow")
     assert answer.chosen == answer.left
-    context.close()
 
 
-def test_no_picture_of_the_next_pair_looks_chosen(browser, server, address):
+def test_no_picture_of_the_next_pair_looks_chosen(telephone, server, address):
     """After a tap or Enter on a button, the focus and its ring do not stay there."""
-    context = browser.new_context(**_TELEPHONE)
-    page = context.new_page()
+    page = telephone.new_page()
     enter(page, address, "ring")
     buttons = page.locator(".dped-study-pair button")
     buttons.nth(1).tap()
@@ -117,7 +122,6 @@ def test_no_picture_of_the_next_pair_looks_chosen(browser, server, address):
     assert not page.evaluate("document.activeElement.closest('.dped-study-pair')")
     page.wait_for_timeout(1000)
     assert server.chosen("ring") == 2
-    context.close()
 
 
 def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, server, address):
@@ -137,15 +141,14 @@ def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, serv
 _TOP = {"count": "1 of 6", "question": "Which picture looks better?", "pause": "Pause"}
 
 
-def test_a_browser_remembers_its_subject(browser, server, address):
+def test_a_browser_remembers_its_subject(telephone, server, address):
     """After a reload, or the next day, one tap goes on. Another subject in the same browser gets an empty field."""
-    context = browser.new_context(**_TELEPHONE)
-    page = context.new_page()
+    page = telephone.new_page()
     enter(page, address, "Grey Heron")
     picture(page, 0).tap()
     at_question(page, 2)
     page.close()
-    page = context.new_page()
+    page = telephone.new_page()
     page.goto(address)
     page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered").tap(timeout=PATIENCE)
     at_question(page, 2)
@@ -153,14 +156,12 @@ def test_a_browser_remembers_its_subject(browser, server, address):
     assert page.get_by_placeholder("a nickname").input_value() == ""
     enter(page, address, "another")
     assert server.chosen("another") == 0
-    context.close()
 
 
-def test_a_lost_connection_is_told_and_the_study_goes_on(browser, tmp_path):
+def test_a_lost_connection_is_told_and_the_study_goes_on(telephone, tmp_path):
     """The server ends and comes back: the page says so, takes no answer, and goes on by itself with one tap."""
     server = Server(tmp_path)
-    context = browser.new_context(**_TELEPHONE)
-    page = context.new_page()
+    page = telephone.new_page()
     with server.served():
         enter(page, server.address, "tern")
         picture(page, 0).tap()
@@ -179,14 +180,12 @@ def test_a_lost_connection_is_told_and_the_study_goes_on(browser, tmp_path):
         picture(page, 1).tap()
         at_question(page, 3)
         assert [a.chosen == a.left for a in server.store.answers("tern")] == [True, False]
-        context.close()
 
 
-def test_a_finished_subject_needs_no_connection(browser, tmp_path):
+def test_a_finished_subject_needs_no_connection(telephone, tmp_path):
     """The last page stays when the study ends, and nothing frightens the subject."""
     server = Server(tmp_path)
-    context = browser.new_context(**_TELEPHONE)
-    page = context.new_page()
+    page = telephone.new_page()
     with server.served():
         enter(page, server.address, "swift")
         for number in range(1, 7):
@@ -196,4 +195,3 @@ def test_a_finished_subject_needs_no_connection(browser, tmp_path):
     page.wait_for_timeout(4 * page_script.CHECK)
     expect(page.get_by_text("That was the last question.")).to_be_visible()
     expect(page.get_by_text(page_script.LOST_TEXT)).to_have_count(0)
-    context.close()
