@@ -27,6 +27,14 @@ def camera_name(dataset: str, camera: str) -> str:
     return _OTHER_CAMERAS.get((dataset, camera)) or paper.CAMERAS[camera].name
 
 
+def photograph_name(dataset: str, name: str) -> str:
+    """Return the name of a photograph for a reader: ``demo/sony/2`` becomes ``demo/2, Sony Xperia Z``."""
+    parts = name.split("/")
+    cameras = [part for part in parts if part in (*ALL_PHONES, "dslr")]
+    rest = "/".join(part for part in parts if part not in cameras)
+    return ", ".join((rest, *(camera_name(dataset, camera) for camera in cameras)))
+
+
 #: Number of cross-validation folds of the datasets that are too small for a fixed test split. The network of seed s is
 #: trained without fold s (modulo this number) and tested on it. Together the seeds test every pair.
 FOLDS = MappingProxyType({"pirm": 3})

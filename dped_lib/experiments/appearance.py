@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from torch import nn
 
+from dped_lib.base.datasets import camera_name
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
@@ -120,10 +121,11 @@ def measure_looks(
     return looks, differences
 
 
-def looks_frame(looks: Sequence[Look]) -> pd.DataFrame:
+def looks_frame(looks: Sequence[Look], dataset: str) -> pd.DataFrame:
     """Return a table with a row for each phone and method, and a column for each measure."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for look in looks:
-        row = rows.setdefault((look.phone, look.column), {"phone": look.phone, "loss": look.column})
+        named = {"phone": camera_name(dataset, look.phone), "loss": look.column}
+        row = rows.setdefault((look.phone, look.column), named)
         row[look.measure] = statistics.in_words(look.value, look.interval, 2)
     return pd.DataFrame(list(rows.values()))

@@ -11,7 +11,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.experiments.networks import Levelling
 from dped_lib.experiments.tables import TRAINED2
-from dped_lib.report import figures
+from dped_lib.report import figures, labels
 
 #: The verdicts of a finding on a claim (``experiments.claims`` explains them).
 CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
@@ -49,7 +49,8 @@ class ClaimFinding:
     @property
     def data(self) -> str:
         """Return the dataset, preset and phone in words; empty if nothing was run."""
-        return " ".join(filter(None, (self.results, self.phone)))
+        camera = datasets.camera_name(self.dataset, self.phone) if self.phone else ""
+        return " ".join(filter(None, (self.results, camera)))
 
 
 #: The findings that a judge yields.
@@ -169,7 +170,7 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
         return short
     compared = [loss for loss in (TRAINED2.get(column, column) for column in columns) if loss in recorded]
     by_loss = {loss: Levelling(**recorded[loss]) for loss in compared}
-    if moving := [f"{loss} {v.moved:+.2f} dB" for loss, v in by_loss.items() if not v.levelled_off]:
+    if moving := [f"{labels.method_name(loss)} {v.moved:+.2f} dB" for loss, v in by_loss.items() if not v.levelled_off]:
         return f"{short}, and validation had not levelled off (last quarter: {', '.join(moving)})"
     if min((v.seeds for v in by_loss.values()), default=0) < 2:
         return f"{short}, and each network once: a difference may be chance"

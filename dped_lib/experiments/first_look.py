@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from dped_lib.alignment import aligner
-from dped_lib.base.datasets import camera_name
+from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import examples, network_files, opening
 from dped_lib.enhance import photographs as enhancement
@@ -91,7 +91,8 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
         caption += " That is too short to enhance anything."
     titles = camera_name(dataset, phone), f"enhanced, preset {preset}", camera_name(dataset, "dslr")
     weights = str(result.folder / "model.safetensors")
-    return _look(example.name, caption, words, weights, result.model, original, dslr, titles)
+    name = photograph_name(dataset, example.name)
+    return _look(name, caption, words, weights, result.model, original, dslr, titles)
 
 
 def _look(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from dped_lib import losses, paper
+from dped_lib.base.datasets import camera_name
 from dped_lib.experiments import shift_study, statistics
 from dped_lib.experiments.evidence import (
     ClaimFinding,
@@ -20,6 +21,7 @@ from dped_lib.experiments.evidence import (
     verdict_below,
     verdict_equal,
 )
+from dped_lib.report.labels import method_name
 
 # ---------------------------------------------------------------------------------------------- the dataset
 
@@ -28,7 +30,8 @@ def patches(results: Results) -> Findings:
     """Report the numbers of training patches. The paper's photographs are not public, so the claim is not testable."""
     name = "patch_counts"
     if numbers := results.numbers(name):
-        text = ", ".join(f"{row['phone']} {row['training patches']}" for row in numbers["rows"])
+        counts = {camera_name(results.dataset, row["phone"]): row["training patches"] for row in numbers["rows"]}
+        text = ", ".join(f"{camera} {count}" for camera, count in counts.items())
         yield results.finding(
             "patches", name, "", f"training patches: {text}", "not testable", "other photographs, and fewer"
         )
@@ -60,6 +63,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
     if not (numbers := results.numbers(name)):
         return
     for pictures, kernels in numbers["ratios"].items():
+        words = shift_study.pictures_in_words(results.dataset, pictures)
         for kernel, by_shifts in kernels.items():
             if shifts not in by_shifts:
                 continue
@@ -69,7 +73,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
                 claim,
                 name,
                 "",
-                f"{pictures}: MSE / colour loss = {text}; asked: {sentence.range()}",
+                f"{words}: MSE / colour loss = {text}; asked: {sentence.range()}",
                 _RATIO_VERDICTS[ratio.verdict(sentence)],
                 kernel=kernel,
             )
@@ -183,7 +187,7 @@ def improves(results: Results) -> Findings:
                 "improves",
                 _ALL_PAIRS,
                 phone,
-                f"authors' weights - original, {metric}: {difference.text(digits)}",
+                f"authors' weights - {method_name('original')}, {metric}: {difference.text(digits)}",
                 "not testable" if other_phone else verdict_above(difference.interval),
                 "another phone than the weights were made for" if other_phone else "",
             )
@@ -244,7 +248,7 @@ def _compare(
             continue
         verdicts = [verdict_of(d.interval) for d in run.values()]
         verdict = next((v for v in ("does not hold", "undecided") if v in verdicts), "holds")
-        missing = [other for other in others if other not in run]
+        missing = [method_name(other) for other in others if other not in run]
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
@@ -252,7 +256,7 @@ def _compare(
             verdict, why = "not testable", "; ".join(filter(None, (short, why)))
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
-        text = "; ".join(f"{first} - {other}: {d.text(digits)}" for other, d in run.items())
+        text = "; ".join(f"{method_name(first)} - {method_name(other)}: {d.text(digits)}" for other, d in run.items())
         yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why)
 
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 
+from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import gallery, statistics
 from dped_lib.experiments.appearance import BLUR
@@ -151,7 +152,7 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
     return entries
 
 
-def noise_verdict(entries: Sequence[Amplification], why_not: str = "") -> dict[str, str]:
+def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str = "") -> dict[str, str]:
     """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3GS camera") for one network.
 
     The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not hold if another
@@ -159,21 +160,23 @@ def noise_verdict(entries: Sequence[Amplification], why_not: str = "") -> dict[s
 
     Args:
         entries: the network's amplifications by phone.
+        dataset: the dataset of the photographs, which has the names of the phones.
         why_not: the reason why these photographs or networks cannot decide it; empty if they can.
     """
-    text = ", ".join(f"{a.phone} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
+    names = {a.phone: camera_name(dataset, a.phone) for a in entries}
+    text = ", ".join(f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
     relations = {a.phone: statistics.relation(a.interval, 1) for a in entries}
     iphone = relations.pop("iphone", None)
     if why_not or iphone is None or not relations:
         return {"evidence": text, "verdict": "not testable", "why": why_not or "not all phones are here"}
-    louder = [phone for phone, relation in relations.items() if relation == "higher"]
+    louder = [names[phone] for phone, relation in relations.items() if relation == "higher"]
     if louder or iphone == "lower":
         why = f"amplified on {' and '.join(louder)}, too" if louder else "not amplified on the iPhone"
         return {"evidence": text, "verdict": "does not hold", "why": why}
     return {"evidence": text, "verdict": "holds" if iphone == "higher" else "undecided", "why": ""}
 
 
-def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
+def flaws_frame(flaws: Sequence[Flaw], dataset: str) -> pd.DataFrame:
     """Return the median and the highest value of each measure, by network and phone."""
     rows = []
     for network, phone in dict.fromkeys((f.network, f.phone) for f in flaws):
@@ -183,10 +186,10 @@ def flaws_frame(flaws: Sequence[Flaw]) -> pd.DataFrame:
             rows.append(
                 {
                     "network": network,
-                    "phone": phone,
+                    "phone": camera_name(dataset, phone),
                     "measure": name,
                     "median": round(float(np.median([f.values[name] for f in of_phone])), 2),
-                    "highest": f"{highest.values[name]:.2f} ({highest.name})",
+                    "highest": f"{highest.values[name]:.2f} ({photograph_name(dataset, highest.name)})",
                     "photographs": len(of_phone),
                 }
             )
@@ -244,7 +247,7 @@ def _around(picture: np.ndarray, corner: tuple[int, int], size: int = 160) -> np
     return picture[y : y + size, x : x + size]
 
 
-def plot_noise(flaws: Sequence[Flaw]) -> Figure:
+def plot_noise(flaws: Sequence[Flaw], dataset: str) -> Figure:
     """Draw the noise amplification of each photograph, with the geometric mean and interval of network and phone."""
     entries = amplifications(flaws)
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.9 + 0.42 * len(entries)))
@@ -259,7 +262,8 @@ def plot_noise(flaws: Sequence[Flaw]) -> Figure:
     if max(every_value) > 4 * min(every_value):  # a smaller range has too few powers of two to serve as ticks
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set_yticks(range(len(entries)), [f"{a.phone}, {a.network} (n = {a.photographs})" for a in entries])
+    names = [f"{camera_name(dataset, a.phone)}\n{a.network} (n = {a.photographs})" for a in entries]
+    ax.set_yticks(range(len(entries)), names)
     ax.set_ylim(len(entries) - 0.5, -0.5)  # the first row on top, half a row free at either end
     ax.set_xlabel("noise in flat regions, enhanced over original (below 1: falls; above 1: rises)")
     marks = (

@@ -12,6 +12,7 @@ from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import authors_checkpoints, opening, shipped_runs, training_log
 from dped_lib.experiments import training_runs
+from dped_lib.report import labels
 
 #: Trained networks by phone, loss and seed.
 Trained = Mapping[tuple[str, str, int], training_runs.TrainResult]
@@ -40,13 +41,13 @@ def origins(results: Iterable[training_runs.TrainResult]) -> str:
 
 
 def length(results: Iterable[training_runs.TrainResult]) -> str:
-    """Return how long networks were trained, for a caption: ``2000 of batch 8 (dong: 10000 of batch 8)``.
+    """Return how long networks were trained, for a caption: ``2000 of batch 8 (Dong et al.: 10000 of batch 8)``.
 
     The length that most losses have comes first. ``evidence.too_short`` reads it.
     """
     by_loss = {result.params.loss: result.params.length for result in results}
     usual = Counter(by_loss.values()).most_common(1)[0][0]
-    others = [f"{loss}: {text}" for loss, text in by_loss.items() if text != usual]
+    others = [f"{labels.method_name(loss)}: {text}" for loss, text in by_loss.items() if text != usual]
     return usual + (f" ({', '.join(others)})" if others else "")
 
 

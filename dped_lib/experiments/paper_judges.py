@@ -5,11 +5,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from dped_lib import losses, paper
+from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.evidence import ClaimFinding, Findings
+from dped_lib.report.labels import method_name
 
 
 def _finding(claim: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
     return ClaimFinding(claim, "the paper", "", "", evidence, verdict, why, "dped_lib/paper.py")
+
+
+def _camera(phone: str) -> str:
+    return camera_name("dped", phone)
 
 
 def _verdict(holds: bool) -> str:
@@ -40,14 +46,16 @@ def best_ssim() -> Findings:
     """Judge from Table 2 that the paper's network has the highest SSIM."""
     for phone, row in paper.TABLE2.items():
         best = max(row, key=lambda c: row[c].ssim)
-        yield _finding("best_ssim", f"{phone}: highest SSIM {row[best].ssim} ({best})", _verdict(best == "ours"))
+        text = f"{_camera(phone)}: highest SSIM {row[best].ssim} ({method_name(best)})"
+        yield _finding("best_ssim", text, _verdict(best == "ours"))
 
 
 def outperforms() -> Findings:
     """Judge from Table 2 that the paper's network has a higher PSNR than Apple's enhancer and Johnson et al."""
     for phone, row in paper.TABLE2.items():
         others = {c: row[c].psnr for c in ("ape", "johnson")}
-        text = f"{phone}: ours {row['ours'].psnr}, " + ", ".join(f"{c} {v}" for c, v in others.items())
+        listed = ", ".join(f"{method_name(c)} {v}" for c, v in others.items())
+        text = f"{_camera(phone)}: {method_name('ours')} {row['ours'].psnr}, {listed}"
         yield _finding("outperforms", text, _verdict(row["ours"].psnr > max(others.values())))
 
 
@@ -55,7 +63,8 @@ def psnr_dong() -> Findings:
     """Report the difference in PSNR from Dong et al. in Table 2. Without intervals it decides nothing."""
     for phone, row in paper.TABLE2.items():
         gap = row["ours"].psnr - row["dong"].psnr
-        yield _finding("psnr_dong", f"{phone}: ours - dong {gap:+.2f} dB", "undecided", "the paper gives no intervals")
+        text = f"{_camera(phone)}: {method_name('ours')} - {method_name('dong')} {gap:+.2f} dB"
+        yield _finding("psnr_dong", text, "undecided", "the paper gives no intervals")
 
 
 def top_scores() -> Findings:
@@ -65,7 +74,7 @@ def top_scores() -> Findings:
         full = row[losses.TABLE3_LOSSES[0]]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
-            f"{phone}: highest PSNR {row[best['psnr']].psnr} ({best['psnr']}), "
+            f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr} ({best['psnr']}), "
             f"highest SSIM {row[best['ssim']].ssim} ({best['ssim']})"
         )
         yield _finding("top_scores", text, _verdict(on_top))

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dped_lib import losses, speed
+from dped_lib.base.datasets import camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore
@@ -202,6 +203,12 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
     return table
 
 
+def pictures_in_words(dataset: str, pictures: str) -> str:
+    """Return a kind of pictures for a reader: ``sony patches`` becomes ``Sony Xperia Z patches``."""
+    camera = pictures.removesuffix(" patches")
+    return pictures if camera == pictures else f"{camera_name(dataset, camera)} patches"
+
+
 #: The line of the MSE and of each kernel.
 STYLES = MappingProxyType({"mse": "-", "printed": ":", "sigma3": "--", "code": "-."})
 
@@ -246,17 +253,17 @@ def plot_blurred(store: PairStore, chosen: Sequence[int]) -> Figure:
     """
     columns = {"original": None} | {kernel: kernel for kernel in losses.KERNELS}
     width = figures.WIDTH / (2 * len(columns))
-    fig, axes = plt.subplots(
-        len(chosen), 2 * len(columns), figsize=(figures.WIDTH, width * len(chosen) + 0.5), squeeze=False
-    )
-    for row, i in zip(axes, chosen, strict=True):
-        for side, (camera, images) in enumerate(((store.meta["phone"], store.phone), ("dslr", store.dslr))):
+    fig = plt.figure(figsize=(figures.WIDTH, width * len(chosen) + 0.5))
+    sides = ((store.meta["phone"], store.phone), ("dslr", store.dslr))
+    for half, (camera, images) in zip(fig.subfigures(1, 2), sides, strict=True):
+        half.suptitle(camera_name(store.meta["dataset"], camera), color=colors.PHONES[camera])
+        axes = half.subplots(len(chosen), len(columns), squeeze=False)
+        for row, i in zip(axes, chosen, strict=True):
             patch = to_float(torch.from_numpy(np.array(images[[i]])))
-            for ax, (title, kernel) in zip(row[side * len(columns) :], columns.items(), strict=False):
+            for ax, (title, kernel) in zip(row, columns.items(), strict=True):
                 shown = patch if kernel is None else losses.blur(patch, kernel)
                 ax.imshow(shown[0].permute(1, 2, 0).clamp(0, 1).numpy())
                 ax.set_axis_off()
                 if i == chosen[0]:
-                    words = f"{'DSLR' if camera == 'dslr' else camera}\n{title}"
-                    ax.set_title(words, fontsize=8.5, color=colors.PHONES[camera])
+                    ax.set_title(title, fontsize=8.5)
     return fig

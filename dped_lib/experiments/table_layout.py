@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell
 from dped_lib.experiments.tables import published
 from dped_lib.report import labels
@@ -14,8 +15,10 @@ def metric_name(metric: str) -> str:
     return str(labels.METRICS[metric])
 
 
-def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
+def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> pd.DataFrame:
     """Return a row for each phone and method: scores with intervals, the published values, and the number of pairs.
+
+    Phones and methods have the names that a reader knows (``datasets.camera_name``, ``labels.method_name``).
 
     The table is long instead of wide, so that it fits into the width of a column. A method without a cell is
     ``not run`` and has its published values all the same.
@@ -28,7 +31,7 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str]) -> pd.DataFrame:
         of_paper = published(cells[0].table, phone)
         for column in columns:
             cell = by_key.get((phone, column))
-            row = {"phone": phone, "method": column}
+            row = {"phone": camera_name(dataset, phone), "method": labels.method_name(column)}
             for i, metric in enumerate(SHOWN):
                 name = metric_name(metric)
                 row[name] = cell.measured(metric) if cell else "not run"

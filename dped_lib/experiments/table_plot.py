@@ -7,15 +7,24 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.scores import PROTOCOL, SHOWN, Cell
 from dped_lib.experiments.table_layout import metric_name
 from dped_lib.experiments.tables import published
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 _APART = 0.24  # from the mark of one phone to that of the next, in rows
 
 
-def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Figure:
+def _in_lines(column: str) -> str:
+    """Return the name of a method or loss in two lines, or in one if it is short."""
+    name = labels.method_name(column).replace("+", " +\n", 1)
+    for mark, broken in ((", ", ",\n"), (" (", "\n("), ("Photo ", "Photo\n")):
+        name = name.replace(mark, broken, 1)
+    return name
+
+
+def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, dataset: str) -> Figure:
     """Draw each score with its interval (filled) and the published value (hollow), by metric, method and phone.
 
     A method without a score says "not run" at the left edge. Its published values are drawn, too.
@@ -39,13 +48,14 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str) -> Fig
             place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
             axes.text(0.02, columns.index(column), "not run", color="0.4", **place)
         axes.set(xlabel=metric_name(metric), ylim=(len(columns) - 0.5, -0.5))
-        axes.set_yticks(range(len(columns)), [c.replace("+", " +\n", 1) for c in columns])
+        axes.set_yticks(range(len(columns)), [_in_lines(c) for c in columns])
         axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=6)
         axes.grid(False, axis="y")
         for border in range(1, len(columns)):
             axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
     marks = [
-        *(Line2D([], [], color=colors.PHONES[p], marker="s", ls="none", label=p) for p in phones),
+        *(Line2D([], [], color=colors.PHONES[p], marker="s", ls="none", label=camera_name(dataset, p)) for p in phones),
         Line2D([], [], color="0.4", marker="o", lw=2, label="this run, 95 % interval"),
         Line2D([], [], color="0.4", marker="o", mfc="white", ls="none", label="the paper"),
     ]

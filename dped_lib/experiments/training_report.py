@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from dped_lib import losses, metrics, paper
-from dped_lib.base import presets
+from dped_lib.base import datasets, presets
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.training_runs import TrainResult
@@ -38,8 +38,10 @@ def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     chosen = store.sample("test", SHOWN)
     enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"), len(chosen)))
     pictures = enhanced.clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    rows = {result.params.phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
-    return training_drawings.patch_rows(rows), {"patches": [store.names[i] for i in chosen]}
+    phone = result.params.phone
+    rows = {phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
+    names = {camera: datasets.camera_name(result.params.dataset, camera) for camera in (phone, "dslr")}
+    return training_drawings.patch_rows(rows, names), {"patches": [store.names[i] for i in chosen]}
 
 
 def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataFrame, dict, str]:
@@ -94,4 +96,6 @@ def save(result: TrainResult, store: PairStore, preset: str) -> None:
 
 def title(result: TrainResult) -> str:
     """Return the title of the table of scores."""
-    return f"{result.params.phone}, {result.params.loss}, {result.params.variant}"
+    params = result.params
+    camera = datasets.camera_name(params.dataset, params.phone)
+    return f"{camera}, {labels.method_name(params.loss)}, {params.variant}"

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dped_lib import losses, training, vgg
-from dped_lib.base import run_parameters, validation
+from dped_lib.base import datasets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
@@ -218,8 +218,9 @@ class LossTerms:
         """Return whose network enhances the shown patch, what it was trained on, and the stage."""
         p, shipped = self.params, checkpoints.shipped_name(self.folder)
         where = f"shipped network {shipped}" if shipped else "network trained here"
+        camera = datasets.camera_name(p.dataset, p.phone)
         return (
-            f"{where} ({p.dataset}, {p.phone}, {p.loss}, {p.iterations} iterations, seed {p.seed}): {self.state.value}"
+            f"{where} ({p.dataset}, {camera}, {p.loss}, {p.iterations} iterations, seed {p.seed}): {self.state.value}"
         )
 
     def _draw(self) -> None:

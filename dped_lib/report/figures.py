@@ -31,7 +31,7 @@ from matplotlib.text import Text
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
-from dped_lib.base import device, paths
+from dped_lib.base import datasets, device, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.report import colors
 
@@ -153,7 +153,10 @@ def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
 def stamp(origin: Mapping) -> str:
     """Return the caption of a picture or table: its parameters in one line."""
     words = DATASET_WORDS.get(origin["dataset"], origin["dataset"])
-    named = [f"{key} {origin[key]}" for key in _CAPTION if origin.get(key) not in (None, "")]
+    shown = {key: origin[key] for key in _CAPTION if origin.get(key) not in (None, "")}
+    if "phone" in shown:
+        shown["phone"] = datasets.camera_name(origin["dataset"], shown["phone"])
+    named = [f"{key} {value}" for key, value in shown.items()]
     return " · ".join([f"dataset {origin['dataset']}: {words}", f"preset {origin['preset']}", *named])
 
 

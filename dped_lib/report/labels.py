@@ -1,4 +1,4 @@
-"""Name metrics and their units in figures, tables and printed lines."""
+"""Name metrics, their units and the methods of Table 2 in figures, tables and printed lines."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,3 +18,22 @@ class Label:
 
 #: The label of each metric of ``metrics.METRICS``.
 METRICS = MappingProxyType({"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", ""), "ms_ssim": Label("MS-SSIM", "")})
+#: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of the paper's retoucher.
+METHODS = MappingProxyType(
+    {
+        "original": "untouched",
+        "auto": "automatic contrast (stand-in)",
+        "ape": "Apple Photo Enhancer",
+        "manual": "retoucher",
+        "dong": "Dong et al.",
+        "dong authors": "Dong et al., authors' weights",
+        "johnson": "Johnson et al.",
+        "ours": "ours",
+        "authors": "ours, authors' weights",
+    }
+)
+
+
+def method_name(column: str) -> str:
+    """Return the name of a column of Table 2 or Table 3 for a reader. A loss of Table 3 is its own name."""
+    return METHODS.get(column, column)

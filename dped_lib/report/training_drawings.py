@@ -81,8 +81,13 @@ def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def patch_rows(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left."""
+def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str]) -> Figure:
+    """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left.
+
+    Args:
+        rows: camera, or ``enhanced`` -> its patches.
+        names: camera -> its name.
+    """
     columns = max(len(patches) for patches in rows.values())
     side = (figures.WIDTH - 0.4) / columns
     fig, axes = plt.subplots(len(rows), columns, figsize=(figures.WIDTH, side * len(rows) + 0.1), squeeze=False)
@@ -91,5 +96,6 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
         for ax, patch in zip(line, patches, strict=True):
             ax.imshow(patch)
             ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel("DSLR" if name == "dslr" else name, color=ink[name])
+        # A row is lower than a long name, so the name takes two lines.
+        line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=ink[name])
     return fig

@@ -80,7 +80,7 @@ def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run
         "rig", "smoke", 3, phone="sony", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
     )
     assert figures.stamp(made) == (
-        "dataset rig: simulated rig · preset smoke · phone sony · network trained here · iterations 60 of batch 2 · "
+        "dataset rig: simulated rig · preset smoke · phone Sony Xperia Z · network trained here · iterations 60 of batch 2 · "
         "seed 3 · n 30 pairs"
     )
 
@@ -454,7 +454,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         for phone in paper.PHONES
         for loss, score in paper.TABLE3[phone].items()
     ]
-    fig = table_plot.plot_cells(found, losses.TABLE3_LOSSES, "Table 3")
+    fig = table_plot.plot_cells(found, losses.TABLE3_LOSSES, "Table 3", "rig")
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         hollow = sorted(
             line.get_xdata()[0]
@@ -465,7 +465,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
     assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     named = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert named == [*paper.PHONES, "this run, 95 % interval", "the paper"]
+    assert named == [*NAMES, "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
     plt.close(fig)
 
@@ -473,7 +473,7 @@ def test_plot_shows_every_cell_and_every_published_value():
 def test_a_plot_says_what_was_not_run():
     """A method without scores has its place, the words "not run" and the paper's values."""
     found = [Cell("2", "sony", "ours", "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})]
-    fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2")
+    fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2", "rig")
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         assert [(t.get_text(), t.get_position()[1]) for t in axes.texts] == [("not run", 1)]
         hollow = {
