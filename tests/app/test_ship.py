@@ -114,4 +114,4 @@ def test_lengths_in_words(run):
         training_runs.TrainResult(run.folder, settings(loss, iterations=n, batch_size=8), run.model, "")
         for loss, n in (("mse", 2000), ("dong", 10000), ("mse+texture", 2000))
     ]
-    assert networks.length(results) == "2000 of batch 8 (dong: 10000 of batch 8)"
+    assert networks.length(results) == "2000 of batch 8 (Dong et al.: 10000 of batch 8)"

@@ -58,11 +58,12 @@ def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
 
 def test_what_the_papers_own_numbers_say():
     own = {(f.claim, f.evidence.split(":")[0]): f for f in claims.judge_claims([]) if f.dataset == "the paper"}
+    phones = [datasets.camera_name("dped", p) for p in paper.PHONES]
     assert own["cameras", "2592 x 1944 is 5.0 MP"].verdict == "does not hold"
-    assert [own["best_ssim", p].verdict for p in paper.PHONES] == ["holds"] * 3
-    assert [own["top_scores", p].verdict for p in paper.PHONES] == ["does not hold", "does not hold", "does not hold"]
-    assert own["outperforms", "iphone"].verdict == "does not hold"  # 19.16 against Johnson's 19.65
-    assert own["outperforms", "sony"].verdict == "holds"
+    assert [own["best_ssim", p].verdict for p in phones] == ["holds"] * 3
+    assert [own["top_scores", p].verdict for p in phones] == ["does not hold", "does not hold", "does not hold"]
+    assert own["outperforms", "iPhone 3GS"].verdict == "does not hold"  # 19.16 against Johnson's 19.65
+    assert own["outperforms", "Sony Xperia Z"].verdict == "holds"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
     ("iterations", "why"),
     [
         ("60 of batch 2", "trained on 120 patches instead of 1,000,000"),
-        ("200 of batch 4 (dong: 1000 of batch 4)", "trained on 800 patches instead of 1,000,000"),
+        ("200 of batch 4 (Dong et al.: 1000 of batch 4)", "trained on 800 patches instead of 1,000,000"),
         ("20000 of batch 8", "trained on 160,000 patches instead of 1,000,000"),
         ("", "does not say how long its networks were trained"),
     ],
@@ -109,7 +110,7 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     [
         (0.2, 0.6, 3, "holds", "these data and this length: 16"),
         (-0.2, 0.6, 2, "holds", "these data and this length: 16"),
-        (0.9, 0.6, 3, "not testable", "and validation had not levelled off (last quarter: johnson +0.90 dB)"),
+        (0.9, 0.6, 3, "not testable", "and validation had not levelled off (last quarter: Johnson et al. +0.90 dB)"),
         (0.2, 0.6, 1, "not testable", "and each network once: a difference may be chance"),
     ],
 )
@@ -183,16 +184,16 @@ def ratio(value):
 def test_figure_6_has_a_verdict_for_each_kernel(shelf):
     kernels = {"printed": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "code": {"3-5 px": ratio(20.0)}}
     other = {**kernels, "sigma3": {"3-5 px": ratio(2.0)}}
-    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels, "phone patches": other}})
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels, "iphone patches": other}})
     found = claims.judge_claims(evidence.saved_results())
     by_kernel = {(f.kernel, f.evidence.split(":")[0]): f.verdict for f in found if f.claim == "shift_middle"}
     assert by_kernel == {
-        ("printed", "dslr patches"): "does not hold",
-        ("sigma3", "dslr patches"): "holds",
-        ("code", "dslr patches"): "does not hold",
-        ("printed", "phone patches"): "does not hold",
-        ("sigma3", "phone patches"): "does not hold",
-        ("code", "phone patches"): "does not hold",
+        ("printed", "Canon 70D DSLR patches"): "does not hold",
+        ("sigma3", "Canon 70D DSLR patches"): "holds",
+        ("code", "Canon 70D DSLR patches"): "does not hold",
+        ("printed", "iPhone 3GS patches"): "does not hold",
+        ("sigma3", "iPhone 3GS patches"): "does not hold",
+        ("code", "iPhone 3GS patches"): "does not hold",
     }
     assert not verdicts("shift_large")
     cells = {(r.claim.key, r.kernel): s for (r, c), s in claims_matrix.cells(found).items() if c == "pirm-paper"}
@@ -223,7 +224,7 @@ def test_written_with_sources(shelf, tmp_path):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
     found = claims.judge_claims(evidence.saved_results())
     text = claims.write_findings(found).read_text()
-    assert "+1.50 [+1.00, +2.00]" in text
+    assert "| pirm-paper iPhone 3GS | psnr: ours - Dong et al.: +1.50 [+1.00, +2.00] |" in text
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {
         "pirm-paper/table2_methods.json",

@@ -20,7 +20,7 @@ from dped_lib.data import experiment_results, network_files, opening, pair_store
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
-from dped_lib.report import figures
+from dped_lib.report import figures, labels
 
 TINY = replace(
     presets.preset("smoke"),
@@ -187,7 +187,9 @@ def test_looks_are_compared_on_the_same_pairs(store):
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
     by_measure = {d.measure: d for d in differences}
     assert by_measure["colour deviation"].interval[1] < 0
-    assert set(appearance.looks_frame(looks).columns) == {"phone", "loss", *appearance.LOOK_MEASURES}
+    frame = appearance.looks_frame(looks, "rig")
+    assert set(frame.columns) == {"phone", "loss", *appearance.LOOK_MEASURES}
+    assert set(frame["phone"]) == {"iPhone 3GS"}
 
 
 def test_accuracies_are_drawn_beside_the_papers():
@@ -284,7 +286,7 @@ def test_a_crop_is_where_the_detail_is():
 ROW = dict.fromkeys(
     (
         "original",
-        "auto (stand-in)",
+        labels.METHODS["auto"],
         "Dong et al. (smoke)",
         "ours, shipped:city100-iphonex (cpu)",
     ),
@@ -309,7 +311,7 @@ def test_methods_have_titles_that_do_not_overlap():
 
 def test_a_page_of_a_phone_has_no_empty_column():
     figures.use_style()
-    names = "original", "auto (stand-in)"
+    names = "original", "Dong et al. (smoke)"
     fig = gallery.phone_page("rig", "sony", [{k: ROW[k] for k in names}] * 3, ["authors' weights"])
     assert [ax.get_title() for ax in fig.axes if ax.images] == [*names, *names, "", ""]
     assert fig.get_suptitle() == "Sony Xperia Z: 3 scenes (authors' weights: not here)"

@@ -81,8 +81,8 @@ def test_amplification_by_phone_and_its_verdict():
     value = {a.phone: a for a in found}
     assert value["iphone"].value == pytest.approx(2, rel=0.05) and value["sony"].value == pytest.approx(1, abs=1e-6)
     assert all(a.photographs == 4 and a.interval[0] <= a.value <= a.interval[1] for a in found)
-    assert limitations.noise_verdict(found)["verdict"] == "holds"
-    assert limitations.noise_verdict(found, "simulated")["verdict"] == "not testable"
+    assert limitations.noise_verdict(found, "rig")["verdict"] == "holds"
+    assert limitations.noise_verdict(found, "rig", "simulated")["verdict"] == "not testable"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,16 @@ def test_amplification_by_phone_and_its_verdict():
 )
 def test_the_sentence_against_intervals(intervals, expected):
     found = [Amplification(phone, "n", 9, sum(i) / 2, i) for phone, i in intervals.items()]
-    assert limitations.noise_verdict(found)["verdict"] == expected
+    assert limitations.noise_verdict(found, "dped")["verdict"] == expected
+
+
+def test_a_verdict_names_the_phones():
+    found = [Amplification(p, "n", 9, i[0], i) for p, i in (("iphone", (1.2, 1.6)), ("sony", (1.1, 1.3)))]
+    assert limitations.noise_verdict(found, "dped") == {
+        "evidence": "iPhone 3GS x1.20 [1.20, 1.60], Sony Xperia Z x1.10 [1.10, 1.30]",
+        "verdict": "does not hold",
+        "why": "amplified on Sony Xperia Z, too",
+    }
 
 
 def test_ranks_and_pictures():
@@ -117,13 +126,13 @@ def test_ranks_and_pictures():
     assert titles[1].startswith("colours move by ") and "\n" not in fig.axes[8].get_ylabel()
     assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
-    fig = limitations.plot_noise(found)
-    assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iphone, ours (n = 4)"
+    fig = limitations.plot_noise(found, "rig")
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iPhone 3GS\nours (n = 4)"
     assert len(fig.legends[0].get_texts()) == 3
     plt.close(fig)
-    frame = limitations.flaws_frame(found)
+    frame = limitations.flaws_frame(found, "rig")
     noise = frame[frame["measure"] == "noise amplification"].set_index("phone")
-    assert set(frame["photographs"]) == {4} and noise["median"]["iphone"] == pytest.approx(2, abs=0.1)
+    assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -436,8 +436,9 @@ def test_cells_measure_compare_and_cite(store):
         and "(paper 0.9114)" in ours.text("ms_ssim")
     )
     assert "paper" not in original.text("psnr")
-    frame = table_layout.cells_frame(found, ("original", "ours", "authors"))
-    assert list(frame["method"]) == ["original", "ours", "authors"]
+    frame = table_layout.cells_frame(found, ("original", "ours", "authors"), "rig")
+    assert list(frame["phone"]) == ["iPhone 3GS"] * 3
+    assert list(frame["method"]) == ["untouched", "ours", "ours, authors' weights"]
     # "authors" was not run here, but the paper's later version has its score.
     assert list(frame["PSNR (dB), paper"]) == ["", "19.16", "20.08"]
     assert list(frame["MS-SSIM, paper"]) == ["", "0.9114", "0.9201"]
@@ -465,7 +466,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
     assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     named = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert named == [*NAMES, "this run, 95 % interval", "the paper"]
+    assert named == ["iPhone 3GS", "BlackBerry Passport", "Sony Xperia Z", "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
     plt.close(fig)
 
@@ -474,6 +475,7 @@ def test_a_plot_says_what_was_not_run():
     """A method without scores has its place, the words "not run" and the paper's values."""
     found = [Cell("2", "sony", "ours", "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})]
     fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2", "rig")
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["ours", "Apple Photo\nEnhancer"]
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         assert [(t.get_text(), t.get_position()[1]) for t in axes.texts] == [("not run", 1)]
         hollow = {

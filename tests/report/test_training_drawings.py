@@ -62,7 +62,9 @@ def test_the_moving_average_of_a_line_is_a_line_and_starts_at_its_first_value():
 
 def test_rows_of_patches_are_named():
     patches = np.zeros((4, 10, 10, 3), np.uint8)
-    fig = training_drawings.patch_rows({"iphone": patches, "enhanced": patches, "dslr": patches})
-    assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["iphone", "enhanced", "DSLR"]
+    fig = training_drawings.patch_rows(
+        {"iphone": patches, "enhanced": patches, "dslr": patches}, {"iphone": "iPhone 3GS", "dslr": "Nikon D5500"}
+    )
+    assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["iPhone\n3GS", "enhanced", "Nikon\nD5500"]
     assert fig.axes[0].yaxis.label.get_color() == colors.PHONES["iphone"]
     plt.close(fig)
