@@ -377,7 +377,7 @@ def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
         bar = explorer._captions[name].value
         assert ("linear-gradient" in bar) == (name in loss_terms_explorer.MAPS) == (shown.top is not None)
         assert shown.top is None or f"{shown.top:.2g}</span>" in bar
-    for words in ("trained here (rig, iphone", "color+content+texture", explorer.state.value):
+    for words in ("trained here (rig, iPhone 3GS", "color+content+texture", explorer.state.value):
         assert words in explorer.numbers.value.split("Enhanced by", 1)[1]
 
 
