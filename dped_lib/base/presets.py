@@ -113,6 +113,8 @@ _PAPER = replace(
     photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
+#: The preset of commands, notebooks and the workflow if none is named. Networks of it ship for ``rig`` and ``city100``.
+DEFAULT = "cpu"
 
 
 #: The datasets that are trained with one seed. The rig is simulated and decides no claim about photographs. The networks
