@@ -19,9 +19,9 @@ from filelock import FileLock
 
 from dped_lib import losses, training
 from dped_lib.app import notebook_jobs, notebook_runner, sources
-from dped_lib.base import datasets, paths, presets
+from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import opening, pair_store, pairing
+from dped_lib.data import experiment_results, opening, pair_store, pairing, shipped_runs
 from dped_lib.data.training_log import read_log
 from dped_lib.experiments import ablation, discriminators, tables
 
@@ -76,10 +76,16 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
 
 @pytest.mark.parametrize(
     ("dataset", "asked", "seeds"),
-    [("rig", 0, {"0"}), ("city100", 0, {"0"}), ("city100", 2, {"0", "1"}), ("pirm", 0, {"0", "1", "2"})],
+    [
+        ("rig", 0, {"0"}),
+        ("city100", 0, {"0"}),
+        ("own", 0, {"0"}),
+        ("city100", 2, {"0", "1"}),
+        ("pirm", 0, {"0", "1", "2"}),
+    ],
 )
 def test_seeds_depend_on_the_dataset_and_on_what_is_asked_for(snakemake, dataset, asked, seeds):
-    """One where the networks ship or the photographs are simulated, three elsewhere, unless the user asks for a number."""
+    """One where the networks ship, the photographs are simulated or are the user's, three elsewhere, unless a number is asked for."""
     code, output = snakemake("--dry-run", "--printshellcmds", dataset=dataset, preset="cpu", seeds=asked)
     assert code == 0, output
     assert {m[3] for m in TRAINING.finditer(output)} == seeds
@@ -99,6 +105,32 @@ def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
     monkeypatch.setenv("DPED_FRESH", "1")
     _, output = snakemake("--dry-run", dataset="city100", preset="cpu")
     assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
+
+
+@pytest.mark.parametrize("dataset", ["rig", "city100"])
+def test_at_the_default_preset_everything_that_takes_long_ships(dataset):
+    """So `make figures` takes minutes."""
+    phones = datasets.DATASET_PHONES[dataset]
+    for phone, losses_trained in ((p, tables.losses_to_train(dataset, presets.DEFAULT, p)) for p in phones):
+        for loss in losses_trained:
+            params = run_parameters.train_params(dataset, phone, loss, presets.DEFAULT)
+            assert shipped_runs.of_params(params), params.run_name
+    measured = [ablation.result_name(phones[0])]
+    measured += [discriminators.result_name(phones[0], form) for form in discriminators.FORMS]
+    for name in measured:
+        assert experiment_results.ships(experiment_results.key_of(dataset, presets.DEFAULT, name)), name
+
+
+def test_networks_that_will_be_trained_are_said_before(snakemake, monkeypatch):
+    """A stranger would else wait for hours without knowing. Here the first job fails: no photographs are named."""
+    monkeypatch.delenv("DPED_OWN", raising=False)
+    _, output = snakemake("--until", "data", dataset="own", preset="cpu")
+    assert (
+        "6 networks will be trained, a quarter of an hour each on two cores (phone-color+content+texture-s0, ...)"
+        in output
+    )
+    _, output = snakemake("--until", "data", dataset="own", preset="smoke")
+    assert "networks will be trained" not in output
 
 
 def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
