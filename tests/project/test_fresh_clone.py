@@ -1,9 +1,11 @@
 """What a stranger does: clone, one command, look. What is committed is tested, not the working tree."""
 
 import json
+import math
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 
 import nbformat
 import pytest
@@ -75,6 +77,33 @@ def test_everything_promised_is_there(clone):
     compared = {("iphone", loss) for loss in TABLE3_LOSSES} | {(p, TABLE3_LOSSES[0]) for p in paper.PHONES}
     assert {(c["phone"], c["column"]) for c in cells} == compared
     assert all(c["published"] for c in cells)
+
+
+def leaves(value, where: tuple = ()) -> Iterator[tuple[tuple, float]]:
+    """Every number in a JSON document, and the keys that lead to it."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(inner, (*where, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield where, value
+
+
+def test_every_committed_number_is_found_again(clone):
+    """In `figures/rig-cpu`. Processors round differently, so the bound is wide; on one processor nothing differs."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=clone, capture_output=True, text=True, check=True).stdout
+
+    compared = 0
+    for name in git("ls-tree", "--name-only", "HEAD", "figures/rig-cpu/").splitlines():
+        if not name.endswith(".json") or name.endswith("provenance.json"):
+            continue
+        was, now = (json.loads(text)["numbers"] for text in (git("show", f"HEAD:{name}"), (clone / name).read_text()))
+        for (where, before), (there, again) in zip(leaves(was), leaves(now), strict=True):
+            assert where == there, f"{name}: {where} became {there}"
+            assert math.isclose(again, before, rel_tol=0.05, abs_tol=0.05), f"{name}: {where} was {before}, is {again}"
+            compared += 1
+    assert compared > 5000
 
 
 def test_a_second_call_repeats_nothing(clone):
