@@ -1,7 +1,7 @@
 # `make` lists the targets. They run in .venv, which the first call makes and later calls reuse.
 
 DATASET   ?= rig
-PRESET ?= smoke
+PRESET ?= cpu
 CORES  ?=
 # A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.
 PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
@@ -21,7 +21,7 @@ PY := .venv/bin/python
 
 help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
-	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=smoke|cpu|paper (now $(PRESET)), CORES=n (default: all)'
+	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=cpu|smoke|paper (now $(PRESET)), CORES=n (default: all)'
 	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE)); FRESH=1 trains the networks that come with the package anew'
 	@echo '               SEEDS=n (trainings of each network; default: as dataset and preset say)'
 	@echo 'make check     run ruff, the import contracts and the fast tests in three minutes'

@@ -33,7 +33,7 @@ def fetch(
         Path | None,
         typer.Option("--from", help="Dataset dped: the folder or archive (.zip, .tar, .tar.gz) with the full dataset."),
     ] = None,
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
     on_bad: OnBad = "error",
 ) -> None:
     """Fetch and verify a dataset and store its patch pairs, or fetch the authors' weights."""
@@ -140,14 +140,14 @@ def align(
     typer.echo(builder.render(store, summary))
     if written:
         typer.echo(f"{written}: the same in the layout of the official dataset")
-    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} {program()} train --dataset own --preset cpu")
+    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} {program()} train --dataset own")
 
 
 def baselines(
     folder: Annotated[Path, typer.Argument(help="Folder for the pictures. DPED_BASELINES must name it later.")],
     dataset: Dataset = "rig",
     phone: Phone = "",
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
 ) -> None:
     """Write patches as pictures for Apple's enhancer or a retoucher. Table 2 reads the enhanced pictures."""
     from dped_lib.data import opening

@@ -21,7 +21,7 @@ from dped_lib.app.options import (
     train_anew,
     typed_settings,
 )
-from dped_lib.base import run_parameters, validation
+from dped_lib.base import presets, run_parameters, validation
 
 
 class SplitChoice(StrEnum):
@@ -38,7 +38,7 @@ def train(
     dataset: Dataset = "rig",
     phone: Phone = "",
     loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
     seed: Annotated[int, typer.Option(help="Seed of the first weights, the batches and the split.")] = 0,
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
     device: Device = "auto",
@@ -69,7 +69,9 @@ def train(
         + ("" if result.origin == "trained here" else f" ({result.origin}; --fresh trains it anew)")
     )
     if preset == "smoke" and "iterations" not in chosen:
-        typer.echo("Preset smoke only shows that everything runs. A network to use takes --preset cpu.", err=True)
+        typer.echo(
+            "Preset smoke only shows that everything runs. A network to use takes preset cpu, the default.", err=True
+        )
 
 
 def evaluate(
@@ -84,7 +86,7 @@ def evaluate(
             help="'auto' means the test pairs for a network that was trained here or ships, and all pairs otherwise."
         ),
     ] = SplitChoice.auto,
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
     as_json: Json = False,
     device: Device = "auto",
     on_bad: OnBad = "error",

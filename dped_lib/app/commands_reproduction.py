@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dped_lib.app.options import Dataset, Fresh, Json, PresetName, Settings, phone_or_first, train_anew, typed_settings
-from dped_lib.base import run_parameters, validation
+from dped_lib.base import presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 
 
@@ -25,7 +25,7 @@ def doctor(as_json: Json = False) -> None:
 
 def study(
     dataset: Dataset = "rig",
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
     network: Annotated[
         str, typer.Option(help="The network that enhanced the pictures: trained (here) or authors.")
     ] = "trained",
@@ -71,7 +71,7 @@ def study(
 def run(
     notebook: Annotated[str, typer.Argument(help="A notebook, e.g. 03_training, or 'all' for the whole reproduction.")],
     dataset: Dataset = "rig",
-    preset: PresetName = "smoke",
+    preset: PresetName = presets.DEFAULT,
     phone: Annotated[str, typer.Option(help="The phone, for notebooks that have this parameter.")] = "",
     loss: Annotated[str, typer.Option(help="The loss, for notebooks that have this parameter.")] = "",
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,

@@ -75,7 +75,7 @@ def _device() -> list[Check]:
     chosen = device.pick()
     checks = [Check("device", "ok", device.describe(chosen))]
     if chosen.type == "cpu":
-        remedy = "preset 'smoke' needs none; preset 'paper' takes days without one"
+        remedy = "presets smoke and cpu need none; preset paper takes days without one"
         checks.append(Check("GPU", "optional", "none that PyTorch can use", remedy))
     return checks
 
@@ -156,7 +156,7 @@ def _folders() -> list[Check]:
         usable = not downloads.is_mirror_folder() or Path(downloads.mirror()).expanduser().is_dir()
         detail = f"DPED_MIRROR={downloads.mirror()}"
         checks.append(_required("mirror", usable, detail, "no such folder: correct or unset it"))
-    for name, folder in (("cache", paths.cache_dir()), ("runs", paths.run_dir("rig", "smoke").parent)):
+    for name, folder in (("cache", paths.cache_dir()), ("runs", paths.runs_dir())):
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(existing).free / 2**30
         usable = existing.is_dir() and os.access(existing, os.W_OK) and free > 1

@@ -113,11 +113,14 @@ _PAPER = replace(
     photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
+#: The preset of commands, notebooks and the workflow if none is named. Networks of it ship for ``rig`` and ``city100``.
+DEFAULT = "cpu"
 
 
 #: The datasets that are trained with one seed. The rig is simulated and decides no claim about photographs. The networks
-#: of ``city100`` ship with the package (``data.shipped_runs``), so that a run takes minutes.
-_ONE_SEED = ("rig", "city100")
+#: of ``city100`` ship with the package (``data.shipped_runs``), so that a run takes minutes. With photographs of their own,
+#: users want a network and not a verdict on the paper.
+_ONE_SEED = ("rig", "city100", "own")
 #: With more seeds the workflow would plan its jobs for hours, and a mistyped number would fill the memory.
 MOST_SEEDS = 100
 

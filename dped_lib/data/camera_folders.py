@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dped_lib.base.errors import DpedError, examples
 from dped_lib.base.validation import one_of
-from dped_lib.data import photofile, readers
+from dped_lib.data import photo_folders, photofile, readers
 
 
 def pairs(
@@ -26,7 +26,7 @@ def pairs(
         DpedError: a folder is missing, empty or named twice, no two files are a pair, or a file cannot be used.
     """
     one_of("order of pairs", by, ("name", "order"))
-    phone, dslr = (photofile.list_photographs(folder, only, broken=True) for folder in (phone_dir, dslr_dir))
+    phone, dslr = (photo_folders.list_photographs(folder, only, broken=True) for folder in (phone_dir, dslr_dir))
     if os.path.samefile(phone_dir, dslr_dir):
         places = " and ".join(dict.fromkeys(map(str, (phone_dir, dslr_dir))))
         raise DpedError(
@@ -36,7 +36,7 @@ def pairs(
         dslr = _in_order(phone_dir, dslr_dir, phone, dslr)
     _check_names(phone_dir, dslr_dir, phone, dslr)
     found, larger = {}, 0
-    looks = [{photofile.appearance(name): name for name in side} for side in (phone, dslr)]
+    looks = [{photo_folders.appearance(name): name for name in side} for side in (phone, dslr)]
     for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
         try:
             sides = zip((phone_dir, dslr_dir), (phone, dslr), looks, strict=True)
@@ -64,7 +64,7 @@ def pairs(
 def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str]) -> int:
     """Return the number of pixels of a photograph from its header, or raise a DpedError if it is missing or bad."""
     if name not in side:
-        like = photofile.lookalike(name, looks)
+        like = photo_folders.lookalike(name, looks)
         remedy = f"{like}. Rename one of them." if like else "Add it."
         raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
     header = photofile.check(side[name])
@@ -96,7 +96,7 @@ def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dic
 def _check_names(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> None:
     """Raise a DpedError if no name of one folder is, or looks like, one of the other."""
     first, other = (min(side, key=readers.natural) for side in (phone, dslr))
-    looks = [{photofile.appearance(name) for name in side} for side in (phone, dslr)]
+    looks = [{photo_folders.appearance(name) for name in side} for side in (phone, dslr)]
     if not set.intersection(*looks):
         raise DpedError(
             f"{phone_dir}: no name in it ({first!r} ...) occurs in {dslr_dir} ({other!r} ...). The two files of a scene must "

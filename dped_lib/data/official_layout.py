@@ -27,7 +27,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import archives, pair_store, pairing, photofile, readers
+from dped_lib.data import archives, pair_store, pairing, photo_folders, readers
 from dped_lib.data.readers import BadPatch
 
 SPLIT_OF = {"training_data": "train", "test_data/patches": "test"}
@@ -128,7 +128,7 @@ class Listing:
             match = form.fullmatch(path)
             if not match and (of_other := other.fullmatch(path)):
                 self.others.add(of_other[1])
-            if not match or not photofile.is_image_name(match[3]):
+            if not match or not photo_folders.is_image_name(match[3]):
                 continue
             place, side, (stem, suffix) = match[1], int(match[2] == "canon"), os.path.splitext(match[3])
             folder = path[: match.start(3) - 1]
@@ -383,7 +383,7 @@ def photographs(path: Path) -> list[tuple[str, str, int]]:
     listed = {}
     for name, token in archives.open_source(path).walk():
         match = form.fullmatch(name)
-        if match and photofile.is_image_name(match[2]):
+        if match and photo_folders.is_image_name(match[2]):
             listed[name] = (match[1], name, token)
     return [listed[name] for name in sorted(listed, key=readers.natural)]
 

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from dped_lib.base import paths
+from dped_lib.base import paths, presets
 from dped_lib.base.datasets import check_phone
 from dped_lib.base.validation import one_of
 from dped_lib.data import builder, official_layout
@@ -27,7 +27,9 @@ def folder_of(dataset: str, preset: str, phone: str) -> Path:
     return paths.run_dir(dataset, preset) / "patches" / phone
 
 
-def open_or_make(dataset: str, phone: str, preset: str = "smoke", on_bad: str = "error", seed: int = 0) -> PairStore:
+def open_or_make(
+    dataset: str, phone: str, preset: str = presets.DEFAULT, on_bad: str = "error", seed: int = 0
+) -> PairStore:
     """Return the pairs of one dataset and phone. If there is no current store of them, make it.
 
     Args:

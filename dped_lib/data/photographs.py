@@ -10,7 +10,7 @@ import numpy as np
 from dped_lib.base.datasets import ALIGNED_DATASETS, DATASETS
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data import downloads, official_layout, pair_store, photofile, readers, rig
+from dped_lib.data import downloads, official_layout, pair_store, photo_folders, photofile, readers, rig
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def _files(dataset: str) -> tuple[dict[str, dict[str, Path]], Callable[[Path], n
     if dataset == "city100":
         *folders, names = readers.city100_folders()
         cameras = zip(("iphonex", "dslr"), folders, strict=True)
-        return {c: photofile.list_photographs(folder, names) for c, folder in cameras}, readers.read_city100
+        return {c: photo_folders.list_photographs(folder, names) for c, folder in cameras}, readers.read_city100
     root = readers.own_root()
     if not (root / "phone").is_dir():
         raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
     cameras = (("phone", "phone"), ("dslr", "dslr"))
-    return {c: photofile.list_photographs(root / d) for c, d in cameras}, photofile.read_photograph
+    return {c: photo_folders.list_photographs(root / d) for c, d in cameras}, photofile.read_photograph
 
 
 def of_dataset(dataset: str) -> Iterator[Photograph]:

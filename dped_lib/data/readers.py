@@ -13,7 +13,7 @@ import numpy as np
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import downloads, pairing, photofile, rig
+from dped_lib.data import downloads, pairing, photo_folders, photofile, rig
 from dped_lib.data.pairing import Pair, Settings
 from dped_lib.paper import PATCH_SIZE
 
@@ -92,7 +92,7 @@ def read_folders(
     """
     one_of("on_bad", on_bad, ("error", "skip"))
     report = Counter() if report is None else report
-    sides = [photofile.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
+    sides = [photo_folders.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     names = sorted(sides[0].keys() | sides[1].keys(), key=natural)
     for name in bar(names, label=f"read {phone_dir.parent.name}", unit="pair", brief=True):
         try:
@@ -191,7 +191,7 @@ def own_origin() -> str:
     if (root / "store").is_dir():
         made.update((root / "store" / "meta.json").read_bytes())
     else:
-        for file in (f for side in ("phone", "dslr") for f in photofile.list_photographs(root / side).values()):
+        for file in (f for side in ("phone", "dslr") for f in photo_folders.list_photographs(root / side).values()):
             line = f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n"
             made.update(line.encode("utf-8", "surrogateescape"))
     return f"{root.resolve()} {made.hexdigest()[:16]}"

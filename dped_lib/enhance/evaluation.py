@@ -14,9 +14,9 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore
 
-#: Number of pairs that are enhanced at a time, by type of device. On a CPU a thread computes them alone. It gives the
-#: memory of larger batches back to the system each time, and takes it again page by page.
-BATCHES = MappingProxyType({"cpu": 8, "cuda": 50})
+#: Number of pairs that are enhanced at a time, by type of device; 50 on others. On a CPU a thread computes them alone. It
+#: gives the memory of larger batches back to the system each time, and takes it again page by page.
+BATCHES = MappingProxyType({"cpu": 8})
 
 
 def enhance_pairs(

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, examples
 from dped_lib.base.progress import bar
-from dped_lib.data import photo_metadata, photofile, picture
+from dped_lib.data import photo_folders, photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
 
 _ELSEWHERE = "name another folder for the results"
@@ -69,7 +69,7 @@ class JobPlan:
 
 
 def find(inputs: Iterable[Path]) -> list[Path]:
-    """Return the given files and the photographs in the given folders (``photofile.list_files``), each once.
+    """Return the given files and the photographs in the given folders (``photo_folders.list_files``), each once.
 
     Raises:
         DpedError: a file or folder does not exist, or a folder has no photographs.
@@ -77,9 +77,9 @@ def find(inputs: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for item in map(paths.collapsed, inputs):
         if item.is_dir():
-            in_folder = photofile.list_files(item)
+            in_folder = photo_folders.list_files(item)
             if not in_folder:
-                raise DpedError(f"{item}: no photographs in it ({', '.join(sorted(photofile.SUFFIXES))}).")
+                raise DpedError(f"{item}: no photographs in it ({', '.join(sorted(photo_folders.SUFFIXES))}).")
             files += in_folder
         elif item.is_file():
             files.append(item)
@@ -183,7 +183,7 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
             kinds["a folder"] += place != results and place not in results.parents
         elif not item.is_file():
             kinds["a broken link"] += 1
-        elif not photofile.is_image_name(item.name):  # an image that is not known has another name among the inputs
+        elif not photo_folders.is_image_name(item.name):  # an image that is not known has another name among the inputs
             kinds[item.suffix or "no suffix"] += 1
     if not (names := sorted(+kinds)):
         return ""

@@ -118,16 +118,16 @@ def train_choices(
     finished, and their networks are scored as they are now.
     """
     wanted = experiment(dataset, preset_name, phone, seed, vgg, rows)
-    folders = (row_folder(row_params(dataset, preset_name, phone, c, seed, vgg), preset_name) for c in rows.values())
-    begun = any(folder.is_dir() for folder in folders)
+    trainings = {row: row_params(dataset, preset_name, phone, c, seed, vgg) for row, c in rows.items()}
+    begun = any(row_folder(params, preset_name).is_dir() for params in trainings.values())
     if not begun and (shipped := experiment_results.that_ships(wanted)):
         return Ablation(*_from_json(shipped), experiment_results.SHIPPED)
     preset, store = presets.preset(preset_name), wanted.store
     results: dict[str, training_runs.TrainResult] = {}
     diverged: dict[str, str] = {}
-    for row, choices in rows.items():
+    for row, params in trainings.items():
         try:
-            results[row] = train_row(row_params(dataset, preset_name, phone, choices, seed, vgg), preset_name)
+            results[row] = train_row(params, preset_name)
         except TrainingDiverged as error:
             diverged[row] = str(error)
     methods = {row: {seed: result.model} for row, result in results.items()}

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data import photofile, picture
+from dped_lib.data import photo_folders, photofile, picture
 from dped_lib.data.pair_store import PairStore
 
 #: Methods whose pictures the user supplies.
@@ -150,7 +150,7 @@ def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarr
             f"{place / 'input'}: holds sheets of other patches than {store.folder}. "
             "Write the sheets into an empty folder with 'dped baselines'."
         )
-    files = photofile.list_photographs(place / method)
+    files = photo_folders.list_photographs(place / method)
     for number, entry in enumerate(layout["sheets"]):
         name = f"{number:04d}"
         if name not in files:

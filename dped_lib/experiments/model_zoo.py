@@ -83,7 +83,7 @@ def markdown() -> str:
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains on "
         "other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
         "adds a network, and writes this page.\n\n"
-        "How to reproduce a row: `dped evaluate --dataset DATASET --phone PHONE --preset cpu --weights shipped:NAME`. "
+        "How to reproduce a row: `dped evaluate --dataset DATASET --phone PHONE --weights shipped:NAME`. "
         "How to use a network: `dped enhance --weights shipped:NAME IN OUT`."
     )
     return f"# {TITLE}\n\n{figures.to_markdown(frame())}\n\n{notes}\n"

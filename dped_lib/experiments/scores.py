@@ -23,6 +23,9 @@ SHOWN = ("psnr", "ms_ssim")
 #: Digits after the decimal point of each metric.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
+#: Number of pairs that a function enhances at a time. It holds them all in memory.
+_AT_ONCE = 1000
+
 #: A way to enhance: a network, or a function of a store and indices of its pairs that returns uint8 N x 100 x 100 x 3.
 Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
@@ -118,7 +121,8 @@ def method_statistics(method: Method, store: PairStore, index: np.ndarray) -> Pa
     """Return the statistics of one method on the pairs at ``index``. Every score is computed from them."""
     if isinstance(method, nn.Module):
         return evaluation.evaluate(method, store, index)
-    return speed.pair_statistics(method(store, index), store.dslr[index])
+    parts = np.split(index, range(_AT_ONCE, len(index), _AT_ONCE))
+    return metrics.concatenate([speed.pair_statistics(method(store, part), store.dslr[part]) for part in parts])
 
 
 def score_methods(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints, network_files, photofile, picture
+from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.explorers import widgets
 
@@ -47,7 +47,7 @@ class Enhancer:
         self.result = b""
         choices = tuple(dict.fromkeys(choices)) or known_weights()
         self.upload = ipywidgets.FileUpload(
-            accept=",".join(sorted(photofile.SUFFIXES)), description="upload a photograph"
+            accept=",".join(sorted(photo_folders.SUFFIXES)), description="upload a photograph"
         )
         self.upload.layout.width = "auto"
         self.path = ipywidgets.Text(placeholder="or the path of a photograph on this machine", continuous_update=False)

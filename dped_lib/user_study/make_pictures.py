@@ -13,7 +13,7 @@ from dped_lib.alignment import aligner
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import network_files, opening, photofile, photographs, picture, readers
+from dped_lib.data import network_files, opening, photo_folders, photofile, photographs, picture, readers
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network
@@ -98,7 +98,7 @@ def open_or_make(
 
 
 def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
-    photographs_there = photofile.list_photographs(Path(folder).expanduser())
+    photographs_there = photo_folders.list_photographs(Path(folder).expanduser())
     if missing := [s for s in names if s not in photographs_there]:
         raise DpedError(f"{folder}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
     return {s: photographs_there[s] for s in names}

@@ -22,7 +22,7 @@ from PIL import Image
 from dped_lib import paper
 from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import photofile
+from dped_lib.data import photo_folders, photofile
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study.answers import DESCRIPTION, OBSERVERS
 
@@ -114,7 +114,7 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
         by_class = {}
         for class_folder in _folders(set_folder):
             validation.one_of(f"class of pictures in {set_folder}", class_folder.name, study_questions.CLASSES)
-            by_class[class_folder.name] = photofile.list_photographs(class_folder)
+            by_class[class_folder.name] = photo_folders.list_photographs(class_folder)
         kind = study_questions.kind_of(by_class)
         if kind is None:
             kinds = " or ".join(f"{{{', '.join(classes)}}}" for classes in study_questions.KINDS.values())
@@ -141,7 +141,7 @@ def _holds_only_answers(folder: Path) -> bool:
     if not (of_people or (folder / DESCRIPTION).is_file()):
         return False
     is_set = any((folder / cls).is_dir() for cls in study_questions.CLASSES)
-    is_class = folder.name in study_questions.CLASSES and bool(photofile.list_files(folder))
+    is_class = folder.name in study_questions.CLASSES and bool(photo_folders.list_files(folder))
     return not (is_set or is_class)
 
 

@@ -76,7 +76,7 @@ def test_help_is_quick_and_names_the_commands():
 
 def test_train(trained, place):
     assert trained.returncode == 0, trained.stderr
-    folder = Path(place["DPED_RUNS"]) / "dped-smoke" / "train" / "iphone-dong-s3"
+    folder = Path(place["DPED_RUNS"]) / "dped-cpu" / "train" / "iphone-dong-s3"
     assert re.fullmatch(
         rf"{folder}/model.safetensors: validation PSNR \d+\.\d\d dB, MS-SSIM 0\.\d{{4}}\n", trained.stdout
     )
@@ -141,7 +141,7 @@ def test_fetch_a_dataset(place):
     """Also from another folder: a relative path means the folder it was given in."""
     relative = {k: os.path.relpath(v) for k, v in place.items()}
     done = dped("fetch", "--dataset", "dped", "--phone", "iphone", **relative)
-    folder = Path(place["DPED_RUNS"]) / "dped-smoke" / "patches" / "iphone"
+    folder = Path(place["DPED_RUNS"]) / "dped-cpu" / "patches" / "iphone"
     assert done.stdout.startswith(f"{folder}: 9 pairs: 5 train, 1 val, 3 test\n"), done.stderr
     assert (folder / "meta.json").is_file()
 
@@ -164,7 +164,7 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
 
 
 def test_run_shows_the_jobs(tmp_path):
-    done = dped("run", "all", "--dry-run", "--dataset", "pirm", DPED_RUNS=str(tmp_path))
+    done = dped("run", "all", "--dry-run", "--dataset", "pirm", "--preset", "smoke", DPED_RUNS=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"(?:03_training|Report of a training): iphone", done.stdout + done.stderr)) == len(
         losses.TRAINED
@@ -181,7 +181,7 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
     assert asked == [
         (
             "03_training",
-            {"dataset": "rig", "preset": "smoke", "phone": "iphone", "loss": "mse", "seed": 1, "variant": "paper"},
+            {"dataset": "rig", "preset": "cpu", "phone": "iphone", "loss": "mse", "seed": 1, "variant": "paper"},
         )
     ]
     assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
@@ -211,7 +211,7 @@ def test_an_interrupted_training_says_where_it_stopped(place, word):
         # What a test run in the background of a script starts is deaf to Ctrl-C, unless told otherwise.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    log = Path(place["DPED_RUNS"]) / "dped-smoke" / "train" / f"iphone-dong-s{int(word)}" / "log.jsonl"
+    log = Path(place["DPED_RUNS"]) / "dped-cpu" / "train" / f"iphone-dong-s{int(word)}" / "log.jsonl"
     end = time.monotonic() + 60
     while not log.exists() and time.monotonic() < end:
         time.sleep(0.05)

@@ -57,7 +57,7 @@ def test_parameters_of_a_notebook(name):
     exec(cells[0].source, namespace)
     assert found == {k: v for k, v in namespace.items() if k != "__builtins__"}
     # Where there is a table over seeds, -1 asks for those of the preset.
-    assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "smoke", -1 if name == "05_tables" else 0)
+    assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "cpu", -1 if name == "05_tables" else 0)
     assert notebook_runner.check_parameters(name, {}) == found
     check = next(line for line in cells[1].source.splitlines() if line.startswith("notebook_runner.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.

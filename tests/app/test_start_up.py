@@ -85,7 +85,7 @@ def test_enhancement_starts_without_what_it_does_not_use(tmp_path):
 
 
 def test_training_starts_without_figures_and_notebooks(tmp_path):
-    make_store(tmp_path / "own-smoke" / "patches" / "phone")
+    make_store(tmp_path / "own-cpu" / "patches" / "phone")
     changes = [part for text in ("iterations=1", "batch_size=1", "eval_pairs=1") for part in ("--set", text)]
     packages, rooms = imported(
         _COMMAND, "train", "--dataset", "own", "--loss", "dong", *changes, DPED_RUNS=str(tmp_path)

@@ -180,7 +180,7 @@ def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photo
     assert process.returncode == 0, errors
     assert tree(out) == tree(built)
     assert "photographs: 6 pairs, 5 aligned\n  1 rejected: different scene (mistaken)\n" in output
-    assert f"next: DPED_OWN={out} dped train --dataset own --preset cpu" in output
+    assert f"next: DPED_OWN={out} dped train --dataset own" in output
     assert "photographs of the test, which no training sees: " in output
 
 

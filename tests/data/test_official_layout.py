@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from dped_lib.app import cli, doctor
+from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import archives, official_layout, opening, pair_store, photographs
 
@@ -159,7 +160,7 @@ def test_several_phones_and_one_that_is_not_there(make, tmp_path, form):
     check(make(FORMS[form](tmp_path, members("iphone") | members("sony"))))
     with pytest.raises(DpedError, match="no pairs in blackberry/.* those of iphone and sony: say --phone iphone"):
         opening.open_or_make("dped", "blackberry")
-    assert not opening.folder_of("dped", "smoke", "blackberry").exists()
+    assert not opening.folder_of("dped", presets.DEFAULT, "blackberry").exists()
 
 
 # hostile archives
@@ -283,7 +284,7 @@ def test_an_incomplete_download_is_said(make, tmp_path, form, share):
     os.truncate(file, int(file.stat().st_size * share))
     with pytest.raises(DpedError, match=r"Get the file again|or name the right one"):
         make(file)
-    assert not opening.folder_of("dped", "smoke", "sony").exists()
+    assert not opening.folder_of("dped", presets.DEFAULT, "sony").exists()
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_bits_flipped_anywhere_never_make_a_traceback(make, tmp_path, form):
             make(file, "skip")
         except DpedError as error:
             assert str(tmp_path) in str(error)
-        shutil.rmtree(opening.folder_of("dped", "smoke", "sony").parent, ignore_errors=True)
+        shutil.rmtree(opening.folder_of("dped", presets.DEFAULT, "sony").parent, ignore_errors=True)
 
 
 # stopped in between
@@ -380,7 +381,7 @@ def test_what_was_begun_of_another_dataset_is_not_gone_on_with(make, tmp_path, m
 
 @pytest.mark.parametrize("mine", ["notes.txt", "photographs/1.jpg", ".flags.npy.original.part/x"])
 def test_a_folder_of_the_users_is_not_taken_for_what_was_begun(make, tmp_path, runs, mine):
-    making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
+    making = opening.folder_of("dped", presets.DEFAULT, "sony").parent / ".sony.making"
     file = making / mine
     file.parent.mkdir(parents=True)
     file.write_text("the user's")
@@ -396,7 +397,7 @@ def test_a_folder_of_the_users_is_not_taken_for_what_was_begun(make, tmp_path, r
 
 
 def test_an_empty_file_of_flags_begins_anew(make, tmp_path, runs):
-    making = opening.folder_of("dped", "smoke", "sony").parent / ".sony.making"
+    making = opening.folder_of("dped", presets.DEFAULT, "sony").parent / ".sony.making"
     making.mkdir(parents=True)
     root = write_folder(tmp_path / "data", members())
     listing = official_layout.Listing(archives.open_source(root), "sony", "error")
@@ -471,9 +472,9 @@ def test_fetch_takes_a_file_and_compares_counts(tmp_path, runs, monkeypatch, cap
     monkeypatch.delenv("DPED_DATA")
     file.unlink()
     check(opening.open_or_make("dped", "sony"))
-    assert json.loads((opening.folder_of("dped", "smoke", "sony") / "meta.json").read_text())["origin"].startswith(
-        "official"
-    )
+    assert json.loads((opening.folder_of("dped", presets.DEFAULT, "sony") / "meta.json").read_text())[
+        "origin"
+    ].startswith("official")
 
 
 def test_from_goes_with_the_full_dataset(monkeypatch, capsys):

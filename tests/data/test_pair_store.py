@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dped_lib.alignment import aligner, extraction
+from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import downloads, opening, pair_store, pairing, readers, rig, splits
 from dped_lib.data.batches import Batches, dihedral, to_float
@@ -535,7 +536,7 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
     with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image that can be read"):
         opening.open_or_make("dped", "sony")
-    assert not opening.folder_of("dped", "smoke", "sony").exists()
+    assert not opening.folder_of("dped", presets.DEFAULT, "sony").exists()
     found = opening.open_or_make("dped", "sony", on_bad="skip")
     assert found.meta["report"] == {"read": 93, "unreadable": 20}
     assert [found.names[i] for i in found.index("val")] == ["train/93", "train/94"]

@@ -11,7 +11,7 @@ from PIL import Image
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.data.pairing import Pair
-from dped_lib.experiments import baselines
+from dped_lib.experiments import baselines, scores
 
 
 @pytest.fixture
@@ -54,6 +54,16 @@ def test_the_stand_in_stretches_each_channel(store):
     assert np.array_equal(out, whole[index]), "a sheet has all patches of its photograph, whichever are asked for"
     grey = np.full((10, 10, 3), 77, np.uint8)
     assert np.array_equal(baselines.auto_contrast(grey), grey)
+
+
+def test_a_method_is_scored_in_parts_as_in_one(store, monkeypatch):
+    """At the full dataset all pairs at once would take more memory than a computer has."""
+    index = np.array([4, 0, 3, 1, 2])
+    in_one = scores.method_statistics(baselines.enhance_auto, store, index)
+    monkeypatch.setattr(scores, "_AT_ONCE", 2)
+    in_parts = scores.method_statistics(baselines.enhance_auto, store, index)
+    for whole, parts in zip(vars(in_one).values(), vars(in_parts).values(), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-5)  # sums of float32 in another order
 
 
 def test_pictures_that_were_brought_come_back_patch_by_patch(store, root):

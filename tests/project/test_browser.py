@@ -107,7 +107,7 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
         page.close()
     assert stored(store, "p01") == expected(pictures, "p01", 0), "running the notebook again answers nothing"
     own = notebook_runner.suffix_of_own(folder=str(pictures.folder), answers=str(answers))
-    numbers = json.loads((tmp_path / "figures" / "own-smoke" / f"fig10_shares{own}.json").read_text())["numbers"]
+    numbers = json.loads((tmp_path / "figures" / "own-cpu" / f"fig10_shares{own}.json").read_text())["numbers"]
     assert numbers["observer"] == "person"
     chosen = {q: c for q, (_, _, c) in expected(pictures, "p01", 0).items()}
     for share in numbers["shares"]:

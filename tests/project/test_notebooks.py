@@ -53,7 +53,7 @@ def test_stored_outputs_are_those_of_a_clean_run(notebook):
     assert not [o for o in outputs if o.output_type == "error"]
     assert [o for o in outputs if {"image/png", "image/jpeg"} & o.get("data", {}).keys()]
     parameters = nb.cells[1].source
-    assert 'dataset = "rig"' in parameters and 'preset = "smoke"' in parameters
+    assert 'dataset = "rig"' in parameters and 'preset = "cpu"' in parameters
 
 
 def test_nothing_of_one_machine(notebook):

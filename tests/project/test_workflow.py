@@ -19,11 +19,11 @@ from filelock import FileLock
 
 from dped_lib import losses, training
 from dped_lib.app import notebook_jobs, notebook_runner, sources
-from dped_lib.base import datasets, paths, presets
+from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
-from dped_lib.data import opening, pair_store, pairing
+from dped_lib.data import experiment_results, opening, pair_store, pairing, shipped_runs
 from dped_lib.data.training_log import read_log
-from dped_lib.experiments import ablation, discriminators
+from dped_lib.experiments import ablation, discriminators, tables
 
 ROOT = paths.project_root()
 TRAINING = re.compile(r"Training: (\w+), (\S+), seed (\d+) \((\d+) threads, gpu=(\d+), \d+ MB, (\d+) min\)")
@@ -57,7 +57,7 @@ def pairs(output) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("dataset", "trainings"), [("rig", 18), ("pirm", 6), ("city100", 6), ("dped", 18), ("own", 6)])
 def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
-    code, output = snakemake("--dry-run", dataset=dataset)
+    code, output = snakemake("--dry-run", dataset=dataset, preset="smoke")
     assert code == 0, output
     assert pairs(output) == sorted(product(datasets.DATASET_PHONES[dataset], losses.TRAINED))
     assert len(pairs(output)) == trainings
@@ -76,15 +76,21 @@ def test_one_training_for_each_phone_and_loss(snakemake, dataset, trainings):
 
 @pytest.mark.parametrize(
     ("dataset", "asked", "seeds"),
-    [("rig", 0, {"0"}), ("city100", 0, {"0"}), ("city100", 2, {"0", "1"}), ("pirm", 0, {"0", "1", "2"})],
+    [
+        ("rig", 0, {"0"}),
+        ("city100", 0, {"0"}),
+        ("own", 0, {"0"}),
+        ("city100", 2, {"0", "1"}),
+        ("pirm", 0, {"0", "1", "2"}),
+    ],
 )
 def test_seeds_depend_on_the_dataset_and_on_what_is_asked_for(snakemake, dataset, asked, seeds):
-    """One where the networks ship or the photographs are simulated, three elsewhere, unless the user asks for a number."""
+    """One where the networks ship, the photographs are simulated or are the user's, three elsewhere, unless a number is asked for."""
     code, output = snakemake("--dry-run", "--printshellcmds", dataset=dataset, preset="cpu", seeds=asked)
     assert code == 0, output
     assert {m[3] for m in TRAINING.finditer(output)} == seeds
-    phones, losses_trained = datasets.DATASET_PHONES[dataset], losses.TRAINED
-    assert len(pairs(output)) == len(phones) * len(losses_trained) * len(seeds)
+    networks = [tables.losses_to_train(dataset, "cpu", phone) for phone in datasets.DATASET_PHONES[dataset]]
+    assert len(pairs(output)) == sum(map(len, networks)) * len(seeds)
     told = f"--set seeds={asked} >" if asked else "--preset cpu >"
     assert told in re.search(rf"run 05_tables --dataset {dataset} .*", output)[0]
 
@@ -99,6 +105,32 @@ def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
     monkeypatch.setenv("DPED_FRESH", "1")
     _, output = snakemake("--dry-run", dataset="city100", preset="cpu")
     assert int(rule.search(output)[1]) == len(ablation.CHOICE_ROWS)
+
+
+@pytest.mark.parametrize("dataset", ["rig", "city100"])
+def test_at_the_default_preset_everything_that_takes_long_ships(dataset):
+    """So `make figures` takes minutes."""
+    phones = datasets.DATASET_PHONES[dataset]
+    for phone, losses_trained in ((p, tables.losses_to_train(dataset, presets.DEFAULT, p)) for p in phones):
+        for loss in losses_trained:
+            params = run_parameters.train_params(dataset, phone, loss, presets.DEFAULT)
+            assert shipped_runs.of_params(params), params.run_name
+    measured = [ablation.result_name(phones[0])]
+    measured += [discriminators.result_name(phones[0], form) for form in discriminators.FORMS]
+    for name in measured:
+        assert experiment_results.ships(experiment_results.key_of(dataset, presets.DEFAULT, name)), name
+
+
+def test_networks_that_will_be_trained_are_said_before(snakemake, monkeypatch):
+    """A stranger would else wait for hours without knowing. Here the first job fails: no photographs are named."""
+    monkeypatch.delenv("DPED_OWN", raising=False)
+    _, output = snakemake("--until", "data", dataset="own", preset="cpu")
+    assert (
+        "6 networks will be trained, a quarter of an hour each on two cores (phone-color+content+texture-s0, ...)"
+        in output
+    )
+    _, output = snakemake("--until", "data", dataset="own", preset="smoke")
+    assert "networks will be trained" not in output
 
 
 def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch):
@@ -150,17 +182,20 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
         assert ("--fresh" in made.stdout) is asked, made.stdout + made.stderr
 
 
-def test_rig_at_smoke_is_the_default(snakemake):
+def test_rig_at_cpu_is_the_default(snakemake):
     code, output = snakemake("--dry-run", "--printshellcmds")
     assert code == 0, output
-    assert "--dataset rig --preset smoke" in output
+    assert "--dataset rig --preset cpu" in output
+    # Table 3 is made for the iPhone only at this preset.
+    of_table2 = {(phone, loss) for phone in datasets.DATASET_PHONES["rig"] for loss in tables.TRAINED2.values()}
+    assert set(pairs(output)) == of_table2 | {("iphone", loss) for loss in losses.TRAINED}
     # One thread and no GPU: two trainings run side by side on two cores.
     assert {m[4] + m[5] for m in TRAINING.finditer(output)} == {"10"}
     assert "OMP_NUM_THREADS=1 " in output
 
 
 def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
-    code, output = snakemake("--dry-run", "--printshellcmds", dataset="pirm", vgg="mat")
+    code, output = snakemake("--dry-run", "--printshellcmds", dataset="pirm", preset="smoke", vgg="mat")
     assert code == 0, output
     for loss in losses.TRAINED:
         assert f"train --dataset pirm --preset smoke --phone iphone --loss {loss} --seed 0 --set vgg=mat >" in output
@@ -307,7 +342,17 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DPED_")} | {"PYTHONPATH": str(tmp_path)}
 
     def jobs(*arguments) -> dict[str, int]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments, "--config", "dataset=pirm"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            *arguments,
+            "--config",
+            "dataset=pirm",
+            "preset=smoke",
+        ]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         output = done.stdout + done.stderr
         assert done.returncode == 0, output
@@ -385,7 +430,7 @@ def test_after_a_lost_job_the_same_command_goes_on_and_repeats_nothing_that_is_f
         str(tmp_path),
     ]
     command += [f"runs/own-smoke/train/phone-{loss}-s0/model.safetensors" for loss in wanted]
-    command += ["--config", "dataset=own"]
+    command += ["--config", "dataset=own", "preset=smoke"]
     environment = {**os.environ, "DPED_RUNS": str(tmp_path / "runs")}
     environment.pop("DPED_OWN", None)
 
@@ -489,7 +534,7 @@ def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     """By a lock that ends with its process: a killed workflow leaves nothing to unlock."""
     (tmp_path / "runs" / "rig-smoke").mkdir(parents=True)
     with FileLock(tmp_path / "runs" / "rig-smoke" / ".running"):
-        code, output = snakemake(dataset="rig")
+        code, output = snakemake(dataset="rig", preset="smoke")
     assert code != 0
     assert "another workflow is running in runs/rig-smoke" in output
     assert not (tmp_path / ".snakemake" / "locks").exists() or not any((tmp_path / ".snakemake" / "locks").iterdir())
