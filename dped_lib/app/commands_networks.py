@@ -70,7 +70,8 @@ def train(
     )
     if preset == "smoke" and "iterations" not in chosen:
         typer.echo(
-            "Preset smoke only shows that everything runs. A network to use takes preset cpu, the default.", err=True
+            "Preset smoke only shows that everything runs. For a network that you want to use, leave out --preset.",
+            err=True,
         )
 
 

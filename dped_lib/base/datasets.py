@@ -30,9 +30,10 @@ def camera_name(dataset: str, camera: str) -> str:
 def photograph_name(dataset: str, name: str) -> str:
     """Return the name of a photograph for a reader: ``demo/sony/2`` becomes ``demo/2, Sony Xperia Z``."""
     parts = name.split("/")
-    cameras = [part for part in parts if part in (*ALL_PHONES, "dslr")]
-    rest = "/".join(part for part in parts if part not in cameras)
-    return ", ".join((rest, *(camera_name(dataset, camera) for camera in cameras)))
+    at = max((i for i, part in enumerate(parts) if part in (*ALL_PHONES, "dslr")), default=-1)
+    if at < 0 or len(parts) == 1:
+        return name
+    return f"{'/'.join(parts[:at] + parts[at + 1 :])}, {camera_name(dataset, parts[at])}"
 
 
 #: Number of cross-validation folds of the datasets that are too small for a fixed test split. The network of seed s is

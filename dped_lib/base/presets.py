@@ -113,7 +113,7 @@ _PAPER = replace(
     photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
-#: The preset of commands, notebooks and the workflow if none is named. Networks of it ship for ``rig`` and ``city100``.
+#: The preset of commands, notebooks and the workflow if none is named. Its networks of ``rig`` and ``city100`` ship.
 DEFAULT = "cpu"
 
 

@@ -20,7 +20,7 @@ COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours"
 #: Columns of Table 2 with networks trained here, and the loss of their training.
 TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
 
-#: Phones of the rig whose losses are compared at preset ``cpu``. Networks of this preset ship, and each takes long.
+#: Phones of the rig whose losses are compared at preset ``cpu``. The others would add six networks to what ships.
 _COMPARED = ("iphone",)
 
 #: By phone, the columns that are not run, each with the reason.
