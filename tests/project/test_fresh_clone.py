@@ -166,7 +166,7 @@ def test_the_real_photographs(clone, mirror):
     every = json.loads((figures / "table2_methods-iphone-mse-s1.json").read_text())["numbers"]["cells"]
     assert {c["column"] for c in every} == {"original", "auto", "dong authors", "authors"}
     verdicts = (figures / "fig06_verdicts.md").read_text()
-    assert "dslr patches" in verdicts and "real photographs" in verdicts
+    assert "Canon 70D DSLR patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.
     status = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, capture_output=True, text=True, check=True
