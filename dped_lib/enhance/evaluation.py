@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data.batches import to_float
 from dped_lib.data.pair_store import PairStore
 
-#: Number of pairs that are enhanced at a time, by type of device; 50 on others. On a CPU a thread computes them alone. It
-#: gives the memory of larger batches back to the system each time, and takes it again page by page.
-BATCHES = MappingProxyType({"cpu": 8})
+#: Number of pairs that are enhanced at a time on a GPU, and on a CPU, where a thread computes them alone. It gives the
+#: memory of larger batches back to the system each time, and takes it again page by page.
+GPU_BATCH, CPU_BATCH = 50, 8
 
 
 def enhance_pairs(
@@ -26,7 +25,7 @@ def enhance_pairs(
 
     Args:
         model: moved to ``device``.
-        batch: number of pairs of a batch; 0: that of ``BATCHES``.
+        batch: number of pairs of a batch; 0: ``CPU_BATCH`` or ``GPU_BATCH``.
     """
     enhance = functools.partial(_enhanced, speed.prepare(model, device), store, device)
     yield from speed.in_order(enhance, _batches(index, batch, device), device)
@@ -52,7 +51,7 @@ def evaluate(
 
 
 def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.ndarray]:
-    size = size or BATCHES.get(device.type, 50)
+    size = size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
     return (index[first : first + size] for first in range(0, len(index), size))
 
 

@@ -30,8 +30,8 @@ def patches(results: Results) -> Findings:
     """Report the numbers of training patches. The paper's photographs are not public, so the claim is not testable."""
     name = "patch_counts"
     if numbers := results.numbers(name):
-        counts = {camera_name(results.dataset, row["phone"]): row["training patches"] for row in numbers["rows"]}
-        text = ", ".join(f"{camera} {count}" for camera, count in counts.items())
+        rows = ((camera_name(results.dataset, row["phone"]), row["training patches"]) for row in numbers["rows"])
+        text = ", ".join(f"{camera} {count}" for camera, count in rows)
         yield results.finding(
             "patches", name, "", f"training patches: {text}", "not testable", "other photographs, and fewer"
         )

@@ -160,6 +160,7 @@ def test_a_dataset_has_its_own_cameras():
     assert datasets.photograph_name("rig", "town-1/sony") == "town-1, Sony Xperia Z"
     assert datasets.photograph_name("pirm", "demo/iphone/2_0") == "demo/2_0, iPhone 3GS"
     assert datasets.photograph_name("city100", "056/dslr") == "056, Nikon D5500"
+    assert datasets.photograph_name("own", "sony/phone") == "sony, phone"  # a user's photograph that is called sony
     assert datasets.photograph_name("pirm", "a name without a camera") == "a name without a camera"
     with pytest.raises(DpedError, match=r"dataset 'city100' has no iphone photographs, only iphonex"):
         datasets.check_phone("city100", "iphone")

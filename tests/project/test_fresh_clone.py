@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -19,6 +20,11 @@ from dped_lib.losses import TABLE3_LOSSES, TRAINED
 from dped_lib.report.figures import provenance_of
 
 NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]
+
+
+def git(clone: Path, *arguments: str) -> str:
+    """What git prints in the clone."""
+    return subprocess.run(["git", *arguments], cwd=clone, capture_output=True, text=True, check=True).stdout
 
 
 def test_everything_promised_is_there(clone):
@@ -55,9 +61,7 @@ def test_everything_promised_is_there(clone):
     photographs = ("fig01_before_after", "fig03_quadruplets", "fig04_matching", "fig04_proof", "fig08_methods")
     for name in (*photographs, "fig09_four_examples", "fig12_limitations", "fig19_losses", *pages):
         assert (figures / f"{name}.jpg").is_file() and (figures / f"{name}.json").is_file()
-    head = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    head = git(clone, "rev-parse", "--short=10", "HEAD").strip()
     for file in set(figures.glob("*.json")) - {figures / "provenance.json"}:
         made = provenance_of(file)
         assert made["dataset"] == "rig" and made["preset"] == "cpu" and made["commit"].startswith(head), file.name
@@ -91,14 +95,13 @@ def leaves(value, where: tuple = ()) -> Iterator[tuple[tuple, float]]:
 def test_every_committed_number_is_found_again(clone):
     """In `figures/rig-cpu`. Processors round differently, so the bound is wide; on one processor nothing differs."""
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=clone, capture_output=True, text=True, check=True).stdout
-
     compared = 0
-    for name in git("ls-tree", "--name-only", "HEAD", "figures/rig-cpu/").splitlines():
+    for name in git(clone, "ls-tree", "--name-only", "HEAD", "figures/rig-cpu/").splitlines():
         if not name.endswith(".json") or name.endswith("provenance.json"):
             continue
-        was, now = (json.loads(text)["numbers"] for text in (git("show", f"HEAD:{name}"), (clone / name).read_text()))
+        was, now = (
+            json.loads(text)["numbers"] for text in (git(clone, "show", f"HEAD:{name}"), (clone / name).read_text())
+        )
         for (where, before), (there, again) in zip(leaves(was), leaves(now), strict=True):
             assert where == there, f"{name}: {where} became {there}"
             assert math.isclose(again, before, rel_tol=0.05, abs_tol=0.05), f"{name}: {where} was {before}, is {again}"
@@ -168,7 +171,5 @@ def test_the_real_photographs(clone, mirror):
     verdicts = (figures / "fig06_verdicts.md").read_text()
     assert "Canon 70D DSLR patches" in verdicts and "real photographs" in verdicts
     # Pictures of these photographs must not be added to the repository by accident.
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, capture_output=True, text=True, check=True
-    ).stdout
+    status = git(clone, "status", "--porcelain", "--untracked-files=all")
     assert not re.search(r"(pirm|city100).*\.(png|jpg|ipynb)", status)

@@ -124,7 +124,7 @@ def test_a_failure_reaches_the_caller(two_threads):
 
 def test_an_evaluation_by_threads_gives_the_plain_scores(store, two_threads, monkeypatch):
     """The same bits with any number of threads; without the swaps the same to rounding."""
-    monkeypatch.setattr(evaluation, "BATCHES", {"cpu": 5})  # three batches
+    monkeypatch.setattr(evaluation, "CPU_BATCH", 5)  # three batches
     torch.manual_seed(0)
     index, found = np.arange(len(store)), []
     state = models.generator("resnet_8_32").state_dict()
