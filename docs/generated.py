@@ -28,7 +28,7 @@ ROOMS = {
 
 
 #: Columns of docs/model_zoo.md that the README shows.
-SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "untouched")
+SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "original")
 
 
 def readme_models(page: str) -> str:

@@ -19,7 +19,7 @@ TITLE = "Networks that ship with the package"
 
 
 def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
-    """Return the scores of a network, and of the untouched phone patches, on held-out pairs of its dataset.
+    """Return the scores of a network, and of the original phone patches, on held-out pairs of its dataset.
 
     Args:
         model: the network as it ships (``shipping.expand(shipping.compact(...))``).
@@ -27,12 +27,12 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
         store: the pairs of its dataset and phone, in the fold of its seed.
 
     Returns:
-        ``psnr`` (dB) and ``ms_ssim`` under ``protocol``, the same of ``untouched``, ``split``, numbers of ``pairs`` and
+        ``psnr`` (dB) and ``ms_ssim`` under ``protocol``, the same of ``original``, ``split``, numbers of ``pairs`` and
         ``photographs``, and the digest of the store (``store``).
     """
     index = store.fold(params.seed).sample(SPLIT, presets.preset(preset).table_pairs)
     by_network = {}
-    for name, network in (("network", model), ("untouched", nn.Identity())):
+    for name, network in (("network", model), ("original", nn.Identity())):
         scores = metrics.score(evaluation.evaluate(network, store, index), PROTOCOL)
         by_network[name] = {metric: scores[metric] for metric in SHOWN}
     return {
@@ -42,7 +42,7 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
         "photographs": len(set(store.photographs[index].tolist())),
         "store": store.digest,
         **by_network["network"],
-        "untouched": by_network["untouched"],
+        "original": by_network["original"],
     }
 
 
@@ -64,7 +64,7 @@ def frame() -> pd.DataFrame:
                 "trained on": f"{params.dataset}, {camera}, {photographs} photographs, seed {params.seed}",
                 "iterations": f"{params.length} (paper: {paper.ITERATIONS} of batch {paper.BATCH_SIZE})",
                 "PSNR (dB) / MS-SSIM": _in_words(scores),
-                "untouched": _in_words(scores["untouched"]),
+                "original": _in_words(scores["original"]),
                 "held-out pairs": f"{scores['pairs']} of {scores['photographs']} photographs",
                 "size (MB)": f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
                 "licence": shipping.LICENCES[params.dataset],
@@ -79,7 +79,7 @@ def markdown() -> str:
         return f"# {TITLE}\n\nNone in this version.\n"
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
-        "not seen. `untouched` is the phone's own picture on the same pairs. Pairs of `rig` are simulated. City100 shows "
+        "not seen. `original` is the phone's own picture on the same pairs. Pairs of `rig` are simulated. City100 shows "
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains on "
         "other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
         "adds a network, and writes this page.\n\n"

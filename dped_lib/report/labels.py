@@ -21,7 +21,7 @@ METRICS = MappingProxyType({"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", "
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of the paper's retoucher.
 METHODS = MappingProxyType(
     {
-        "original": "untouched",
+        "original": "original",
         "auto": "automatic contrast (stand-in)",
         "ape": "Apple Photo Enhancer",
         "manual": "retoucher",

@@ -52,9 +52,9 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
     again = model_zoo.score(network_files.resolve(name), shipped.params(), store, shipped.preset)
     assert again == scores
     direct = metrics.score(evaluation.evaluate(network_files.resolve(name), store, store.index("test")), "train_script")
-    untouched = metrics.score(evaluation.evaluate(nn.Identity(), store, store.index("test")), "train_script")
+    original = metrics.score(evaluation.evaluate(nn.Identity(), store, store.index("test")), "train_script")
     assert {k: scores[k] for k in ("psnr", "ms_ssim")} == {k: direct[k] for k in ("psnr", "ms_ssim")}
-    assert scores["untouched"] == {k: untouched[k] for k in ("psnr", "ms_ssim")}
+    assert scores["original"] == {k: original[k] for k in ("psnr", "ms_ssim")}
     (row,) = model_zoo.frame().to_dict("records")
     assert row["weights"] == f"`{name}`" and row["held-out pairs"] == "4 of 4 photographs"
     assert row["PSNR (dB) / MS-SSIM"] == f"{scores['psnr']:.2f} / {scores['ms_ssim']:.4f}"
