@@ -25,7 +25,7 @@ from dped_lib.losses import TABLE3_LOSSES
 #: The networks that may enhance the real photograph, best first, each with the words that say whose it is.
 READY = MappingProxyType(
     {
-        "shipped:city100-iphonex": "trained here on other photographs of City100",
+        "shipped:city100-iphonex": "trained for the package on other photographs of City100",
         "authors:iphone": "the authors' network for the iPhone 3GS, another camera",
     }
 )
@@ -85,7 +85,7 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
         pair = aligner.align(example.original, example.dslr)
         if pair.phone is not None:
             original, dslr = pair.phone, pair.dslr
-    words = f"the network trained here on dataset {dataset}: preset {preset}, iterations {result.params.length}"
+    words = f"the network {result.origin} (dataset {dataset}, preset {preset}, iterations {result.params.length})"
     caption = f"Enhanced by {words}."
     if preset == "smoke":
         caption += " That is too short to enhance anything."

@@ -46,7 +46,7 @@ def test_its_licence_lies_beside_it():
 @pytest.mark.parametrize(
     ("there", "words"),
     [
-        (("shipped:city100-iphonex", "authors:iphone"), "trained here on other photographs of City100"),
+        (("shipped:city100-iphonex", "authors:iphone"), "trained for the package on other photographs of City100"),
         (("authors:iphone",), "the authors' network for the iPhone 3GS, another camera"),
     ],
 )
@@ -74,7 +74,7 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     """The photograph and the network are then of the dataset, and the caption says how short the training was."""
     only(monkeypatch)
     params = run_parameters.train_params("rig", "iphone", "mse", "smoke", iterations=60, batch_size=4)
-    result = SimpleNamespace(model=models.generator("srcnn").eval(), folder=tmp_path, params=params)
+    result = SimpleNamespace(model=models.generator("srcnn").eval(), folder=tmp_path, params=params, origin="trained here")
     store = SimpleNamespace(photographs=np.array(["photo:chelsea"]), index=lambda split: [0])
     monkeypatch.setattr(first_look, "trained", lambda *_: result)
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
@@ -82,6 +82,6 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
     assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
     (enhanced,) = look.origins.values()
-    assert "trained here on dataset rig: preset smoke, iterations 60" in enhanced
+    assert "the network trained here (dataset rig, preset smoke, iterations 60" in enhanced
     assert look.weights == str(tmp_path / "model.safetensors")
     assert len({image.shape for image in look.versions.values()}) == 1, "aligned, so that they lie under one slider"
