@@ -73,17 +73,32 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def below_original() -> list[str]:
+    """Return the networks that ship whose PSNR and MS-SSIM are both below those of the original photographs."""
+    scored = {name: shipped_runs.scores(run) for name, run in shipped_runs.runs().items()}
+    return [name for name, scores in scored.items() if all(scores[m] < scores["original"][m] for m in SHOWN)]
+
+
 def markdown() -> str:
     """Return the table of the networks that ship as Markdown, with what its numbers mean."""
     if not shipped_runs.runs():
         return f"# {TITLE}\n\nNone in this version.\n"
+    lower = [f"`{shipped_runs.PREFIX}{name}`" for name in below_original()]
+    warning = f"These score below the original in both: {', '.join(lower)}. " if lower else ""
+    choice = (
+        "To enhance photographs, take a network with the full loss (`color+content+texture`) that was trained on real "
+        "photographs. The other networks are for the tables and figures."
+    )
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
-        "not seen. `original` is the phone's own picture on the same pairs. Pairs of `rig` are simulated. City100 shows "
+        "not seen. `original` is the phone's own picture on the same pairs. "
+        f"{warning}"
+        "Table 3 scores the same networks on the validation pairs, so its numbers differ. Pairs of `rig` are simulated. City100 shows "
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains on "
         "other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
         "adds a network, and writes this page.\n\n"
-        "How to reproduce a row: `dped evaluate --dataset DATASET --phone PHONE --weights shipped:NAME`. "
-        "How to use a network: `dped enhance --weights shipped:NAME IN OUT`."
+        "How to reproduce a row: `.venv/bin/dped evaluate --dataset DATASET --phone PHONE --weights shipped:NAME`, for instance "
+        "`.venv/bin/dped evaluate --dataset city100 --phone iphonex --weights shipped:city100-iphonex`. "
+        "How to use a network: `.venv/bin/dped enhance IN OUT --weights shipped:NAME`."
     )
-    return f"# {TITLE}\n\n{figures.to_markdown(frame())}\n\n{notes}\n"
+    return f"# {TITLE}\n\n{choice}\n\n{figures.to_markdown(frame())}\n\n{notes}\n"

@@ -141,6 +141,17 @@ def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
     assert not any(word in block for word in ("mse", "licence", "simulated"))
 
 
+def test_the_page_of_networks_names_those_that_score_below_the_original():
+    page = PAGES["docs/model_zoo.md"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    scores = {row[0]: [[float(value) for value in cell.split(" / ")] for cell in row[4:6]] for row in rows}
+    lower = {name for name, (own, original) in scores.items() if all(a < b for a, b in zip(own, original, strict=True))}
+    assert "`shipped:rig-sony`" in lower
+    assert set(re.search(r"below the original in both: ([^.]+)\.", page)[1].split(", ")) == lower
+
+
 def test_what_deviations_calls_checked_exists():
     """A test that is renamed must be renamed there."""
     page = PAGES["DEVIATIONS.md"]
