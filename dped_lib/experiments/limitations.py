@@ -197,12 +197,12 @@ def flaws_frame(flaws: Sequence[Flaw], dataset: str) -> pd.DataFrame:
 
 
 def describe_change(measure: str, value: float) -> str:
-    """Return what enhancing did to a photograph, with the value of a measure: ``luminance noise falls: x 0.80``."""
+    """Return in two lines what enhancing did to a photograph: ``luminance noise falls:`` and ``x 0.80``."""
     if measure == "colour deviation":
-        return f"colours move by {value:.1f} (CIEDE2000)"
+        return f"colours move by\n{value:.1f} (CIEDE2000)"
     subject = "contrast" if measure == "contrast gain" else "luminance noise"
     change = "stays" if f"{value:.2f}" == "1.00" else "rises" if value > 1 else "falls"
-    return f"{subject} {change}: x {value:.2f}"
+    return f"{subject} {change}:\nx {value:.2f}"
 
 
 def figure12(
@@ -231,7 +231,7 @@ def figure12(
                     interpolation="antialiased",
                 )
                 ax.set(xticks=[], yticks=[], frame_on=False)
-                ax.set_title(gallery.wrapped(title, figures.WIDTH / 4), fontsize=figures.SMALLEST_TEXT + 0.5)
+                ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
     return fig
 
 

@@ -260,7 +260,7 @@ class LossTerms:
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
         # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
-        words = (textwrap.fill(line, 105) for line in (self.summary(), f"Enhanced by the {self.origin()}."))
+        words = (textwrap.fill(line, 115) for line in (self.summary(), f"Enhanced by the {self.origin()}."))
         fig.suptitle("\n".join(words), fontsize=8)
         return fig
 
