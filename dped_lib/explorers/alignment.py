@@ -94,7 +94,7 @@ class AlignmentExplorer:
             self._pair, self.alignment, self.extraction = pair, aligned, extracted
             if extracted:
                 self.window.max = len(extracted.windows) - 1
-                self.window.value = _example(extracted.windows)
+                self.window.value = example_window(extracted.windows)
             self.draw()
 
         self.work.start(work)
@@ -237,7 +237,7 @@ class AlignmentExplorer:
         return fig
 
 
-def _example(windows: Sequence[extraction.Window]) -> int:
+def example_window(windows: Sequence[extraction.Window]) -> int:
     """Return the number of the window whose NCC rose most by moving it; that in the middle if none was moved."""
     moved = [i for i, w in enumerate(windows) if w.moved and w.verdict == extraction.KEPT]
     return max(moved, key=lambda i: windows[i].ncc - windows[i].ncc_before, default=len(windows) // 2)
