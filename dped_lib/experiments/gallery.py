@@ -107,14 +107,22 @@ def _not_here(missing: Iterable[str]) -> list[str]:
 _CHARACTERS = 13.5
 
 
-def _wrapped(title: str, width: int) -> str:
-    """Return a title in lines of up to ``width`` characters. A longer word breaks after its colons and hyphens."""
-    lines, words = [""], re.findall(r"\S+ ?", title)
-    for part in (p for w in words for p in ([w] if len(w) <= width + 1 else re.findall(r"[^:-]+[:-]?", w))):
+def _wrapped(title: str, inches: float) -> str:
+    """Return a title in lines that fit into a width. A longer word breaks after its colons, and then after its hyphens."""
+    width = round(_CHARACTERS * inches)
+    parts = re.findall(r"\S+ ?", title)
+    for mark in ":-":
+        parts = [p for part in parts for p in ([part] if len(part.rstrip()) <= width else _broken_after(mark, part))]
+    lines = [""]
+    for part in parts:
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _broken_after(mark: str, word: str) -> list[str]:
+    return re.findall(f"[^{mark}]*{mark}|[^{mark}]+", word)
 
 
 def _show(ax: Axes, picture: np.ndarray, title: str = "") -> None:
@@ -190,7 +198,7 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            _show(ax, row[name], _wrapped(name, round(_CHARACTERS * each)) if i == 0 else "")
+            _show(ax, row[name], _wrapped(name, each) if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
             top, left, h, w = (round(scale * n) for n in (y, x, height, width))
@@ -224,7 +232,7 @@ def phone_page(
     for i, row in enumerate(rows):
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
-            _show(ax, row[name], _wrapped(name, round(_CHARACTERS * each)) if i < across else "")
+            _show(ax, row[name], _wrapped(name, each) if i < across else "")
     title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(
         f" ({words})" for words in _not_here(missing)
     )
@@ -247,5 +255,5 @@ def over_under(
         for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
             _show(ax, picture, title)
     for ax, words in zip(axes[:, 0], ("original", label), strict=True):
-        ax.set_ylabel(_wrapped(words, round(_CHARACTERS * each * tallest)))
+        ax.set_ylabel(_wrapped(words, each * tallest))
     return fig

@@ -30,7 +30,7 @@ FLAW_MEASURES = MappingProxyType(
         "colour deviation": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
         "95th percentile of the photograph",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
-        "noise amplification": "noise in the flattest twentieth of the photograph, enhanced over original",
+        "noise amplification": "noise of the luminance in the flattest twentieth of the photograph, enhanced over original",
     }
 )
 
@@ -197,28 +197,34 @@ def flaws_frame(flaws: Sequence[Flaw], dataset: str) -> pd.DataFrame:
 
 
 def describe_change(measure: str, value: float) -> str:
-    """Return what enhancing did to a photograph, with the value of a measure: ``noise falls: x 0.80``."""
+    """Return in two lines what enhancing did to a photograph: ``luminance noise falls:`` and ``x 0.80``."""
     if measure == "colour deviation":
-        return f"colours move by {value:.1f} ΔE"
-    subject = "contrast" if measure == "contrast gain" else "noise"
+        return f"colours move by\n{value:.1f} (CIEDE2000)"
+    subject = "contrast" if measure == "contrast gain" else "luminance noise"
     change = "stays" if f"{value:.2f}" == "1.00" else "rises" if value > 1 else "falls"
-    return f"{subject} {change}: x {value:.2f}"
+    return f"{subject} {change}:\nx {value:.2f}"
 
 
-def figure12(flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+def figure12(
+    flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], dataset: str
+) -> Figure:
     """Draw the photographs with the highest and with the median value of each measure, original beside enhanced.
 
-    Words over each enhanced photograph say what happened. For noise, only the surroundings of the flattest block are
-    drawn.
+    Words over each original name its phone, and words over each enhanced photograph say what happened. For noise, only the
+    surroundings of the flattest block are drawn.
 
-    ``pictures`` maps a name to (original, enhanced); it must have those of :func:`names_in_figure12`.
+    Args:
+        flaws, network: the measures, and the network whose pictures are drawn.
+        pictures: name -> (original, enhanced); it must have those of :func:`names_in_figure12`.
+        dataset: the dataset of the photographs, which has the names of the phones.
     """
-    fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 1.9 * len(FLAW_MEASURES)))
+    fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.05 * len(FLAW_MEASURES)))
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
             rank = ("highest", "median")[i]
-            titles = f"{rank}: original", describe_change(name, flaw.values[name])
+            camera = camera_name(dataset, flaw.phone)
+            titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
                 ax.imshow(
                     _around(picture, flaw.flattest) if name == "noise amplification" else picture,

@@ -16,6 +16,8 @@ from dped_lib.paper import PATCH_SIZE
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
+_KEPT = "phone as kept"
+_PARTS = ("the DSLR's image", "phone in place", _KEPT, "DSLR")  # of the view "patch"
 _INLIER, _OUTLIER, _CROP = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 
 
@@ -92,7 +94,7 @@ class AlignmentExplorer:
             self._pair, self.alignment, self.extraction = pair, aligned, extracted
             if extracted:
                 self.window.max = len(extracted.windows) - 1
-                self.window.value = len(extracted.windows) // 2
+                self.window.value = example_window(extracted.windows)
             self.draw()
 
         self.work.start(work)
@@ -175,8 +177,8 @@ class AlignmentExplorer:
         overview = self.alignment.dslr.copy()
         y, x, side = window.y, window.x, PATCH_SIZE
         cv2.rectangle(overview, (x, y), (x + side - 1, y + side - 1), _OUTLIER, 2)
-        tiles = {"the DSLR's image": fit_to_screen(overview, 330, 200)}
-        for label, patch in (("phone in place", phone), ("phone as kept", kept), ("DSLR", dslr)):
+        tiles = {_PARTS[0]: fit_to_screen(overview, 330, 200)}
+        for label, patch in zip(_PARTS[1:], (phone, kept, dslr), strict=True):
             if patch is not None:
                 tiles[label] = fit_to_screen(patch, 200, 200)
         place = "not moved"
@@ -208,22 +210,37 @@ class AlignmentExplorer:
         if self.alignment is None:
             raise DpedError(f"{self.scene.value}: could not be aligned ({self.numbers.value}).")
         report = self.alignment.report
-        fig, axes = plt.subplots(2, 2, figsize=(9, 5.4))
-        for ax, view in zip(axes.flat, _VIEWS, strict=True):
+        fig = plt.figure(figsize=(9, 4.9), layout="constrained")
+        above, below = fig.subfigures(2, 1, height_ratios=(1, 1.15))
+        axes = [*above.subplots(1, 2), *below.subplots(1, 2, width_ratios=(1, 2))]
+        for ax, view in zip(axes, _VIEWS, strict=True):
             self.view.value = view
             self.side.value = "in squares"
             image, _ = self.look()
             ax.imshow(image)
             ax.set_axis_off()
-        axes.flat[0].set_title(f"{report.inliers} of {report.matches} matches agree", fontsize=9)
-        axes.flat[1].set_title(f"shared: {report.overlap:.0%}", fontsize=9)
-        axes.flat[2].set_title("aligned: squares of both", fontsize=9)
-        window = self.patch()[0]
-        axes.flat[3].set_title(
-            f"a window: NCC {window.ncc_before:.3f}, now {window.ncc:.3f}: {window.verdict}", fontsize=9
+        window, _, kept, _ = self.patch()
+        place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px" if window.moved else "not moved"
+        of_window = (
+            f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}; {window.verdict}, {place}\n"
+            f"Left to right: {_PARTS[0]}; {'; '.join(p for p in _PARTS[1:] if kept is not None or p != _KEPT)}"
         )
+        titles = (
+            f"{report.inliers} of {report.matches} matches agree",
+            f"shared: {report.overlap:.0%}",
+            "aligned: squares of both",
+            of_window,
+        )
+        for ax, title in zip(axes, titles, strict=True):
+            ax.set_title(title, fontsize=9)
         self.view.value = _VIEWS[0]
         return fig
+
+
+def example_window(windows: Sequence[extraction.Window]) -> int:
+    """Return the number of the window whose NCC rose most by moving it; that in the middle if none was moved."""
+    moved = [i for i, w in enumerate(windows) if w.moved and w.verdict == extraction.KEPT]
+    return max(moved, key=lambda i: windows[i].ncc - windows[i].ncc_before, default=len(windows) // 2)
 
 
 def _beside(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Explore the loss terms (section 3.1) of one patch, as values and maps, at any stage of a training."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from dped_lib.base import datasets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
+from dped_lib.report import labels
 
 #: Description of the map of each term.
 MAPS = {
@@ -200,7 +202,7 @@ class LossTerms:
                 value, weight = self.terms[name], self.objective.weights[name]
                 over = over_patch(drawn[name], enhanced.shape[2:]).numpy()
                 top = float(np.percentile(over, 99.5)) or 1.0
-                caption = f"{name}: {value:.4g} x {weight:g} = {value * weight:.4g}"
+                caption = f"{labels.TERMS[name]}: {value:.4g} x {weight:g} = {value * weight:.4g}"
                 shown[name] = Shown(_heat(over, top), caption, top)
         return shown
 
@@ -210,7 +212,7 @@ class LossTerms:
         name = self.store.names[index[min(int(self.patch.value), len(index) - 1)]]
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
-        lacking = " without texture: no discriminator was kept with this file" if missing else ""
+        lacking = " without the texture loss: no discriminator was kept with this file" if missing else ""
         scale = "Bright areas of a map are large; each map has its own scale."
         return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
 
@@ -237,15 +239,16 @@ class LossTerms:
         self.numbers.value = (
             f"<b>{note(self.summary())}</b>"
             + note(f"Enhanced by the {self.origin()}.")
-            + note("; ".join(f"{n}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
+            + note("; ".join(f"{labels.TERMS[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
         )
 
     def static(self) -> Figure:
         """Draw the patch, and every term as a map with its value."""
         shown = self.look()
-        columns = 4
+        columns = 3 if len(shown) <= 6 else 4
         rows = -(-len(shown) // columns)
-        fig, axes = plt.subplots(rows, columns, figsize=(7.5, 2.4 * rows + 0.5), squeeze=False, layout="constrained")
+        height = (7.5 / columns + 0.6) * rows + 0.6
+        fig, axes = plt.subplots(rows, columns, figsize=(7.5, height), squeeze=False, layout="constrained")
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, picture in zip(axes.flat, shown.values(), strict=False):
@@ -256,7 +259,9 @@ class LossTerms:
                 place = ax.inset_axes((0, -0.1, 1, 0.06))
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
-        fig.suptitle(f"{self.summary()}\nEnhanced by the {self.origin()}.", fontsize=8, wrap=True)
+        # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
+        words = (textwrap.fill(line, 115) for line in (self.summary(), f"Enhanced by the {self.origin()}."))
+        fig.suptitle("\n".join(words), fontsize=8)
         return fig
 
 

@@ -8,6 +8,7 @@ page at screen size, so a step of a slider draws only one screen. Longer work ru
 
 import html
 import os
+import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -252,7 +253,7 @@ class BeforeAfter:
         cut = np.s_[y : y + before.shape[0] // 4, x : x + before.shape[1] // 4]
         fig = plt.figure(figsize=(9, 6.6 * before.shape[0] / before.shape[1] + 0.3))
         axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.05, 1))
-        names = {"before": f"{self.left.value}, zoom 4", "after": f"{self.right.value}, zoom 4"}
+        names = {"before": _over_detail(self.left.value), "after": _over_detail(self.right.value)}
         names["whole"] = f"{self.photograph.value}: {self.left.value} | {self.right.value}"
         images = {"whole": self.view(_STILL), "before": before[cut], "after": after[cut]}
         for key, ax in axes.items():
@@ -281,6 +282,11 @@ class BeforeAfter:
             f"Shown: {w} x {h} of {width} x {height} pixels, from ({x}, {y}). Mean colour of this part (R, G, B): "
             f"{self.left.value} {_rounded(before)}, {self.right.value} {_rounded(after)}."
         ) + note(gestures.HELP)
+
+
+def _over_detail(name: str) -> str:
+    """Return the title of a part of a version, in lines that its narrow picture has room for."""
+    return textwrap.fill(f"{name}, zoom 4", 38, break_on_hyphens=False)
 
 
 def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
-from matplotlib.ticker import NullFormatter
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
@@ -17,6 +16,7 @@ from dped_lib.data import rig
 from dped_lib.report import colors, figures
 
 _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
+_IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
@@ -65,22 +65,23 @@ def rig_drawing() -> Figure:
     return fig
 
 
-def quadruplets(photographs: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]) -> Figure:
+def quadruplets(photographs: Mapping[str, Mapping[str, np.ndarray]], names: Mapping[str, str]) -> Figure:
     """Draw photographs of the same scenes (rows) by each camera (columns), before alignment (Figure 3).
 
     Args:
-        photographs: for each scene, camera -> uint8 H x W x 3, RGB.
+        photographs: scene -> camera -> uint8 H x W x 3, RGB.
         names: camera -> title of its column.
     """
     # Photographs of any shape get the same height.
-    widths = [max(images[c].shape[1] / images[c].shape[0] for images in photographs) for c in names]
+    widths = [max(images[c].shape[1] / images[c].shape[0] for images in photographs.values()) for c in names]
     size = figures.WIDTH, figures.WIDTH / sum(widths) * len(photographs) + 0.4
     fig, axes = plt.subplots(len(photographs), len(names), figsize=size, squeeze=False, width_ratios=widths)
-    for i, (row, images) in enumerate(zip(axes, photographs, strict=True)):
-        for ax, (camera, name) in zip(row, names.items(), strict=True):
+    for row, (scene, images) in zip(axes, photographs.items(), strict=True):
+        row[0].set_ylabel(scene)
+        for ax, camera in zip(row, names, strict=True):
             _show(ax, images[camera])
-            if i == 0:
-                ax.set_title(name)
+    for ax, name in zip(axes[0], names.values(), strict=True):
+        ax.set_title(name)
     return fig
 
 
@@ -135,8 +136,9 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
 def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alignment) -> Figure:
     """Draw the two aligned images in a chequerboard, and their difference with and without the alignment.
 
-    Without alignment, the photographs are only scaled to one size. Differences are between gray images, each brought to
-    mean 0 and standard deviation 1. They show misalignment and not differences in brightness.
+    Without alignment, the photographs are only scaled to one size. Differences (phone minus DSLR) are between gray images,
+    each brought to mean 0 and standard deviation 1. They show misalignment and not differences in brightness. The titles
+    give the mean of the absolute differences.
 
     Args:
         phone, dslr: the photographs, uint8 H x W x 3, RGB.
@@ -147,19 +149,18 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
     _show(axes[0], np.where(tile[..., None] == 1, alignment.phone, alignment.dslr))
-    axes[0].set_title("Aligned: phone and DSLR")
+    axes[0].set_title("Aligned: phone and DSLR\nin turns")
     scaled = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, dslr)]
     for ax, pair, title in (
-        (axes[1], scaled, "Difference, only scaled"),
-        (axes[2], (alignment.phone, alignment.dslr), "Difference, aligned"),
+        (axes[1], scaled, "Only scaled to one size"),
+        (axes[2], (alignment.phone, alignment.dslr), "Aligned"),
     ):
         a, b = (_standardised_gray(i) for i in pair)
         drawn = ax.imshow(a - b, cmap="RdBu_r", vmin=-2, vmax=2)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[], frame_on=False)
         ax.grid(False)
-        ax.set_title(f"{title}: {np.abs(a - b).mean():.2f}")
-    fig.colorbar(drawn, ax=axes[2], label="standard deviations", shrink=0.9)
+        ax.set_title(f"{title}:\nmean difference {np.abs(a - b).mean():.2f}")
+    fig.colorbar(drawn, ax=axes[2], label="phone minus DSLR\n(standard deviations)", shrink=0.9)
     return fig
 
 
@@ -182,18 +183,17 @@ def ncc_distribution(
         color = colors.PHONES[phone]
         percent = np.full(len(sample), 100 / max(1, len(sample)))
         for values, style in (
-            ([w.ncc_before for w in sample], {"color": "#999999", "histtype": "step", "lw": 1.5}),
+            ([w.ncc_before for w in sample], {"color": _IN_PLACE, "histtype": "step", "lw": 1}),
             ([w.ncc for w in sample], {"color": color, "alpha": 0.6}),
         ):
             drawn = np.clip(np.nan_to_num(values, nan=0.0), _LEAST_DRAWN_NCC, 1)
             ax.hist(drawn, bins, weights=percent, **style)
         ax.axvline(threshold, color="0.2", lw=1.2, ls="--")
-        ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{names[phone]}: {len(sample)} windows")
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{names[phone]}:\n{len(sample)} windows")
+        figures.plain_numbers(ax.yaxis)
     axes[0, 0].set_ylabel("windows (%, logarithmic)")
     marks = (
-        Patch(fc="none", ec="#999999", lw=1.5, label="in place"),
+        Patch(fc="none", ec=_IN_PLACE, lw=1, label="in place"),
         Patch(fc="0.35", alpha=0.6, label="moved to the best place"),
         Line2D([], [], color="0.2", lw=1.2, ls="--", label=f"threshold {threshold:g}"),
     )

@@ -26,8 +26,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
@@ -99,6 +101,13 @@ def use_style(photographs: bool = False) -> None:
             "image.interpolation": "nearest",
         }
     )
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5 times the powers of ten, instead of ``6 x 10^-1``."""
+    axis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 @functools.cache
@@ -318,7 +327,8 @@ def save_figure(
     entries = (e.replace(" ", "\N{NO-BREAK SPACE}") if len(e) < 30 else e for e in stamp(origin).split(" · "))
     caption = "\N{NO-BREAK SPACE}· ".join(entries)
     # At least 15 characters of this size fit into an inch.
-    fig.supxlabel(textwrap.fill(caption, int(15 * fig.get_figwidth())), fontsize=SMALLEST_TEXT, color="0.35")
+    lines = textwrap.fill(caption, int(15 * fig.get_figwidth()), break_on_hyphens=False)
+    fig.supxlabel(lines, fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
     fig.draw_without_rendering()

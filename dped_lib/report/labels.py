@@ -1,4 +1,4 @@
-"""Name metrics, their units and the methods of Table 2 in figures, tables and printed lines."""
+"""Name metrics, their units, the terms of a loss and the methods of Table 2 in figures, tables and printed lines."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +18,16 @@ class Label:
 
 #: The label of each metric of ``metrics.METRICS``.
 METRICS = MappingProxyType({"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", ""), "ms_ssim": Label("MS-SSIM", "")})
+#: The name of each term of a loss (``losses.Loss.terms``).
+TERMS = MappingProxyType(
+    {
+        "color": "colour loss",
+        "content": "content loss",
+        "texture": "texture loss",
+        "tv": "total variation",
+        "mse": "MSE",
+    }
+)
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of the paper's retoucher.
 METHODS = MappingProxyType(
     {

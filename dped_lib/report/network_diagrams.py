@@ -118,20 +118,25 @@ def system(
         network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
         inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
         parts.append(("Discriminator", inside, models.count_parameters(network)))
-    fig = plt.figure(figsize=(figures.WIDTH, 5.0 + 1.5 * len(parts)))
+    tops = [4.65]
+    for _, inside, _ in parts:
+        tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
+    fig = plt.figure(figsize=(figures.WIDTH, tops[-1] + 0.6))
     fig.set_layout_engine("none")  # all places are given in inches
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
     ax.set_axis_off()
     _draw_flow(ax, terms, losses.weights_of(variant), pictures or {})
-    for i, (name, inside, parameters) in enumerate(parts):
-        _draw_layers(ax, inside, 4.65 + 1.5 * i, f"{name}: {parameters:,} parameters")
+    for top, (name, inside, parameters) in zip(tops, parts, strict=False):
+        _draw_layers(ax, inside, top, f"{name}: {parameters:,} parameters")
     legend = "Each box: kernel (/ stride), channels, height x width of the output. IN, BN: instance norm, batch norm."
     ax.text(0.1, fig.get_figheight() - 0.57, legend, fontsize=_TEXT, color="0.25", va="center")
     return fig
 
 
-_GAP = 0.07  # between two boxes, in inches
+_PER_ROW = 8  # boxes
+_GAP = 0.18  # between two boxes, in inches
+_ROW = 1.1  # height of a row of boxes, in inches
 _SIDE = 1.15  # of a picture, in inches
 _PLACES = MappingProxyType({"phone": (0.25, "phone"), "enhanced": (3.6, "enhanced"), "dslr": (5.9, "DSLR")})
 _INK = MappingProxyType({"enhanced": colors.CLASSES["enhanced"], "dslr": colors.CLASSES["dslr"]})
@@ -183,32 +188,60 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float
     ax.text(0.2, 2.05, "trains", fontsize=_TEXT, color="0.3", va="center", rotation=90)
 
 
-def _draw_layers(ax: Axes, inside: list[Layer], top: float, title: str, per_row: int = 12) -> None:
-    """Draw the convolutions and linear layers of a network in a row; a norm lies under the layer that it follows."""
-    steps: list[list[Layer]] = []
+def _rows(inside: list[Layer]) -> list[list[list[Layer]]]:
+    """Return the boxes of a network in rows: each convolution or linear layer, with the norm that follows it.
+
+    A residual block stays in one row.
+    """
+    together: list[list[list[Layer]]] = []  # the boxes of a block, or a box alone
     for layer in inside:
-        if layer.kind == "norm" and steps:
-            steps[-1].append(layer)
+        if layer.kind == "norm" and together:
+            together[-1][-1].append(layer)
+        elif layer.name.startswith("blocks.") and layer.name.endswith("conv2"):
+            together[-1].append([layer])
         else:
-            steps.append([layer])
-    each = (figures.WIDTH - 0.16) / per_row
+            together.append([[layer]])
+    rows: list[list[list[Layer]]] = [[]]
+    for boxes in together:
+        if len(rows[-1]) + len(boxes) > _PER_ROW:
+            rows.append([])
+        rows[-1] += boxes
+    return rows
+
+
+def _draw_layers(ax: Axes, inside: list[Layer], top: float, title: str) -> None:
+    """Draw the convolutions and linear layers of a network in rows; a norm lies under the layer that it follows."""
+    left = 0.3
+    each = (figures.WIDTH - left - 0.15 + _GAP) / _PER_ROW
+    width = each - _GAP
     ax.text(0.1, top, title, fontsize=9, va="center", weight="bold")
-    for i, step in enumerate(steps):
-        x, y = 0.1 + each * i, top + 0.36
-        for layer in step:
-            width = each - _GAP
-            if layer.kind == "norm":
-                _box(ax, (x, y + 0.56, width, 0.22), "".join(w[0].upper() for w in layer.label.split()), _KINDS["norm"])
-            else:
-                size = f"\n{layer.shape[1]}x{layer.shape[2]}" if len(layer.shape) == 3 else ""
-                _box(ax, (x, y, width, 0.54), f"{layer.label}\n{layer.shape[0]}{size}", _KINDS[layer.kind])
-        if i:
-            _arrow(ax, (x - _GAP, y + 0.27), (x, y + 0.27), size=5)
-        if step[0].name.startswith("blocks.") and step[0].name.endswith("conv1"):
-            start, end = x - 0.05, x + 2 * each - 0.02
-            ax.plot((start, start, end), (y + 0.27, y - 0.1, y - 0.1), color="0.2", lw=0.9)
-            _arrow(ax, (end, y - 0.1), (end, y + 0.27), size=5)
-            ax.text(x + each - 0.05, y - 0.12, "+ input", ha="center", va="bottom", fontsize=_TEXT)
+    rows = _rows(inside)
+    for k, boxes in enumerate(rows):
+        y = top + 0.36 + _ROW * k
+        middle = y + 0.27
+        for i, box in enumerate(boxes):
+            x = left + each * i
+            for layer in box:
+                if layer.kind == "norm":
+                    initials = "".join(word[0].upper() for word in layer.label.split())
+                    _box(ax, (x, y + 0.56, width, 0.22), initials, _KINDS["norm"])
+                else:
+                    size = f"\n{layer.shape[1]}x{layer.shape[2]}" if len(layer.shape) == 3 else ""
+                    _box(ax, (x, y, width, 0.54), f"{layer.label}\n{layer.shape[0]}{size}", _KINDS[layer.kind])
+            if i:
+                _arrow(ax, (x - _GAP, middle), (x, middle), size=5)
+            if box[0].name.startswith("blocks.") and box[0].name.endswith("conv1"):
+                # One block's sum ends before the next one's input begins.
+                start, end = x - _GAP / 3, x + 2 * each - 2 * _GAP / 3
+                ax.plot((start, start, end), (middle, y - 0.1, y - 0.1), color="0.2", lw=0.9)
+                _arrow(ax, (end, y - 0.1), (end, middle), size=5)
+                ax.text(x + each - _GAP / 2, y - 0.12, "+ input", ha="center", va="bottom", fontsize=_TEXT)
+        if k + 1 < len(rows):  # the next row goes on here
+            last, edge, between, below = x + width, 0.08, y + _ROW - 0.28, middle + _ROW
+            outside = last + _GAP / 2 + 0.03
+            steps = ((last, outside, outside, edge, edge), (middle, middle, between, between, below))
+            ax.plot(*steps, color="0.2", lw=0.9)
+            _arrow(ax, (edge, below), (left, below), size=5)
 
 
 def _box(ax: Axes, place: tuple[float, float, float, float], words: str, color: str, ec: str = "0.2") -> None:

@@ -13,11 +13,7 @@ from dped_lib.report import colors, figures, labels
 _COLUMNS = 3
 _WORDS = MappingProxyType(
     {
-        "color": "colour loss",
-        "content": "content loss",
-        "texture": "texture loss",
-        "tv": "total variation",
-        "mse": "MSE",
+        **labels.TERMS,
         "total": "total loss",
         "discriminator": "discriminator's loss",
         "accuracy": "discriminator's accuracy",
@@ -95,7 +91,7 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str
     for line, (name, patches) in zip(axes, rows.items(), strict=True):
         for ax, patch in zip(line, patches, strict=True):
             ax.imshow(patch)
-            ax.set(xticks=[], yticks=[])
+            ax.set(xticks=[], yticks=[], frame_on=False)
         # A row is lower than a long name, so the name takes two lines.
         line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=ink[name])
     return fig

@@ -22,7 +22,7 @@ from dped_lib.user_study.pictures import Pictures, open_folder
 #: The stand-in for Apple's one-click enhancer, which runs only on Apple's systems.
 AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-in for Apple Photos, not it"
 
-_FORMAT = 1  # of the folder that make() writes
+_FORMAT = 2  # of the folder that make() writes
 
 
 def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
@@ -76,7 +76,8 @@ def open_or_make(
 
     Args:
         network, seed, vgg: see ``networks.enhancing_network``.
-        manual: folder with the retouched originals, ``SCENE.png``; empty: the study has no class ``manual``.
+        manual: folder with the retouched originals, ``SCENE.png``; empty: the study has no class ``manual``. The
+            originals are those of a study that was made without it (``SET/original``).
         scenes: number in each set; 0: nine as in the paper, or all that the dataset holds out.
 
     Raises:
@@ -119,14 +120,20 @@ def make(
     Phone and DSLR photographs are aligned (section 2). The paper's were not, and its subjects were asked to ignore the
     difference in content. The set of the enhancers is that of the iPhone, or of the dataset's first phone.
 
+    A network pads with zeros, and a shortly trained one darkens the border that the padding reaches. Photographs have no
+    such rim, so it would tell people which picture is enhanced. This border is cut off every picture of every class. It is as
+    wide as the largest :func:`reach` of the networks, which is 18 px for Figure 7's.
+
     Args:
         networks: phone -> network that enhances its photographs.
         names: the scenes (:func:`held_out`).
-        retouched: scene -> file of the original that an artist retouched, for every scene or for none.
+        retouched: scene -> file of the original that an artist retouched, for every scene or for none. It has the size
+            of the study's original, or that of the aligned photograph before the border was cut off.
 
     Raises:
-        DpedError: a scene cannot be aligned, or the folder holds something else.
+        DpedError: a scene cannot be aligned, a retouched picture has another size, or the folder holds something else.
     """
+    border = max(reach(network) for network in networks.values())
     ingredients = {
         "format": _FORMAT,
         "scenes": list(names),
@@ -144,9 +151,18 @@ def make(
         paths.clear_killed(folder)
         with paths.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
-                _make_scene(part, dataset, scene, networks, retouched)
+                _make_scene(part, dataset, scene, networks, border, retouched.get(scene))
             (part / "made.json").write_text(json.dumps(ingredients, indent=1), encoding="utf-8")
     return open_folder(folder, len(names))
+
+
+def reach(network: nn.Module) -> int:
+    """Return the radius of a network's receptive field in pixels: the sum of the radii of its kernels.
+
+    This holds for the networks of ``models.GENERATORS``: their convolutions have stride 1 and follow each other. The means
+    of instance norm, which depend on the whole picture, are left out.
+    """
+    return sum(layer.kernel_size[0] // 2 for layer in network.modules() if isinstance(layer, nn.Conv2d))
 
 
 def _recorded_ingredients(folder: Path) -> dict | None:
@@ -157,10 +173,14 @@ def _recorded_ingredients(folder: Path) -> dict | None:
 
 
 def _make_scene(
-    folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], retouched: Mapping[str, Path]
-):
+    folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], border: int, retouched: Path | None
+) -> None:
     frames = photographs.scene(dataset, scene)
     enhancers_phone = "iphone" if "iphone" in networks else next(iter(networks))
+
+    def save(image: np.ndarray, name: str, cls: str) -> None:
+        _save(folder / name / cls / f"{scene}.png", _without_border(image, border))
+
     for phone, network in networks.items():
         aligned = aligner.align(frames[phone], frames["dslr"], readers.RIG_SETTINGS.size)
         if aligned.phone is None:
@@ -168,14 +188,34 @@ def _make_scene(
                 f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}). Leave this scene out."
             )
         enhanced = enhancement.engine(network, "float32", "cpu")(aligned.phone)
-        _save(folder / phone / "original" / f"{scene}.png", aligned.phone)
-        _save(folder / phone / "dslr" / f"{scene}.png", aligned.dslr)
-        _save(folder / phone / "enhanced" / f"{scene}.png", enhanced)
+        save(aligned.phone, phone, "original")
+        save(aligned.dslr, phone, "dslr")
+        save(enhanced, phone, "enhanced")
         if phone == enhancers_phone:
-            _save(folder / "enhancers" / "enhanced" / f"{scene}.png", enhanced)
-            _save(folder / "enhancers" / "automatic" / f"{scene}.png", baselines.auto_contrast(aligned.phone))
-            if scene in retouched:
-                _save(folder / "enhancers" / "manual" / f"{scene}.png", photofile.read_photograph(retouched[scene]))
+            save(enhanced, "enhancers", "enhanced")
+            save(baselines.auto_contrast(aligned.phone), "enhancers", "automatic")
+            if retouched:
+                image = _read_retouched(retouched, aligned.phone.shape, border)
+                _save(folder / "enhancers" / "manual" / f"{scene}.png", image)
+
+
+def _without_border(image: np.ndarray, border: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    return np.ascontiguousarray(image[border : height - border, border : width - border])
+
+
+def _read_retouched(file: Path, whole: tuple[int, ...], border: int) -> np.ndarray:
+    """Return a retouched original without the border, which the file may still have."""
+    image = photofile.read_photograph(file)
+    height, width = (n - 2 * border for n in whole[:2])
+    if image.shape[:2] == whole[:2]:
+        return _without_border(image, border)
+    if image.shape[:2] != (height, width):
+        raise DpedError(
+            f"{file}: {image.shape[1]} x {image.shape[0]} pixels, the study's original has {width} x {height}. Make the "
+            "study without retouched pictures first, and retouch the pictures of its folder SET/original."
+        )
+    return image
 
 
 def _save(file: Path, image: np.ndarray) -> None:

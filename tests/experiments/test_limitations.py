@@ -118,12 +118,13 @@ def test_ranks_and_pictures():
     assert order[0].name in names and len(names) <= 6
     picture = np.zeros((320, 400, 3), np.uint8)
     figures.use_style()
-    fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names})
+    fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names}, "rig")
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
     titles = [ax.get_title() for ax in fig.axes]
-    assert titles[::2] == ["highest: original", "median: original"] * 3
-    assert titles[9] == f"noise rises: x {order[0].values['noise amplification']:.2f}"
-    assert titles[1].startswith("colours move by ") and "\n" not in fig.axes[8].get_ylabel()
+    assert [t.split("\n")[1] for t in titles[::2]] == ["highest: original", "median: original"] * 3
+    assert titles[8].startswith("iPhone 3GS\n"), "the phone of each photograph is named"
+    assert titles[9] == f"luminance noise rises:\nx {order[0].values['noise amplification']:.2f}"
+    assert titles[1].startswith("colours move by\n") and "\n" not in fig.axes[8].get_ylabel()
     assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
     fig = limitations.plot_noise(found, "rig")
@@ -138,11 +139,11 @@ def test_ranks_and_pictures():
 @pytest.mark.parametrize(
     ("measure", "value", "words"),
     [
-        ("noise amplification", 0.80, "noise falls: x 0.80"),
-        ("noise amplification", 1.25, "noise rises: x 1.25"),
-        ("contrast gain", 1.001, "contrast stays: x 1.00"),
-        ("contrast gain", 0.5, "contrast falls: x 0.50"),
-        ("colour deviation", 12.34, "colours move by 12.3 ΔE"),
+        ("noise amplification", 0.80, "luminance noise falls:\nx 0.80"),
+        ("noise amplification", 1.25, "luminance noise rises:\nx 1.25"),
+        ("contrast gain", 1.001, "contrast stays:\nx 1.00"),
+        ("contrast gain", 0.5, "contrast falls:\nx 0.50"),
+        ("colour deviation", 12.34, "colours move by\n12.3 (CIEDE2000)"),
     ],
 )
 def test_words_say_what_happened(measure, value, words):

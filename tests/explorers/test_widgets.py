@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 
 from dped_lib import losses, models, training, vgg
@@ -267,7 +268,21 @@ def test_every_view_of_an_alignment(aligned):
         assert words in aligned.numbers.value
         pictures.add(aligned.image.value)
     assert len(pictures) == 4
-    assert len(aligned.static().axes) == 4
+    window = aligned.patch()[0]
+    fig = aligned.static()
+    assert len(fig.findobj(Axes)) == 4
+    words = fig.findobj(Axes)[3].get_title()
+    assert f"{window.ncc_before:.3f}, now {window.ncc:.3f}" in words and ("not moved" in words) != window.moved
+    assert words.endswith("the DSLR's image; phone in place; phone as kept; DSLR")
+
+
+def test_the_window_shown_first_gained_most_by_being_moved():
+    still = extraction.Window(0, 0, extraction.KEPT, 0.95, 0.95, 0, 0, 0, 20, 0.5)
+    little = dataclasses.replace(still, ncc=0.96, dx=0.2)
+    much = dataclasses.replace(still, ncc=0.98, dy=-0.4)
+    left_out = dataclasses.replace(still, verdict=extraction.BELOW, ncc_before=0.1, ncc=0.8, dx=3)
+    assert alignment_explorer.example_window([still, little, much, left_out]) == 2
+    assert alignment_explorer.example_window([still] * 5) == 2, "none was moved: that in the middle"
 
 
 def test_blinking_alternates_the_two_aligned_images(aligned):
@@ -399,7 +414,14 @@ def test_another_patch_or_state_is_another_picture(run):
     explorer.patch.value = 0
     explorer.state.value = "checkpoint, iteration 1"
     assert explorer.tiles["phone"].value == first[1] and explorer.tiles["enhanced"].value != first[0]
-    assert sum(bool(ax.images) for ax in explorer.static().axes) == 7
+    fig = explorer.static()
+    assert sum(bool(ax.images) for ax in fig.axes) == 7
+    fig.draw_without_rendering()
+    (above,) = (text.get_window_extent() for text in fig.texts)
+    titles = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
+    assert len(titles) == 7 and all(title.y1 < above.y0 for title in titles), "below the title of the figure"
+    assert above.y1 <= fig.bbox.y1 and above.x0 >= 0
+    assert any(ax.get_title().startswith("colour loss\n") for ax in fig.axes)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):

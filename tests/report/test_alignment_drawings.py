@@ -24,8 +24,10 @@ def pair():
 
 
 def test_every_camera_is_named_and_drawn(pair):
-    fig = alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}] * 2, {"sony": "Sony", "dslr": "Canon"})
+    frames = {"sony": pair[0], "dslr": pair[1]}
+    fig = alignment_drawings.quadruplets({"motorcycle-a": frames, "again": frames}, {"sony": "Sony", "dslr": "Canon"})
     assert [ax.get_title() for ax in fig.axes] == ["Sony", "Canon", "", ""]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["motorcycle-a", "", "again", ""], "each row has its scene's name"
     for _ in range(2):
         fig.draw_without_rendering()
     (sony, canon) = (ax.get_window_extent() for ax in fig.axes[:2])
@@ -75,7 +77,8 @@ def test_every_drawing_can_be_read(pair):
     figures.use_style()
     windows = extraction.extract(pair[2]).windows
     patch = np.zeros((100, 100, 3), np.uint8)
-    readable(alignment_drawings.quadruplets([{"sony": pair[0], "dslr": pair[1]}], {"sony": "Sony", "dslr": "Canon"}))
+    frames = {"motorcycle-a": {"sony": pair[0], "dslr": pair[1]}}
+    readable(alignment_drawings.quadruplets(frames, {"sony": "Sony", "dslr": "Canon"}))
     readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
     readable(alignment_drawings.alignment_check(*pair))
     readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}, NAMES))
@@ -92,8 +95,12 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
 
 def test_alignment_halves_the_difference(pair):
     fig = alignment_drawings.alignment_check(*pair)
-    scaled, aligned = (float(ax.get_title().split(": ")[1]) for ax in fig.axes[1:3])
+    scaled, aligned = (float(ax.get_title().split("mean difference ")[1]) for ax in fig.axes[1:3])
     assert aligned < scaled / 2
+    drawn = fig.axes[2].images[0].get_array()
+    assert np.abs(drawn).mean() == pytest.approx(aligned, abs=0.005)
+    tilted = np.corrcoef(drawn.ravel(), cv2.cvtColor(pair[2].phone, cv2.COLOR_RGB2GRAY).ravel())[0, 1]
+    assert tilted > 0 and "phone minus DSLR" in fig.axes[3].get_ylabel()
     plt.close(fig)
 
 
@@ -113,5 +120,5 @@ def test_the_distribution_counts_every_window(pair):
     windows = extraction.extract(pair[2]).windows
     fig = alignment_drawings.ncc_distribution({"sony": windows}, NAMES)
     heights = sum(p.get_height() for p in fig.axes[0].patches if hasattr(p, "get_height"))
-    assert heights == pytest.approx(100, abs=0.01) and fig.axes[0].get_title() == "Sony Xperia Z: 20 windows"
+    assert heights == pytest.approx(100, abs=0.01) and fig.axes[0].get_title() == "Sony Xperia Z:\n20 windows"
     plt.close(fig)

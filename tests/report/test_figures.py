@@ -1,6 +1,7 @@
 """Figures and tables: whole, with provenance beside them, strict JSON; and the drawing of Figure 7 says what the modules are."""
 
 import inspect
+import itertools
 import json
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
 from dped_lib import losses, metrics, models, paper
@@ -395,6 +397,51 @@ def test_figure_7_shows_the_whole_system(loss, variant):
         convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
     assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
     assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
+    figures.use_style()
+    fig = network_diagrams.system(variant=variant)
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    boxes = [patch.get_window_extent() for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
+    inside = 0
+    for words in (text.get_window_extent() for text in ax.texts if text.get_text()):
+        for box in (b for b in boxes if b.contains((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)):
+            assert box.x0 + 2 < words.x0 and words.x1 < box.x1 - 2 and box.y0 < words.y0 and words.y1 < box.y1
+            inside += 1
+    assert inside == len(boxes)
+    around = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 3]  # from a block's input to its sum
+    assert len(around) == 4
+    for one, other in itertools.permutations(around, 2):
+        same_row = one[0][1] == other[0][1]
+        assert not same_row or abs(one[0][0] - other[-1][0]) > 0.04, "a sum ends beside the next block's input"
+    plt.close(fig)
+
+
+def test_a_caption_keeps_the_name_of_a_network_whole(saved):
+    named = "shipped:rig-iphone, shipped:rig-iphone-dong, shipped:rig-iphone-johnson, unless another is named"
+    for width in (3.1, 4.4, 5.7, 7.3):
+        fig = plt.figure(figsize=(width, 2))
+        figures.save_figure(fig, "fig99_test", {**MADE, "network": named}, {})
+        for name in re.findall(r"shipped:[\w-]+", named):
+            assert re.search(rf"{name}(,|\s|$)", fig.get_supxlabel()), fig.get_supxlabel()
+        plt.close(fig)
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    fig, ax = plt.subplots()
+    ax.plot([1, 2], [0.4, 12])
+    ax.set_yscale("log")
+    figures.plain_numbers(ax.yaxis)
+    fig.draw_without_rendering()
+    low, high = ax.get_ylim()
+    shown = [
+        t.get_text() for t in ax.get_yticklabels(which="both") if t.get_text() and low <= t.get_position()[1] <= high
+    ]
+    assert shown == ["0.5", "1", "2", "5", "10"]
     plt.close(fig)
 
 

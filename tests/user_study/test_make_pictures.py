@@ -4,20 +4,45 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dped_lib import models
+from dped_lib.alignment import aligner
 from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
+from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.user_study import make_pictures
 from dped_lib.user_study import questions as study_questions
 
 
+def mean_of_a_neighbourhood() -> models.SRCNN:
+    """A network that averages 17 x 17 pixels. Its zero padding darkens a rim of 8 pixels."""
+    network = models.SRCNN().eval()
+    for layer in (network.conv1, network.conv2, network.conv3):
+        torch.nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+        if layer.bias is not None:
+            torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.zeros_(network.shared_bias)
+    return network
+
+
+@pytest.mark.parametrize(("name", "radius"), [("dped", 18), ("resnet_8_32", 14), ("srcnn", 8)])
+def test_the_reach_of_a_network_is_where_its_gradient_ends(name, radius):
+    torch.manual_seed(0)
+    network = models.generator(name, norm="batch").double().eval()
+    image = torch.rand(1, 3, 41, 41, dtype=torch.float64, requires_grad=True)
+    network(image)[..., 20, 20].sum().backward()
+    seen = image.grad.abs().sum((0, 1)).nonzero()
+    assert seen.min() == 20 - radius and seen.max() == 20 + radius
+    assert make_pictures.reach(network) == radius
+
+
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
-    networks = {"iphone": models.generator("srcnn").eval()}
+    networks = {"iphone": mean_of_a_neighbourhood()}
     monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
     monkeypatch.setattr(make_pictures, "enhancing_network", lambda *_, **__: networks["iphone"])
     monkeypatch.setattr(datasets, "DATASET_PHONES", {"rig": ("iphone",)})
@@ -33,10 +58,22 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
         ("enhancers", "enhanced"),
     }
     images = {(s, c): np.asarray(Image.open(f)) for (s, c, _), f in pictures.files.items()}
-    original = images["iphone", "original"]
-    assert {i.shape for i in images.values()} == {(400, 540, 3)}
-    assert (images["iphone", "enhanced"] == enhancement.engine(networks["iphone"], "float32", "cpu")(original)).all()
-    assert (images["enhancers", "automatic"] == baselines.auto_contrast(original)).all(), "the stand-in of Table 2"
+    assert {i.shape for i in images.values()} == {(400 - 16, 540 - 16, 3)}
+    frames = photographs.scene("rig", "chelsea-a")
+    aligned = aligner.align(frames["iphone"], frames["dslr"], (400, 540))
+    inside = np.s_[8:-8, 8:-8]
+    assert (images["iphone", "original"] == aligned.phone[inside]).all()
+    assert (images["iphone", "dslr"] == aligned.dslr[inside]).all()
+    stretched = baselines.auto_contrast(aligned.phone)
+    assert (images["enhancers", "automatic"] == stretched[inside]).all(), "the stand-in of Table 2"
+    assert (images["enhancers", "enhanced"] == images["iphone", "enhanced"]).all()
+    enhance = enhancement.engine(networks["iphone"], "float32", "cpu")
+    enhanced = enhance(aligned.phone)
+    assert (images["iphone", "enhanced"] == enhanced[inside]).all()
+    framed = enhance(np.pad(aligned.phone, ((8, 8), (8, 8), (0, 0)), mode="reflect"))[8:-8, 8:-8]
+    assert (enhanced[0] < framed[0]).all(), "zeros beyond the border darken it"
+    assert (images["iphone", "enhanced"] == framed[inside]).all(), "no rim: as inside of a larger photograph"
+
     before = (pictures.folder / "made.json").stat().st_mtime_ns
     assert make().digest == pictures.digest
     assert (pictures.folder / "made.json").stat().st_mtime_ns == before
@@ -45,9 +82,16 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     by_hand.mkdir()
     with pytest.raises(DpedError, match="no photographs in it"):
         make(by_hand)
-    Image.new("RGB", (540, 400)).save(by_hand / "chelsea-a.png")
-    full = make(by_hand)
-    assert len(full.questions) == 6 and full.digest != pictures.digest
+    picture = by_hand / "chelsea-a.png"
+    Image.new("RGB", (270, 200)).save(picture)
+    with pytest.raises(DpedError, match=r"chelsea-a.png: 270 x 200 pixels, the study's original has 524 x 384"):
+        make(by_hand)
+    retouched = np.random.default_rng(0).integers(0, 256, (400, 540, 3), np.uint8)
+    for image in (retouched, retouched[inside]):
+        Image.fromarray(image).save(picture)
+        full = make(by_hand)
+        assert len(full.questions) == 6 and full.digest != pictures.digest
+        assert (full.read(("enhancers", "manual", "chelsea-a")) == retouched[inside]).all(), "the border is cut once"
     assert {f: f.read_bytes() for f in pictures.files.values()} == old, (
         "pictures that people may have answered about stay"
     )
@@ -56,9 +100,16 @@ def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     with pytest.raises(DpedError, match="holds other pictures than this study's"):
         make()
     Image.new("RGB", (540, 400)).save(by_hand / "other.png")
-    (by_hand / "chelsea-a.png").unlink()
+    picture.unlink()
     with pytest.raises(DpedError, match="no retouched picture of chelsea-a"):
         make(by_hand)
+
+
+def test_every_set_loses_the_border_of_the_widest_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    networks = {"iphone": mean_of_a_neighbourhood(), "sony": models.generator("resnet_8_32", norm="batch").eval()}
+    pictures = make_pictures.make("rig", "smoke", networks, ["chelsea-a"], {})
+    assert {pictures.read(key).shape for key in pictures.files} == {(400 - 28, 540 - 28, 3)}
 
 
 @pytest.fixture
