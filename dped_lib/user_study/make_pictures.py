@@ -185,7 +185,8 @@ def _make_scene(
         aligned = aligner.align(frames[phone], frames["dslr"], readers.RIG_SETTINGS.size)
         if aligned.phone is None:
             raise DpedError(
-                f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}). Leave this scene out."
+                f"scene {scene!r} of {phone}: cannot be aligned ({aligned.report.reason}). "
+                "Ask for fewer scenes (--scenes), or for another dataset."
             )
         enhanced = enhancement.engine(network, "float32", "cpu")(aligned.phone)
         save(aligned.phone, phone, "original")
