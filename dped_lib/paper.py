@@ -108,7 +108,8 @@ class Claim:
     """Hold a sentence of the paper that can be tested.
 
     Attributes:
-        key: the name of the claim, and of the function that judges it (``experiments.judges``).
+        key: the name of the claim, and of the function that judges it, if there is one (``experiments.judges`` and
+            ``experiments.paper_judges``).
         where: section, figure, table or equation.
         sentence: the quotation; [...] marks what is left out.
     """

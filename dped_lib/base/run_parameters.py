@@ -1,4 +1,4 @@
-"""Define the parameters of a training run: everything that changes its result, and nothing else."""
+"""Define the parameters of a training run: all that changes its result, and how often it is saved and validated."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ CHOICES = ("kernel", "content_layer", "norm", "discriminator")
 
 @dataclass(frozen=True)
 class TrainParams:
-    """Describe one training run by everything that changes its result, and by nothing else.
+    """Describe one training run by everything that changes its result, and by how often it is saved and validated.
 
     Attributes:
         dataset, phone, loss, seed: the identity of the run. ``loss`` is one of ``losses.LOSSES``.
@@ -36,7 +36,7 @@ class TrainParams:
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
         vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, which means bfloat16 if the device multiplies it in
-            hardware.
+            hardware, and else float32. So ``auto`` names two types on two machines.
     """
 
     dataset: str

@@ -6,8 +6,8 @@
 
 A result records what was asked, and on which photographs it was measured. It is used for the same question only.
 
-What was measured here from networks that a run keeps (``experiments.ablation``) is measured anew from them each time: its
-file serves only :func:`pack`.
+The ablation's scores are computed anew from its networks each time (``experiments.ablation``). Their file exists for
+:func:`pack` alone.
 """
 
 import contextlib
@@ -157,7 +157,7 @@ def ships(key: str) -> bool:
 
 
 def _that_ships(experiment: Experiment) -> dict | None:
-    """Return the record that ships for a question, or None. A reason that the user may not expect is said."""
+    """Return the record that ships for a question, or None. Print why a registered record is not used."""
     registered = None if shipped_runs.fresh() else _registry().get(experiment.key)
     if registered is None:
         return None

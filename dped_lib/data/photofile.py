@@ -209,10 +209,8 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
     """
     file = Path(file)
     with _open(file, least, content) as image:
-        header, icc = (
-            _header(image),
-            image.info.get("icc_profile") or b"",
-        )  # before EXIF: reading that reads a PNG to its end
+        header = _header(image)
+        icc = image.info.get("icc_profile") or b""  # before EXIF: reading that reads a PNG to its end
         try:
             exif = photo_metadata.parts(image)  # before loading: Pillow removes the orientation when it rotates a TIFF
             orientation = photo_metadata.orientation(exif)

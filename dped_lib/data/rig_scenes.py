@@ -197,9 +197,8 @@ def _dead_leaves(name: str) -> np.ndarray:
 
     def inside(values, background=0.0):
         """Give each pixel the value of its shape."""
-        return np.concatenate([np.full((1, *values.shape[1:]), background, np.float32), values.astype(np.float32)])[
-            label
-        ]
+        first = np.full((1, *values.shape[1:]), background, np.float32)
+        return np.concatenate([first, values.astype(np.float32)])[label]
 
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - inside(shapes["x"]), y - inside(shapes["y"])

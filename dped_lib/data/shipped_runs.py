@@ -135,7 +135,7 @@ def _runs(folder: Path) -> dict[str, ShippedRun]:
 
 
 def forget() -> None:
-    """Read the registry again at the next question. :mod:`shipping` calls this after it has added a run."""
+    """Clear the cached registry. :mod:`shipping` calls this after it has added a run."""
     _runs.cache_clear()
 
 

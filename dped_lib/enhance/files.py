@@ -318,7 +318,7 @@ def do(
     Args:
         run: the network with its memory limit.
         job: from :func:`plan_jobs`.
-        quality: of JPEG and WebP.
+        quality: the quality of JPEG and WebP files, 1 to 100.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 
     Raises:

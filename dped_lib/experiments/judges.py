@@ -1,7 +1,7 @@
-"""Judge the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
+"""Judge the paper's claims from saved results. Each function has the name of its claim's key in ``paper.CLAIMS``.
 
 Each function takes the results of one dataset and preset, and yields its findings. It yields none if the notebook that
-it needs was not run.
+it needs was not run. :mod:`paper_judges` judges claims on what is published. No function judges the user study.
 """
 
 from collections.abc import Callable, Mapping

@@ -60,8 +60,8 @@ ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
 #: Parameters that a caption lists, in this order, if the artifact has them.
 _CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
 
-# The defaults of the encoders differ between versions of Pillow, and matplotlib writes its version into every PNG.
-#: Arguments of ``savefig`` for a PNG file that does not depend on these versions.
+#: Arguments of ``savefig`` for a PNG file that depends on no version. The defaults of the encoders differ between versions
+#: of Pillow, and matplotlib writes its own version into every PNG.
 PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
 _JPEG = MappingProxyType(
     {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
@@ -144,8 +144,8 @@ def environment() -> dict:
 def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
     """Return the provenance of a result: its parameters and the environment.
 
-    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (``trained`` or ``authors``), ``iterations`` and
-    ``n`` appear in captions.
+    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (whose it is), ``iterations`` and ``n`` appear in
+    captions.
     """
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
