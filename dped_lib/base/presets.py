@@ -110,7 +110,6 @@ _PAPER = replace(
     discriminator_iterations=5000,
     discriminator_batch=paper.BATCH_SIZE,
     variant_iterations=paper.ITERATIONS,
-    photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 #: The preset of commands, notebooks and the workflow if none is named. Its networks of ``rig`` and ``city100`` ship.

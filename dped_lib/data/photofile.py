@@ -313,16 +313,16 @@ def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return (pixels * share + full * (1 - share) + np.float32(0.5)).astype(pixels.dtype)
 
 
-def read_photograph(file: Path, least: int = paper.PATCH_SIZE) -> np.ndarray:
+def read_photograph(file: Path) -> np.ndarray:
     """Return a photograph as uint8 H x W x 3, upright, in sRGB. The networks were trained on sRGB.
 
     16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are
     applied.
 
     Raises:
-        DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message
+        DpedError: the file is missing, damaged, truncated, no image, smaller than a patch, or too large. The message
             names it.
     """
-    decoded = decode(file, least)
+    decoded = decode(file, paper.PATCH_SIZE)
     pixels = in_srgb(decoded)
     return in_8bit(pixels if decoded.alpha is None else over_white(pixels, decoded.alpha))

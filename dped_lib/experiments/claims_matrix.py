@@ -87,7 +87,7 @@ class Row:
 class Summary:
     """Hold the verdict of a cell: ``held`` of ``decided`` findings hold.
 
-    ``verdict`` is one of ``CLAIM_VERDICTS`` or "in part". Findings that cannot test the claim count only if no finding
+    ``verdict`` is that of a finding or "in part". Findings that cannot test the claim count only if no finding
     can.
     """
 

@@ -54,10 +54,6 @@ class Curve:
     photographs: list[str]
     origin: str = experiment_results.HERE
 
-    def after(self, iteration: int) -> float | None:
-        """Return the accuracy after that many iterations, or None if it was not measured then."""
-        return dict(zip(self.iterations, self.accuracy, strict=True)).get(iteration)
-
     def interval(self, resamples: int = 2000) -> tuple[float, float]:
         """Return the 95 % bootstrap interval of the last accuracy over photographs."""
         return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, resamples))

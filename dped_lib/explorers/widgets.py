@@ -112,11 +112,6 @@ class Background:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
-    @property
-    def running(self) -> bool:
-        """Return whether work is in progress."""
-        return self._thread is not None and self._thread.is_alive()
-
     def start(self, work: Callable[[Callable[[], None]], None]) -> None:
         """Start ``work(check)``.
 

@@ -27,7 +27,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import dped_lib
@@ -287,17 +286,6 @@ def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
 
 def _target(origin: Mapping, name: str) -> Path:
     return paths.figures_dir(origin["dataset"], origin["preset"]) / name
-
-
-def smallest_text(fig: Figure) -> float:
-    """Return the size in points of the smallest text that a figure shows, once it is scaled down to ``WIDTH``.
-
-    An exponent is set at 70 % of its text's size. The result is infinite for a figure without text.
-    """
-    fig.draw_without_rendering()  # writes the labels of the ticks
-    shown = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    sizes = [text.get_fontsize() * (0.7 if "^" in text.get_text() else 1.0) for text in shown]
-    return min(sizes, default=math.inf) * min(1.0, WIDTH / fig.get_figwidth())
 
 
 def save_figure(

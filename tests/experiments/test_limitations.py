@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from legible import smallest_text
 
 from dped_lib.experiments import gallery, limitations
 from dped_lib.experiments.limitations import Amplification
@@ -124,7 +125,7 @@ def test_ranks_and_pictures():
     assert titles[::2] == ["highest: original", "median: original"] * 3
     assert titles[9] == f"noise rises: x {order[0].values['noise amplification']:.2f}"
     assert titles[1].startswith("colours move by ") and "\n" not in fig.axes[8].get_ylabel()
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
     fig = limitations.plot_noise(found, "rig")
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iPhone 3GS\nours (n = 4)"
