@@ -159,7 +159,7 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
     Args:
         images, targets: see :func:`as_images`. Both have the same shape.
         batch: number of pairs computed at a time. It limits the memory and changes no result.
-        compute: computes the statistics of a batch; ``speed`` passes a quicker form.
+        compute: computes the statistics of a batch; may be replaced by an equivalent.
 
     Raises:
         DpedError: the shapes differ, or a value is not finite.
