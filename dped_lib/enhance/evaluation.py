@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dped_lib import metrics, speed
 from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
-from dped_lib.data.batches import to_float
+from dped_lib.data.batches import floats
 from dped_lib.data.pair_store import PairStore
 
 #: Number of pairs that are enhanced at a time on a GPU, and on a CPU, where one thread computes them.
@@ -57,5 +57,5 @@ def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.
 
 @torch.inference_mode()
 def _enhanced(network: nn.Module, store: PairStore, device: torch.device, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
+    phone, dslr = (floats(images, chosen).to(device) for images in (store.phone, store.dslr))
     return network(phone), dslr

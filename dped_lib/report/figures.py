@@ -5,7 +5,6 @@ all artifacts of a folder are in one file, ``provenance.json``. A run that compu
 file.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -16,12 +15,11 @@ import platform
 import subprocess
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-import filelock
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -252,24 +250,12 @@ def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
     paths.write_text(folder / PROVENANCE, to_json({"common": common, "artifacts": artifacts}) + "\n")
 
 
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Hold a lock file. The system frees the lock even if the process is killed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(file)
-    # Some network file systems have no locks. If two jobs end at the same instant there, one may stay unrecorded.
-    with contextlib.suppress(OSError, NotImplementedError):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _record(folder: Path, name: str, origin: Mapping) -> None:
     """Record the environment of an artifact in the ``provenance.json`` of its folder."""
-    # The lock is in runs/, because git would list a file beside the figures.
-    with _alone(paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"):
+    # The lock is in runs/, because git would list a file beside the figures. Some network file systems have no locks. If
+    # two jobs end at the same instant there, one may stay unrecorded.
+    lock = paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"
+    with paths.alone(lock, f"{folder}: another job is recording its results; waiting for it."):
         kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
         kept[name] = {key: origin[key] for key in ENVIRONMENT if key in origin}
         write_provenance(folder, kept)
