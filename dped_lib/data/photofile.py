@@ -155,7 +155,7 @@ def check(file: Path, least: int = paper.PATCH_SIZE) -> Header:
         return _header(image)
 
 
-def losses(file: Path) -> list[str]:
+def lost_parts(file: Path) -> list[str]:
     """Return the parts of a file that an enhanced photograph cannot keep (``photo_metadata.lost``), a phrase each."""
     with _open(Path(file), 1) as image:
         try:

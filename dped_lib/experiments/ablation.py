@@ -130,7 +130,7 @@ def train_choices(
     wanted = experiment(dataset, preset_name, phone, seed, vgg, rows)
     trainings = {row: row_params(dataset, preset_name, phone, c, seed, vgg) for row, c in rows.items()}
     begun = any(row_folder(params, preset_name).is_dir() for params in trainings.values())
-    if not begun and (shipped := experiment_results.that_ships(wanted)):
+    if not begun and (shipped := experiment_results.shipped_result(wanted)):
         return Ablation(*_from_json(shipped), experiment_results.SHIPPED)
     preset, store = presets.preset(preset_name), wanted.store
     results: dict[str, training_runs.TrainResult] = {}

@@ -119,19 +119,19 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
     Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
     """
     wanted = experiment(store, form, preset, seed)
-    if known := _known(wanted):
-        return known
+    if done := _finished(wanted):
+        return done
     with experiment_results.alone(wanted):
-        if known := _known(wanted):
-            return known
+        if done := _finished(wanted):
+            return done
         trained = _train(wanted.store, form, preset, seed)
         experiment_results.keep(wanted, {k: v for k, v in dataclasses.asdict(trained).items() if k != "origin"})
         return trained
 
 
-def _known(wanted: experiment_results.Experiment) -> Curve | None:
-    known = experiment_results.known(wanted, lambda result: Curve(**result))
-    return known and dataclasses.replace(known[0], origin=known[1])
+def _finished(wanted: experiment_results.Experiment) -> Curve | None:
+    done = experiment_results.finished(wanted, lambda result: Curve(**result))
+    return done and dataclasses.replace(done[0], origin=done[1])
 
 
 def origins(curves: Sequence[Curve]) -> str:

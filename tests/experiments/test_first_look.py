@@ -74,7 +74,9 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     """The photograph and the network are then of the dataset, and the caption says how short the training was."""
     only(monkeypatch)
     params = run_parameters.train_params("rig", "iphone", "mse", "smoke", iterations=60, batch_size=4)
-    result = SimpleNamespace(model=models.generator("srcnn").eval(), folder=tmp_path, params=params, origin="trained here")
+    result = SimpleNamespace(
+        model=models.generator("srcnn").eval(), folder=tmp_path, params=params, origin="trained here"
+    )
     store = SimpleNamespace(photographs=np.array(["photo:chelsea"]), index=lambda split: [0])
     monkeypatch.setattr(first_look, "trained", lambda *_: result)
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
