@@ -11,6 +11,7 @@ import pandas as pd
 
 from dped_lib import losses
 from dped_lib.base import paths, presets, run_parameters
+from dped_lib.base.run_parameters import VGG
 from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics, training_runs
@@ -59,7 +60,7 @@ class ChoiceOutcome:
 
 
 def row_params(
-    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = run_parameters.VGG
+    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = VGG
 ) -> run_parameters.TrainParams:
     """Return the parameters of a row: ``choices``, trained with the full loss for ``Preset.variant_iterations``."""
     preset = presets.preset(preset_name)
@@ -99,12 +100,7 @@ def result_name(phone: str, seed: int = 0) -> str:
 
 
 def experiment(
-    dataset: str,
-    preset_name: str,
-    phone: str,
-    seed: int = 0,
-    vgg: str = run_parameters.VGG,
-    rows: Mapping = CHOICE_ROWS,
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = VGG, rows: Mapping = CHOICE_ROWS
 ) -> experiment_results.Experiment:
     """Return the ablation as an experiment, with what decides its result."""
     preset = presets.preset(preset_name)
@@ -115,12 +111,7 @@ def experiment(
 
 
 def train_choices(
-    dataset: str,
-    preset_name: str,
-    phone: str,
-    seed: int = 0,
-    vgg: str = run_parameters.VGG,
-    rows: Mapping = CHOICE_ROWS,
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = VGG, rows: Mapping = CHOICE_ROWS
 ) -> Ablation:
     """Train every row that is not finished, and score all rows on the same held-out pairs.
 

@@ -71,15 +71,8 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
         end = c.accuracy[-1]
         bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
         ax.errorbar([c.iterations[-1]], [end], **bar)
-        ax.plot(
-            *paper.DISCRIMINATOR_ACCURACY[c.form],
-            mark,
-            mfc="white",
-            mec=color,
-            ms=9,
-            ls="none",
-            label=f"{words}, the paper",
-        )
+        hollow = {"mfc": "white", "mec": color, "ms": 9, "ls": "none"}
+        ax.plot(*paper.DISCRIMINATOR_ACCURACY[c.form], mark, **hollow, label=f"{words}, the paper")
     ax.axhline(0.5, color="0.6", lw=0.8, ls=":", label="guessing")
     batch = ", ".join(str(size) for size in sorted({c.batch_size for c in curves}))
     lowest = min([0.4, *(min(*c.accuracy, c.interval()[0]) - 0.03 for c in curves)])
