@@ -1,6 +1,6 @@
 # `make` lists the targets. They run in .venv, which the first call makes and later calls reuse.
 
-DATASET   ?= rig
+DATASET ?= rig
 PRESET ?= cpu
 CORES  ?=
 # A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.

@@ -143,17 +143,13 @@ def _mean_distance(distances: Tensor, variant: str) -> Tensor:
     return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "code" else 1)
 
 
-def color_loss(
-    enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "", distance=color_distance
-) -> Tensor:
+def color_loss(enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "") -> Tensor:
     """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` computes equation 2; ``speed`` passes a
-    quicker form.
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's.
     """
-    return _mean_distance(
-        distance(enhanced, target, kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]), variant
-    )
+    kernel = kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]
+    return _mean_distance(color_distance(enhanced, target, kernel), variant)
 
 
 def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
@@ -287,7 +283,7 @@ class Objective:
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
         self.weights = weights_of(variant)
         self.vgg, self.discriminator = vgg, discriminator
-        self.color_distance = color_distance  # computes equation 2; ``speed`` swaps it
+        self.color_distance = color_distance  # equation 2; may be replaced by an equivalent
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")
         if "texture" in self.terms and discriminator is None:
@@ -301,7 +297,7 @@ class Objective:
         """Return one term without its weight: a scalar."""
         match name:
             case "color":
-                return color_loss(enhanced, target, self.variant, self.kernel, self.color_distance)
+                return _mean_distance(self.color_distance(enhanced, target, self.kernel), self.variant)
             case "mse":
                 return mse_loss(enhanced, target, self.variant)
             case "texture":

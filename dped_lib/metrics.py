@@ -70,7 +70,7 @@ def window(size: int, like: Tensor) -> Tensor:
 
 
 def window_mean(x: Tensor) -> Tensor:
-    """Return the weighted mean at each place of the window inside the image: N x C x (H-10) x (W-10)."""
+    """Return the weighted mean at each place of the window inside the image: N x C x (H-10) x (W-10) from 11 px on."""
     taps = window(min(WINDOW, *x.shape[-2:]), x)
     # The window is the outer product of its taps, so we convolve with a row of them and then with a column.
     row, column = (taps.view(shape).expand(x.shape[1], *shape) for shape in ((1, 1, -1), (1, -1, 1)))
@@ -159,7 +159,7 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
     Args:
         images, targets: see :func:`as_images`. Both have the same shape.
         batch: number of pairs computed at a time. It limits the memory and changes no result.
-        compute: computes the statistics of a batch; ``speed`` passes a quicker form.
+        compute: computes the statistics of a batch; may be replaced by an equivalent.
 
     Raises:
         DpedError: the shapes differ, or a value is not finite.

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dped_lib import paper
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 
@@ -181,10 +182,11 @@ class PaperDiscriminator(nn.Module):
 
 def check_patch(gray: Tensor, inputs: int) -> None:
     """Raise a DpedError unless ``gray`` is a batch of ``inputs`` gray patches of 100 x 100."""
-    if gray.ndim != 4 or tuple(gray.shape[1:]) != (inputs, 100, 100):
+    side = paper.PATCH_SIZE
+    if gray.ndim != 4 or tuple(gray.shape[1:]) != (inputs, side, side):
         raise DpedError(
-            f"the discriminator takes N x {inputs} x 100 x 100 gray patches, not {tuple(gray.shape)}; "
-            "cut the images into 100 x 100 patches first."
+            f"the discriminator takes N x {inputs} x {side} x {side} gray patches, not {tuple(gray.shape)}; "
+            f"cut the images into {side} x {side} patches first."
         )
 
 

@@ -102,13 +102,17 @@ TABLE3 = _rows(
 #: The paper prints no numbers of its results. It states only how the classes of pictures compare.
 STUDY_SCENES, STUDY_QUESTIONS, STUDY_SUBJECTS = 9, 108, 42
 
+#: Section 3.1.2: the accuracy of a discriminator that tells phone images from DSLR images, and after how many iterations.
+DISCRIMINATOR_ACCURACY = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
+
 
 @dataclass(frozen=True)
 class Claim:
     """Hold a sentence of the paper that can be tested.
 
     Attributes:
-        key: the name of the claim, and of the function that judges it (``experiments.judges``).
+        key: the name of the claim, and of the function that judges it, if there is one (``experiments.judges`` and
+            ``experiments.paper_judges``).
         where: section, figure, table or equation.
         sentence: the quotation; [...] marks what is left out.
     """

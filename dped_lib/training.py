@@ -148,14 +148,14 @@ def iterate(trainer: Trainer, log: Log) -> Iterator[dict[str, float]]:
     """
     params = trainer.params
     if trainer.iteration == 0:
-        validate(trainer, log)
+        log_validation(trainer, log)
     while trainer.iteration < params.iterations:
         log.terms(trainer.iteration + 1, trainer.step())
         due = trainer.iteration % params.eval_every == 0 or trainer.iteration == params.iterations
-        yield validate(trainer, log) if due else {}
+        yield log_validation(trainer, log) if due else {}
 
 
-def validate(trainer: Trainer, log: Log) -> dict[str, float]:
+def log_validation(trainer: Trainer, log: Log) -> dict[str, float]:
     """Log and return the scores of the validation split."""
     log.flush()  # report a non-finite loss before the validation error that it causes
     try:

@@ -93,7 +93,7 @@ def test_the_results_that_ship_answer_what_the_preset_asks(city100, runs, monkey
     preset = presets.preset("cpu")
     asked = [discriminators.experiment(city100, form, preset) for form in discriminators.FORMS]
     for experiment in (*asked, ablation.experiment("city100", "cpu", "iphonex")):
-        assert experiment_results.that_ships(experiment), experiment.key
+        assert experiment_results.shipped_result(experiment), experiment.key
     outcomes, differences, origin = ablation.train_choices("city100", "cpu", "iphonex")
     assert origin == experiment_results.SHIPPED and {o.row for o in outcomes} == set(ablation.CHOICE_ROWS)
     photographs = len(set(city100.photographs[city100.index("test")].tolist()))

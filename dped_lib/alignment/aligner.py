@@ -11,9 +11,6 @@ aiff22/DPED names SIFT and windows, but no settings. The settings here were chos
 (benchmarks/README.md).
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -23,15 +20,6 @@ from dped_lib import paper
 from dped_lib.alignment import geometry, keypoints, refinement
 from dped_lib.alignment.pair_map import PairMap
 from dped_lib.base.errors import DpedError
-
-PAIR_VERDICTS = (
-    "aligned",
-    "too few matches",
-    "different scene",
-    "degenerate homography",
-    "folded homography",
-    "too little overlap",
-)
 
 _MIN_KEYPOINTS = 50
 _MIN_MATCHES = 8
@@ -48,7 +36,8 @@ class Report:
     """Report the alignment of one pair of photographs. A number is None if the alignment stopped before computing it.
 
     Attributes:
-        verdict: ``aligned``, or why not (``PAIR_VERDICTS``).
+        verdict: ``aligned``, or why not: ``too few matches``, ``different scene``, ``degenerate homography``, ``folded
+            homography`` or ``too little overlap``.
         reason: the verdict as a sentence with its numbers.
         keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
         matches: number of keypoint pairs that pass the ratio test and are each other's nearest.
@@ -88,7 +77,6 @@ class Alignment:
         step: DSLR pixels per aligned pixel.
         matches: keypoint matches, N x 4: x, y in the phone's photograph, then x, y in the DSLR's.
         inliers: bool N, true for the matches that agree on the first homography.
-        seconds: time of each stage.
         resampler: reads the phone's photograph.
     """
 
@@ -100,7 +88,6 @@ class Alignment:
     step: float = 1.0
     matches: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     inliers: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    seconds: dict[str, float] = field(default_factory=dict)
     resampler: geometry.Resampler | None = None
 
     def to_dslr(self, xy) -> np.ndarray:
@@ -146,7 +133,7 @@ def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALI
         return aligner.run()
     except _Rejected as rejected:
         report = replace(aligner.report, verdict=rejected.verdict, reason=rejected.reason)
-        return Alignment(report, matches=aligner.matches, inliers=aligner.inliers, seconds=aligner.seconds)
+        return Alignment(report, matches=aligner.matches, inliers=aligner.inliers)
 
 
 class _Rejected(Exception):
@@ -181,27 +168,15 @@ class _Aligner:
         self.size = (max(size), min(size)) if upright else (min(size), max(size))
         self.report = Report()
         self.matches, self.inliers = np.zeros((0, 4)), np.zeros(0, bool)
-        self.seconds: dict[str, float] = {}
 
     def run(self) -> Alignment:
-        with self._stage("gray"):
-            gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self.phone, self.dslr)]
-        with self._stage("keypoints"):
-            detected = [keypoints.detect(g) for g in gray]
-        with self._stage("match"):
-            self._match_keypoints(*detected)
-            homography = self._estimate_homography(*(d.scale for d in detected))
-        with self._stage("refine"):
-            first = PairMap(homography, *(geometry.ideal_lens(*g.shape) for g in gray))
-            refined, blocks = refinement.refine(first, self.matches[self.inliers], *gray)
-        with self._stage("resample"):
-            return self._resample(refined, blocks, self._crop_to_intersection(refined))
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
+        gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self.phone, self.dslr)]
+        detected = [keypoints.detect(g) for g in gray]
+        self._match_keypoints(*detected)
+        homography = self._estimate_homography(*(d.scale for d in detected))
+        first = PairMap(homography, *(geometry.ideal_lens(*g.shape) for g in gray))
+        refined, blocks = refinement.refine(first, self.matches[self.inliers], *gray)
+        return self._resample(refined, blocks, self._crop_to_intersection(refined))
 
     def _note(self, **numbers) -> None:
         self.report = replace(self.report, **numbers)
@@ -313,16 +288,15 @@ class _Aligner:
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
-            self.report,
-            phone,
-            dslr,
-            refined,
-            tuple(crop.origin),
-            crop.step,
-            self.matches,
-            self.inliers,
-            self.seconds,
-            resampler,
+            report=self.report,
+            phone=phone,
+            dslr=dslr,
+            map=refined,
+            origin=tuple(crop.origin),
+            step=crop.step,
+            matches=self.matches,
+            inliers=self.inliers,
+            resampler=resampler,
         )
 
 

@@ -54,7 +54,8 @@ class Window:
     Attributes:
         y, x: its top-left corner in the aligned images.
         verdict: one of ``WINDOW_VERDICTS``.
-        ncc_before: NCC (gray) of the two windows in place; nan if one has no contrast.
+        ncc_before: NCC (gray) of the two windows in place; nan if one has no contrast. Records have None for nan, here and
+            below.
         ncc: NCC of the pair as moved. A window at the edge of the search is not moved and has its ``ncc_before``.
         dx, dy: where the phone shows this window: shift of its centre to the right and down, in pixels. They are 0 if
             it stays. At the edge of the search they tell where the search ended.

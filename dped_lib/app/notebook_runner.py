@@ -204,7 +204,7 @@ def run_all(
     cores: int | None = None,
     profile: str = "local",
     extra: tuple[str, ...] = (),
-    vgg: str = vgg_files.SOURCES[0],
+    vgg: str = run_parameters.VGG,
     seeds: int = 0,
 ) -> None:
     """Run the whole reproduction through ``workflow/Snakefile``. Snakemake keeps results that are up to date.

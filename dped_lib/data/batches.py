@@ -20,6 +20,16 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float().div_(255).contiguous()
 
 
+def floats(images: np.ndarray, index) -> Tensor:
+    """Return the patches of a store at ``index`` (uint8 N x H x W x C) as float32 N x C x H x W in [0, 1]."""
+    return to_float(torch.from_numpy(np.array(images[index])))
+
+
+def pictures(images: Tensor) -> np.ndarray:
+    """Return N x C x H x W on the CPU as pictures to show: N x H x W x C, clipped to [0, 1]."""
+    return images.clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+
 @functools.cache
 def _source_pixels(size: int, device: torch.device) -> Tensor:
     """Return, for each of the eight codes, the source pixel of every result pixel: int64 8 x size * size."""

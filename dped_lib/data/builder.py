@@ -27,8 +27,9 @@ import cv2
 import numpy as np
 
 from dped_lib.alignment import extraction
-from dped_lib.base import paths, workers
-from dped_lib.base.errors import DpedError, examples
+from dped_lib.base import paths
+from dped_lib.base import workers as processes
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import camera_folders, pair_store, pairing, photofile, readers
@@ -118,7 +119,7 @@ def _names_made(out: Path) -> set[str]:
         foreign = sorted({f.name for f in out.iterdir()} - ours - paths.OF_DESKTOPS) if out.is_dir() else []
         if foreign:
             raise DpedError(
-                f"{out}: was not made by dped align and holds {examples(foreign)}. Name a new or an empty folder for the result."
+                f"{out}: was not made by dped align and holds {first_few(foreign)}. Name a new or an empty folder for the result."
             ) from None
         return set()
 
@@ -185,7 +186,7 @@ def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
     """
     records: dict[str, dict] = {}
     try:
-        with contextlib.closing(workers.run(pairing.work, jobs, count)) as finished:
+        with contextlib.closing(processes.run(pairing.work, jobs, count)) as finished:
             for number, record in bar(finished, total=len(jobs), label=label, unit="pair"):
                 name = jobs[number].name
                 if "bad" not in record:
@@ -195,7 +196,7 @@ def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
                 else:
                     bad[name] = record["bad"]
         return records
-    except workers.WorkerLost as error:
+    except processes.WorkerLost as error:
         raise DpedError(
             f"{out}: a worker process ended of itself; most likely the system killed it because memory ran out. {len(records)} of "
             f"{len(jobs)} pairs are finished and kept: run the same command again, with fewer --workers."
@@ -271,9 +272,9 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
         rejected.setdefault(reason.partition(":")[0], []).append(name)
     pairs = len(summary["pairs"]) + len(summary["bad"])
     lines = [f"photographs: {pairs} pairs, {counts['photographs aligned']} aligned"]
-    lines += [f"  {len(names)} rejected: {verdict} ({examples(names)})" for verdict, names in sorted(rejected.items())]
+    lines += [f"  {len(names)} rejected: {verdict} ({first_few(names)})" for verdict, names in sorted(rejected.items())]
     if summary["bad"]:
-        lines.append(f"  {len(summary['bad'])} skipped: bad files ({examples(list(summary['bad']))})")
+        lines.append(f"  {len(summary['bad'])} skipped: bad files ({first_few(list(summary['bad']))})")
     windows = {k.removeprefix("windows "): v for k, v in counts.items() if k.startswith("windows ")}
     tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
@@ -281,7 +282,7 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
     lines.append(f"{store.folder}: {len(store)} patch pairs: {splits}")
     held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
-    text = "\n".join([*lines, f"photographs of the test, which no training sees: {examples(held_out, 9)}"])
+    text = "\n".join([*lines, f"photographs of the test, which no training sees: {first_few(held_out, 9)}"])
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
 
 
@@ -319,7 +320,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
         foreign = sorted(f for f in there if f not in ours and Path(f).name not in paths.OF_DESKTOPS)
         if foreign or not numbers:
             raise DpedError(
-                f"{target}: is there already and was not made by dped align{f' ({examples(foreign)})' if foreign else ''}. Move it "
+                f"{target}: is there already and was not made by dped align{f' ({first_few(foreign)})' if foreign else ''}. Move it "
                 "away, or write elsewhere."
             )
         written = sign.get("store")  # earlier versions did not name it

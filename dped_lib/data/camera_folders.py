@@ -6,7 +6,7 @@ import sys
 from collections.abc import Container
 from pathlib import Path
 
-from dped_lib.base.errors import DpedError, examples
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.validation import one_of
 from dped_lib.data import photo_folders, photofile, readers
 
@@ -49,7 +49,7 @@ def pairs(
         found[name] = phone[name], dslr[name]
     if bad and on_bad == "error":
         first, *others = bad
-        more = f" Bad, too: {examples(others, 9)}." if others else ""
+        more = f" Bad, too: {first_few(others, 9)}." if others else ""
         raise readers.or_skip(DpedError(bad[first] + more))
     if not found:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. The first: {next(iter(bad.values()))}")

@@ -27,10 +27,10 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import network_files, splits
 from dped_lib.data.pair_store import PairStore
+from dped_lib.data.shipped_runs import DESCRIPTION, DISCRIMINATOR, MODEL
 from dped_lib.data.training_log import diverged
 
-DESCRIPTION, LOG = "params.json", "log.jsonl"
-CHECKPOINT, MODEL, DISCRIMINATOR = (f"{name}.safetensors" for name in ("checkpoint", "model", "discriminator"))
+LOG, CHECKPOINT = "log.jsonl", "checkpoint.safetensors"
 
 
 class State(Protocol):
@@ -111,7 +111,18 @@ def unfit(description: Mapping, store: PairStore) -> str:
 
 def shipped_name(folder: Path) -> str:
     """Return the name of the shipped run that a folder holds a copy of; empty if the run was trained here."""
-    return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("shipped", "")
+    return (description(folder) or {}).get("shipped", "")
+
+
+def description(folder: Path) -> dict | None:
+    """Return the description of a run, empty if there is none, or None if it is damaged."""
+    try:
+        known = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) else None
 
 
 def describe(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:

@@ -52,10 +52,8 @@ class Profile:
     def from_srgb(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Convert H x W x 3 pixels, uint16 in sRGB, to the profile's numbers. ``dtype`` is uint8 or uint16."""
         full, out = np.iinfo(dtype).max, np.empty(pixels.shape, dtype)
-        light, back = (
-            decode_srgb(np.arange(65536) / 65535).astype(np.float32),
-            np.linalg.inv(self.matrix).astype(np.float32),
-        )
+        light = decode_srgb(np.arange(65536) / 65535).astype(np.float32)
+        back = np.linalg.inv(self.matrix).astype(np.float32)
         steps = np.linspace(0, 1, _GRID)
         for rows in _bands(pixels):
             linear = light[pixels[rows]] @ back.T

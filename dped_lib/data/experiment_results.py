@@ -6,8 +6,8 @@
 
 A result records what was asked, and on which photographs it was measured. It is used for the same question only.
 
-What was measured here from networks that a run keeps (``experiments.ablation``) is measured anew from them each time: its
-file serves only :func:`pack`.
+The ablation's scores are computed anew from its networks each time (``experiments.ablation``). Their file exists for
+:func:`pack` alone.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from dped_lib.data.pair_store import PairStore
 
 REGISTRY = "results.json"
 #: Whose result it is.
-HERE, SHIPPED = "trained here", "trained for the package"
+HERE, SHIPPED = shipped_runs.HERE, "trained for the package"
 _Result = TypeVar("_Result")
 
 
@@ -62,7 +62,7 @@ def key_of(dataset: str, preset: str, name: str) -> str:
     return f"{dataset}-{preset}/{name}.json"
 
 
-def known(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Result, str] | None:
+def finished(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Result, str] | None:
     """Return a finished result and whose it is (``HERE`` or ``SHIPPED``), or None if it has yet to be measured.
 
     What was measured here comes first. A result that ships is copied into the folder of runs, where the workflow looks
@@ -80,7 +80,7 @@ def known(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Res
     if _measured_here(own, experiment):
         with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
             return read(own["result"]), HERE
-    record = _that_ships(experiment)
+    record = _shipped_record(experiment)
     if record is None:
         return None
     copy = {**record, "shipped": True}
@@ -90,13 +90,13 @@ def known(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Res
     return read(record["result"]), SHIPPED
 
 
-def that_ships(experiment: Experiment) -> dict | None:
+def shipped_result(experiment: Experiment) -> dict | None:
     """Return the result that ships for a question, or None. Nothing is copied. With ``DPED_FRESH`` none is used.
 
     Raises:
         DpedError: the result that ships is not the registered one.
     """
-    record = _that_ships(experiment)
+    record = _shipped_record(experiment)
     if record is None:
         return None
     _say_other_pairs(experiment, record)
@@ -151,13 +151,13 @@ def _registry() -> dict[str, str]:
         raise DpedError(f"{file}: damaged ({error!r}). {shipped_runs.REMEDY}") from error
 
 
-def ships(key: str) -> bool:
+def is_registered(key: str) -> bool:
     """Return whether a result ships under a key."""
     return key in _registry()
 
 
-def _that_ships(experiment: Experiment) -> dict | None:
-    """Return the record that ships for a question, or None. A reason that the user may not expect is said."""
+def _shipped_record(experiment: Experiment) -> dict | None:
+    """Return the record that ships for a question, or None. Print why a registered record is not used."""
     registered = None if shipped_runs.fresh() else _registry().get(experiment.key)
     if registered is None:
         return None

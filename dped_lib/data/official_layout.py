@@ -35,7 +35,7 @@ _PHOTOGRAPHS = "test_data/full_size_test_images"
 _PATCH_BYTES = 3 * paper.PATCH_SIZE**2
 _REASONS = ("", "", "unreadable", "wrong size")  # meaning of a flag above 1; 0 is not read yet, 1 is good
 _SAVE_EVERY = 2.0  # seconds; a killed run reads at most the patches of this time again
-#: The files of a store that is being filled, and those that it has in the end.
+#: Names of every file that an unfinished store may hold.
 _OF_WORK = frozenset({"of.json", "flags.npy", "phone.npy", "dslr.npy", "meta.json"})
 _HEADER = 128  # bytes of an array's header, as numpy writes it
 
@@ -240,11 +240,8 @@ class _Work:
                 raise ValueError
             self.flags = np.load(folder / "flags.npy")
             paths.clear_killed(folder / "flags.npy")
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-        ):  # missing, empty, of another dataset, or killed while its rows were being moved
+        except (OSError, EOFError, ValueError):
+            # The work is missing, empty, of another dataset, or was killed while its rows were being moved.
             _clear_work(folder)
             folder.mkdir(parents=True, exist_ok=True)
             self.flags = np.zeros((len(listing), 2), np.uint8)

@@ -33,7 +33,7 @@ def open_or_make(
     """Return the pairs of one dataset and phone. If there is no current store of them, make it.
 
     Args:
-        seed: of the training, which selects the split (:meth:`PairStore.fold`).
+        seed: the seed of the training. It selects the split (:meth:`PairStore.fold`).
         on_bad: ``error`` stops at the first bad pair while the store is made; ``skip`` leaves bad pairs out. Every
             later call returns the store that was made with ``skip``, and its report (``meta["report"]``) still counts
             what it lacks. To read the files again, delete the store's folder.

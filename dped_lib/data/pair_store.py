@@ -92,7 +92,7 @@ class PairStore:
         return self.meta.get("alignment", {})
 
     def records(self) -> list[dict]:
-        """Return the record of each pair of photographs that was aligned here.
+        """Return the record of each pair of photographs, aligned or rejected. It is empty for pairs that came as patches.
 
         A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``.
         """

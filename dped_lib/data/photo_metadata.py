@@ -35,55 +35,10 @@ _KEPT_OF_CAMERA = frozenset(
 #: was rotated.
 _KEPT_UNROTATED = frozenset((37396, 41486, 41487, 41488, 41492))
 #: Entries that describe how the old file stores its pixels, and pointers. Dropping them loses nothing.
-_LAYOUT = frozenset(
-    (
-        254,
-        255,
-        256,
-        257,
-        258,
-        259,
-        262,
-        266,
-        273,
-        277,
-        278,
-        279,
-        284,
-        301,
-        317,
-        318,
-        319,
-        320,
-        322,
-        323,
-        324,
-        325,
-        330,
-        338,
-        339,
-    )
-    + (
-        347,
-        513,
-        514,
-        529,
-        530,
-        531,
-        532,
-        700,
-        33723,
-        34377,
-        34675,
-        ORIENTATION,
-        37121,
-        37122,
-        _WIDTH,
-        _HEIGHT,
-        40965,
-        42240,
-    )
-    + (int(_EXIF), int(_GPS), 37396, 41486, 41487, 41488, 41492, 59932)
+_LAYOUT = _KEPT_UNROTATED | frozenset(
+    (*range(254, 260), 262, 266, 273, *range(277, 280), 284, 301, *range(317, 321), *range(322, 326), 330, 338, 339)
+    + (347, 513, 514, *range(529, 533), 700, 33723, 34377, 34675, 37121, 37122, 40965, 42240, 59932)
+    + (ORIENTATION, _WIDTH, _HEIGHT, int(_EXIF), int(_GPS))
 )
 #: Entries that are trimmed last if EXIF is too long: person, camera, date and place.
 _LAST = frozenset((_PROCESSED_BY, 271, 272, 306, 315, 33432, 36867, 36868, *range(36880, 36883), *range(42032, 42038)))

@@ -155,7 +155,7 @@ def check(file: Path, least: int = paper.PATCH_SIZE) -> Header:
         return _header(image)
 
 
-def losses(file: Path) -> list[str]:
+def lost_parts(file: Path) -> list[str]:
     """Return the parts of a file that an enhanced photograph cannot keep (``photo_metadata.lost``), a phrase each."""
     with _open(Path(file), 1) as image:
         try:
@@ -209,10 +209,8 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
     """
     file = Path(file)
     with _open(file, least, content) as image:
-        header, icc = (
-            _header(image),
-            image.info.get("icc_profile") or b"",
-        )  # before EXIF: reading that reads a PNG to its end
+        header = _header(image)
+        icc = image.info.get("icc_profile") or b""  # before EXIF: reading that reads a PNG to its end
         try:
             exif = photo_metadata.parts(image)  # before loading: Pillow removes the orientation when it rotates a TIFF
             orientation = photo_metadata.orientation(exif)
@@ -315,16 +313,16 @@ def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return (pixels * share + full * (1 - share) + np.float32(0.5)).astype(pixels.dtype)
 
 
-def read_photograph(file: Path, least: int = paper.PATCH_SIZE) -> np.ndarray:
+def read_photograph(file: Path) -> np.ndarray:
     """Return a photograph as uint8 H x W x 3, upright, in sRGB. The networks were trained on sRGB.
 
     16 bits a channel are scaled to 8, transparent pixels are blended with white, and profiles for RGB and gray are
     applied.
 
     Raises:
-        DpedError: the file is missing, damaged, truncated, no image, smaller than ``least``, or too large. The message
+        DpedError: the file is missing, damaged, truncated, no image, smaller than a patch, or too large. The message
             names it.
     """
-    decoded = decode(file, least)
+    decoded = decode(file, paper.PATCH_SIZE)
     pixels = in_srgb(decoded)
     return in_8bit(pixels if decoded.alpha is None else over_white(pixels, decoded.alpha))

@@ -80,7 +80,7 @@ def read(file: Path) -> Picture:
     if file.is_file() and not file.stat().st_size:
         raise DpedError(f"{file}: empty. Remove it.")
     decoded = photofile.decode(file)
-    pixels, icc, lost = decoded.pixels, decoded.icc, photofile.losses(file)
+    pixels, icc, lost = decoded.pixels, decoded.icc, photofile.lost_parts(file)
     if decoded.stray:
         lost.append("the colour profile, which is for other colours")
     if color_profiles.space(icc) == "GRAY":

@@ -29,7 +29,7 @@ class BadPatch(DpedError):
         self.reason = reason
 
 
-def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
+def read_image(file: Path | str, content: bytes | None = None) -> np.ndarray:
     """Return an image file as uint8 H x W x 3, RGB. ``content`` holds the bytes of a file that is not on the disk.
 
     Raises:
@@ -42,7 +42,7 @@ def read_image(file: Path, content: bytes | None = None) -> np.ndarray:
     return decoded.pixels
 
 
-def read_patch(file: Path, content: bytes | None = None) -> np.ndarray:
+def read_patch(file: Path | str, content: bytes | None = None) -> np.ndarray:
     """Return a patch as uint8 100 x 100 x 3, RGB. Raise BadPatch, which names the file, if it is no such image."""
     try:
         pixels = read_image(file, content)

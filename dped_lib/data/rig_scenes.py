@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from dped_lib.base.errors import DpedError
+from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
 from dped_lib.data.color_profiles import decode_srgb
 
@@ -118,12 +119,10 @@ def find_scene(name: str) -> RigScene:
     """Return the scene of this name.
 
     Raises:
-        DpedError: there is no such scene; the message lists the names.
+        DpedError: there is no such scene; the message lists the names and the nearest one.
     """
     known = {scene.name: scene for scene in scenes()}
-    if name not in known:
-        raise DpedError(f"unknown scene {name!r}; choose one of: {', '.join(known)}")
-    return known[name]
+    return known[one_of("scene", name, known)]
 
 
 @lru_cache(maxsize=2)
@@ -197,9 +196,8 @@ def _dead_leaves(name: str) -> np.ndarray:
 
     def inside(values, background=0.0):
         """Give each pixel the value of its shape."""
-        return np.concatenate([np.full((1, *values.shape[1:]), background, np.float32), values.astype(np.float32)])[
-            label
-        ]
+        first = np.full((1, *values.shape[1:]), background, np.float32)
+        return np.concatenate([first, values.astype(np.float32)])[label]
 
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - inside(shapes["x"]), y - inside(shapes["y"])

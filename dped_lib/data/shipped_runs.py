@@ -32,6 +32,8 @@ REGISTRY, DESCRIPTION, MODEL, DISCRIMINATOR, LOG, SCORES = (
 )
 #: The prefix of a shipped network among ``--weights``.
 PREFIX = "shipped:"
+#: Whose network it is if it did not come with the package.
+HERE = "trained here"
 #: The environment variable that makes every training start anew. ``dped train --fresh`` and ``dped run --fresh`` set it.
 FRESH = "DPED_FRESH"
 
@@ -135,7 +137,7 @@ def _runs(folder: Path) -> dict[str, ShippedRun]:
 
 
 def forget() -> None:
-    """Read the registry again at the next question. :mod:`shipping` calls this after it has added a run."""
+    """Clear the cached registry. :mod:`shipping` calls this after it has added a run."""
     _runs.cache_clear()
 
 

@@ -175,7 +175,7 @@ def provide(folder: Path, params: TrainParams, store: PairStore) -> None:
         return
     if any((folder / name).is_file() for name in (checkpoints.MODEL, checkpoints.CHECKPOINT)):
         return
-    known = _description(folder)
+    known = checkpoints.description(folder)
     if known is None or known.get("digest", params.digest()) != params.digest():
         return  # the check of the description says what is wrong
     run = shipped_runs.of_params(params)
@@ -200,23 +200,12 @@ def provide(folder: Path, params: TrainParams, store: PairStore) -> None:
 
 def is_copy(folder: Path) -> bool:
     """Return whether the folder of a run holds a copy of one that ships, which :func:`provide` has put there."""
-    return bool((_description(folder) or {}).get("shipped"))
+    return bool(checkpoints.shipped_name(folder))
 
 
 def copies(runs: Path) -> list[Path]:
     """Return the networks below a folder ``DATASET-PRESET`` that are copies of networks that ship."""
     return [file for file in sorted(runs.glob(f"*/*/{checkpoints.MODEL}")) if is_copy(file.parent)]
-
-
-def _description(folder: Path) -> dict | None:
-    """Return the description of a run, empty if there is none, or None if it is damaged."""
-    try:
-        known = json.loads((folder / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, dict) else None
 
 
 def _copy(run: ShippedRun, description: Mapping, folder: Path) -> None:

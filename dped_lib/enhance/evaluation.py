@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from dped_lib import metrics, speed
 from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
-from dped_lib.data.batches import to_float
+from dped_lib.data.batches import floats
 from dped_lib.data.pair_store import PairStore
 
-#: Number of pairs that are enhanced at a time on a GPU, and on a CPU, where a thread computes them alone. It gives the
-#: memory of larger batches back to the system each time, and takes it again page by page.
+#: Number of pairs that are enhanced at a time on a GPU, and on a CPU, where one thread computes them.
+#: Larger batches are slower on a CPU: their memory is returned to the system and taken again each time.
 GPU_BATCH, CPU_BATCH = 50, 8
 
 
@@ -24,8 +24,8 @@ def enhance_pairs(
     """Yield batches (enhanced, DSLR) of the pairs at ``index``: float32 N x 3 x 100 x 100, not clipped.
 
     Args:
-        model: moved to ``device``.
-        batch: number of pairs of a batch; 0: ``CPU_BATCH`` or ``GPU_BATCH``.
+        model: the network. It is moved to ``device``.
+        batch: number of pairs of a batch; 0 means ``CPU_BATCH`` or ``GPU_BATCH``.
     """
     enhance = functools.partial(_enhanced, speed.prepare(model, device), store, device)
     yield from speed.in_order(enhance, _batches(index, batch, device), device)
@@ -57,5 +57,5 @@ def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.
 
 @torch.inference_mode()
 def _enhanced(network: nn.Module, store: PairStore, device: torch.device, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    phone, dslr = (to_float(torch.from_numpy(np.array(a[chosen]))).to(device) for a in (store.phone, store.dslr))
+    phone, dslr = (floats(images, chosen).to(device) for images in (store.phone, store.dslr))
     return network(phone), dslr

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError, examples
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.data import photo_folders, photo_metadata, photofile, picture
 from dped_lib.enhance import photographs as enhancement
@@ -187,7 +187,7 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
             kinds[item.suffix or "no suffix"] += 1
     if not (names := sorted(+kinds)):
         return ""
-    listed = examples(names, 4)
+    listed = first_few(names, 4)
     return f"{folder}: files and folders in it that are not enhanced: {kinds.total()} ({listed}). Name one to try it."
 
 
@@ -318,7 +318,7 @@ def do(
     Args:
         run: the network with its memory limit.
         job: from :func:`plan_jobs`.
-        quality: of JPEG and WebP.
+        quality: the quality of JPEG and WebP files, 1 to 100.
         report: is called with the plan before the run, and with one line for each kind of data that is lost.
 
     Raises:

@@ -62,7 +62,8 @@ def resident() -> int:
 def default_limit() -> int:
     """Return the default peak memory of the process in bytes: its present use and a share of the free memory.
 
-    The limit of a container counts, too.
+    The limit of a container counts, too, if the system shows it at ``/sys/fs/cgroup`` itself (cgroup v2). The limit of a
+    group below it, for instance of a Slurm job, is not read.
     """
     free = [kib << 10 for kib in [_read_number("/proc/meminfo", "MemAvailable:")] if kib]
     limit, used = (_read_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))

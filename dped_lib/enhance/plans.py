@@ -95,8 +95,7 @@ def plan(
 
     Args:
         model: ``models.Generator`` or ``models.SRCNN``.
-        height: of the photograph, in pixels.
-        width: of the photograph, in pixels.
+        height, width: size of the photograph in pixels.
         dtype: type of the features.
         limit: bytes of memory.
         on_gpu: choose bands for a GPU, and count its memory.

@@ -3,7 +3,7 @@
 PyTorch divides every *operation* among its threads, and they wait for each other after each of thousands of operations.
 If another process keeps a core busy, each of these waits is long. Here threads wait for each other only at the end of a
 sweep. The strips do not depend on the number of threads, and their results are returned in order. So a result that is
-merged from them does not depend on that number either, not in one bit.
+merged from them is the same to the last bit for any number of threads.
 """
 
 import queue

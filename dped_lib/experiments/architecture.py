@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from dped_lib import losses
 from dped_lib.base.run_parameters import TrainParams, train_params
+from dped_lib.data import batches
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import training_report, training_runs
@@ -23,6 +24,6 @@ def figure7(params: TrainParams, preset: str, store: PairStore) -> tuple[Figure,
     pictures, facts = {"phone": store.phone[one], "dslr": store.dslr[one]}, {}
     if result := training_runs.finished(params, store, training_runs.run_folder(params, preset)):
         enhanced, _ = next(evaluation.enhance_pairs(result.model, store, [one], torch.device("cpu")))
-        pictures["enhanced"] = enhanced[0].clamp(0, 1).permute(1, 2, 0).numpy()
+        pictures["enhanced"] = batches.pictures(enhanced)[0]
         facts = training_report.facts_of(result)
     return network_diagrams.system(params.loss, params.variant, pictures), facts

@@ -26,7 +26,8 @@ from PIL import Image, ImageOps
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data import photo_folders, photofile, picture
+from dped_lib.data import photo_folders, photofile
+from dped_lib.data import picture as picture_file
 from dped_lib.data.pair_store import PairStore
 
 #: Methods whose pictures the user supplies.
@@ -116,7 +117,7 @@ def write_sheets(store: PairStore, root: Path) -> Path:
     paths.write_text(layout_file, json.dumps({"store": digest, "sheets": listed}, indent=1))
     for file, _, members in sheets:
         if not file.exists():  # the user may have edited an existing sheet
-            picture.write(picture.Picture(sheet(np.array(store.phone[members]))), file)
+            picture_file.write(picture_file.Picture(sheet(np.array(store.phone[members]))), file)
     return folder
 
 

@@ -69,8 +69,7 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
         "`08_claims` from the JSON files in this folder; each names its dataset, preset and seed. "
         "`provenance.json` has commits and versions.\n\n![Does the paper hold?](claims_overview.png)\n\n"
     )
-    listed = [{key: value for key, value in asdict(f).items() if key != "commit"} for f in findings]
-    paths.write_text(folder / "claims.json", json.dumps(listed, indent=1) + "\n")
+    paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1) + "\n")
     claims_matrix.save_picture(findings, folder / "claims_overview.png")
     table = claims_matrix.readme_table(findings)
     paths.write_text(target, f"{head}{table}\n\n## Findings\n\n{findings_text(findings)}\n")

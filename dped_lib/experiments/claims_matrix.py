@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from dped_lib import losses, paper
-from dped_lib.base import paths
+from dped_lib.base import datasets, paths, presets
 from dped_lib.experiments.evidence import ClaimFinding
 from dped_lib.report import colors, figures
 
@@ -87,7 +87,7 @@ class Row:
 class Summary:
     """Hold the verdict of a cell: ``held`` of ``decided`` findings hold.
 
-    ``verdict`` is one of ``CLAIM_VERDICTS`` or "in part". Findings that cannot test the claim count only if no finding
+    ``verdict`` is that of a finding or "in part". Findings that cannot test the claim count only if no finding
     can.
     """
 
@@ -115,8 +115,9 @@ def columns(findings: Iterable[ClaimFinding]) -> list[str]:
 
 
 def _order(finding: ClaimFinding) -> tuple[int, int]:
-    datasets, presets = ("the paper", "rig", "pirm", "city100", "dped", "own"), ("", "smoke", "cpu", "paper")
-    return (datasets.index(finding.dataset) if finding.dataset in datasets else -1, presets.index(finding.preset))
+    of_datasets, of_presets = ("the paper", *datasets.DATASETS), ("", *presets.PRESETS)
+    place = of_datasets.index(finding.dataset) if finding.dataset in of_datasets else -1
+    return place, of_presets.index(finding.preset)
 
 
 def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:

@@ -8,7 +8,6 @@ discriminator compares the phone's patches with the DSLR's. Accuracy is measured
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +21,7 @@ from dped_lib.base.presets import Preset
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import experiment_results, pair_store
-from dped_lib.data.batches import Batches, to_float
+from dped_lib.data.batches import Batches, floats
 from dped_lib.experiments import statistics
 from dped_lib.report import colors, figures
 
@@ -54,17 +53,9 @@ class Curve:
     photographs: list[str]
     origin: str = experiment_results.HERE
 
-    def after(self, iteration: int) -> float | None:
-        """Return the accuracy after that many iterations, or None if it was not measured then."""
-        return dict(zip(self.iterations, self.accuracy, strict=True)).get(iteration)
-
     def interval(self, resamples: int = 2000) -> tuple[float, float]:
         """Return the 95 % bootstrap interval of the last accuracy over photographs."""
         return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, resamples))
-
-
-#: What the paper states (section 3.1.2): iterations, and accuracy.
-PUBLISHED = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
 
 
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:
@@ -80,7 +71,8 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
         end = c.accuracy[-1]
         bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
         ax.errorbar([c.iterations[-1]], [end], **bar)
-        ax.plot(*PUBLISHED[c.form], mark, mfc="white", mec=color, ms=9, ls="none", label=f"{words}, the paper")
+        hollow = {"mfc": "white", "mec": color, "ms": 9, "ls": "none"}
+        ax.plot(*paper.DISCRIMINATOR_ACCURACY[c.form], mark, **hollow, label=f"{words}, the paper")
     ax.axhline(0.5, color="0.6", lw=0.8, ls=":", label="guessing")
     batch = ", ".join(str(size) for size in sorted({c.batch_size for c in curves}))
     lowest = min([0.4, *(min(*c.accuracy, c.interval()[0]) - 0.03 for c in curves)])
@@ -120,19 +112,19 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
     Optimiser and learning rate are those of section 3.2.3. The preset sets the iterations and the batch size.
     """
     wanted = experiment(store, form, preset, seed)
-    if known := _known(wanted):
-        return known
+    if done := _finished(wanted):
+        return done
     with experiment_results.alone(wanted):
-        if known := _known(wanted):
-            return known
+        if done := _finished(wanted):
+            return done
         trained = _train(wanted.store, form, preset, seed)
         experiment_results.keep(wanted, {k: v for k, v in dataclasses.asdict(trained).items() if k != "origin"})
         return trained
 
 
-def _known(wanted: experiment_results.Experiment) -> Curve | None:
-    known = experiment_results.known(wanted, lambda result: Curve(**result))
-    return known and dataclasses.replace(known[0], origin=known[1])
+def _finished(wanted: experiment_results.Experiment) -> Curve | None:
+    done = experiment_results.finished(wanted, lambda result: Curve(**result))
+    return done and dataclasses.replace(done[0], origin=done[1])
 
 
 def origins(curves: Sequence[Curve]) -> str:
@@ -154,9 +146,9 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
     batches = Batches(store, "train", device, seed, preset.augment)
     dtype = speed.precision("auto", device)
     last = preset.discriminator_iterations
-    measured_after = sorted(
-        {i for i in (*np.geomspace(5, last, 8).round().astype(int).tolist(), 300, 5000, last) if i <= last}
-    )
+    published = (iterations for iterations, _ in paper.DISCRIMINATOR_ACCURACY.values())
+    spread = np.geomspace(5, last, 8).round().astype(int).tolist()
+    measured_after = sorted({i for i in (*spread, *published, last) if i <= last})
     accuracy = []
     # The names of the random streams ("telling", "settling") are part of the seed, so published results depend on them.
     for i in bar(range(last), label=f"discriminator {form}", unit="it", brief=True):
@@ -208,8 +200,7 @@ def _correct(objective: losses.Objective, store, index: np.ndarray, device: torc
     counts = []
     for first in range(0, len(index), 50):
         chosen = index[first : first + 50]
-        arrays = (np.array(patches[chosen]) for patches in (store.phone, store.dslr))
-        pair = [to_float(torch.from_numpy(array)).to(device) for array in arrays]
+        pair = [floats(images, chosen).to(device) for images in (store.phone, store.dslr)]
         right = torch.zeros(len(chosen), dtype=torch.int64, device=device)
         for answer in (0, 1):
             swaps = torch.full((len(chosen),), answer, device=device)

@@ -13,9 +13,6 @@ from dped_lib.experiments.networks import Levelling
 from dped_lib.experiments.tables import TRAINED2
 from dped_lib.report import figures, labels
 
-#: The verdicts of a finding on a claim (``experiments.claims`` explains them).
-CLAIM_VERDICTS = ("holds", "does not hold", "undecided", "not testable")
-
 
 @dataclass(frozen=True)
 class ClaimFinding:
@@ -24,9 +21,9 @@ class ClaimFinding:
     Attributes:
         claim: key in ``paper.CLAIMS``.
         evidence: the numbers, in words.
-        verdict: one of ``CLAIM_VERDICTS``.
+        verdict: ``holds``, ``does not hold``, ``undecided`` or ``not testable`` (``experiments.claims`` explains them).
         why: the reason or the limits of the verdict; may be empty.
-        source, commit: the file with the numbers, and the commit of the code that wrote this file.
+        source: the file with the numbers.
         kernel: the colour loss's kernel that is judged, for sentences about the colour loss; else empty.
     """
 
@@ -38,7 +35,6 @@ class ClaimFinding:
     verdict: str
     why: str = ""
     source: str = ""
-    commit: str = ""
     kernel: str = ""
 
     @property
@@ -111,8 +107,7 @@ class Results:
     ) -> ClaimFinding:
         """Return a finding on a claim from the result ``name``, which must exist."""
         source = f"{self.results}/{name}.json"
-        commit = figures.provenance_of(self.folder / f"{name}.json").get("commit", "unknown")
-        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, commit, kernel)
+        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, kernel)
 
     @property
     def results(self) -> str:

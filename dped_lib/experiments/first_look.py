@@ -16,7 +16,7 @@ from torch import nn
 from dped_lib.alignment import aligner
 from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.base.errors import DpedError
-from dped_lib.data import examples, network_files, opening
+from dped_lib.data import examples, network_files, opening, shipped_runs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import gallery
 from dped_lib.experiments.networks import trained
@@ -90,7 +90,7 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
     if preset == "smoke":
         caption += " That is too short to enhance anything."
     titles = camera_name(dataset, phone), f"enhanced, preset {preset}", camera_name(dataset, "dslr")
-    weights = str(result.folder / "model.safetensors")
+    weights = str(result.folder / shipped_runs.MODEL)
     name = photograph_name(dataset, example.name)
     return _look(name, caption, words, weights, result.model, original, dslr, titles)
 

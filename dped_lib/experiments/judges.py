@@ -1,7 +1,7 @@
-"""Judge the paper's claims from saved results: one function for each claim, named as its key in ``paper.CLAIMS``.
+"""Judge the paper's claims from saved results. Each function has the name of its claim's key in ``paper.CLAIMS``.
 
 Each function takes the results of one dataset and preset, and yields its findings. It yields none if the notebook that
-it needs was not run.
+it needs was not run. :mod:`paper_judges` judges claims on what is published. No function judges the user study.
 """
 
 from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 
 def two_image(results: Results) -> Findings:
     """Judge that a discriminator which sees both images is right on 99 % of the pairs after 300 iterations."""
-    iterations, published = 300, 0.99
+    iterations, published = paper.DISCRIMINATOR_ACCURACY["two_image"]
     for curve in _curves(results, "two_image"):
         low, high = curve["interval"]
         verdict, why = ("does not hold" if high < published else "holds"), ""
@@ -97,7 +97,7 @@ def two_image(results: Results) -> Findings:
 
 def one_image(results: Results) -> Findings:
     """Judge that the discriminator which sees one image reaches only 86 % after 5000 iterations."""
-    iterations, published = 5000, 0.86
+    iterations, published = paper.DISCRIMINATOR_ACCURACY["one_image"]
     for curve in _curves(results, "one_image"):
         verdict, why = ("does not hold" if curve["interval"][0] > published else "holds"), ""
         # More than 86 % contradicts "only 86 %", however short the training was.

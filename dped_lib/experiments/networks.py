@@ -35,9 +35,9 @@ def origins(results: Iterable[training_runs.TrainResult]) -> str:
     names = [result.origin for result in results]
     shipped = [name for name in names if name.startswith(shipped_runs.PREFIX)]
     if not shipped:
-        return "trained here"
+        return shipped_runs.HERE
     listed = ", ".join(shipped) if len(shipped) <= 3 else f"{len(shipped)} that ship ({shipped[0]} to {shipped[-1]})"
-    return listed + (f", {len(names) - len(shipped)} trained here" if len(shipped) < len(names) else "")
+    return listed + (f", {len(names) - len(shipped)} {shipped_runs.HERE}" if len(shipped) < len(names) else "")
 
 
 def length(results: Iterable[training_runs.TrainResult]) -> str:

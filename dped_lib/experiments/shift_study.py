@@ -16,7 +16,7 @@ from torch import Tensor
 from dped_lib import losses, speed
 from dped_lib.base.datasets import camera_name
 from dped_lib.base.errors import DpedError
-from dped_lib.data.batches import to_float
+from dped_lib.data.batches import floats, pictures
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import statistics
@@ -259,10 +259,10 @@ def plot_blurred(store: PairStore, chosen: Sequence[int]) -> Figure:
         half.suptitle(camera_name(store.meta["dataset"], camera), color=colors.PHONES[camera])
         axes = half.subplots(len(chosen), len(columns), squeeze=False)
         for row, i in zip(axes, chosen, strict=True):
-            patch = to_float(torch.from_numpy(np.array(images[[i]])))
+            patch = floats(images, [i])
             for ax, (title, kernel) in zip(row, columns.items(), strict=True):
                 shown = patch if kernel is None else losses.blur(patch, kernel)
-                ax.imshow(shown[0].permute(1, 2, 0).clamp(0, 1).numpy())
+                ax.imshow(pictures(shown)[0])
                 ax.set_axis_off()
                 if i == chosen[0]:
                     ax.set_title(title, fontsize=8.5)

@@ -9,6 +9,7 @@ from torch import nn
 
 from dped_lib import losses, metrics, paper
 from dped_lib.base import datasets, presets
+from dped_lib.data import batches
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.training_runs import TrainResult
@@ -37,7 +38,7 @@ def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     """Draw held-out patches of the phone, enhanced, and of the DSLR. Return the figure and the patches' names."""
     chosen = store.sample("test", SHOWN)
     enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"), len(chosen)))
-    pictures = enhanced.clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    pictures = batches.pictures(enhanced)
     phone = result.params.phone
     rows = {phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
     names = {camera: datasets.camera_name(result.params.dataset, camera) for camera in (phone, "dslr")}

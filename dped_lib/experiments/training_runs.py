@@ -11,7 +11,7 @@ from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
 from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data import checkpoints, network_files, shipping
+from dped_lib.data import checkpoints, network_files, shipped_runs, shipping
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.training_log import HOLD, Log, read_log
 from dped_lib.vgg import VGG19
@@ -37,7 +37,17 @@ class TrainResult:
     def origin(self) -> str:
         """Return whose network it is: ``trained here``, or ``shipped:NAME`` if it came with the package."""
         shipped = checkpoints.shipped_name(self.folder)
-        return f"shipped:{shipped}" if shipped else "trained here"
+        return f"{shipped_runs.PREFIX}{shipped}" if shipped else shipped_runs.HERE
+
+    @property
+    def is_shipped(self) -> bool:
+        """Return whether the network came with the package."""
+        return self.origin != shipped_runs.HERE
+
+    @property
+    def file(self) -> Path:
+        """Return the file of the network."""
+        return self.folder / checkpoints.MODEL
 
 
 def run_folder(params: TrainParams, preset: str) -> Path:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture
+from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture, shipped_runs
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.explorers import widgets
 
@@ -23,7 +23,7 @@ _BY_FILE = "a file, named below"
 def known_weights() -> tuple[str, ...]:
     """Return the weights to choose from: the authors', those that ship, and those trained here with the newest first."""
     authors = tuple(f"authors:{name}" for name in authors_checkpoints.AUTHORS_NETWORKS)
-    trained = sorted(paths.runs_dir().glob("*/train/*/model.safetensors"), key=lambda f: -f.stat().st_mtime)
+    trained = sorted(paths.runs_dir().glob(f"*/train/*/{shipped_runs.MODEL}"), key=lambda f: -f.stat().st_mtime)
     return authors + network_files.shipped_names() + tuple(str(f) for f in trained)
 
 
@@ -186,7 +186,7 @@ class Enhancer:
 def _short(spec: str) -> str:
     """Return the name of weights for the page. A network trained here is named by dataset, preset and run."""
     file = Path(spec)
-    return f"{file.parts[-4]}: {file.parent.name}" if file.name == "model.safetensors" and len(file.parts) > 3 else spec
+    return f"{file.parts[-4]}: {file.parent.name}" if file.name == shipped_runs.MODEL and len(file.parts) > 3 else spec
 
 
 def _as_file(enhanced: picture.Picture, name: str) -> tuple[str, bytes]:

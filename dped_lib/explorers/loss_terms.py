@@ -187,9 +187,7 @@ class LossTerms:
         """Return the shown pictures by name, and set ``terms``."""
         index = self.store.index(self.split.value)
         i = index[min(int(self.patch.value), len(index) - 1)]
-        phone, dslr = (
-            batches.to_float(torch.from_numpy(np.array(a[[i]]))) for a in (self.store.phone, self.store.dslr)
-        )
+        phone, dslr = (batches.floats(images, [i]) for images in (self.store.phone, self.store.dslr))
         with torch.no_grad():
             enhanced = self.networks.generator(phone)
             values = self.objective.generator_terms(enhanced, dslr)
@@ -274,7 +272,7 @@ def _objective(params: run_parameters.TrainParams, vgg_net: vgg.VGG19 | None, di
 
 
 def _image(tensor: Tensor) -> np.ndarray:
-    return (tensor[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 + 0.5).astype(np.uint8)
+    return (batches.pictures(tensor)[0] * 255 + 0.5).astype(np.uint8)
 
 
 def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -28,7 +28,7 @@ from dped_lib.explorers import gestures
 #: Width of a picture that fills a notebook's width, and the greatest height of a picture, in screen pixels. With its
 #: controls above it, a picture of this height fits JupyterLab's window on a screen of 1366 x 768.
 WIDE, TALL = 860, 440
-_STILL = 560  # the same of a still figure, which no screen limits
+_STILL = 560  # the greatest height of the picture in a still figure
 _ZOOM_STEP = 0.05
 _FULL = ipywidgets.Layout(width="100%")
 
@@ -112,11 +112,6 @@ class Background:
         self._failed = failed
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-
-    @property
-    def running(self) -> bool:
-        """Return whether work is in progress."""
-        return self._thread is not None and self._thread.is_alive()
 
     def start(self, work: Callable[[Callable[[], None]], None]) -> None:
         """Start ``work(check)``.

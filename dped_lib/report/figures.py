@@ -5,7 +5,6 @@ all artifacts of a folder are in one file, ``provenance.json``. A run that compu
 file.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -16,19 +15,17 @@ import platform
 import subprocess
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-import filelock
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -62,8 +59,8 @@ ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
 #: Parameters that a caption lists, in this order, if the artifact has them.
 _CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
 
-# The defaults of the encoders differ between versions of Pillow, and matplotlib writes its version into every PNG.
-#: Arguments of ``savefig`` for a PNG file that does not depend on these versions.
+#: Arguments of ``savefig`` for a PNG file that depends on no version. The defaults of the encoders differ between versions
+#: of Pillow, and matplotlib writes its own version into every PNG.
 PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
 _JPEG = MappingProxyType(
     {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
@@ -153,8 +150,8 @@ def environment() -> dict:
 def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
     """Return the provenance of a result: its parameters and the environment.
 
-    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (``trained`` or ``authors``), ``iterations`` and
-    ``n`` appear in captions.
+    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (whose it is), ``iterations`` and ``n`` appear in
+    captions.
     """
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
@@ -262,24 +259,12 @@ def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
     paths.write_text(folder / PROVENANCE, to_json({"common": common, "artifacts": artifacts}) + "\n")
 
 
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Hold a lock file. The system frees the lock even if the process is killed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(file)
-    # Some network file systems have no locks. If two jobs end at the same instant there, one may stay unrecorded.
-    with contextlib.suppress(OSError, NotImplementedError):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _record(folder: Path, name: str, origin: Mapping) -> None:
     """Record the environment of an artifact in the ``provenance.json`` of its folder."""
-    # The lock is in runs/, because git would list a file beside the figures.
-    with _alone(paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"):
+    # The lock is in runs/, because git would list a file beside the figures. Some network file systems have no locks. If
+    # two jobs end at the same instant there, one may stay unrecorded.
+    lock = paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"
+    with paths.alone(lock, f"{folder}: another job is recording its results; waiting for it."):
         kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
         kept[name] = {key: origin[key] for key in ENVIRONMENT if key in origin}
         write_provenance(folder, kept)
@@ -296,17 +281,6 @@ def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
 
 def _target(origin: Mapping, name: str) -> Path:
     return paths.figures_dir(origin["dataset"], origin["preset"]) / name
-
-
-def smallest_text(fig: Figure) -> float:
-    """Return the size in points of the smallest text that a figure shows, once it is scaled down to ``WIDTH``.
-
-    An exponent is set at 70 % of its text's size. The result is infinite for a figure without text.
-    """
-    fig.draw_without_rendering()  # writes the labels of the ticks
-    shown = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    sizes = [text.get_fontsize() * (0.7 if "^" in text.get_text() else 1.0) for text in shown]
-    return min(sizes, default=math.inf) * min(1.0, WIDTH / fig.get_figwidth())
 
 
 def save_figure(

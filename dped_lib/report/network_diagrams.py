@@ -27,7 +27,7 @@ class Layer:
     """Describe one layer of a network.
 
     Attributes:
-        name: of the module in the network.
+        name: the name of the module in the network.
         kind: ``conv``, ``norm`` or ``linear``.
         label: kernel and stride, or the kind of norm.
         shape: of the output, (C, H, W) or (C,).

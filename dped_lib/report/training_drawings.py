@@ -28,7 +28,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
 
     Args:
-        log: the lines of the log (``TrainingResult.log``): ``iteration`` with terms, or with ``validation``.
+        log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.
         loss: the loss of the training, which sets the colour.
     """
     terms, scores = _by_name(log), _by_name({**line["validation"], **line} for line in log if "validation" in line)

@@ -14,7 +14,7 @@ module          quick form                                              plain fo
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 
-Training, enhancement and evaluation use this package. ``DPED_SPEED=0`` turns every swap off.
+Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap off.
 """
 
 import contextlib

@@ -104,7 +104,7 @@ def in_parts(function: Callable[[Tensor], Tensor], threads: ThreadPoolExecutor) 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in their order. Each item is computed by one thread.
 
-    As many results as there are threads wait for the caller at most.
+    At most one finished result a thread waits for the caller.
     """
     count = torch.get_num_threads()
     with workers(count) as threads:

@@ -171,9 +171,9 @@ class Share:
 
 
 def share(
-    choices: Choices, name: str, first: str, second: str, resamples: int = 2000, seed: int = 0, level=0.95
+    choices: Choices, name: str, first: str, second: str, resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Share:
-    """Return one bar of Figure 10, with its intervals at a level.
+    """Return one bar of Figure 10, with its intervals at ``level``, the probability that they cover the share.
 
     Raises:
         DpedError: the study has no question about this pair.

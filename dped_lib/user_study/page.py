@@ -118,9 +118,8 @@ class SubjectPage:
 
     def static(self) -> "Figure":
         """Return a figure of the first trial. A run without a browser shows it in place of the page."""
-        from dped_lib.user_study import (
-            figures as study_figures,  # It loads matplotlib, which a subject's page does not need.
-        )
+        # It loads matplotlib, which a subject's page does not need.
+        from dped_lib.user_study import figures as study_figures
 
         first = order(self.store.questions.values(), self.subject, self.store.seed)[0]
         return study_figures.trial_figure(*study_pictures.shown_pair(self.pictures, first), first)

@@ -48,7 +48,7 @@ def shipped(experiment, tmp_path, monkeypatch):
 
 
 def known(experiment):
-    return experiment_results.known(experiment, dict)
+    return experiment_results.finished(experiment, dict)
 
 
 def other(experiment, **changed):
@@ -74,8 +74,8 @@ def test_a_damaged_result_is_none(experiment, content):
 def test_a_result_of_another_version_is_measured_again(experiment):
     """Its fields may have other names."""
     experiment_results.keep(experiment, {"accuracies": [0.5]})
-    assert experiment_results.known(experiment, lambda result: result["accuracy"]) is None
-    assert experiment_results.known(experiment, lambda result: int(**result)) is None
+    assert experiment_results.finished(experiment, lambda result: result["accuracy"]) is None
+    assert experiment_results.finished(experiment, lambda result: int(**result)) is None
 
 
 def test_a_result_belongs_to_one_split(experiment):
@@ -114,7 +114,7 @@ def test_one_process_at_a_time_measures_a_result(experiment, capsys):
 
 
 def test_a_result_that_ships_is_copied_and_said_to_ship(shipped):
-    assert experiment_results.that_ships(shipped) == RESULT and not shipped.file.exists()
+    assert experiment_results.shipped_result(shipped) == RESULT and not shipped.file.exists()
     assert known(shipped) == (RESULT, SHIPPED) == known(shipped)
     assert experiment_results.copies(shipped.file.parent) == [shipped.file]
     assert not experiment_results.pack(shipped)  # a copy is no result of this machine
@@ -134,7 +134,7 @@ def test_another_question_is_not_answered_by_what_ships(shipped):
 def test_fresh_measures_anew(shipped, monkeypatch):
     known(shipped)
     monkeypatch.setenv(shipped_runs.FRESH, "1")
-    assert known(shipped) is None and experiment_results.that_ships(shipped) is None
+    assert known(shipped) is None and experiment_results.shipped_result(shipped) is None
 
 
 def test_on_other_photographs_it_is_not_used(shipped, tmp_path, capsys):

@@ -6,6 +6,7 @@ import re
 
 import matplotlib.pyplot as plt
 import pytest
+from legible import smallest_text
 
 from dped_lib import losses, paper
 from dped_lib.base import datasets, paths, presets
@@ -24,7 +25,6 @@ def shelf(tmp_path, monkeypatch):
         folder.mkdir(exist_ok=True)
         parameters = {"dataset": dataset, "preset": preset, "iterations": iterations, **more}
         (folder / f"{name}.json").write_text(json.dumps({"parameters": parameters, "numbers": numbers}))
-        figures.write_provenance(folder, {name: {"commit": "abc1234567"}})
 
     return save
 
@@ -51,7 +51,7 @@ def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
     assert set(judges.JUDGES) | set(claims.PEOPLE) | set(paper_judges.PAPER_JUDGES) == set(keys)
     found = claims.judge_claims(evidence.saved_results())
     assert {f.claim for f in found} == set(keys)
-    assert {f.verdict for f in found} <= set(evidence.CLAIM_VERDICTS)
+    assert {f.verdict for f in found} <= {"holds", "does not hold", "undecided", "not testable"}
     nothing = [f for f in found if not f.dataset]
     assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
 
@@ -102,7 +102,7 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, iterations=iterations)
     found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [f.verdict for f in found] == ["not testable"]
-    assert found[0].why == why and found[0].commit == "abc1234567"
+    assert found[0].why == why
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         shown = [text.get_text() for text in fig.axes[0].texts]
         assert {row.label for row in claims_matrix.rows(found)} <= set(shown)
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
-        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+        assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         texts = [t for t in fig.axes[0].texts if t.get_text()]
         boxes = [t.get_window_extent() for t in texts]
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), "no word lies on another"

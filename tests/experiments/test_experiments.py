@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from legible import smallest_text
 from small import make_store
 from torch import nn
 
@@ -205,7 +206,7 @@ def test_accuracies_are_drawn_beside_the_papers():
     named = [text.get_text() for text in ax.get_legend().get_texts()]
     forms = ("two-image", "one-image")
     assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} | {"guessing"} == set(named)
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
 
@@ -243,7 +244,7 @@ def test_examples_are_held_out_ones_with_their_dslr():
         (gallery.compare_methods([shown] * 4), 32),
     ):
         assert sum(bool(ax.images) for ax in fig.axes) == pictures
-        assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+        assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         plt.close(fig)
 
 
@@ -308,7 +309,7 @@ def test_methods_have_titles_that_do_not_overlap():
         "broken at spaces and colons first"
     )
     assert fig.get_suptitle() == "authors' weights: not here"
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT
     plt.close(fig)
 
 

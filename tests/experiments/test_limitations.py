@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from legible import smallest_text
 
 from dped_lib.experiments import gallery, limitations
 from dped_lib.experiments.limitations import Amplification
@@ -125,7 +126,7 @@ def test_ranks_and_pictures():
     assert titles[8].startswith("iPhone 3GS\n"), "the phone of each photograph is named"
     assert titles[9] == f"luminance noise rises:\nx {order[0].values['noise amplification']:.2f}"
     assert titles[1].startswith("colours move by\n") and "\n" not in fig.axes[8].get_ylabel()
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
     fig = limitations.plot_noise(found, "rig")
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iPhone 3GS\nours (n = 4)"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from legible import smallest_text
 from PIL import Image
 from scipy.special import j0
 
@@ -283,7 +284,7 @@ def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
         assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
     for name, lines in drawn.items():
         assert {line.get_color() for line in lines} == {colors.KERNELS[name]}
-    assert figures.smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
+    assert smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
     plt.close(figure6)
 
 
@@ -308,7 +309,7 @@ def test_figure_5_shows_patches_of_both_cameras_sharp_and_blurred():
     titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
     assert titles == ["original", *losses.KERNELS] * 2, "above the first row of each camera"
     assert [half.get_suptitle() for half in fig.subfigs] == ["Sony Xperia Z", "Canon 70D DSLR"]
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
 

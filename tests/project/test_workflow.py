@@ -118,7 +118,7 @@ def test_at_the_default_preset_everything_that_takes_long_ships(dataset):
     measured = [ablation.result_name(phones[0])]
     measured += [discriminators.result_name(phones[0], form) for form in discriminators.FORMS]
     for name in measured:
-        assert experiment_results.ships(experiment_results.key_of(dataset, presets.DEFAULT, name)), name
+        assert experiment_results.is_registered(experiment_results.key_of(dataset, presets.DEFAULT, name)), name
 
 
 def test_networks_that_will_be_trained_are_said_before(snakemake, monkeypatch):

@@ -7,6 +7,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from legible import smallest_text
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
@@ -59,7 +60,7 @@ def test_cameras_that_overlap_are_enlarged_beside():
 
 def readable(fig):
     """No text is under 8 points at the width of a column."""
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from legible import smallest_text
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
@@ -341,9 +342,9 @@ def test_the_smallest_text_counts_the_width_and_exponents():
     fig, axes = plt.subplots(figsize=(2 * figures.WIDTH, 3))
     axes.set(xticks=[], yticks=[])
     axes.text(0, 0, "words", fontsize=18)
-    assert figures.smallest_text(fig) == pytest.approx(9)
+    assert smallest_text(fig) == pytest.approx(9)
     axes.text(0, 0, "$10^{3}$", fontsize=18)
-    assert figures.smallest_text(fig) == pytest.approx(0.7 * 9)
+    assert smallest_text(fig) == pytest.approx(0.7 * 9)
     plt.close(fig)
 
 
@@ -396,7 +397,7 @@ def test_figure_7_shows_the_whole_system(loss, variant):
         network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
         convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
     assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
 
@@ -511,7 +512,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         )
         assert hollow == sorted(getattr(s, value) for row in paper.TABLE3.values() for s in row.values())
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     named = [text.get_text() for text in fig.legends[0].get_texts()]
     assert named == ["iPhone 3GS", "BlackBerry Passport", "Sony Xperia Z", "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from legible import smallest_text
 
 from dped_lib import losses
 from dped_lib.report import colors, figures, labels, training_drawings
@@ -37,7 +38,7 @@ def test_every_number_of_the_log_has_a_panel(loss):
         )
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
     assert all(colors.LOSSES[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
 

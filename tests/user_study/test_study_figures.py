@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pytest
+from legible import smallest_text
 from synthetic import SCENES
 
 from dped_lib.base.errors import DpedError
@@ -29,7 +30,7 @@ def test_figures_and_tables(small):
     named = {text.get_text() for text in fig.axes[2].get_legend().get_texts()}
     assert {"original", "DSLR", "ours", "95 %: Wilson", "95 %: bootstrap over subjects"} < named
     assert {"chosen equally often", "model's true share"} < named
-    assert figures.smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
     assert len(study_figures.scene_figure(pictures, SCENES[0], "rig").axes) == 6
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
