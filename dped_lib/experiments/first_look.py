@@ -81,8 +81,8 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
     example = gallery.choose_examples(dataset, phone, 1, set(store.photographs[store.index("test")]))[0]
     original, dslr = example.original, None
-    if example.dslr is not None:
-        pair = aligner.align(example.original, example.dslr)
+    if example.of_dslr is not None:
+        pair = aligner.align(original, example.dslr)
         if pair.phone is not None:
             original, dslr = pair.phone, pair.dslr
     words = f"the network {result.origin} (dataset {dataset}, preset {preset}, iterations {result.params.length})"
