@@ -92,9 +92,10 @@ class PairStore:
         return self.meta.get("alignment", {})
 
     def records(self) -> list[dict]:
-        """Return the record of each pair of photographs that was aligned here.
+        """Return the record of each pair of photographs that was aligned or rejected here.
 
-        A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``.
+        A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``. The ``verdict`` of its report
+        is ``aligned`` unless the pair was rejected. A rejected pair has no windows, and its report lacks numbers.
         """
         try:
             lines = (self.folder / "records.jsonl").read_text().splitlines()
