@@ -105,7 +105,7 @@ def evaluate(
     described = network_files.describe(weights, model)
     seed = described.get("params", {}).get("seed", 0)
     if split == SplitChoice.auto:
-        split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
+        split = SplitChoice.test if "params" in described else SplitChoice.all
     store = opening.open_or_make(dataset, phone, preset, on_bad, seed)
     index = store.index(split.value)
     scores_by_protocol = metrics.score_all(evaluation.evaluate(model, store, index, target))

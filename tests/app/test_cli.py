@@ -92,12 +92,18 @@ def test_train(trained, place):
     assert other.stderr.startswith(f"dped: {folder}: holds a run with other parameters (")
 
 
-def test_evaluate_what_was_trained(trained, place):
+def test_evaluate_what_was_trained(trained, place, tmp_path):
     model = str(Path(trained.stdout.split(": validation")[0]))
     done = dped("evaluate", "--dataset", "dped", "--weights", model, "--json", **place)
     found = json.loads(done.stdout)
     # A network trained here is measured on the pairs it has not seen.
     assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
+    # A network from elsewhere has seen none of them, be it in a file.
+    tensors, metadata = network_files.load_tensors(Path(model))
+    other = tmp_path / "elsewhere.safetensors"
+    network_files.save_tensors(tensors, other, {k: v for k, v in metadata.items() if k in ("model", "variant")})
+    done = dped("evaluate", "--dataset", "dped", "--weights", str(other), "--json", **place)
+    assert json.loads(done.stdout)["split"] == "all"
     done = dped("evaluate", "--dataset", "dped", "--split", "train", **place)
     assert done.returncode == 0
     assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  train_script PSNR ")
