@@ -154,6 +154,16 @@ def write_header(file: BinaryIO, count: int) -> None:
 _FILES = frozenset({"phone.npy", "dslr.npy", "meta.json", "records.jsonl"})
 
 
+def store_of(out: Path) -> Path:
+    """Return the folder where ``dped align`` puts the store of patch pairs."""
+    return Path(out) / "store"
+
+
+def made_in(out: Path) -> bool:
+    """Return whether ``dped align`` has put a store into a folder. A folder of photographs may have its own ``store``."""
+    return all((store_of(out) / name).is_file() for name in ("phone.npy", "dslr.npy", "meta.json"))
+
+
 def check_replaceable(folder: Path) -> None:
     """Raise DpedError if a store in this place would replace a file, or a folder that holds anything but a store."""
     there = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
