@@ -162,7 +162,7 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
         compute: computes the statistics of a batch; ``speed`` passes a quicker form.
 
     Raises:
-        DpedError: the shapes differ, or a value is not finite.
+        DpedError: there are no pairs, their shapes differ, or a value is not finite.
     """
     if tuple(images.shape) != tuple(targets.shape):
         raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
@@ -176,7 +176,9 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
 
 
 def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Return the statistics of the pairs of all parts, in order."""
+    """Return the statistics of the pairs of all parts, in order. Raise DpedError if there are no parts."""
+    if not parts:
+        raise DpedError("there are no pairs of images to measure.")
     return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
 
 

@@ -5,6 +5,7 @@ for the iPhone 3GS. Both enhance the real photograph that comes with the package
 trained on the dataset enhances a photograph of the dataset.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,10 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
     for spec in (weights,) if weights else READY:
         try:
             network = network_files.resolve(spec)
-        except DpedError:
+        except DpedError as error:
             if weights:
                 raise
+            print(f"{spec} is not used: {error}", file=sys.stderr)
             continue
         pair = examples.city100_pair()
         label = Path(spec).name if spec not in READY and Path(spec).is_file() else spec

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from dped_lib.alignment import aligner, geometry
-from dped_lib.base.datasets import camera_name
+from dped_lib.base.datasets import ALIGNED_DATASETS, camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
@@ -62,6 +62,8 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
     Each scene is there once, even if the dataset has several photographs of it.
 
     ``held_out`` names the photographs to choose from: those that no network was trained on (``PairStore.photographs``).
+    The patches of ``pirm`` and ``dped`` are not cut from the whole photographs that are shown, so all of those are held
+    out.
 
     Raises:
         DpedError: the dataset has no whole photographs of that phone.
@@ -72,7 +74,7 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
     for p in available:
         if p.camera == "dslr":
             dslr.setdefault(_shot(p), p)
-        elif held_out is None or p.scene in held_out:
+        elif held_out is None or dataset not in ALIGNED_DATASETS or p.scene in held_out:
             by_scene.setdefault(p.scene, p)
     of_phone = list(by_scene.values())
     if not of_phone:

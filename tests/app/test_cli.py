@@ -293,6 +293,13 @@ REFUSED = [
     ("train --set augment", "--set 'augment': write KEY=VALUE"),
     ("train --set seed=x", "--set seed=x: seed must be int"),
     ("train --set precision=float16", "unknown precision 'float16'; allowed: auto, float32, bfloat16"),
+    ("train --loss mse --set kernel=printed", "kernel=printed: changes nothing, because loss 'mse' has no color term"),
+    (
+        "train --loss mse+texture --set content_layer=relu5_2",
+        "changes nothing, because .* no content term. Leave it out",
+    ),
+    ("train --loss johnson --set discriminator=code", "changes nothing, because loss 'johnson' has no texture term"),
+    ("train --loss dong --set norm=batch", "changes nothing, because loss 'dong' has no norm"),
     ("train --set variant=later", "unknown variant 'later'; allowed: code, paper"),
     ("train --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
     ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),

@@ -250,6 +250,13 @@ def test_examples_are_held_out_ones_with_their_dslr():
         plt.close(fig)
 
 
+def test_patches_do_not_name_the_photographs_of_their_dataset(monkeypatch):
+    """The pairs of pirm and dped come as patches, and their whole photographs are others."""
+    everything = [Photograph("HD_res/1", "iphone", lambda: np.zeros((4, 4, 3), np.uint8), "HD_res/1")]
+    monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
+    assert [e.name for e in gallery.choose_examples("pirm", "iphone", 1, {"patch 7"})] == ["HD_res/1"]
+
+
 def test_each_scene_is_shown_once_with_the_dslr_of_the_same_moment(monkeypatch):
     def photograph(shot, camera, scene, value):
         return Photograph(f"{shot}/{camera}", camera, lambda: np.full((4, 4, 3), value, np.uint8), scene)
