@@ -52,6 +52,8 @@ class PairStore:
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty array
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
+                if self.folder.exists()
+                else f"{self.folder}: no patch pairs there. Make them with dped fetch."
             ) from error
         shape = (len(self.names), PATCH_SIZE, PATCH_SIZE, 3)
         if self.phone.shape != shape or self.dslr.shape != shape:
