@@ -164,8 +164,10 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
     Raises:
         DpedError: there are no pairs, their shapes differ, or a value is not finite.
     """
-    if tuple(images.shape) != tuple(targets.shape):
-        raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
+    if tuple(images.shape) != tuple(targets.shape) or not len(images):
+        raise DpedError(
+            f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape, or are none."
+        )
     parts: list[PairStatistics] = []
     for first in range(0, len(images), batch):
         values = compute(as_images(images[first : first + batch]), as_images(targets[first : first + batch]))
@@ -176,9 +178,7 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
 
 
 def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
-    """Return the statistics of the pairs of all parts, in order. Raise DpedError if there are no parts."""
-    if not parts:
-        raise DpedError("there are no pairs of images to measure.")
+    """Return the statistics of the pairs of all parts, in order."""
     return PairStatistics(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PairStatistics)))
 
 

@@ -313,7 +313,10 @@ def test_too_little_memory_is_no_damaged_file(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20), before[1]))
     try:
-        for use in (lambda: photofile.decode(tmp_path / "large.png"), lambda: pictures.write(large, tmp_path / "o.png")):
+        for use in (
+            lambda: photofile.decode(tmp_path / "large.png"),
+            lambda: pictures.write(large, tmp_path / "o.png"),
+        ):
             with pytest.raises(MemoryError):
                 use()
     finally:
