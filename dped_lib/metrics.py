@@ -165,9 +165,7 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
         DpedError: there are no pairs, their shapes differ, or a value is not finite.
     """
     if tuple(images.shape) != tuple(targets.shape) or not len(images):
-        raise DpedError(
-            f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape, or are none."
-        )
+        raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape or are none.")
     parts: list[PairStatistics] = []
     for first in range(0, len(images), batch):
         values = compute(as_images(images[first : first + batch]), as_images(targets[first : first + batch]))

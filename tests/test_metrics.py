@@ -82,7 +82,7 @@ images = st.integers(0, 2**32 - 1).map(lambda s: np.random.default_rng(s).random
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_pairs_are_an_error(form):
-    with pytest.raises(DpedError, match="or are none"):
+    with pytest.raises(DpedError, match="differ in shape or are none"):
         FORMS[form](np.zeros((0, 40, 44, 3)), np.zeros((0, 40, 44, 3)))
 
 
