@@ -162,10 +162,10 @@ def pair_statistics(images, targets, batch: int = 50, compute=batch_statistics) 
         compute: computes the statistics of a batch; may be replaced by an equivalent.
 
     Raises:
-        DpedError: the shapes differ, or a value is not finite.
+        DpedError: there are no pairs, their shapes differ, or a value is not finite.
     """
-    if tuple(images.shape) != tuple(targets.shape):
-        raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape.")
+    if tuple(images.shape) != tuple(targets.shape) or not len(images):
+        raise DpedError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} differ in shape or are none.")
     parts: list[PairStatistics] = []
     for first in range(0, len(images), batch):
         values = compute(as_images(images[first : first + batch]), as_images(targets[first : first + batch]))

@@ -80,6 +80,12 @@ def test_standard_ms_ssim_needs_large_images():
 images = st.integers(0, 2**32 - 1).map(lambda s: np.random.default_rng(s).random((2, 40, 44, 3)))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_no_pairs_are_an_error(form):
+    with pytest.raises(DpedError, match="differ in shape or are none"):
+        FORMS[form](np.zeros((0, 40, 44, 3)), np.zeros((0, 40, 44, 3)))
+
+
 @settings(max_examples=20, deadline=None)
 @given(x=images, y=images)
 def test_symmetry_identity_and_bounds(x, y):

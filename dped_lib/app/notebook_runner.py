@@ -240,14 +240,16 @@ def run_all(
     copies = _copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
     command += ["--forcerun", *map(_as_target, copies)] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
-    with subprocess.Popen(command) as workflow:
+    with subprocess.Popen(command) as process:
         try:
-            workflow.wait()
+            process.wait()
         except KeyboardInterrupt:
             # Ctrl-C also reaches snakemake, which ends its jobs before it exits. subprocess.run would kill it early.
-            workflow.wait()
+            # SIGTERM does not: after it, snakemake starts no further job.
+            process.terminate()
+            process.wait()
             raise
-    if workflow.returncode:
+    if process.returncode:
         raise DpedError(
             "the workflow did not finish; the failed step and the end of its log are above. "
             "The same command resumes from there."

@@ -23,7 +23,7 @@ def pick(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal() or name.endswith(":"):
         raise DpedError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:0 ...")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise DpedError(

@@ -18,6 +18,7 @@ from dped_lib.base.errors import DpedError
 
 _HOLDER = ".part"  # suffix of the temporary folder in which a file is written before it moves to its place
 _HELD = ".dped-is-writing"  # a file in that folder, which its process holds locked
+_ASIDE = ".dped-replaces"  # suffix of an old folder there, until the new one is in its place
 _HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
 #: Variable of the environment with the command that is running. The notebook runner sets it, and results name it.
 COMMAND = "DPED_COMMAND"
@@ -217,7 +218,8 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
                 _put_file(part, target, replace)
         finally:
             held.release()
-            shutil.rmtree(holder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _clear(holder)
 
 
 def _check_parents(target: Path) -> None:
@@ -322,12 +324,13 @@ def left_by_killed(*targets: Path) -> list[Path]:
 def clear_killed(*targets: Path) -> None:
     """Delete the unfinished versions of ``targets`` that killed processes have left, and nothing else.
 
-    The system frees the lock of a killed process. What another process is writing stays.
+    A folder that such a process was replacing returns to its place. The system frees the lock of a killed process. What
+    another process is writing stays.
     """
     for folder in left_by_killed(*targets):
         held = filelock.FileLock(folder / _HELD, timeout=0)
         with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError), held:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
 
 
 def _put_folder(part: Path, target: Path, holder: Path) -> None:
@@ -335,13 +338,23 @@ def _put_folder(part: Path, target: Path, holder: Path) -> None:
     # its own folder there meanwhile, that one is moved away in the next attempt.
     for attempt in range(100):
         with contextlib.suppress(FileNotFoundError):
-            os.rename(target, holder / f"old{attempt}")
+            os.rename(target, holder / f"{attempt:02}{_ASIDE}")
         try:
             os.rename(part, target)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 99:
                 raise
+
+
+def _clear(holder: Path) -> None:
+    """Delete a holder. An old folder in it first returns to its place, if the new one has not reached that place."""
+    inside = set(os.listdir(holder)) - {_HELD}
+    aside = {name for name in inside if name.endswith(_ASIDE)}
+    for name in inside - aside if aside else ():
+        if not os.path.lexists(holder.parent / name):
+            os.rename(holder / max(aside), holder.parent / name)
+    shutil.rmtree(holder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -33,15 +33,11 @@ from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import camera_folders, pair_store, pairing, photofile, readers
+from dped_lib.data.pair_store import store_of
 from dped_lib.data.pairing import Pair, PairJob, Settings
 
 _SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"
-
-
-def store_of(out: Path) -> Path:
-    """Return the folder where ``build`` puts the store of patch pairs."""
-    return Path(out) / "store"
 
 
 def build(

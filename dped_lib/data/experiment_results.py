@@ -170,7 +170,7 @@ def _shipped_record(experiment: Experiment) -> dict | None:
     if not why and record["photographs"]["test"] != checkpoints.photographs_by_split(store)["test"]:
         why = f"other photographs are held out in {store.folder}"
     if why:
-        print(f"the result {experiment.key} that ships is not used: {why}.", file=sys.stderr)
+        shipped_runs.tell_once(store.folder, f"the result {experiment.key} that ships is not used: {why}.")
         return None
     return record
 

@@ -9,7 +9,7 @@ from dped_lib.base import paths, presets
 from dped_lib.base.datasets import check_phone
 from dped_lib.base.validation import one_of
 from dped_lib.data import builder, official_layout
-from dped_lib.data.pair_store import PairStore, adopt_store, current_store, write_store
+from dped_lib.data.pair_store import PairStore, adopt_store, current_store, made_in, store_of, write_store
 from dped_lib.data.readers import (
     CITY100_SETTINGS,
     city100_folders,
@@ -90,8 +90,8 @@ def _make(dataset: str, phone: str, preset: str, on_bad: str, origin: str) -> Pa
             return builder.build(*folders, work, CITY100_SETTINGS, on_bad=on_bad, meta=meta, store=folder, **how)
         case "own":
             root = own_root()
-            if builder.store_of(root).is_dir():
-                return adopt_store(builder.store_of(root), folder, meta)
+            if made_in(root):
+                return adopt_store(store_of(root), folder, meta)
             return builder.build(root / "phone", root / "dslr", work, on_bad=on_bad, meta=meta, store=folder)
         case "dped":
             official_layout.make_store(official_layout.where(), phone, folder, meta, on_bad)

@@ -52,6 +52,8 @@ class PairStore:
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty array
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
+                if self.folder.exists()
+                else f"{self.folder}: no patch pairs there. Make them with dped fetch."
             ) from error
         shape = (len(self.names), PATCH_SIZE, PATCH_SIZE, 3)
         if self.phone.shape != shape or self.dslr.shape != shape:
@@ -94,7 +96,8 @@ class PairStore:
     def records(self) -> list[dict]:
         """Return the record of each pair of photographs, aligned or rejected. It is empty for pairs that came as patches.
 
-        A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``.
+        A record has the entries ``name``, ``report`` (``aligner.Report``) and ``windows``. The ``verdict`` of its report
+        is ``aligned`` unless the pair was rejected. A rejected pair has no windows, and its report lacks numbers.
         """
         try:
             lines = (self.folder / "records.jsonl").read_text().splitlines()
@@ -151,6 +154,16 @@ def write_header(file: BinaryIO, count: int) -> None:
 
 
 _FILES = frozenset({"phone.npy", "dslr.npy", "meta.json", "records.jsonl"})
+
+
+def store_of(out: Path) -> Path:
+    """Return the folder where ``dped align`` puts the store of patch pairs."""
+    return Path(out) / "store"
+
+
+def made_in(out: Path) -> bool:
+    """Return whether ``dped align`` has put a store into a folder. A folder of photographs may have its own ``store``."""
+    return all((store_of(out) / name).is_file() for name in ("phone.npy", "dslr.npy", "meta.json"))
 
 
 def check_replaceable(folder: Path) -> None:

@@ -206,6 +206,7 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
 
     Raises:
         DpedError: as ``check``, or the file is damaged after its header.
+        MemoryError: the picture does not fit into memory.
     """
     file = Path(file)
     with _open(file, least, content) as image:
@@ -227,6 +228,8 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
             )
             icc, stray = (icc, False) if _describes(icc, header, pixels) else (b"", bool(icc))
             return Decoded(header, pixels, alpha, exif, icc, stray)
+        except MemoryError:  # the file may be whole
+            raise
         except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
             raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it.") from error
 
@@ -256,7 +259,7 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
         _neutralize_tags(data)
     raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or sorted(raw.shape[:2]) != sorted((header.height, header.width)):
-        raise ValueError("as 16 bits a channel")
+        raise ValueError("OpenCV cannot decode its 16 bits a channel")
     if raw.ndim == 2:
         if tags.get(_PHOTOMETRIC) == 0:  # white is zero
             raw = 65535 - raw

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ from dped_lib.data import downloads, official_layout, pair_store, photo_folders,
 
 @dataclass(frozen=True)
 class Photograph:
-    """Describe one photograph. Its pixels are read, or simulated, only when ``image`` is used.
+    """Describe one photograph. Its pixels are read, or simulated, whenever ``image`` is used, and they are not kept.
 
     Attributes:
         name: unique in the dataset.
         camera: the camera that took it.
-        read: returns the pixels. ``image`` calls it once and keeps the result.
+        read: returns the pixels.
         scene: its scene. Photographs of one scene are not statistically independent.
     """
 
@@ -29,7 +29,7 @@ class Photograph:
     read: Callable[[], np.ndarray]
     scene: str
 
-    @cached_property
+    @property
     def image(self) -> np.ndarray:
         """Return the pixels, uint8 H x W x 3, RGB. Raise DpedError if the file cannot be read."""
         return self.read()

@@ -141,7 +141,7 @@ def write(
                 more |= {"subsampling": 0} if kind == "JPEG" else {}
                 more |= {k: v for k, v in (("exif", exif), ("icc_profile", picture.icc)) if v}
                 image.save(part, kind, **more)
-    except DpedError:
+    except (DpedError, MemoryError):
         raise
     except Exception as error:  # the writers of the formats raise many kinds of errors
         raise DpedError(f"{target}: cannot be written ({error}). Choose another --format, or {_ELSEWHERE}.") from error

@@ -13,7 +13,7 @@ import numpy as np
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import downloads, pairing, photo_folders, photofile, rig
+from dped_lib.data import downloads, pair_store, pairing, photo_folders, photofile, rig
 from dped_lib.data.pairing import Pair, Settings
 from dped_lib.paper import PATCH_SIZE
 
@@ -174,7 +174,7 @@ def own_root() -> Path:
             "same names, or to the folder that 'dped align PHONE_DIR DSLR_DIR OUT' made."
         )
     root = Path(folder).expanduser()
-    if not ((root / "store").is_dir() or ((root / "phone").is_dir() and (root / "dslr").is_dir())):
+    if not (pair_store.made_in(root) or ((root / "phone").is_dir() and (root / "dslr").is_dir())):
         raise DpedError(
             f"{root}: DPED_OWN names neither a folder with phone/ and dslr/ in it nor one that 'dped align' finished."
         )
@@ -188,8 +188,8 @@ def own_origin() -> str:
     """
     root = own_root()
     made = hashlib.sha256()
-    if (root / "store").is_dir():
-        made.update((root / "store" / "meta.json").read_bytes())
+    if pair_store.made_in(root):
+        made.update((pair_store.store_of(root) / "meta.json").read_bytes())
     else:
         for file in (f for side in ("phone", "dslr") for f in photo_folders.list_photographs(root / side).values()):
             line = f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}\n"

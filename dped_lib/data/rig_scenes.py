@@ -165,16 +165,20 @@ def _photograph(scene: RigScene) -> np.ndarray:
 def _read(package, path):
     """Return a photograph that a package contains, uint8 H x W x 3 RGB."""
     spec = importlib.util.find_spec(package)
-    hint = f"install {_DISTRIBUTIONS[package]} in this environment (pip install {_DISTRIBUTIONS[package]})"
+    name = _DISTRIBUTIONS[package]
     if spec is None:
         raise DpedError(
-            f"the rig needs a photograph of the package {_DISTRIBUTIONS[package]}, which is missing: {hint}"
+            f"the rig needs a photograph of the package {name}, which is missing: install {name} in this environment "
+            f"(pip install {name})"
         )
     file = Path(spec.origin).parent / path
     try:
         return photofile.decode(file).pixels
     except DpedError as error:
-        raise DpedError(f"{_DISTRIBUTIONS[package]} lacks its photograph {file}: re{hint}") from error
+        raise DpedError(
+            f"{name} lacks its photograph {file}: reinstall {name} in this environment "
+            f"(pip install --force-reinstall {name})"
+        ) from error
 
 
 def _lamp(size, warmth):

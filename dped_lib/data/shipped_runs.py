@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +135,12 @@ def _runs(folder: Path) -> dict[str, ShippedRun]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DpedError(f"{file}: damaged ({error!r}). Install the package again.") from error
+
+
+@functools.cache
+def tell_once(place: Path, message: str) -> None:
+    """Print on standard error, once a process, why what ships is not used in a place."""
+    print(message, file=sys.stderr)
 
 
 def forget() -> None:

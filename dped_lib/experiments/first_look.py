@@ -5,6 +5,7 @@ for the iPhone 3GS. Both enhance the real photograph that comes with the package
 trained on the dataset enhances a photograph of the dataset.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,10 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
     for spec in (weights,) if weights else READY:
         try:
             network = network_files.resolve(spec)
-        except DpedError:
+        except DpedError as error:
             if weights:
                 raise
+            print(f"{spec} is not used: {error}", file=sys.stderr)
             continue
         pair = examples.city100_pair()
         label = Path(spec).name if spec not in READY and Path(spec).is_file() else spec
@@ -81,8 +83,8 @@ def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
     example = gallery.choose_examples(dataset, phone, 1, set(store.photographs[store.index("test")]))[0]
     original, dslr = example.original, None
-    if example.dslr is not None:
-        pair = aligner.align(example.original, example.dslr)
+    if example.of_dslr is not None:
+        pair = aligner.align(original, example.dslr)
         if pair.phone is not None:
             original, dslr = pair.phone, pair.dslr
     words = f"the network {result.origin} (dataset {dataset}, preset {preset}, iterations {result.params.length})"

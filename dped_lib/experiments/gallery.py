@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from dped_lib.alignment import aligner, geometry
-from dped_lib.base.datasets import camera_name
+from dped_lib.base.datasets import ALIGNED_DATASETS, camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import photographs as enhancement
@@ -26,12 +26,34 @@ PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
 
 @dataclass(frozen=True)
 class Example:
-    """Hold a phone's photograph and, if there is one, the DSLR's of the same scene (uint8 H x W x 3, not aligned)."""
+    """Name a phone's photograph and, if there is one, the DSLR's of the same scene, not aligned.
 
-    name: str
-    phone: str
-    original: np.ndarray
-    dslr: np.ndarray | None
+    ``original`` and ``dslr`` (uint8 H x W x 3) are read whenever they are used: a hundred of them need not fit into
+    memory.
+    """
+
+    of_phone: photographs.Photograph
+    of_dslr: photographs.Photograph | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the phone's photograph."""
+        return self.of_phone.name
+
+    @property
+    def phone(self) -> str:
+        """Return the phone that took it."""
+        return self.of_phone.camera
+
+    @property
+    def original(self) -> np.ndarray:
+        """Read the phone's photograph."""
+        return self.of_phone.image
+
+    @property
+    def dslr(self) -> np.ndarray | None:
+        """Read the DSLR's photograph, or return None if there is none."""
+        return self.of_dslr and self.of_dslr.image
 
 
 def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
@@ -40,6 +62,8 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
     Each scene is there once, even if the dataset has several photographs of it.
 
     ``held_out`` names the photographs to choose from: those that no network was trained on (``PairStore.photographs``).
+    The patches of ``pirm`` and ``dped`` are not cut from the whole photographs that are shown, so all of those are held
+    out.
 
     Raises:
         DpedError: the dataset has no whole photographs of that phone.
@@ -50,14 +74,13 @@ def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | N
     for p in available:
         if p.camera == "dslr":
             dslr.setdefault(_shot(p), p)
-        elif held_out is None or p.scene in held_out:
+        elif held_out is None or dataset not in ALIGNED_DATASETS or p.scene in held_out:
             by_scene.setdefault(p.scene, p)
     of_phone = list(by_scene.values())
     if not of_phone:
         raise DpedError(f"dataset {dataset!r} has no whole photographs of the {phone} to show.")
     chosen = np.unique(np.linspace(0, len(of_phone) - 1, min(count, len(of_phone))).round().astype(int))
-    pairs = [(of_phone[i], dslr.get(_shot(of_phone[i]))) for i in chosen]
-    return [Example(p.name, phone, p.image, other and other.image) for p, other in pairs]
+    return [Example(of_phone[i], dslr.get(_shot(of_phone[i]))) for i in chosen]
 
 
 def _shot(photograph: photographs.Photograph) -> str:
@@ -73,13 +96,14 @@ def seen_from_phone(example: Example) -> np.ndarray:
 
     It is white where the phone saw more than the DSLR. If the pair cannot be aligned, the DSLR's photograph is unchanged.
     """
-    alignment = aligner.align(example.original, example.dslr, _SIZE)
+    original, dslr = example.original, example.dslr
+    alignment = aligner.align(original, dslr, _SIZE)
     if alignment.map is None:
-        return example.dslr
-    height, width = example.original.shape[:2]
+        return dslr
+    height, width = original.shape[:2]
     where = geometry.interpolated_map(alignment.map.to_dslr, height, width, (0, 0), 1.0)
     across = np.linalg.norm(where[height // 2, -1] - where[height // 2, 0]) / (width - 1)
-    reader = geometry.Resampler(example.dslr, float(across))
+    reader = geometry.Resampler(dslr, float(across))
     return np.where(reader.inside(where)[..., None], reader(where), np.uint8(255))
 
 
@@ -93,8 +117,8 @@ def enhanced_versions(example: Example, methods: Mapping[str, nn.Module | None])
     versions = {"original": example.original}
     for name, model in methods.items():
         enhance = baselines.auto_contrast if model is None else enhancement.engine(model)
-        versions[name] = enhance(example.original)
-    if example.dslr is not None:
+        versions[name] = enhance(versions["original"])
+    if example.of_dslr is not None:
         versions["DSLR"] = seen_from_phone(example)
     return versions
 

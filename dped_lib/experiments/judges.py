@@ -5,6 +5,7 @@ it needs was not run. :mod:`paper_judges` judges claims on what is published. No
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from dped_lib import losses, paper
@@ -199,9 +200,17 @@ _FULL = losses.TABLE3_LOSSES[0]
 
 
 def top_scores(results: Results) -> Findings:
-    """Judge that the full loss has a higher PSNR than the other losses of Table 3."""
+    """Judge that the full loss has a higher PSNR and a higher SSIM than the other losses of Table 3.
+
+    A phone has one finding, because the sentence says both.
+    """
     others = ("content+texture", "mse+texture", "mse")
-    yield from _compare(results, "top_scores", "table3_losses", "psnr", _FULL, others)
+    scores = (("psnr", 2), ("ms_ssim", 4))
+    by_score = (_compare(results, "top_scores", "table3_losses", m, _FULL, others, digits=d) for m, d in scores)
+    for psnr, ssim in zip(*by_score, strict=True):
+        verdicts = psnr.verdict, ssim.verdict
+        verdict = next(v for v in ("does not hold", "undecided", "not testable", "holds") if v in verdicts)
+        yield replace(psnr, evidence=f"{psnr.evidence}; {ssim.evidence}", verdict=verdict)
 
 
 def texture_colour(results: Results) -> Findings:

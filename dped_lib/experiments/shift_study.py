@@ -1,7 +1,6 @@
 """Reproduce Figure 6: MSE and colour loss of two images that differ only by a shift, as functions of that shift."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -78,18 +77,17 @@ def measure(
         )
     if len(usable) > patches:
         usable = [usable[i] for i in np.linspace(0, len(usable) - 1, patches).astype(int)]
-    names: list[str] = []
-    scenes: list[str] = []
-    windows: list[tuple[np.ndarray, np.ndarray]] = []
-    for first, photo in enumerate(usable):
-        for _ in range(first, patches, len(usable)):
-            names.append(photo.name)
-            scenes.append(photo.scene)
-            windows.append(_window(photo.image, size, reach, len(shifts), rng))
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV works without the interpreter's lock
-        by_patch = list(pool.map(lambda w: _losses(*_shifted_patches(*w, shifts)), windows))
+    # Every photograph is read a second time here: all of them together may be larger than the memory.
+    of_patches = [p for first, p in enumerate(usable) for _ in range(first, patches, len(usable))]
+    windows = (
+        _window(image, size, reach, len(shifts), rng)
+        for first, p in enumerate(usable)
+        for image in (p.image,)
+        for _ in range(first, patches, len(usable))
+    )
+    by_patch = list(speed.in_order(lambda w: _losses(*_shifted_patches(*w, shifts)), windows, torch.device("cpu")))
     rows = {name: np.array([values[name] for values in by_patch]) for name in ("mse", *losses.KERNELS)}
-    return ShiftCurves(shifts, np.array(names), np.array(scenes), rows)
+    return ShiftCurves(shifts, np.array([p.name for p in of_patches]), np.array([p.scene for p in of_patches]), rows)
 
 
 def _window(
@@ -99,7 +97,8 @@ def _window(
     height, width = image.shape[:2]
     y = rng.integers(reach, height - size - reach + 1)
     x = rng.integers(reach, width - size - reach + 1)
-    return image[y - reach : y + size + reach, x - reach : x + size + reach], rng.uniform(0, 2 * np.pi, count)
+    window = image[y - reach : y + size + reach, x - reach : x + size + reach].copy()  # a view would hold the image
+    return window, rng.uniform(0, 2 * np.pi, count)
 
 
 def _shifted_patches(window: np.ndarray, angles: np.ndarray, shifts: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,7 @@ class AlignmentExplorer:
     def open(self) -> None:
         """Align the chosen scene in the background."""
         name = self.scene.value
+        self.alignment = self.extraction = None  # another view must not draw the scene before
         self._show_text(f"{name}: aligning ...")
 
         def work(check: Callable[[], None]) -> None:
@@ -207,7 +208,7 @@ class AlignmentExplorer:
             DpedError: the scene could not be read or aligned.
         """
         self.work.wait()
-        if self.alignment is None:
+        if self.alignment is None or self.alignment.phone is None:
             raise DpedError(f"{self.scene.value}: could not be aligned ({self.numbers.value}).")
         report = self.alignment.report
         fig = plt.figure(figsize=(9, 4.9), layout="constrained")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture, shipped_runs
+from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture, shipped_runs, shipping
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.explorers import widgets
 
@@ -23,8 +23,9 @@ _BY_FILE = "a file, named below"
 def known_weights() -> tuple[str, ...]:
     """Return the weights to choose from: the authors', those that ship, and those trained here with the newest first."""
     authors = tuple(f"authors:{name}" for name in authors_checkpoints.AUTHORS_NETWORKS)
-    trained = sorted(paths.runs_dir().glob(f"*/train/*/{shipped_runs.MODEL}"), key=lambda f: -f.stat().st_mtime)
-    return authors + network_files.shipped_names() + tuple(str(f) for f in trained)
+    networks = sorted(paths.runs_dir().glob(f"*/train/*/{shipped_runs.MODEL}"), key=lambda f: -f.stat().st_mtime)
+    trained = tuple(str(f) for f in networks if not shipping.is_copy(f.parent))
+    return authors + network_files.shipped_names() + trained
 
 
 class Enhancer:

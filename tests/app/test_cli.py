@@ -92,12 +92,18 @@ def test_train(trained, place):
     assert other.stderr.startswith(f"dped: {folder}: holds a run with other parameters (")
 
 
-def test_evaluate_what_was_trained(trained, place):
+def test_evaluate_what_was_trained(trained, place, tmp_path):
     model = str(Path(trained.stdout.split(": validation")[0]))
     done = dped("evaluate", "--dataset", "dped", "--weights", model, "--json", **place)
     found = json.loads(done.stdout)
     # A network trained here is measured on the pairs it has not seen.
     assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
+    # A network from elsewhere has seen none of them, be it in a file.
+    tensors, metadata = network_files.load_tensors(Path(model))
+    other = tmp_path / "elsewhere.safetensors"
+    network_files.save_tensors(tensors, other, {k: v for k, v in metadata.items() if k in ("model", "variant")})
+    done = dped("evaluate", "--dataset", "dped", "--weights", str(other), "--json", **place)
+    assert json.loads(done.stdout)["split"] == "all"
     done = dped("evaluate", "--dataset", "dped", "--split", "train", **place)
     assert done.returncode == 0
     assert done.stdout.startswith("identity on 5 dped iphone pairs (split train)\n  train_script PSNR ")
@@ -287,6 +293,13 @@ REFUSED = [
     ("train --set augment", "--set 'augment': write KEY=VALUE"),
     ("train --set seed=x", "--set seed=x: seed must be int"),
     ("train --set precision=float16", "unknown precision 'float16'; allowed: auto, float32, bfloat16"),
+    ("train --loss mse --set kernel=printed", "kernel=printed: changes nothing, because loss 'mse' has no color term"),
+    (
+        "train --loss mse+texture --set content_layer=relu5_2",
+        "changes nothing, because .* no content term. Leave it out",
+    ),
+    ("train --loss johnson --set discriminator=code", "changes nothing, because loss 'johnson' has no texture term"),
+    ("train --loss dong --set norm=batch", "changes nothing, because loss 'dong' has no norm"),
     ("train --set variant=later", "unknown variant 'later'; allowed: code, paper"),
     ("train --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
     ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),

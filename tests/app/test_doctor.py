@@ -140,6 +140,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "file" / "cache"))
     assert by_topic()["cache"].state == "broken"
+    assert by_topic()["cache"].remedy.endswith("set DPED_CACHE")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     found = by_topic()["runs"]
     assert found.state == "broken"

@@ -273,6 +273,9 @@ class Snakemake:
         if next(self.waits, None):
             raise KeyboardInterrupt
 
+    def terminate(self):
+        self.asked.append("terminate")
+
 
 @pytest.fixture
 def snakemake(monkeypatch):
@@ -301,6 +304,7 @@ def test_ctrl_c_waits_for_snakemake_to_end_its_jobs(snakemake, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         notebook_runner.run_all("rig", "smoke")
     assert next(waits, "waited twice") == "waited twice"
+    assert snakemake.asked[1:] == ["terminate"], "kill reaches this process alone"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,9 @@ def test_a_run_without_its_pairs_does_not_ship(run, runs):
         file.unlink()
     with pytest.raises(DpedError, match=f"{store}: not a store of patch pairs"):
         ship.main(runs, preset="smoke")
+    store.rmdir()
+    with pytest.raises(DpedError, match=f"{store}: no patch pairs there. Make them with dped fetch"):
+        ship.main(runs, preset="smoke")
 
 
 def test_the_page_in_docs_is_that_of_what_ships():

@@ -82,6 +82,48 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         assert only(target) == [content] and only(tmp_path) == ["store"]
 
 
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, error):
+    """The new folder does not reach its place after the old one has left it: Ctrl-C, a quota, a network's disk."""
+    target, rename = tmp_path / "store", os.rename
+    target.mkdir()
+    (target / "meta.json").write_text("old")
+
+    def fail(source, destination):
+        if Path(destination) == target and (Path(source) / "new").exists():
+            raise error
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(type(error)), paths.atomic_path(target) as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert (target / "meta.json").read_text() == "old" and only(tmp_path) == ["store"]
+
+
+def test_killed_while_a_folder_is_replaced_the_old_one_comes_back(tmp_path):
+    target = tmp_path / "store"
+    target.mkdir()
+    (target / "meta.json").write_text("old")
+    done = run(
+        """
+        import os, signal, sys
+        from dped_lib.base import paths
+        rename = os.rename
+        def killed(*names):
+            rename(*names)
+            os.kill(os.getpid(), signal.SIGKILL)
+        with paths.atomic_path(sys.argv[1]) as part:
+            part.mkdir()
+            os.rename = killed
+        """,
+        target,
+    )
+    assert done.returncode == -signal.SIGKILL and not target.exists()
+    paths.clear_killed(target)
+    assert (target / "meta.json").read_text() == "old" and only(tmp_path) == ["store"]
+
+
 def test_others_may_read_what_is_written_as_far_as_the_umask_lets_them(tmp_path):
     before = os.umask(0o022)
     try:

@@ -116,6 +116,9 @@ def test_what_is_in_the_folder(built):
         assert (record["phone"], record["dslr"]) == (f"{name}.jpeg", f"{name}.JPG")
         assert bool(record["windows"]) == (built / "pairs" / f"{name}.npy").exists() == (name != "mistaken")
     assert [r["name"] for r in store.records()] == [*sorted(SCENES[:3]), "mistaken", *SCENES[3:]]
+    assert {r["name"] for r in store.records() if r["report"]["verdict"] == "aligned"} == set(SCENES)
+    rejected = next(r for r in store.records() if r["name"] == "mistaken")
+    assert rejected["windows"] == [] and rejected["report"]["size"] is None
 
 
 def test_patches_are_those_of_the_pair_in_memory(built, photographs):

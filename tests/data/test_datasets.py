@@ -57,6 +57,22 @@ def test_own_photographs_become_patches(folder, runs, monkeypatch):
         photographs.scene("own", "town-9")
 
 
+def test_a_folder_named_store_is_not_always_what_align_made(folder, runs, tmp_path, monkeypatch):
+    for side in ("phone", "dslr"):
+        shutil.copytree(folder / side, tmp_path / "mine" / side)
+    (tmp_path / "mine" / "store").mkdir()
+    (tmp_path / "mine" / "store" / "meta.json").write_text('{"shop": "Zurich"}')
+    monkeypatch.setenv("DPED_OWN", str(tmp_path / "mine"))
+    before = readers.own_origin()
+    assert set(opening.open_or_make("own", "phone").photographs) == {"wall-1", "town-2", "market-1"}
+    shutil.rmtree(tmp_path / "mine" / "store")
+    assert readers.own_origin() == before
+    shutil.rmtree(tmp_path / "mine" / "phone")
+    (tmp_path / "mine" / "store").mkdir()
+    with pytest.raises(DpedError, match="neither a folder with phone/ and dslr/ in it nor one that 'dped align'"):
+        readers.own_root()
+
+
 def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch):
     shutil.copytree(aligned, tmp_path / "out")
     built = pair_store.PairStore(builder.store_of(tmp_path / "out"))

@@ -1,5 +1,6 @@
 """Photograph files of every kind are read as they are seen, or refused by name."""
 
+import resource
 import struct
 import warnings
 import zlib
@@ -7,6 +8,7 @@ import zlib
 import cv2
 import iccs
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -303,6 +305,22 @@ def test_truncated_files_are_refused_not_filled_with_gray(tmp_path, deep, pictur
     (tmp_path / "cut-deep.png").write_bytes((tmp_path / "deep.png").read_bytes()[:40_000])
     with pytest.raises(DpedError, match="cut-deep.png: cannot be read to its end"):
         photofile.read_photograph(tmp_path / "cut-deep.png")
+
+
+def test_too_little_memory_is_no_damaged_file(tmp_path):
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "large.png", compress_level=1)
+    large = pictures.Picture(np.broadcast_to(np.uint8(0), (12_000, 12_000, 3)))
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20), before[1]))
+    try:
+        for use in (
+            lambda: photofile.decode(tmp_path / "large.png"),
+            lambda: pictures.write(large, tmp_path / "o.png"),
+        ):
+            with pytest.raises(MemoryError):
+                use()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_damage_in_the_middle_is_no_traceback(tmp_path, picture):

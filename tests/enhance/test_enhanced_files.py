@@ -289,6 +289,14 @@ def test_the_users_own_sheet_is_kept(net, here):
     assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
 
 
+@pytest.mark.parametrize("out", ["out", "out/a.jpg"])
+def test_a_file_of_the_users_is_shown_as_nobodys_result(net, here, out):
+    put("f/a.jpg", "out/a.jpg")
+    code, said, errors = dped(net, "f/a.jpg", out, "--compare")
+    assert code == 1 and not said and os.listdir("out") == ["a.jpg"]
+    assert "not enhanced: f/a.jpg: out/a.jpg exists and was not made by dped enhance, so --compare cannot" in errors
+
+
 def test_a_sheet_is_kept_behind_a_missing_folder(net, here):
     put("f/a.jpg", "out/a-compare.jpg")
     assert dped(net, "f", "no/../out", "--compare")[0] == 0  # dped() compares what was there

@@ -82,6 +82,24 @@ def test_best_needs_every_interval_above_zero(shelf, intervals, expected):
     assert verdicts("best_ssim") == [expected]
 
 
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "expected"),
+    [
+        ((0.1, 0.2), (0.01, 0.02), "holds"),
+        ((0.1, 0.2), (-0.02, -0.01), "does not hold"),
+        ((-0.2, -0.1), (-0.01, 0.02), "does not hold"),
+        ((0.1, 0.2), (-0.01, 0.02), "undecided"),
+    ],
+)
+def test_top_psnr_and_ssim_need_both(shelf, psnr, ssim, expected):
+    full, *others = ("color+content+texture", "content+texture", "mse+texture", "mse")
+    scores = (("psnr", psnr), ("ms_ssim", ssim))
+    shelf("table3_losses", {"differences": [difference(full, o, *i, metric=m) for m, i in scores for o in others]})
+    assert verdicts("top_scores") == [expected]
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "top_scores" and f.preset)
+    assert "psnr: " in found.evidence and "ms_ssim: " in found.evidence
+
+
 def test_a_column_that_is_missing_leaves_best_undecided(shelf):
     rows = [difference("dong", "ours", -0.2, -0.1, metric="ms_ssim")]  # given the other way round
     shelf("table2_methods", {"differences": rows})

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -211,7 +212,7 @@ def test_accuracies_are_drawn_beside_the_papers():
 
 
 def test_only_the_chosen_photographs_are_read(monkeypatch):
-    """A dataset's photographs may be large files: two examples cost four reads, however many photographs there are."""
+    """A dataset's photographs may be large files: an example reads the one that is used, and does not keep it."""
     reads = []
 
     def photograph(camera, i):
@@ -225,7 +226,9 @@ def test_only_the_chosen_photographs_are_read(monkeypatch):
     monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
     examples = gallery.choose_examples("rig", "sony", 2)
     assert [e.name for e in examples] == ["sony/0", "sony/8"]
-    assert sorted(reads) == [("dslr", 0), ("dslr", 8), ("sony", 0), ("sony", 8)]
+    assert not reads
+    pixels = weakref.ref(examples[1].original)
+    assert reads == [("sony", 8)] and pixels() is None
 
 
 def test_examples_are_held_out_ones_with_their_dslr():
@@ -246,6 +249,13 @@ def test_examples_are_held_out_ones_with_their_dslr():
         assert sum(bool(ax.images) for ax in fig.axes) == pictures
         assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         plt.close(fig)
+
+
+def test_patches_do_not_name_the_photographs_of_their_dataset(monkeypatch):
+    """The pairs of pirm and dped come as patches, and their whole photographs are others."""
+    everything = [Photograph("HD_res/1", "iphone", lambda: np.zeros((4, 4, 3), np.uint8), "HD_res/1")]
+    monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
+    assert [e.name for e in gallery.choose_examples("pirm", "iphone", 1, {"patch 7"})] == ["HD_res/1"]
 
 
 def test_each_scene_is_shown_once_with_the_dslr_of_the_same_moment(monkeypatch):
@@ -272,8 +282,9 @@ def test_the_dslr_is_shown_as_the_phone_saw_the_scene():
 
     size = example.original.shape[1::-1]
     assert correlation(seen) > 0.97 > 0.8 > correlation(cv2.resize(example.dslr, size))
-    nothing = gallery.Example("flat", "sony", example.original, np.full_like(example.dslr, 90))
-    assert gallery.seen_from_phone(nothing) is nothing.dslr
+    flat = np.full_like(example.dslr, 90)
+    nothing = gallery.Example(example.of_phone, Photograph("flat", "dslr", lambda: flat, "flat"))
+    assert gallery.seen_from_phone(nothing) is flat
 
 
 def test_a_crop_is_where_the_detail_is():

@@ -70,7 +70,7 @@ def test_a_named_network_that_is_missing_is_an_error(monkeypatch):
         first_look.choose("rig", "smoke", "iphone", weights="other.safetensors")
 
 
-def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
+def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path, capsys):
     """The photograph and the network are then of the dataset, and the caption says how short the training was."""
     only(monkeypatch)
     params = run_parameters.train_params("rig", "iphone", "mse", "smoke", iterations=60, batch_size=4)
@@ -81,6 +81,7 @@ def test_without_any_network_the_datasets_own_is_used(monkeypatch, tmp_path):
     monkeypatch.setattr(first_look, "trained", lambda *_: result)
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     look = first_look.choose("rig", "smoke", "iphone")
+    assert "shipped:city100-iphonex is not used: shipped:city100-iphonex: not there" in capsys.readouterr().err
     assert list(look.versions) == ["iPhone 3GS", "enhanced, preset smoke", "Canon 70D DSLR"]
     assert "dataset" in look.caption.lower() and "preset smoke, iterations 60 of batch 4" in look.caption
     (enhanced,) = look.origins.values()

@@ -1,5 +1,7 @@
 """Section 4.4: the measures against pictures whose flaws are known; the verdict against its sentence."""
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from legible import smallest_text
 
+from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import gallery, limitations
 from dped_lib.experiments.limitations import Amplification
 from dped_lib.report import figures
@@ -72,8 +75,8 @@ def flaws() -> list[limitations.Flaw]:
                 np.rint((clean + g * noise).clip(0, 1) * 255).astype(np.uint8)
                 for g in (1, 2 if phone == "iphone" else 1)
             ]
-            original = gallery.Example(f"{phone}/{i}", phone, pictures[0], None)
-            found.append(limitations.measure_flaws(original, "ours", pictures[1]))
+            photograph = Photograph(f"{phone}/{i}", phone, partial(np.asarray, pictures[0]), str(i))
+            found.append(limitations.measure_flaws(gallery.Example(photograph), "ours", pictures[1]))
     return found
 
 

@@ -4,6 +4,8 @@ A blur multiplies a wave of angular frequency w by its transfer function H(w). A
 it differs from itself by a wave of amplitude 2 A sin(w s / 2).
 """
 
+import weakref
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -211,6 +213,24 @@ def test_the_sentences_are_about_shifts_that_are_measured():
 
 
 # photographs of the datasets
+
+
+def test_photographs_need_not_fit_into_memory_together():
+    """200 pairs of 12 and 24 megapixels are 20 GB. They are read in turn, and their pixels go."""
+    alive, most = weakref.WeakSet(), []
+
+    class Pixels(np.ndarray):
+        __hash__ = object.__hash__
+
+    def read():
+        pixels = np.zeros((200, 200, 3), np.uint8).view(Pixels)
+        alive.add(pixels)
+        most.append(len(alive))
+        return pixels
+
+    whole = [Photograph(str(i), "dslr", read, str(i)) for i in range(30)]
+    curves = shift_study.measure(whole, 60, shifts=(1, 2))
+    assert len(set(curves.photographs)) == 30 and max(most) <= 3 and not alive
 
 
 def test_photographs_of_the_rig(monkeypatch):

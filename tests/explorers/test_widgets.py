@@ -306,11 +306,28 @@ def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
     assert len(pictures) == len(aligned.extraction.windows)
 
 
+def test_the_scene_before_is_not_drawn_under_the_next_name():
+    """While a scene is aligned, and after it could not be read, another view has nothing to draw."""
+    frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "dslr")).items()}
+    names = {"iphone": "iPhone 3GS", "dslr": "Canon 70D"}
+    explorer = alignment_explorer.AlignmentExplorer(
+        {"cat": frames}.__getitem__, ["cat", "lost"], "iphone", names, (200, 270)
+    )
+    explorer.work.wait(60)
+    explorer.scene.value = "lost"
+    explorer.work.wait(60)
+    before = explorer.image.value, explorer.numbers.value
+    explorer.view.value = "overlap"
+    assert explorer.alignment is None and (explorer.image.value, explorer.numbers.value) == before
+
+
 def test_a_failed_alignment_is_reported(aligned):
     aligned.scene.value = "gray"
     aligned.work.wait(60)
     aligned.view.value = "patch"
     assert "too few matches" in aligned.numbers.value
+    with pytest.raises(DpedError, match="gray: could not be aligned .*too few matches"):
+        aligned.static()
     aligned.scene.value = "cat"
     aligned.work.wait(60)
     assert aligned.alignment.report.verdict == "aligned"
@@ -445,6 +462,18 @@ def uploaded(name: str, content: bytes) -> dict:
     """What a page sends of a file."""
     when = datetime.datetime.now(datetime.UTC)
     return {"name": name, "type": "", "size": len(content), "content": content, "last_modified": when}
+
+
+def test_copies_of_what_ships_are_not_trained_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
+    for name, known in (("copy", {"shipped": "rig-cpu/x"}), ("mine", {})):
+        folder = tmp_path / "rig-cpu" / "train" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+        (folder / "params.json").write_text(json.dumps(known))
+    assert [w for w in enhancer.known_weights() if w.startswith(str(tmp_path))] == [
+        str(tmp_path / "rig-cpu" / "train" / "mine" / "model.safetensors")
+    ]
 
 
 def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, srcnn, tmp_path):
