@@ -183,11 +183,9 @@ class PaperDiscriminator(nn.Module):
 def check_patch(gray: Tensor, inputs: int) -> None:
     """Raise a DpedError unless ``gray`` is a batch of ``inputs`` gray patches of 100 x 100."""
     side = paper.PATCH_SIZE
-    if gray.ndim != 4 or tuple(gray.shape[1:]) != (inputs, side, side):
-        raise DpedError(
-            f"the discriminator takes N x {inputs} x {side} x {side} gray patches, not {tuple(gray.shape)}; "
-            f"cut the images into {side} x {side} patches first."
-        )
+    if gray.shape[1:] != (inputs, side, side):
+        shape = f"N x {inputs} x {side} x {side}"
+        raise DpedError(f"the discriminator takes gray patches {shape}, not {tuple(gray.shape)}. Cut the images first.")
 
 
 #: Networks that enhance, by name. Each function takes the norm; SRCNN has none.

@@ -111,8 +111,7 @@ class Claim:
     """Hold a sentence of the paper that can be tested.
 
     Attributes:
-        key: the name of the claim, and of the function that judges it, if there is one (``experiments.judges`` and
-            ``experiments.paper_judges``).
+        key: the name of the claim, and of its judge in ``experiments``, if it has one.
         where: section, figure, table or equation.
         sentence: the quotation; [...] marks what is left out.
     """
