@@ -126,7 +126,7 @@ def test_killed_while_writing_leaves_no_store(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "iphone")], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "iphone").exists()
-    with pytest.raises(DpedError, match="not a store"):
+    with pytest.raises(DpedError, match="no patch pairs there"):
         PairStore(tmp_path / "iphone")
     assert len(pair_store.write_store(tmp_path / "iphone", [pair(0)], {})) == 1
 
