@@ -1,4 +1,4 @@
-"""Compute PSNR, SSIM and MS-SSIM under named protocols. The choice of protocol changes PSNR by more than 2 dB.
+"""Compute PSNR, SSIM and MS-SSIM under named protocols. The choice of protocol changes PSNR by 1 to 2 dB and more.
 
 ============ ==================================================================================================
 train_script The authors' training code (``train_model.py``, ``ssim.py``). Values are not clipped. PSNR is that of the

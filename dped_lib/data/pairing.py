@@ -162,6 +162,8 @@ def work(job: PairJob) -> dict:
         images = [job.read(f) for f in (job.phone, job.dslr)]
     except (DpedError, OSError) as error:
         return {"bad": str(error)}
+    except MemoryError:
+        return {"bad": f"{job.phone} or {job.dslr}: too little memory to read it. Free memory, or make both smaller."}
     try:
         extracted, record = make(*images, job.settings)
     except Exception as error:

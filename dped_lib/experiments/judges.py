@@ -175,7 +175,7 @@ def ours_iphone(results: Results) -> Findings:
 
 
 def improves(results: Results) -> Findings:
-    """Judge that the authors' weights improve on the untouched photographs of the phone they were made for."""
+    """Judge that the authors' weights improve on the original photographs of the phone they were made for."""
     if not (numbers := results.numbers(_ALL_PAIRS)):
         return
     for phone in phones_of(numbers):

@@ -30,8 +30,8 @@ Missing = dict[str, dict[str, str]]
 def losses_to_train(dataset: str, preset: str, phone: str) -> tuple[str, ...]:
     """Return the losses of the networks that Tables 2 and 3 compare for a phone.
 
-    These are all losses. On the rig at preset ``cpu`` Table 3 leaves the Sony out, which has the losses of Table 2:
-    the rig is simulated and decides no claim.
+    These are all losses. On the rig at preset ``cpu`` the Sony has those of Table 2 only: the rig is simulated and
+    decides no claim.
     """
     if (dataset, preset) == ("rig", "cpu") and phone not in _COMPARED:
         return tuple(loss for loss in losses.TRAINED if loss in TRAINED2.values())

@@ -121,6 +121,19 @@ def test_what_is_in_the_folder(built):
     assert rejected["windows"] == [] and rejected["report"]["size"] is None
 
 
+def test_a_pair_that_does_not_fit_into_memory_is_a_bad_pair(tmp_path):
+    """The other pairs go on, and the message names both files."""
+
+    def read(file):
+        raise MemoryError
+
+    files = tmp_path / "phone.jpg", tmp_path / "dslr.jpg"
+    for file in files:
+        file.write_bytes(b"large")
+    bad = pairing.work(pairing.PairJob("one", *files, tmp_path, SMALL, read))["bad"]
+    assert all(str(file) in bad for file in files) and "too little memory" in bad
+
+
 def test_patches_are_those_of_the_pair_in_memory(built, photographs):
     store = pair_store.PairStore(builder.store_of(built))
     images = [photofile.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]

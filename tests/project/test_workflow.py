@@ -183,7 +183,7 @@ def test_rig_at_cpu_is_the_default(snakemake):
     code, output = snakemake("--dry-run", "--printshellcmds")
     assert code == 0, output
     assert "--dataset rig --preset cpu" in output
-    # Table 3 leaves the Sony out at this preset.
+    # The Sony has the losses of Table 2 only at this preset.
     of_table2 = {(phone, loss) for phone in datasets.DATASET_PHONES["rig"] for loss in tables.TRAINED2.values()}
     assert set(pairs(output)) == of_table2 | set(product(("iphone", "blackberry"), losses.TRAINED))
     # One thread and no GPU: two trainings run side by side on two cores.
