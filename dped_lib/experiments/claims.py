@@ -8,6 +8,9 @@ every dataset and preset that was run:
     undecided       the interval lies on both sides
     not testable    these data cannot decide the claim, whatever their numbers are; the reason is given
 
+Trainings that are too short or too few decide nothing about the paper. What they show here is told beside
+"not testable", as a verdict in brackets.
+
 ``claims_matrix`` shows the verdicts of all results at one glance.
 """
 
@@ -52,7 +55,8 @@ def findings_text(findings: Sequence[ClaimFinding]) -> str:
         rows = ["| data | evidence | verdict |", "| :-- | :-- | :-- |"]
         for f in (f for f in findings if f.claim == claim.key):
             data = ", ".join(filter(None, (f.data, f"kernel {f.kernel}" if f.kernel else ""))) or "nothing run"
-            rows.append(f"| {data} | {f.evidence} | {f.verdict}{f': {f.why}' if f.why else ''} |")
+            verdict = f.verdict + (f" (here: {f.here})" if f.here else "")
+            rows.append(f"| {data} | {f.evidence} | {verdict}{f': {f.why}' if f.why else ''} |")
         sections.append(f"### “{claim.sentence}”\n\n{claim.where}\n\n" + "\n".join(rows))
     return "\n\n".join(sections)
 

@@ -67,6 +67,8 @@ _MEANING = MappingProxyType(
         "not testable": "n/t: these data cannot test it",
     }
 )
+#: What a word in brackets means. Such a cell is framed in the colour of its verdict, not filled with it.
+_HERE = "(in brackets): seen in trainings that are too short or too few to decide"
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,29 @@ class Summary:
     """Hold the verdict of a cell: ``held`` of ``decided`` findings hold.
 
     ``verdict`` is that of a finding or "in part". Findings that cannot test the claim count only if no finding
-    can.
+    can: then the verdict is what their trainings show here, if they show anything, and ``here`` is True.
     """
 
     verdict: str
     held: int
     decided: int
+    here: bool = False
 
     @property
     def words(self) -> str:
-        """Return the verdict in a word, or "k of n" if k of n findings hold."""
-        if self.verdict == "in part":
-            return f"{self.held} of {self.decided}"
-        return _LOOK[self.verdict][0]
+        """Return the verdict in a word, or "k of n" if k of n findings hold; in brackets if it decides nothing."""
+        words = f"{self.held} of {self.decided}" if self.verdict == "in part" else _LOOK[self.verdict][0]
+        return f"({words})" if self.here else words
+
+    @property
+    def sign(self) -> str:
+        """Return the sign of the verdict."""
+        return _LOOK[self.verdict][1]
+
+    @property
+    def color(self) -> str:
+        """Return the colour of the verdict."""
+        return _LOOK[self.verdict][2]
 
 
 def rows(findings: Iterable[ClaimFinding]) -> list[Row]:
@@ -122,18 +134,19 @@ def _order(finding: ClaimFinding) -> tuple[int, int]:
 
 def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
     """Return the verdict of a cell's findings; None if there are none."""
-    verdicts = [f.verdict for f in findings]
-    decided = [v for v in verdicts if v != "not testable"]
-    held = decided.count("holds")
-    if not verdicts:
+    findings = list(findings)
+    if not findings:
         return None
-    if not decided:
+    decided = [f.verdict for f in findings if f.verdict != "not testable"]
+    verdicts = decided or [f.here for f in findings if f.here]
+    if not verdicts:
         return Summary("not testable", 0, 0)
-    if held and held < len(decided):
-        return Summary("in part", held, len(decided))
+    held, here = verdicts.count("holds"), not decided
+    if held and held < len(verdicts):
+        return Summary("in part", held, len(verdicts), here)
     # If no finding holds, one contradiction decides.
-    verdict = next(v for v in ("holds", "does not hold", "undecided") if v in decided)
-    return Summary(verdict, held, len(decided))
+    verdict = next(v for v in ("holds", "does not hold", "undecided") if v in verdicts)
+    return Summary(verdict, held, len(verdicts), here)
 
 
 def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
@@ -151,9 +164,7 @@ def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
     summaries, listed = cells(findings), []
     for row in rows(findings):
-        words = {
-            c: f"{_LOOK[s.verdict][1]} {s.words}" if (s := summaries.get((row, c))) else "" for c in columns(findings)
-        }
+        words = {c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else "" for c in columns(findings)}
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
 
@@ -166,7 +177,8 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     signs = "; ".join(f"{_LOOK[v][1]} {meaning}" for v, meaning in _MEANING.items())
     return (
-        f"{text}\n\n{signs}; empty: not run. A verdict is about these data and this length of training. "
+        f"{text}\n\n{signs}; {_HERE}; empty: not run. "
+        "A verdict is about these data and this length of training. "
         "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
     )
 
@@ -181,7 +193,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     width = (figures.WIDTH - _LABELS) / len(results)
     upright = width < 0.52  # the names of the results would touch each other
     top = 1.1 if upright else 0.45
-    fig = plt.figure(figsize=(figures.WIDTH, top + _HEIGHT * len(listed) + 0.7))
+    fig = plt.figure(figsize=(figures.WIDTH, top + _HEIGHT * len(listed) + 0.9))
     fig.set_layout_engine("none")  # rows have a fixed height
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
@@ -197,20 +209,28 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
             if summary := summaries.get((row, result)):
-                _, sign, color = _LOOK[summary.verdict]
-                few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else sign
-                # At 8 points some nine characters fit into 0.6 inches.
-                word = f"{sign} {summary.words}" if width > 0.62 else few if upright else summary.words
-                ax.add_patch(Rectangle(*box, color=color, lw=0))
-                middle = box[0][0] + box[1] / 2, y + _HEIGHT / 2
-                ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(color))
+                few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else summary.sign
+                few = f"({few})" if summary.here else few
+                # At 8 points some ten characters fit into 0.7 inches.
+                word = f"{summary.sign} {summary.words}" if width > 0.7 else few if upright else summary.words
+                fill, frame = ("#FFFFFF", 1.5) if summary.here else (summary.color, 0)
+                (x, y0), w, h = box
+                inside = (
+                    (x + frame / 144, y0 + frame / 144),
+                    w - frame / 72,
+                    h - frame / 72,
+                )  # a line has half its width outside
+                ax.add_patch(Rectangle(*inside, fc=fill, ec=summary.color, lw=frame))
+                middle = x + w / 2, y + _HEIGHT / 2
+                ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(fill))
             else:
                 ax.add_patch(Rectangle(*box, fc="none", ec="0.88", lw=0.6))
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
     patches.append(Patch(fc="none", ec="0.88", label="not run"))
-    fig.legend(
-        handles=patches, loc="lower center", ncols=3, fontsize=size, bbox_to_anchor=(0.5, 0.12 / fig.get_figheight())
-    )
+    legend = {"loc": "lower center", "fontsize": size}
+    fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.34 / fig.get_figheight()))
+    seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=1.5, label=_HERE)]
+    fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.12 / fig.get_figheight()))
     return fig
 
 

@@ -25,6 +25,7 @@ class ClaimFinding:
         why: the reason or the limits of the verdict; may be empty.
         source: the file with the numbers.
         kernel: the colour loss's kernel that is judged, for sentences about the colour loss; else empty.
+        here: the verdict on these trainings alone, if they are too short or too few to decide the claim; else empty.
     """
 
     claim: str
@@ -36,6 +37,7 @@ class ClaimFinding:
     why: str = ""
     source: str = ""
     kernel: str = ""
+    here: str = ""
 
     @property
     def results(self) -> str:
@@ -103,11 +105,19 @@ class Results:
         return f"these data and this length: {', '.join(parts)}" if parts else ""
 
     def finding(
-        self, claim: str, name: str, phone: str, evidence: str, verdict: str, why: str = "", kernel: str = ""
+        self,
+        claim: str,
+        name: str,
+        phone: str,
+        evidence: str,
+        verdict: str,
+        why: str = "",
+        kernel: str = "",
+        here: str = "",
     ) -> ClaimFinding:
         """Return a finding on a claim from the result ``name``, which must exist."""
         source = f"{self.results}/{name}.json"
-        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, kernel)
+        return ClaimFinding(claim, self.dataset, self.preset, phone, evidence, verdict, why, source, kernel, here)
 
     @property
     def results(self) -> str:

@@ -4,7 +4,7 @@ Each function takes the results of one dataset and preset, and yields its findin
 it needs was not run. :mod:`paper_judges` judges claims on what is published. No function judges the user study.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -208,9 +208,8 @@ def top_scores(results: Results) -> Findings:
     scores = (("psnr", 2), ("ms_ssim", 4))
     by_score = (_compare(results, "top_scores", "table3_losses", m, _FULL, others, digits=d) for m, d in scores)
     for psnr, ssim in zip(*by_score, strict=True):
-        verdicts = psnr.verdict, ssim.verdict
-        verdict = next(v for v in ("does not hold", "undecided", "not testable", "holds") if v in verdicts)
-        yield replace(psnr, evidence=f"{psnr.evidence}; {ssim.evidence}", verdict=verdict)
+        verdict, here = _least((psnr.verdict, ssim.verdict)), _least((psnr.here, ssim.here))
+        yield replace(psnr, evidence=f"{psnr.evidence}; {ssim.evidence}", verdict=verdict, here=here)
 
 
 def texture_colour(results: Results) -> Findings:
@@ -255,18 +254,23 @@ def _compare(
         run = {other: by_pair[first, other] for other in others if (first, other) in by_pair}
         if not run:
             continue
-        verdicts = [verdict_of(d.interval) for d in run.values()]
-        verdict = next((v for v in ("does not hold", "undecided") if v in verdicts), "holds")
+        verdict, here = _least(verdict_of(d.interval) for d in run.values()), ""
         missing = [method_name(other) for other in others if other not in run]
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
         if short := too_short(results, name, phone, (first, *run)):
-            verdict, why = "not testable", "; ".join(filter(None, (short, why)))
+            verdict, why, here = "not testable", "; ".join(filter(None, (short, why))), verdict
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
         text = "; ".join(f"{method_name(first)} - {method_name(other)}: {d.text(digits)}" for other, d in run.items())
-        yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why)
+        yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why, here=here)
+
+
+def _least(verdicts: Iterable[str]) -> str:
+    """Return the verdict on a sentence that has several parts: it holds only if each part holds."""
+    given = set(verdicts)
+    return next(v for v in ("does not hold", "undecided", "not testable", "holds", "") if v in given)
 
 
 # ---------------------------------------------------------------------------------------------- limitations

@@ -96,6 +96,19 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
     return {seed: r.model for (p, name, seed), r in networks.items() if (p, name) == (phone, loss)}
 
 
+def receptive_field(network: nn.Module) -> int:
+    """Return the side of a network's receptive field in pixels: of the square that its convolutions see.
+
+    This holds for convolutions that follow each other, as in ``models.GENERATORS``. The means of instance norm, which
+    depend on the whole picture, are left out.
+    """
+    side, step = 1, 1
+    for conv in (layer for layer in network.modules() if isinstance(layer, nn.Conv2d)):
+        side += (conv.kernel_size[0] - 1) * step
+        step *= conv.stride[0]
+    return side
+
+
 def authors_network(name: str) -> nn.Module | str:
     """Return the authors' network ``authors:NAME``, or the reason why it is not available."""
     try:

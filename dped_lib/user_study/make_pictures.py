@@ -16,7 +16,7 @@ from dped_lib.base.progress import bar
 from dped_lib.data import network_files, opening, photo_folders, photofile, photographs, picture, readers
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
-from dped_lib.experiments.networks import enhancing_network
+from dped_lib.experiments.networks import enhancing_network, receptive_field
 from dped_lib.user_study.pictures import Pictures, open_folder
 
 #: The stand-in for Apple's one-click enhancer, which runs only on Apple's systems.
@@ -122,7 +122,7 @@ def make(
 
     A network pads with zeros, and a shortly trained one darkens the border that the padding reaches. Photographs have no
     such rim, so it would tell people which picture is enhanced. This border is cut off every picture of every class. It is as
-    wide as the largest :func:`reach` of the networks, which is 18 px for Figure 7's.
+    wide as half the largest receptive field of the networks, which is 18 px for Figure 7's.
 
     Args:
         networks: phone -> network that enhances its photographs.
@@ -133,7 +133,7 @@ def make(
     Raises:
         DpedError: a scene cannot be aligned, a retouched picture has another size, or the folder holds something else.
     """
-    border = max(reach(network) for network in networks.values())
+    border = max(receptive_field(network) // 2 for network in networks.values())
     ingredients = {
         "format": _FORMAT,
         "scenes": list(names),
@@ -154,15 +154,6 @@ def make(
                 _make_scene(part, dataset, scene, networks, border, retouched.get(scene))
             (part / "made.json").write_text(json.dumps(ingredients, indent=1), encoding="utf-8")
     return open_folder(folder, len(names))
-
-
-def reach(network: nn.Module) -> int:
-    """Return the radius of a network's receptive field in pixels: the sum of the radii of its kernels.
-
-    This holds for the networks of ``models.GENERATORS``: their convolutions have stride 1 and follow each other. The means
-    of instance norm, which depend on the whole picture, are left out.
-    """
-    return sum(layer.kernel_size[0] // 2 for layer in network.modules() if isinstance(layer, nn.Conv2d))
 
 
 def _recorded_ingredients(folder: Path) -> dict | None:

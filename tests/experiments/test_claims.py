@@ -119,8 +119,9 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     """Whatever the preset says today: a result records how long its networks were trained."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, iterations=iterations)
     found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
-    assert [f.verdict for f in found] == ["not testable"]
+    assert [(f.verdict, f.here) for f in found] == [("not testable", "does not hold")]
     assert found[0].why == why
+    assert "| not testable (here: does not hold): " in claims.findings_text(found)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ def test_shorter_trainings_decide_if_they_had_levelled_off_and_were_repeated(she
     shelf("table2_methods", numbers, iterations="2000 of batch 8", levelling=levelling)
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)
     assert found.verdict == verdict and why in found.why
+    assert found.here == ("holds" if verdict == "not testable" else ""), "a short training shows, and decides nothing"
 
 
 def test_every_saved_result_on_trainings_says_how_long_they_were():
@@ -265,11 +267,20 @@ def test_written_with_sources(shelf, tmp_path):
         (["undecided", "undecided"], "open"),
         (["not testable", "holds"], "holds"),
         (["not testable", "not testable"], "n/t"),
+        (["(holds)", "not testable"], "(holds)"),
+        (["(holds)", "(undecided)"], "(1 of 2)"),
+        (["(undecided)", "(does not hold)"], "(fails)"),
+        (["(holds)", "does not hold"], "fails"),
     ],
 )
 def test_a_cell_sums_up_its_findings(found, words):
-    summary = claims_matrix.summarise(evidence.ClaimFinding("best_ssim", "rig", "cpu", "", "", v) for v in found)
-    assert summary.words == words
+    """What a short training shows stands in brackets, and only where no finding decides."""
+
+    def finding(verdict):
+        here = verdict.strip("()") if verdict.startswith("(") else ""
+        return evidence.ClaimFinding("best_ssim", "rig", "cpu", "", "", "not testable" if here else verdict, here=here)
+
+    assert claims_matrix.summarise(map(finding, found)).words == words
 
 
 def test_a_cell_without_findings_is_empty():

@@ -29,17 +29,6 @@ def mean_of_a_neighbourhood() -> models.SRCNN:
     return network
 
 
-@pytest.mark.parametrize(("name", "radius"), [("dped", 18), ("resnet_8_32", 14), ("srcnn", 8)])
-def test_the_reach_of_a_network_is_where_its_gradient_ends(name, radius):
-    torch.manual_seed(0)
-    network = models.generator(name, norm="batch").double().eval()
-    image = torch.rand(1, 3, 41, 41, dtype=torch.float64, requires_grad=True)
-    network(image)[..., 20, 20].sum().backward()
-    seen = image.grad.abs().sum((0, 1)).nonzero()
-    assert seen.min() == 20 - radius and seen.max() == 20 + radius
-    assert make_pictures.reach(network) == radius
-
-
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": mean_of_a_neighbourhood()}
