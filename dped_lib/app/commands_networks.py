@@ -85,8 +85,7 @@ def _refuse_idle(loss: str, chosen: Mapping[str, object]) -> None:
     spec = losses.LOSSES[loss]
     has = {f"{term} term" for term in spec.terms}
     has |= {"norm"} if (chosen.get("model") or spec.model) != "srcnn" else set()
-    needed = {"kernel": "color term", "content_layer": "content term", "discriminator": "texture term", "norm": "norm"}
-    for choice, part in needed.items():
+    for choice, part in {**run_parameters.CHOICES, "vgg": "content term"}.items():
         if chosen.get(choice) and part not in has:
             raise DpedError(
                 f"--set {choice}={chosen[choice]}: changes nothing, because loss {loss!r} has no {part}. Leave it out."

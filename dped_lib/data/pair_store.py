@@ -53,7 +53,7 @@ class PairStore:
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
                 if self.folder.exists()
-                else f"{self.folder}: no patch pairs there. Make them with dped fetch."
+                else f"{self.folder}: no patch pairs there. Make them with dped fetch, or with dped align."
             ) from error
         shape = (len(self.names), PATCH_SIZE, PATCH_SIZE, 3)
         if self.phone.shape != shape or self.dslr.shape != shape:

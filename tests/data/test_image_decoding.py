@@ -373,5 +373,5 @@ def test_heic_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "a.HEIC").write_bytes(b"\0" * 100)
-    with pytest.raises(DpedError, match="a.HEIC: HEIC needs a library: pip install pillow-heif"):
+    with pytest.raises(DpedError, match="a.HEIC: HEIC needs a library. Run: .* -m pip install pillow-heif"):
         photofile.check(tmp_path / "a.HEIC")

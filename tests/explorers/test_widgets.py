@@ -321,6 +321,26 @@ def test_the_scene_before_is_not_drawn_under_the_next_name():
     assert explorer.alignment is None and (explorer.image.value, explorer.numbers.value) == before
 
 
+def test_another_scene_is_opened_only_after_a_drawing_has_ended(aligned, monkeypatch):
+    """A scene is drawn in the background. Whoever opens the next one must not take it away meanwhile."""
+    inside, outcome, look = threading.Event(), [], alignment_explorer.AlignmentExplorer.look
+
+    def slow_look(explorer):
+        inside.set()
+        time.sleep(0.3)
+        outcome.append(explorer.alignment is not None)
+        return look(explorer)
+
+    monkeypatch.setattr(alignment_explorer.AlignmentExplorer, "look", slow_look)
+    drawing = threading.Thread(target=aligned.draw)
+    drawing.start()
+    assert inside.wait(10)
+    aligned.open()
+    drawing.join()
+    aligned.work.wait(60)
+    assert outcome and all(outcome) and aligned.alignment.report.verdict == "aligned"
+
+
 def test_a_failed_alignment_is_reported(aligned):
     aligned.scene.value = "gray"
     aligned.work.wait(60)
