@@ -59,9 +59,8 @@ def study(
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
-    where = "localhost" if address in ("127.0.0.1", "0.0.0.0") else address
     typer.echo(
-        f"{len(pictures.questions)} questions at http://{where}:{port}/ (stop with Ctrl-C); "
+        f"{len(pictures.questions)} questions at {server.urls(address, port)} (stop with Ctrl-C); "
         f"answers go to {store.folder.absolute()}; 06_user_study analyses them"
     )
     if status := server.serve(pictures, store, port, address):

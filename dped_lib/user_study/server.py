@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from jupyter_client import localinterfaces
 
 from dped_lib.user_study.answers import AnswerStore
 from dped_lib.user_study.pictures import Pictures
@@ -79,6 +80,15 @@ def command(page: Path, port: int, address: str) -> list[str]:
         f"--MappingKernelManager.cull_idle_timeout={_IDLE}",
         "--MappingKernelManager.cull_interval=60",
     ]
+
+
+def urls(address: str, port: int) -> str:
+    """Return where the page is: on this machine and, if the whole network is served, for the other devices in it."""
+    if address not in ("127.0.0.1", "0.0.0.0"):
+        return f"http://{address}:{port}/"
+    here = f"http://localhost:{port}/"
+    others = [f"http://{ip}:{port}/" for ip in localinterfaces.public_ips()] if address == "0.0.0.0" else []
+    return here + (f"; for other devices {' or '.join(others)}" if others else "")
 
 
 def serve(pictures: Pictures, store: AnswerStore, port: int, address: str) -> int:
