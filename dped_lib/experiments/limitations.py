@@ -27,7 +27,7 @@ from dped_lib.report import colors, figures
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
     {
-        "colour deviation": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
+        "colour change": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
         "95th percentile of the photograph",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
         "noise amplification": "noise of the luminance in the flattest twentieth of the photograph, enhanced over original",
@@ -72,7 +72,7 @@ def noise_level(image: np.ndarray, corners: np.ndarray) -> float:
 
 
 def colour_change(original: np.ndarray, enhanced: np.ndarray) -> float:
-    """Return the "colour deviation" of ``FLAW_MEASURES``; RGB in [0, 1]."""
+    """Return the "colour change" of ``FLAW_MEASURES``; RGB in [0, 1]."""
     before, after = (rgb2lab(gaussian_filter(i, (BLUR, BLUR, 0))) for i in (original, enhanced))
     after[..., 0] = before[..., 0]
     return float(np.percentile(deltaE_ciede2000(before, after), 95))
@@ -112,7 +112,7 @@ def measure_flaws(example: gallery.Example, network: str, enhanced: np.ndarray) 
     corners = flat_blocks(before)
     noise = tuple(noise_level(i, corners) for i in (before, after))
     values = {
-        "colour deviation": colour_change(before, after),
+        "colour change": colour_change(before, after),
         "contrast gain": contrast_gain(before, after),
         "noise amplification": max(noise[1], _ROUNDING) / max(noise[0], _ROUNDING),
     }
@@ -198,7 +198,7 @@ def flaws_frame(flaws: Sequence[Flaw], dataset: str) -> pd.DataFrame:
 
 def describe_change(measure: str, value: float) -> str:
     """Return in two lines what enhancing did to a photograph: ``luminance noise falls:`` and ``x 0.80``."""
-    if measure == "colour deviation":
+    if measure == "colour change":
         return f"colours move by\n{value:.1f} (CIEDE2000)"
     subject = "contrast" if measure == "contrast gain" else "luminance noise"
     change = "stays" if f"{value:.2f}" == "1.00" else "rises" if value > 1 else "falls"

@@ -147,7 +147,7 @@ def test_ranks_and_pictures():
         ("noise amplification", 1.25, "luminance noise rises:\nx 1.25"),
         ("contrast gain", 1.001, "contrast stays:\nx 1.00"),
         ("contrast gain", 0.5, "contrast falls:\nx 0.50"),
-        ("colour deviation", 12.34, "colours move by\n12.3 (CIEDE2000)"),
+        ("colour change", 12.34, "colours move by\n12.3 (CIEDE2000)"),
     ],
 )
 def test_words_say_what_happened(measure, value, words):
