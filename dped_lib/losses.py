@@ -5,16 +5,16 @@ The two variants differ in kernels, layers and normalisation, so weights of one 
 ======== ============================================== ==============================================
 term     ``paper``                                      ``code``
 ======== ============================================== ==============================================
-color    eq. 2-4: sum of squares of an image            half of that sum, a wider kernel
-mse      sum of squares of an image                     half of that sum
+color    eq. 2-4: sum of squared differences, blurred   half of that sum, a wider kernel
+mse      sum of squared differences                     half of that sum
 texture  eq. 5: -log D(F(I_s), I_t), bi-channel D       SUM over the batch of log p(enhanced), one image
 content  eq. 6: norm / (C H W) at relu5_2               mean of squares at relu5_4
 tv       eq. 7: norm of (grad_x + grad_y) / (C H W)     mean squared grad_x plus mean squared grad_y
-weights  1, -, 1, 0.1, 100 (eq. 8)                      0.5, -, 1, 10, 2000
+weights  1, 1, 1, 0.1, 100 (eq. 8)                      0.5, 0.5, 1, 10, 2000
 ======== ============================================== ==============================================
 
-All terms are means over the batch (equation 1), except the texture term of variant ``code``. In Table 3 the MSE
-replaces the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W whose values
+All terms are means over the batch (equation 1), except the texture term of the discriminator ``code``, which is a sum.
+In Table 3 the MSE replaces the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W whose values
 are in [0, 1] or slightly outside.
 
 Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
@@ -52,7 +52,7 @@ class LossSpec:
 
 
 #: The four columns of Table 3, in the paper's order.
-TABLE3_LOSSES = ("color+content+texture", "content+texture", "mse+texture", "mse")
+TABLE3_LOSSES = tuple(paper.TABLE3["iphone"])
 
 #: Every loss by name. Losses with a texture term also have total variation, which damps the noise of that term.
 LOSSES: Mapping[str, LossSpec] = MappingProxyType(
@@ -96,14 +96,14 @@ def batch_mean(losses: Tensor) -> Tensor:
 
 
 def gaussian(deviation: float) -> np.ndarray:
-    """Return the 21 float64 taps of a Gaussian of this standard deviation in pixels. They add up to 1."""
+    """Return the 21 float64 taps of a Gaussian of this standard deviation in pixels; they add up to 1. No equation."""
     taps = np.exp(-(_OFFSETS**2) / (2 * deviation**2))
     return taps / taps.sum()
 
 
 def kernel_1d(kernel: str | float) -> np.ndarray:
-    """Return one axis of a kernel of ``KERNELS``: 21 float64 taps t with G(k, l) = t(k) t(l) (equation 4)."""
-    if isinstance(kernel, float):  # a standard deviation in pixels
+    """Return the 21 taps t of a key of ``KERNELS``, or of a deviation in pixels: G(k, l) = t(k) t(l) (equation 4)."""
+    if isinstance(kernel, int | float):
         return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):
         case "printed":
@@ -111,8 +111,8 @@ def kernel_1d(kernel: str | float) -> np.ndarray:
         case "sigma3":
             return gaussian(3.0)
         case "code":
-            # A normal variable falls into 21 equal bins over +-(3 + 1/6) deviations with these probabilities. The
-            # authors' code takes the square root of their outer product, which widens the kernel by a factor sqrt(2).
+            # The probabilities of 21 equal bins of a normal variable over +-(3 + 1/6) deviations. The authors' code takes
+            # the square root of their outer product, which widens the kernel from 3.30 to 4.34 px.
             edges = torch.linspace(-3 - 1 / 6, 3 + 1 / 6, 22, dtype=torch.float64)
             taps = np.sqrt(np.diff(torch.special.ndtr(edges).numpy()))
             return taps / taps.sum()
@@ -143,13 +143,13 @@ def _mean_distance(distances: Tensor, variant: str) -> Tensor:
     return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "code" else 1)
 
 
-def color_loss(enhanced: Tensor, target: Tensor, variant: str = "code", kernel: str = "") -> Tensor:
+def color_loss(enhanced: Tensor, target: Tensor, variant="code", kernel="", distance=color_distance) -> Tensor:
     """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    ``kernel`` is a key of ``KERNELS``, or empty for the variant's.
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` may be an equivalent of equation 2.
     """
     kernel = kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]
-    return _mean_distance(color_distance(enhanced, target, kernel), variant)
+    return _mean_distance(distance(enhanced, target, kernel), variant)
 
 
 def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
@@ -174,8 +174,8 @@ def log_probability(logits: Tensor) -> Tensor:
 def texture_loss(logits: Tensor) -> Tensor:
     """Return the texture loss from a discriminator's logits for enhanced images (equation 5): a scalar.
 
-    For N x 1 logits it is the mean of -log D, with D = sigmoid(logit). For N x 2 logits (variant ``code``) it is the
-    sum of log p(enhanced). Both fall as the discriminator takes enhanced images for DSLR photos.
+    For N x 1 logits it is the mean of -log D, with D = sigmoid(logit); equation 5 prints a sum. For N x 2 logits (of the
+    authors' code) it is the sum of log p(enhanced). Both fall as the discriminator takes enhanced images for DSLR photos.
     """
     if logits.shape[1] == 2:
         return log_probability(logits)[:, 1].sum()
@@ -211,9 +211,9 @@ def permute_pairs(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tens
 # ---------------------------------------------------------------------------------------------- content, equation 6
 
 
-def content_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Return the content loss of VGG-19 features N x C x h x w (equation 6; ``code``: a mean of squares): a scalar."""
-    difference = enhanced - target
+def content_loss(enhanced_features: Tensor, target_features: Tensor, variant: str = "code") -> Tensor:
+    """Return the content loss (equation 6; ``code``: a mean of squares) of VGG-19 features N x C x h x w: a scalar."""
+    difference = enhanced_features - target_features
     if one_of("variant", variant, VARIANTS) == "code":
         return difference.square().mean()
     return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
@@ -285,9 +285,9 @@ class Objective:
         self.vgg, self.discriminator = vgg, discriminator
         self.color_distance = color_distance  # equation 2; may be replaced by an equivalent
         if "content" in self.terms and vgg is None:
-            raise DpedError(f"loss {loss!r} has a content term and needs VGG-19 features: pass vgg=vgg19().")
+            raise DpedError(f"loss {loss!r} has a content term and needs features: pass vgg=vgg_files.vgg19().")
         if "texture" in self.terms and discriminator is None:
-            raise DpedError(f"loss {loss!r} has a texture term and needs a discriminator.")
+            raise DpedError(f"loss {loss!r} has a texture term and needs a discriminator: pass models.discriminator().")
 
     def generator_terms(self, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return every term by name, without its weight, for enhanced and DSLR images N x 3 x H x W in about [0, 1]."""
@@ -297,7 +297,7 @@ class Objective:
         """Return one term without its weight: a scalar."""
         match name:
             case "color":
-                return _mean_distance(self.color_distance(enhanced, target, self.kernel), self.variant)
+                return color_loss(enhanced, target, self.variant, self.kernel, self.color_distance)
             case "mse":
                 return mse_loss(enhanced, target, self.variant)
             case "texture":

@@ -20,7 +20,7 @@ NORM_EPSILON = 1e-3
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
-    """Return ``tanh(x) * 0.58 + 0.5``, the "scaled tanh" of section 3.2.2. Its range (-0.08, 1.08) includes 0 and 1."""
+    """Return ``tanh(x) * 0.58 + 0.5`` in (-0.08, 1.08): the authors' form of the "scaled tanh" of section 3.2.2."""
     return torch.tanh(x) * 0.58 + 0.5
 
 
@@ -41,7 +41,7 @@ def normalisation(kind: str, channels: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W (section 3.2.2)."""
+    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W, as the authors' code does."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()

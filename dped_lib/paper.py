@@ -102,7 +102,7 @@ TABLE3 = _rows(
 #: The paper prints no numbers of its results. It states only how the classes of pictures compare.
 STUDY_SCENES, STUDY_QUESTIONS, STUDY_SUBJECTS = 9, 108, 42
 
-#: Section 3.1.2: the accuracy of a discriminator that tells phone images from DSLR images, and after how many iterations.
+#: Section 3.1.2: after how many iterations a discriminator tells phone from DSLR images, and with what accuracy.
 DISCRIMINATOR_ACCURACY = MappingProxyType({"two_image": (300, 0.99), "one_image": (5000, 0.86)})
 
 
@@ -121,7 +121,7 @@ class Claim:
     sentence: str
 
 
-#: Every testable statement, in the order of the paper.
+#: The statements that ``experiments.claims`` judges, in the order of its report.
 CLAIMS = (
     Claim("cameras", "Table 1", "Sony Xperia Z: 13 MP, 2592 x 1944"),
     Claim("patches", "3.2.1",
@@ -136,7 +136,7 @@ CLAIMS = (
     Claim("one_image", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
     Claim("best_ssim", "4.2, Table 2", "our method is the best in terms of SSIM"),
     Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method and ours equivalent"),
-    Claim("outperforms", "4.2, Table 2", "while outperforming other methods (PSNR)"),
+    Claim("outperforms", "4.2, Table 2", "while outperforming other methods [in PSNR]"),
     Claim("ours_iphone", "Table 2", "Ours, iPhone: 19.16 dB, 0.9114"),
     Claim("improves", "1.2", "the advantage of the enhanced photos over the originals"),
     Claim("study_originals", "4.3, Figure 10", "both pictures taken with a DSLR as well as pictures enhanced [...] are "

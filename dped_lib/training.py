@@ -71,7 +71,7 @@ class Trainer:
         self.validation = store.sample("val", params.eval_pairs)
         if not len(self.validation):
             raise DpedError(
-                f"{store.folder}: no pairs in split 'val' to validate on; the dataset has too few photographs."
+                f"{store.folder}: no pairs in split 'val'. Add photographs: at least three must give patches."
             )
         self.batches = Batches(store, "train", device, params.seed, params.augment)
 
@@ -131,7 +131,7 @@ class Trainer:
         self.optimizers[name].step()
 
     def validate(self) -> dict[str, float]:
-        """Return PSNR (dB) and MS-SSIM of the generator on the validation split, under protocol ``train_script``."""
+        """Return PSNR (dB) and MS-SSIM of the generator on its validation pairs, under protocol ``train_script``."""
         statistics = evaluation.evaluate(self.generator, self.store, self.validation, self.device)
         scores = metrics.score(statistics, "train_script")
         return {metric: scores[metric] for metric in ("psnr", "ms_ssim")}

@@ -37,7 +37,7 @@ class Report:
 
     Attributes:
         verdict: ``aligned``, or why not: ``too few matches``, ``different scene``, ``degenerate homography``, ``folded
-            homography`` or ``too little overlap``.
+            homography``, ``too little overlap`` or ``too little contrast``.
         reason: the verdict as a sentence with its numbers.
         keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
         matches: number of keypoint pairs that pass the ratio test and are each other's nearest.
@@ -280,11 +280,15 @@ class _Aligner:
         residuals = refined.residual(blocks) / (crop.scale * crop.step)
         self._note(
             size=crop.size,
-            ncc=round(ncc, 4),
+            ncc=None if ncc is None else round(ncc, 4),
             blocks=len(blocks),
             reprojection_px=round(float(np.median(residuals)), 4) if len(residuals) else None,
         )
-        if not ncc >= _MIN_NCC:  # nan fails, too
+        if ncc is None:
+            block = f"{_NCC_BLOCK} x {_NCC_BLOCK} block"
+            reason = f"the photographs match, but no {block} varies by more than {_MIN_BLOCK_STD} gray levels."
+            raise _Rejected("too little contrast", reason)
+        if ncc < _MIN_NCC:
             raise _Rejected("different scene", f"aligned, the images correlate by {ncc:.2f} only ({_MIN_NCC} needed).")
         self._note(verdict="aligned", reason=f"{self.report.inliers} keypoints and {len(blocks)} blocks agree.")
         return Alignment(
@@ -306,8 +310,8 @@ def _jacobian(h: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return (h[:2, :2] - np.outer((x / w, y / w), h[2, :2])) / w
 
 
-def _median_ncc(phone: np.ndarray, dslr: np.ndarray) -> float:
-    """Return the median NCC of the aligned images' gray blocks that are not flat; nan if all are flat."""
+def _median_ncc(phone: np.ndarray, dslr: np.ndarray) -> float | None:
+    """Return the median NCC of the aligned images' gray blocks that are not flat; None if all are flat."""
     scores = []
     gray = [cv2.cvtColor(i, cv2.COLOR_RGB2GRAY).astype(np.float32) for i in (phone, dslr)]
     for y in range(0, dslr.shape[0] - _NCC_BLOCK + 1, _NCC_BLOCK):
@@ -315,4 +319,4 @@ def _median_ncc(phone: np.ndarray, dslr: np.ndarray) -> float:
             a, b = (g[y : y + _NCC_BLOCK, x : x + _NCC_BLOCK] for g in gray)
             if b.std() > _MIN_BLOCK_STD:
                 scores.append(float(cv2.matchTemplate(a, b, cv2.TM_CCOEFF_NORMED)[0, 0]))
-    return float(np.median(scores)) if scores else float("nan")
+    return float(np.median(scores)) if scores else None

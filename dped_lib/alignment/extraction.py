@@ -142,8 +142,9 @@ def extract(
         threshold: pairs are kept if their NCC is higher.
         reach: largest shift of the phone's window along each axis, in pixels (1 to 50).
         max_angle: largest rotation of the phone's window, in degrees (0 to 10); 0 allows shifts alone.
-        flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out, as section 3.2.1 implies: they have
-            no NCC above 0.9. ``keep`` adds them to the patches in place, for skies and walls.
+        flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out, also those whose light and shade
+            alone correlate above 0.9; by the letter of section 3.2.1 the paper keeps these. ``keep`` adds all of them to
+            the patches in place, for skies and walls.
 
     Raises:
         DpedError: the pair is not aligned, or a parameter is out of range.

@@ -127,8 +127,8 @@ def fit_surface(guess: PairMap, points: np.ndarray, step: float) -> PairMap:
     """Fit the map to the one surface that most keypoints lie on, for scenes with depth.
 
     Blocks fail where there is depth: they straddle edges and show several depths at once. A loss with long tails fails
-    too, because the background pulls on the foreground. This fit sums the squared residuals of keypoints, each limited
-    to one pixel (MSAC, Torr and Zisserman 2000). It repeats least squares on the keypoints within that pixel.
+    too, because the background pulls on the foreground. This fit minimises the sum of squared residuals of keypoints,
+    each limited to one pixel (MSAC, Torr and Zisserman 2000). It repeats least squares on the keypoints within that pixel.
 
     Args:
         guess: the map that explains the blocks. It is returned if there are too few keypoints, or if no other map

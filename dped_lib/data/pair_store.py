@@ -246,7 +246,8 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
                 os.link(source / name, part / name)
             except OSError:
                 shutil.copyfile(source / name, part / name)
-        (part / "meta.json").write_text(json.dumps({**store.meta, **meta}))
+        with open(part / "meta.json", "w") as file:
+            write_meta(file, {**store.meta, **meta}, store.names, store.meta["photographs"], store.meta["splits"])
     return PairStore(folder)
 
 

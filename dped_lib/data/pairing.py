@@ -35,7 +35,8 @@ class Pair:
         photograph: the photograph that the patches come from. Patches of one photograph stay in one split.
         phone, dslr: uint8 arrays 100 x 100 x 3, RGB.
         split: the split that the source fixes; empty if it fixes none.
-        kind: the photographs of each kind are split separately, so every split has some of each kind.
+        kind: the photographs of each kind are split separately, so every split has some of each kind that has at least
+            three.
     """
 
     name: str
@@ -150,6 +151,9 @@ class PairJob:
         return record if whole else None
 
 
+_SPARE_MEMORY = "Free memory, use fewer --workers, or make both photographs smaller."
+
+
 def work(job: PairJob) -> dict:
     """Make one pair's record and patches, unless current ones are there.
 
@@ -163,10 +167,12 @@ def work(job: PairJob) -> dict:
     except (DpedError, OSError) as error:
         return {"bad": str(error)}
     except MemoryError:
-        return {"bad": f"{job.phone} or {job.dslr}: too little memory to read it. Free memory, or make both smaller."}
+        return {"bad": f"{job.phone} or {job.dslr}: too little memory to read it. {_SPARE_MEMORY}"}
     try:
         extracted, record = make(*images, job.settings)
     except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem:
+            return {"bad": f"{job.phone} and {job.dslr}: too little memory to align them. {_SPARE_MEMORY}"}
         error.add_note(f"while aligning {job.phone} and {job.dslr}")
         raise
     record = {"digest": digest, "phone": job.phone.name, "dslr": job.dslr.name, **record}

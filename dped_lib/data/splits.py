@@ -36,7 +36,7 @@ def assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) ->
     """Return the split of each pair, given its photograph, the photograph's kind, and its fixed split.
 
     The fixed split is empty if the source of the pair fixes none. The photographs of each kind are split separately, so
-    every split has some of each kind.
+    every split has some of each kind that has at least three.
     """
     split_of: dict[str, str] = {}
     for kind in sorted(set(kinds)):

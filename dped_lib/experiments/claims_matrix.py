@@ -40,7 +40,7 @@ SHORT = MappingProxyType(
         "study_manual": "people prefer ours to retouching",
         "noise": "noise grows on the iPhone only",
         "texture_colour": "texture loss: colours deviate",
-        "content_colour": "content deviates less than MSE",
+        "content_colour": "content deviates less than MSE + texture",
         "colour_term": "colour term: closer colours",
         "mse_blur": "MSE alone is less sharp",
         "top_scores": "full loss has the top scores",

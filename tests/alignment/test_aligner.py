@@ -125,6 +125,17 @@ def test_nothing_to_match():
     assert aligner.align(picture[:, ::-1].copy(), picture).report.verdict != "aligned"
 
 
+def test_photographs_without_contrast_are_named_as_such():
+    """They match and lie on each other, but a correlation of so flat blocks is mostly noise. JSON knows no nan."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.normal(0, 1, (420, 560)), (0, 0), 2)
+    gray = np.clip(np.round(128 + 2.5 * texture / texture.std()), 0, 255).astype(np.uint8)
+    rgb = np.dstack([gray] * 3)
+    report = aligner.align(rgb[:400, :540], rgb[4:404, 7:547]).report
+    assert report.verdict == "too little contrast" and report.ncc is None, report
+    json.dumps(asdict(report), allow_nan=False)
+
+
 def test_too_little_in_common():
     wide = frames("wall-2", "sony")[1].image
     third = wide.shape[1] * 45 // 100

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -132,6 +133,25 @@ def test_a_pair_that_does_not_fit_into_memory_is_a_bad_pair(tmp_path):
         file.write_bytes(b"large")
     bad = pairing.work(pairing.PairJob("one", *files, tmp_path, SMALL, read))["bad"]
     assert all(str(file) in bad for file in files) and "too little memory" in bad
+
+
+@pytest.mark.parametrize("code", [cv2.Error.StsNoMem, None], ids=["opencv", "python"])
+def test_memory_that_runs_out_in_the_alignment_makes_a_bad_pair_too(tmp_path, monkeypatch, code):
+    """Aligning takes more memory than reading. OpenCV has an exception of its own for it."""
+
+    def align(*_):
+        error = MemoryError() if code is None else cv2.error("Failed to allocate")
+        error.code = code
+        raise error
+
+    monkeypatch.setattr(pairing.aligner, "align", align)
+    files = tmp_path / "phone.jpg", tmp_path / "dslr.jpg"
+    for file in files:
+        file.write_bytes(b"large")
+    bad = pairing.work(pairing.PairJob("one", *files, tmp_path, SMALL, lambda _: np.zeros((300, 400, 3), np.uint8)))[
+        "bad"
+    ]
+    assert all(str(file) in bad for file in files) and "too little memory to align" in bad and "--workers" in bad
 
 
 def test_patches_are_those_of_the_pair_in_memory(built, photographs):
