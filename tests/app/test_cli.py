@@ -340,6 +340,9 @@ REFUSED = [
     ("run all --loss mse", "'dped run all' runs every phone, loss and seed of the preset"),
     ("run all --dataset moon", "unknown dataset 'moon'"),
     ("run all --profile cloud", "unknown profile 'cloud'; allowed: gpu, local, slurm"),
+    ("run 02_color_loss --dry-run", "--dry-run, --cores and --profile go with 'dped run all'"),
+    ("run 02_color_loss --cores 3", "--dry-run, --cores and --profile go with 'dped run all'"),
+    ("run 02_color_loss --profile local", "--dry-run, --cores and --profile go with 'dped run all'"),
 ]
 
 
@@ -360,7 +363,17 @@ def test_refusals_reach_the_shell_without_a_traceback():
     assert done.stderr == "dped: unknown phone 'nokia'; allowed: iphone, blackberry, sony, iphonex, phone.\n"
 
 
-@pytest.mark.parametrize("line", ["train --speed 3", "evaluate --split half", "paint", "train --seed many"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --speed 3",
+        "evaluate --split half",
+        "paint",
+        "train --seed many",
+        "run all --dry-run --cores 0",
+        "run all --dry-run --cores -1",
+    ],
+)
 def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
 
