@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dped_lib import models, speed
+from dped_lib import speed
 from dped_lib.base import device as devices
 from dped_lib.base.errors import DpedError
 from dped_lib.data import picture
@@ -132,13 +132,10 @@ def engine(model: nn.Module, precision: str = "auto", device: str = "auto", limi
     Precision ``auto`` means bfloat16 on hardware that multiplies it, and float32 elsewhere.
 
     Raises:
-        DpedError: the network does not enhance, its weights are not finite, the precision is unknown, or the device is
+        DpedError: the network does not enhance (``plans.check_enhances``), the precision is unknown, or the device is
             missing.
     """
-    if not isinstance(model, (models.Generator, models.SRCNN)):
-        raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
-    if not all(w.isfinite().all() for w in model.parameters()):
-        raise DpedError("these weights have values that are not finite: the network would paint black. Train it again.")
+    plans.check_enhances(model)
     target = devices.pick(device)
     if limit is None:
         limit = default_limit() if target.type == "cpu" else int(torch.cuda.mem_get_info(target)[0] * _SHARE)
