@@ -195,8 +195,23 @@ def test_what_appears_during_a_run_is_not_overwritten(net, here):
     Path("b.jpg").write_text("somebody else's")
     run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
     with pytest.raises(DpedError, match="b.jpg: not written"):
-        enhance_files.do(run, job)
+        list(enhance_files.do(run, job))
     assert Path("b.jpg").read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_result_of_a_run_at_the_same_time_is_replaced_only_if_asked(net, here, overwrite):
+    put("a.jpg")
+    planned = enhance_files.plan_jobs(["a.jpg"], Path("b.jpg"), compare=True, overwrite=overwrite)
+    assert dped(net, "a.jpg", "b.jpg", "--compare")[0] == 0
+    before = {name: os.stat(name).st_ino for name in ("b.jpg", "b-compare.jpg")}
+    work = enhance_files.do(enhancement.engine(network_files.resolve(str(net)), "float32", "cpu"), planned.jobs[0])
+    if overwrite:
+        assert list(work) == [Path("b.jpg"), Path("b-compare.jpg")]
+    else:
+        with pytest.raises(DpedError, match="b.jpg: not written, because another file"):
+            list(work)
+    assert all((os.stat(name).st_ino != inode) == overwrite for name, inode in before.items())
 
 
 def test_the_mark_of_a_result_stands_behind_that_of_other_software(net, here):
