@@ -13,13 +13,15 @@ from typing import Annotated
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 
 from dped_lib import losses
 from dped_lib.app import cli, notebook_runner, options
 from dped_lib.base import presets
-from dped_lib.data import network_files
+from dped_lib.data import network_files, opening
+from dped_lib.experiments import baselines
 
 
 def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProcess:
@@ -193,6 +195,14 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
 
 
+def test_the_command_after_baselines_works_in_every_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "open_or_make", lambda *_: None)
+    monkeypatch.setattr(baselines, "write_sheets", lambda _, folder: folder / "rig" / "iphone" / "input")
+    call(monkeypatch, "baselines", "my sheets")
+    assert f"DPED_BASELINES='{tmp_path}/my sheets' dped run 05_tables" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_training_says_where_it_stopped(place, word):
     command = [
@@ -316,6 +326,7 @@ REFUSED = [
     ),
     ("train --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("evaluate --device cuda:99", "device 'cuda:99': PyTorch sees"),
+    ("evaluate --device cuda:0", "device 'cuda:0': PyTorch sees no GPUs here; allowed: auto, cpu [(]dped doctor"),
     ("evaluate --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("align here there out --size 800", "--size '800': write HEIGHTxWIDTH"),
     ("align here there out --size 800x99", "size 800x99: an aligned image must hold a patch"),
@@ -350,6 +361,7 @@ REFUSED = [
 def test_what_it_refuses(monkeypatch, capsys, line, message):
     """Status 2, and one line on standard error that names the fault and what is allowed. No pictures are made before."""
     monkeypatch.delenv("DPED_DATA", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert call(monkeypatch, *line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -336,12 +336,15 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
 
 
 def test_what_a_name_may_be(net, here):
-    names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
+    names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "夏\u3000休み.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
+    names += ["hidden\rshown.jpg", "red\x1b[31m.jpg", "line\u2028end.jpg"]
     put(*(f"f/{n}" for n in names))
     os.rename(b"f/-dash.jpg", b"f/\xff.jpg")
     code, said, _ = dped(net, "f", "out")
     assert code == 0 and sorted(os.listdir(b"out")) == sorted(os.listdir(b"f"))
     assert "out/new\\nline.jpg" in said and "out/\\udcff.jpg" in said
+    # What would move the cursor, clear the screen or end the line is escaped. The spaces of other scripts are not.
+    assert not set("\r\x1b\u2028") & set(said) and "out/red\\x1b[31m.jpg" in said and "out/夏\u3000休み.jpg" in said
 
 
 def test_a_suffix_that_lies_does_not_cost_depth_or_transparency(net, here):
