@@ -336,7 +336,15 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
 
 
 def test_what_a_name_may_be(net, here):
-    names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "夏\u3000休み.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
+    names = [
+        "-dash.jpg",
+        "dots.v1.2.jpg",
+        "größe ü.jpg",
+        "夏\u3000休み.jpg",
+        "new\nline.jpg",
+        "UPPER.JPG",
+        "a b'c\".jpg",
+    ]
     names += ["hidden\rshown.jpg", "red\x1b[31m.jpg", "line\u2028end.jpg"]
     put(*(f"f/{n}" for n in names))
     os.rename(b"f/-dash.jpg", b"f/\xff.jpg")
