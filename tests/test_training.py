@@ -692,7 +692,7 @@ def test_unknown_names_are_said(store, features):
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "tpu", "", "cuda:64"])
 def test_a_device_that_is_not_there_is_said(name):
-    with pytest.raises(DpedError, match=r"unknown device|PyTorch sees \d+ GPUs here"):
+    with pytest.raises(DpedError, match=r"unknown device|PyTorch sees .* here; allowed: auto, cpu"):
         devices.pick(name)
 
 

@@ -132,7 +132,7 @@ def align(
         builder.check_official(official, phone or "phone", builder.store_of(out))
     store = builder.build(phone_dir, dslr_dir, out, settings, by=by, on_bad=on_bad, workers=workers)
     written = builder.write_official(store, official, phone or "phone") if official else None
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     if as_json:
         result = {"store": str(store.folder), "official": written and str(written), "splits": store.counts(), **summary}
         typer.echo(json.dumps(result, indent=1))
@@ -158,6 +158,6 @@ def baselines(
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped. "
         f"Save the results under the same names in {written.parent / 'ape'} or {written.parent / 'manual'}. Then run: "
-        f"DPED_BASELINES={shlex.quote(str(folder))} {program()} run 05_tables --dataset {dataset} "
+        f"DPED_BASELINES={shlex.quote(str(folder.absolute()))} {program()} run 05_tables --dataset {dataset} "
         f"--preset {preset}"
     )

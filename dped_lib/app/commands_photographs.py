@@ -1,5 +1,7 @@
 """The command that enhances whole photographs: ``enhance``."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +49,18 @@ def enhance(
     from dped_lib.enhance import files as enhance_files
     from dped_lib.enhance import photographs
 
+    def enhanced(job: enhance_files.Job) -> Iterator[Path]:
+        # A generator, so that an error of the caller, for instance of a closed pipe, is no failure of the photograph.
+        try:
+            yield from enhance_files.do(engine, job, quality, lambda text: print_line(text, err=True))
+        except DpedError as error:
+            message = str(error)  # names the photograph, or only a file or folder of the results
+            failed.append(message if message.startswith(f"{job.source}: ") else f"{job.source}: {message}")
+        except BrokenPipeError:
+            raise
+        except (OSError, RuntimeError, MemoryError) as error:  # the next photograph may still succeed
+            failed.append(f"{job.source}: {_explained(error)}")
+
     if len(inputs) < 2:
         raise DpedError("name photographs or folders, then the file or folder to write: dped enhance IN... OUT.")
     suffix = f".{format.lower().lstrip('.')}" if format else ""
@@ -58,22 +72,27 @@ def enhance(
     for note in (*planned.notes, *enhance_files.probe(planned.to_do)):
         print_line(note, err=True)
     engine = None
-    for job in planned.jobs:
-        for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
-            if path and not make:
-                print_line(enhance_files.why_kept(path))
-        if not (job.make or job.make_sheet):
-            continue
-        engine = engine or photographs.engine(network_files.resolve(weights), precision, device, limit)
-        try:
-            for path in enhance_files.do(engine, job, quality, lambda text: print_line(text, err=True)):
+    try:
+        for job in planned.jobs:
+            for path, make in ((job.target, job.make), (job.sheet, job.make_sheet)):
+                if path and not make:
+                    print_line(enhance_files.why_kept(path))
+            if not (job.make or job.make_sheet):
+                continue
+            engine = engine or photographs.engine(network_files.resolve(weights), precision, device, limit)
+            for path in enhanced(job):
                 print_line(str(path))
-        except DpedError as error:
-            message = str(error)  # names the photograph, or only a file or folder of the results
-            failed.append(message if message.startswith(f"{job.source}: ") else f"{job.source}: {message}")
-        except (OSError, RuntimeError, MemoryError) as error:  # the next photograph may still succeed
-            failed.append(f"{job.source}: {type(error).__name__}: {error}")
-    for message in failed:
-        print_line(f"not enhanced: {message}", err=True)
+    finally:  # also after Ctrl-C
+        for message in failed:
+            print_line(f"not enhanced: {message}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _explained(error: Exception) -> str:
+    """Return kind and message of an error, and the remedy if memory could not be allocated."""
+    text = ": ".join(filter(None, (type(error).__name__, str(error))))
+    of_system = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if of_system or "allocate memory" in text or "out of memory" in text:  # PyTorch on a CPU, and on a GPU
+        return f"{text.rstrip('.')}. Close other programs, or lower --max-memory."
+    return text

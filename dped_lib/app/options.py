@@ -6,6 +6,7 @@ This module and the command modules import PyTorch only inside functions, so tha
 import os
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,9 @@ OnBad = Annotated[
     typer.Option(help="What a damaged image file does: 'error' stops the command, 'skip' counts and reports the file."),
 ]
 
+#: Categories of Unicode: control characters, halves of surrogate pairs (bytes that are no text), line and paragraph ends.
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")
+
 
 def program() -> str:
     """Return how the user calls this program, for commands that a message proposes: ``dped``, or with its folder."""
@@ -48,8 +52,9 @@ def train_anew(fresh: bool) -> None:
 
 
 def print_line(text: str, err: bool = False) -> None:
-    """Print one line. Escape line breaks and undecodable bytes, which a file name may contain."""
-    typer.echo(text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode(), err=err)
+    """Print one line. Escape control characters, line breaks and undecodable bytes, which a file name may contain."""
+    escaped = (c.encode("unicode_escape").decode() if unicodedata.category(c) in _ESCAPED else c for c in text)
+    typer.echo("".join(escaped), err=err)
 
 
 def typed_settings(settings: list[str], types: dict[str, type]) -> dict[str, object]:

@@ -26,8 +26,10 @@ def pick(name: str = "auto") -> torch.device:
     if kind not in ("cpu", "cuda") or not (number or "0").isdecimal() or name.endswith(":"):
         raise DpedError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:0 ...")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        allowed = ", ".join(["auto", "cpu", *(f"cuda:{i}" for i in range(count))])
         raise DpedError(
-            f"device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here. Name one of them, or cpu "
+            f"device {name!r}: PyTorch sees {count or 'no'} GPU{'' if count == 1 else 's'} here; allowed: {allowed} "
             "(dped doctor describes the devices)."
         )
     if kind == "cuda":

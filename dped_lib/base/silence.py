@@ -6,7 +6,9 @@ import threading
 
 
 class Silence:
-    """Discard what the libraries in C print on standard error (file descriptor 2). Our errors report damaged files.
+    """Discard what the libraries in C print on standard error (file descriptor 2).
+
+    Our own errors report damaged files instead.
 
     Several threads may read files at once. The first one redirects, and the last one restores.
     """

@@ -55,11 +55,12 @@ class Layer:
         self.bias = conv.bias.detach().to(dtype) if biased and conv.bias is not None else None
         self.radius = conv.kernel_size[0] // 2
         self.outputs = conv.out_channels
+        self.few = speed.enabled() and conv.in_channels < convolution.FEW
         self.kernels = winograd.kernels(weight) if speed.enabled() and winograd.fits(weight, dtype) else None
 
     def convolve(self, window: Tensor) -> Tensor:
         """Convolve the rows of the window (1 x C x h x W) without padding above and below."""
-        if window.is_cuda and window.shape[1] < convolution.FEW:
+        if window.is_cuda and self.few:
             return convolution.from_few(window, self.weight, self.bias, rows=0)
         if self.kernels is None:
             return self._directly(window)

@@ -38,6 +38,7 @@ class Job:
         sheet: the file with original and result side by side, or None.
         make, make_sheet: whether to write target and sheet. An existing file is kept.
         header: the header of the source.
+        overwrite: whether to replace earlier results, also those that appear after the plan.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class Job:
     make: bool
     make_sheet: bool
     header: photofile.Header
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def plan_jobs(
             sheet_stem = target.stem if stems[file.stem] == 1 else target.name
             sheet = target.with_name(f"{sheet_stem}-compare.jpg") if compare else None
             make, make_sheet = (path is not None and _is_to_be_made(path, overwrite) for path in (target, sheet))
-            jobs.append(Job(file, target, sheet, make, make_sheet, header))
+            jobs.append(Job(file, target, sheet, make, make_sheet, header, overwrite))
         except DpedError as error:
             failed.append(str(error))
         except OSError as error:
@@ -183,7 +185,8 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
             kinds["a folder"] += place != results and place not in results.parents
         elif not item.is_file():
             kinds["a broken link"] += 1
-        elif not photo_folders.is_image_name(item.name):  # an image that is not known has another name among the inputs
+        # An image that is missing from ``files`` is there under another path, or is an earlier result.
+        elif not photo_folders.is_image_name(item.name):
             kinds[item.suffix or "no suffix"] += 1
     if not (names := sorted(+kinds)):
         return ""
@@ -314,8 +317,8 @@ def do(
     job: Job,
     quality: int = 95,
     report: Callable[[str], None] = lambda text: None,
-) -> list[Path]:
-    """Write the files of a job, and return their paths.
+) -> Iterator[Path]:
+    """Write the files of a job, and yield each path when its file is written.
 
     Args:
         run: the network with its memory limit.
@@ -334,7 +337,7 @@ def do(
             f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. "
             "Allow more with --max-memory."
         )
-    before, done = picture.read(job.source), []
+    before = picture.read(job.source)
     if job.make:
         for what in before.lost:
             report(f"{job.source}: the result lacks {what}")
@@ -348,20 +351,25 @@ def do(
         report(f"{job.source}: {width} x {height} pixels: {schedule.describe()}")
         with bar(label=job.source.name, unit="row", total=height * schedule.sweeps, percent=True) as shown:
             after = enhancement.whole(run, before, shown.update, schedule)
-        _write(after, job.target, quality, lambda text: report(f"{job.target}: {text}"))
-        done.append(job.target)
+        _write(after, job.target, quality, job.overwrite, lambda text: report(f"{job.target}: {text}"))
+        yield job.target
     if job.make_sheet:
         after = after if job.make else picture.read(job.target)
         halves = Image.fromarray(before.on_screen()), Image.fromarray(after.on_screen())
-        _write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92)
-        done.append(job.sheet)
-    return done
+        _write(picture.Picture(np.asarray(_sheet(*halves))), job.sheet, 92, job.overwrite)
+        yield job.sheet
 
 
-def _write(made: picture.Picture, target: Path, quality: int, tell: Callable[[str], None] = lambda text: None) -> None:
-    """Write a result, marked as ours. Replace only an earlier result: another file may have appeared meanwhile."""
+def _write(
+    made: picture.Picture,
+    target: Path,
+    quality: int,
+    overwrite: bool,
+    tell: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Write a result, marked as ours. A file that has appeared since the plan stays, unless it may be overwritten."""
     marked = replace(made, exif=photo_metadata.marked(made.exif))
-    picture.write(marked, target, quality, replace=photofile.is_enhanced(target), tell=tell)
+    picture.write(marked, target, quality, replace=overwrite and photofile.is_enhanced(target), tell=tell)
 
 
 def _sheet(*halves: Image.Image, longest: int = 2400) -> Image.Image:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from dped_lib import models, speed
+from dped_lib import speed
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, pip_install
+from dped_lib.enhance import plans
 
 #: Version of the ONNX operators. It is of 2022, so runtimes since then support it.
 OPSET = 18
@@ -95,12 +96,11 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
         The largest difference from PyTorch.
 
     Raises:
-        DpedError: the ONNX libraries are missing, the network does not enhance, the outputs differ, or
-            :func:`check_target` refuses ``target``.
+        DpedError: the ONNX libraries are missing, the network does not enhance (``plans.check_enhances``), the outputs
+            differ or are not finite, or :func:`check_target` refuses ``target``.
     """
     onnx, onnxruntime = _libraries()
-    if not isinstance(model, (models.Generator, models.SRCNN)):
-        raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
+    plans.check_enhances(model)
     target = paths.collapsed(target)
     check_target(target, overwrite)
     model = model.eval().cpu()
@@ -132,8 +132,9 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     # The quick norm also accepts a single pixel, which nn.InstanceNorm2d refuses. Only the plain form can be exported
     # again, so a copy gets the quick one.
     quick = speed.prepare(copy.deepcopy(model), torch.device("cpu"))
-    difference = max(_difference(session, quick, shape) for shape in _CHECKED)
-    if difference > TOLERANCE:
+    # NumPy's maximum is NaN if a difference is, and NaN is not within the tolerance. Python's max() may drop it.
+    difference = float(np.max([_difference(session, quick, shape) for shape in _CHECKED]))
+    if not difference <= TOLERANCE:
         raise DpedError(
             f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}."
         )

@@ -58,6 +58,18 @@ class Plan:
         return f"{self.sweeps} sweeps in bands of {self.rows} rows, {again}, {memory}"
 
 
+def check_enhances(model: nn.Module) -> None:
+    """Check that a network enhances photographs.
+
+    Raises:
+        DpedError: it is no ``models.Generator`` or ``models.SRCNN``, or it has values that are not finite.
+    """
+    if not isinstance(model, (models.Generator, models.SRCNN)):
+        raise DpedError("these weights do not enhance: name a network, for instance authors:iphone.")
+    if not all(values.isfinite().all() for values in model.state_dict().values()):
+        raise DpedError("these weights have values that are not finite. Train the network again.")
+
+
 def norms(model: nn.Module) -> list[nn.Module]:
     """Return the norms of a network in their order."""
     return [n for block in getattr(model, "blocks", ()) for n in (block.norm1, block.norm2)]

@@ -15,6 +15,7 @@ module          quick form                                              plain fo
 =============== ======================================================= ================================
 
 Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap off.
+Enhancement in bands (``enhance.bands``) has no plain form and stays as it is.
 """
 
 import contextlib

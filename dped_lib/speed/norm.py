@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dped_lib import models
+from dped_lib.speed import convolution
 
 _FORWARD = torch.ops.aten.native_batch_norm.out
 _BACKWARD = torch.ops.aten.native_batch_norm_backward.out
@@ -45,8 +46,7 @@ def fits(x: Tensor, weight: Tensor) -> bool:
 
 def composed(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, relu: bool) -> Tensor:
     """Return the same as :func:`norm`, composed of PyTorch's operations, on any device and for any type."""
-    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
+    variance, mean = torch.var_mean(convolution.wide(x), dim=(2, 3), keepdim=True, correction=0)
     scale = weight[:, None, None] * torch.rsqrt(variance + epsilon)
     shift = bias[:, None, None] - mean * scale
     y = x * scale.to(x.dtype) + shift.to(x.dtype)

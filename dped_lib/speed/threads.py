@@ -41,12 +41,19 @@ def workers(count: int | None = None) -> ThreadPoolExecutor:
 
     def start(_) -> None:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # A thread takes over the number at its first question, and never again.
+        torch.get_num_threads()  # a thread reads the common number at its first call, and never again
         started.wait()
 
     threads = ThreadPoolExecutor(count, "dped-worker")
-    list(threads.map(start, range(count)))
-    torch.set_num_threads(before)  # for threads that are started later
+    try:
+        list(threads.map(start, range(count)))
+    except BaseException:  # the system starts no more threads, or Ctrl-C
+        # At its exit Python waits for every thread. Those that have started wait here for the others.
+        started.abort()
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        torch.set_num_threads(before)  # for threads that are started later
     return threads
 
 

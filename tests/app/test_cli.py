@@ -13,13 +13,15 @@ from typing import Annotated
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 
 from dped_lib import losses
 from dped_lib.app import cli, notebook_runner, options
 from dped_lib.base import presets
-from dped_lib.data import network_files
+from dped_lib.data import network_files, opening
+from dped_lib.experiments import baselines
 
 
 def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProcess:
@@ -193,6 +195,14 @@ def test_run_a_notebook(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{tmp_path}/out.ipynb\n"
 
 
+def test_the_command_after_baselines_works_in_every_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "open_or_make", lambda *_: None)
+    monkeypatch.setattr(baselines, "write_sheets", lambda _, folder: folder / "rig" / "iphone" / "input")
+    call(monkeypatch, "baselines", "my sheets")
+    assert f"DPED_BASELINES='{tmp_path}/my sheets' dped run 05_tables" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_training_says_where_it_stopped(place, word):
     command = [
@@ -316,6 +326,7 @@ REFUSED = [
     ),
     ("train --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("evaluate --device cuda:99", "device 'cuda:99': PyTorch sees"),
+    ("evaluate --device cuda:0", "device 'cuda:0': PyTorch sees no GPUs here; allowed: auto, cpu [(]dped doctor"),
     ("evaluate --device tpu", "unknown device 'tpu'; allowed: auto, cpu, cuda"),
     ("align here there out --size 800", "--size '800': write HEIGHTxWIDTH"),
     ("align here there out --size 800x99", "size 800x99: an aligned image must hold a patch"),
@@ -340,6 +351,9 @@ REFUSED = [
     ("run all --loss mse", "'dped run all' runs every phone, loss and seed of the preset"),
     ("run all --dataset moon", "unknown dataset 'moon'"),
     ("run all --profile cloud", "unknown profile 'cloud'; allowed: gpu, local, slurm"),
+    ("run 02_color_loss --dry-run", "--dry-run, --cores and --profile go with 'dped run all'"),
+    ("run 02_color_loss --cores 3", "--dry-run, --cores and --profile go with 'dped run all'"),
+    ("run 02_color_loss --profile local", "--dry-run, --cores and --profile go with 'dped run all'"),
 ]
 
 
@@ -347,6 +361,7 @@ REFUSED = [
 def test_what_it_refuses(monkeypatch, capsys, line, message):
     """Status 2, and one line on standard error that names the fault and what is allowed. No pictures are made before."""
     monkeypatch.delenv("DPED_DATA", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert call(monkeypatch, *line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -360,7 +375,17 @@ def test_refusals_reach_the_shell_without_a_traceback():
     assert done.stderr == "dped: unknown phone 'nokia'; allowed: iphone, blackberry, sony, iphonex, phone.\n"
 
 
-@pytest.mark.parametrize("line", ["train --speed 3", "evaluate --split half", "paint", "train --seed many"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --speed 3",
+        "evaluate --split half",
+        "paint",
+        "train --seed many",
+        "run all --dry-run --cores 0",
+        "run all --dry-run --cores -1",
+    ],
+)
 def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
 

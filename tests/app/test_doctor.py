@@ -1,11 +1,13 @@
 """The examination of an installation: it tells the truth about this one, and finds what is broken."""
 
+import errno
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,41 @@ import torch
 from dped_lib.app import doctor
 from dped_lib.base import paths
 from dped_lib.data import downloads
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder that looks like a checkout of the project."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow" / "Snakefile").touch()
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def closed(tmp_path, monkeypatch) -> Path:
+    """A folder with another in it that may not be searched. Root may search everywhere, so the system's answers are put in its mouth."""
+    folder = tmp_path / "closed"
+    (folder / "inside").mkdir(parents=True)
+
+    def denying(ask):
+        def answer(path, *arguments, **options):
+            if isinstance(path, str | os.PathLike) and folder in Path(path).parents:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return ask(path, *arguments, **options)
+
+        return answer
+
+    for name in ("stat", "lstat", "scandir"):
+        monkeypatch.setattr(os, name, denying(getattr(os, name)))
+    allowed = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: Path(path) != folder and folder not in Path(path).parents and allowed(path, mode),
+    )
+    return folder
 
 
 def by_topic() -> dict[str, doctor.Check]:
@@ -41,10 +78,14 @@ def test_here(monkeypatch):
     assert all(f.remedy for f in found.values() if f.state != "ok")
 
 
-def test_nothing_is_fetched_or_written():
+def test_nothing_is_fetched_or_written(tmp_path, monkeypatch):
     before = sorted(paths.cache_dir().rglob("*"))
     doctor.examine()
     assert sorted(paths.cache_dir().rglob("*")) == before
+    for name in ("CACHE", "RUNS"):
+        monkeypatch.setenv(f"DPED_{name}", str(tmp_path / name / "below"))
+    assert by_topic()["cache"].state == by_topic()["runs"].state == "ok"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -59,32 +100,34 @@ def test_nothing_is_fetched_or_written():
         ("", {}),
     ],
 )
-def test_locked_is_what_this_system_is_to_have(tmp_path, monkeypatch, line, wanted):
-    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    (tmp_path / "requirements.lock").write_text(f"{line}\n")
+def test_locked_is_what_this_system_is_to_have(checkout, line, wanted):
+    (checkout / "requirements.lock").write_text(f"{line}\n")
     assert doctor.locked() == wanted
 
 
-def test_a_package_of_another_version_or_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    (tmp_path / "requirements.lock").write_text("numpy==0.1\nno-such-package==2.0\n")
+def test_a_package_of_another_version_or_none(checkout):
+    (checkout / "requirements.lock").write_text("numpy==0.1\nno-such-package==2.0\n")
     found = by_topic()["packages"]
     assert (found.state, found.remedy) == ("broken", "make setup")
     assert "numpy 0.1 wanted, " in found.detail
     assert "no-such-package 2.0 wanted, not installed" in found.detail
 
 
-def test_a_build_of_the_locked_version_is_that_version(tmp_path, monkeypatch):
+def test_a_build_of_the_locked_version_is_that_version(checkout):
     """torch 2.13.0+cpu and 2.13.0+cu130 are builds of what the lock names."""
-    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    (tmp_path / "requirements.lock").write_text(f"torch=={torch.__version__.split('+')[0]}\n")
+    (checkout / "requirements.lock").write_text(f"torch=={torch.__version__.split('+')[0]}\n")
     assert by_topic()["packages"].state == "ok"
 
 
-def test_outside_a_checkout(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lock", [None, "-e file:.\n", "numpy\n", "numpy==0.1\n"])
+def test_outside_a_checkout(tmp_path, monkeypatch, lock):
+    """Another project's requirements.lock says nothing about this one."""
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    assert by_topic()["packages"].state == "optional"
-    assert doctor.summary(doctor.examine()).startswith("Ready for dped; make figures needs a checkout")
+    if lock:
+        (tmp_path / "requirements.lock").write_text(lock)
+    found = doctor.examine()
+    assert next(check.state for check in found if check.topic == "packages") == "optional"
+    assert doctor.summary(found).startswith("Ready for dped; make figures needs a checkout")
 
 
 def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
@@ -93,6 +136,32 @@ def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
     # Of an address it cannot know without asking.
     monkeypatch.setenv("DPED_MIRROR", "https://example.invalid/mirror")
     assert by_topic()["mirror"].state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("variable", "topics"),
+    [
+        ("DPED_CACHE", {"cache", "dataset pirm", "dataset city100", "authors' weights"}),
+        ("DPED_RUNS", {"runs"}),
+        ("DPED_MIRROR", {"mirror", "dataset pirm", "dataset city100", "authors' weights"}),
+        ("DPED_DATA", {"dataset dped"}),
+        ("DPED_OWN", {"dataset own"}),
+        ("DPED_VGG_MAT", {"VGG-19 (mat)"}),
+    ],
+)
+def test_a_folder_that_may_not_be_searched_is_reported(closed, monkeypatch, variable, topics):
+    """It may break the checks that need it, and no others."""
+    monkeypatch.setenv(variable, str(closed / "inside" / "below"))
+    found = {topic for topic, check in by_topic().items() if check.state == "broken"}
+    assert found and found <= topics
+
+
+def test_a_link_to_a_disk_that_is_not_mounted(tmp_path, monkeypatch):
+    (tmp_path / "runs").symlink_to("disk")
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    found = by_topic()["runs"]
+    assert (found.state, found.remedy) == ("broken", "set DPED_RUNS")
+    assert found.detail == f"{tmp_path}/runs: {tmp_path}/runs is a link to a missing folder"
 
 
 def test_the_full_dataset(tmp_path, monkeypatch):
@@ -148,8 +217,15 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_the_vgg_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPED_VGG_MAT", str(tmp_path / "no.mat"))
-    assert by_topic()["VGG-19 (mat)"].state == "broken"
+    found = by_topic()["VGG-19 (mat)"]
+    assert found.state == "broken"
+    assert (found.detail, found.remedy) == (f"{tmp_path}/no.mat: no such file", "correct or unset DPED_VGG_MAT")
+    monkeypatch.delenv("DPED_VGG_MAT")
+    (tmp_path / "imagenet-vgg-verydeep-19.mat").touch()
+    found = by_topic()["VGG-19 (mat)"]
+    assert found.state == "optional" and "commands take imagenet-vgg-verydeep-19.mat of this folder" in found.detail
 
 
 @pytest.mark.parametrize("broken", [False, True])

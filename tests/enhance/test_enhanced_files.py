@@ -195,8 +195,23 @@ def test_what_appears_during_a_run_is_not_overwritten(net, here):
     Path("b.jpg").write_text("somebody else's")
     run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
     with pytest.raises(DpedError, match="b.jpg: not written"):
-        enhance_files.do(run, job)
+        list(enhance_files.do(run, job))
     assert Path("b.jpg").read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_result_of_a_run_at_the_same_time_is_replaced_only_if_asked(net, here, overwrite):
+    put("a.jpg")
+    planned = enhance_files.plan_jobs(["a.jpg"], Path("b.jpg"), compare=True, overwrite=overwrite)
+    assert dped(net, "a.jpg", "b.jpg", "--compare")[0] == 0
+    before = {name: os.stat(name).st_ino for name in ("b.jpg", "b-compare.jpg")}
+    work = enhance_files.do(enhancement.engine(network_files.resolve(str(net)), "float32", "cpu"), planned.jobs[0])
+    if overwrite:
+        assert list(work) == [Path("b.jpg"), Path("b-compare.jpg")]
+    else:
+        with pytest.raises(DpedError, match="b.jpg: not written, because another file"):
+            list(work)
+    assert all((os.stat(name).st_ino != inode) == overwrite for name, inode in before.items())
 
 
 def test_the_mark_of_a_result_stands_behind_that_of_other_software(net, here):
@@ -321,12 +336,23 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
 
 
 def test_what_a_name_may_be(net, here):
-    names = ["-dash.jpg", "dots.v1.2.jpg", "größe ü.jpg", "new\nline.jpg", "UPPER.JPG", "a b'c\".jpg"]
+    names = [
+        "-dash.jpg",
+        "dots.v1.2.jpg",
+        "größe ü.jpg",
+        "夏\u3000休み.jpg",
+        "new\nline.jpg",
+        "UPPER.JPG",
+        "a b'c\".jpg",
+    ]
+    names += ["hidden\rshown.jpg", "red\x1b[31m.jpg", "line\u2028end.jpg"]
     put(*(f"f/{n}" for n in names))
     os.rename(b"f/-dash.jpg", b"f/\xff.jpg")
     code, said, _ = dped(net, "f", "out")
     assert code == 0 and sorted(os.listdir(b"out")) == sorted(os.listdir(b"f"))
     assert "out/new\\nline.jpg" in said and "out/\\udcff.jpg" in said
+    # What would move the cursor, clear the screen or end the line is escaped. The spaces of other scripts are not.
+    assert not set("\r\x1b\u2028") & set(said) and "out/red\\x1b[31m.jpg" in said and "out/夏\u3000休み.jpg" in said
 
 
 def test_a_suffix_that_lies_does_not_cost_depth_or_transparency(net, here):

@@ -1,7 +1,9 @@
 """Photographs through a network: every kind of file, what belongs to it, folders with bad files in them, memory."""
 
 import copy
+import errno
 import io
+import os
 import re
 import subprocess
 import sys
@@ -108,13 +110,14 @@ def test_what_does_not_enhance_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4GiB", 4 << 30), ("1.5g", 3 << 29), ("800 MiB", 800 << 20), ("2048", 2048), ("3kb", 3072)]
+    ("text", "size"),
+    [("4GiB", 4 << 30), ("1.5g", 3 << 29), (" 800 MiB ", 800 << 20), ("2048", 2048), ("3kb", 3072), ("1e3 B", 1000)],
 )
 def test_sizes_with_units(text, size):
     assert enhancement.parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "inf", "many", "4 apples"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1G", "0", "inf", "many", "4 apples", "5mg", "1kk", "4gkm", "4i"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(DpedError, match="write a number and a unit"):
         enhancement.parse_size(text)
@@ -280,6 +283,56 @@ def test_a_folder_with_bad_files_in_it(net, tmp_path):
     assert code == 0 and "exists and is kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
     assert dped(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
     assert (out / "good.jpg").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "MemoryError. Close other programs, or lower --max-memory."),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory. Close other programs, or lower"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."), "2 GiB. Close other programs, or lower"),
+        (RuntimeError("can't start new thread"), "RuntimeError: can't start new thread\n"),
+        (KeyboardInterrupt(), "dped: interrupted."),
+    ],
+    ids=["python", "system", "gpu", "other", "ctrl-c"],
+)
+def test_a_photograph_that_fails_is_said_whatever_comes_after_it(net, tmp_path, monkeypatch, error, said):
+    """The remedy if memory ran out, and the photographs that failed before the run was stopped."""
+
+    def fails(*_):
+        raise error
+
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(pixels()).save(tmp_path / name)
+    (tmp_path / "empty.png").touch()
+    monkeypatch.setattr(enhancement, "whole", fails)
+    code, _, errors = dped(tmp_path, tmp_path / "out", "--weights", net)
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert code == (130 if stopped else 1)
+    assert said in errors and re.search("not enhanced: .*empty.png: empty", errors)
+    assert len(re.findall("not enhanced: ", errors)) == (1 if stopped else 3)
+
+
+def test_a_result_is_said_even_if_its_sheet_fails(net, tmp_path, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    Image.fromarray(pixels()).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(picture.Picture, "on_screen", fails)
+    code, said, errors = dped(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--compare")
+    assert code == 1 and said == f"{tmp_path}/out/a.jpg\n" and "not enhanced: " in errors
+
+
+def test_a_closed_pipe_is_no_photograph_that_failed(net, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(pixels()).save(tmp_path / name)
+    command = [sys.executable, "-m", "dped_lib.app.cli", "enhance", tmp_path, tmp_path / "out", "--weights", net]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=120) == 1
+    assert "not enhanced" not in errors and "Traceback" not in errors
+    assert os.listdir(tmp_path / "out") == ["a.jpg"]
 
 
 def test_one_file_into_another_of_another_format(net, tmp_path):

@@ -15,6 +15,7 @@ from dped_lib.app import cli
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
 from dped_lib.enhance import onnx_export
+from dped_lib.enhance import photographs as enhancement
 
 
 @pytest.mark.parametrize("name", ["iphone", "srcnn", "resnet_8_32"])
@@ -91,8 +92,22 @@ def test_only_an_earlier_export_is_overwritten(tmp_path):
     onnx.checker.check_model(onnx.load(file))
 
 
-def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "_difference", lambda *_: 0.01)
-    with pytest.raises(DpedError, match="not written: ONNX Runtime differs from PyTorch by 1.0e-02"):
+@pytest.mark.parametrize(("last", "said"), [(0.01, "1.0e-02"), (float("nan"), "nan")])
+def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch, last, said):
+    differences = iter((0.0, last, 0.0))
+    monkeypatch.setattr(onnx_export, "_difference", lambda *_: next(differences))
+    with pytest.raises(DpedError, match=f"not written: ONNX Runtime differs from PyTorch by {said}"):
         onnx_export.export(models.generator("srcnn"), tmp_path / "a.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("broken", ["weight", "statistic"])
+def test_a_network_that_is_not_finite_is_neither_exported_nor_used(tmp_path, broken):
+    model = models.generator("dped", "paper")  # its batch norm also has statistics, which are no parameters
+    with torch.no_grad():
+        (model.tail.weight if broken == "weight" else model.blocks[0].norm1.running_mean).view(-1)[0] = float("nan")
+    with pytest.raises(DpedError, match="not finite. Train the network again"):
+        onnx_export.export(model, tmp_path / "a.onnx", {})
+    with pytest.raises(DpedError, match="not finite. Train the network again"):
+        enhancement.engine(model, device="cpu")
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from small import settings as run_of
 from dped_lib import losses, metrics, models, speed, training
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, vgg_files
+from dped_lib.enhance import bands
 from dped_lib.speed import blur, convolution, graphs, norm, windows
 
 CPU = torch.device("cpu")
@@ -395,6 +396,21 @@ def test_an_accelerated_trainer_takes_its_moments_along(store):
 
 
 # ---------------------------------------------------------------------------------------------- DPED_SPEED=0
+
+
+@pytest.mark.parametrize("swaps", ["1", "0"])
+def test_a_band_on_a_gpu_is_convolved_in_the_quick_order_only_with_swaps(monkeypatch, swaps):
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    monkeypatch.setenv("DPED_SPEED", swaps)
+    calls, quick = [], convolution.from_few
+    monkeypatch.setattr(convolution, "from_few", lambda *a, **more: calls.append(1) or quick(*a, **more))
+    head = models.generator().head
+    x = torch.rand(1, 3, 20, 30)
+    found = bands.Layer(head, torch.float32).convolve(x.as_subclass(OnGpu))
+    assert torch.allclose(found, F.conv2d(x, head.weight, head.bias, padding=(0, 4)), atol=1e-5)
+    assert bool(calls) == (swaps == "1")
 
 
 def test_without_swaps_everything_is_plain(store, monkeypatch):

@@ -1,6 +1,8 @@
 """A training step divided among threads is the step of the whole batch; an evaluation gives the plain scores."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -75,6 +77,30 @@ def test_threads_of_a_step_leave_the_number_of_threads_alone(two_threads):
     with threads.workers() as pool:
         assert list(pool.map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
     assert torch.get_num_threads() == 2
+
+
+NO_THREADS = """
+import itertools, threading, torch
+from dped_lib.speed import threads
+start, before = threading.Thread.start, torch.get_num_threads()
+def fails(thread):
+    if next(numbers) == 1:
+        raise kind("can't start new thread")
+    start(thread)
+threading.Thread.start = fails
+for kind in (RuntimeError, KeyboardInterrupt):
+    numbers = itertools.count()
+    try:
+        threads.workers(3)
+    except kind:
+        print(torch.get_num_threads() == before)
+"""
+
+
+def test_a_process_ends_if_a_thread_cannot_be_started():
+    """The thread that did start waits for the others. At its exit Python would wait for that thread."""
+    done = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done.stderr
 
 
 def test_a_part_that_fails_fails_the_step(two_threads):
