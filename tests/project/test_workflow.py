@@ -272,7 +272,9 @@ def test_a_folder_with_braces_stops_it(snakemake, monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path.parent / "{me}"))
     code, output = snakemake("--dry-run")
     assert code != 0
-    assert "{me}/rig-cpu: the workflow cannot use a name with { or }. Rename the folder, or point DPED_FIGURES" in output
+    assert (
+        "{me}/rig-cpu: the workflow cannot use a name with { or }. Rename the folder, or point DPED_FIGURES" in output
+    )
 
 
 def names(files) -> set[str]:
