@@ -3,8 +3,8 @@
 DATASET ?= rig
 PRESET ?= cpu
 CORES  ?=
-# A folder of workflow/profiles. With the preset "paper" the trainings use one GPU, one at a time.
-PROFILE ?= $(if $(filter paper,$(PRESET)),gpu,local)
+# A folder of workflow/profiles. Without it the preset chooses: gpu for paper, local for the others.
+PROFILE ?=
 # SEEDS=3 trains every network three times. Without it the dataset and the preset choose.
 SEEDS  ?=
 # FRESH=1 trains the networks that come with the package anew. RUNS is the folder of runs for make ship.
@@ -22,7 +22,7 @@ PY := .venv/bin/python
 help:
 	@echo 'make figures   run the whole reproduction; save notebooks in runs/, pictures and tables in figures/'
 	@echo '               DATASET=rig|pirm|city100|dped|own (now $(DATASET)), PRESET=cpu|smoke|paper (now $(PRESET)), CORES=n (default: all)'
-	@echo '               PROFILE=local|gpu|slurm (now $(PROFILE)); FRESH=1 trains the networks that come with the package anew'
+	@echo '               PROFILE=local|gpu|slurm (default: gpu for PRESET=paper, else local); FRESH=1 trains the networks that come with the package anew'
 	@echo '               SEEDS=n (trainings of each network; default: as dataset and preset say)'
 	@echo 'make check     run ruff, the import contracts and the fast tests in three minutes'
 	@echo 'make test      run all tests (ARGS="-k metrics" selects by name); DPED_MIRROR=folder adds tests on the authors'\'' files'
@@ -38,7 +38,7 @@ setup: .venv/.ready
 	@echo "Ready: $$($(PY) --version) in .venv"
 
 figures: .venv/.ready
-	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' --profile '$(PROFILE)' $(if $(CORES),--cores '$(CORES)') $(if $(SEEDS),--set 'seeds=$(SEEDS)') $(if $(filter-out 0,$(FRESH)),--fresh)
+	@.venv/bin/dped run all --dataset '$(DATASET)' --preset '$(PRESET)' $(if $(PROFILE),--profile '$(PROFILE)') $(if $(CORES),--cores '$(CORES)') $(if $(SEEDS),--set 'seeds=$(SEEDS)') $(if $(filter-out 0,$(FRESH)),--fresh)
 
 check: .venv/.ready
 	@.venv/bin/ruff check
@@ -73,7 +73,8 @@ clean:
 
 # .venv/.ready is written last. It names the checkout and the Python of the environment. It is out of date if the lock or
 # pyproject.toml is newer, if the checkout was moved, if the Python was changed or removed, or if PYTHON names another
-# version. An environment without this file is incomplete and is made again.
+# version. An environment without this file is incomplete and is made again, but only if .venv/.made-by-make shows that
+# make began it, or if it is empty. Earlier versions left no such file, but an option in pyvenv.cfg.
 WANTED := $(if $(filter file,$(origin PYTHON)),$(PY),$(PYTHON))
 STATE  := $(CURDIR) $(shell $(WANTED) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 ifneq "$(STATE)" "$(shell cat .venv/.ready 2>/dev/null)"
@@ -88,8 +89,13 @@ endif
 	    echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@if [ -e .venv/.ready ] && $(PY) -c 'import pip' 2>/dev/null && \
 	    [ "$$($(WANTED) -c 'import sys; print(sys.version_info[:2])')" = "$$($(PY) -c 'import sys; print(sys.version_info[:2])')" ]; \
-	then rm .venv/.ready; echo "[1/4] Bringing .venv up to date"; \
-	else rm -f .venv/.ready; echo "[1/4] Making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear .venv; fi
+	then touch .venv/.made-by-make && rm .venv/.ready; echo "[1/4] Bringing .venv up to date"; \
+	elif { [ -e .venv ] || [ -L .venv ]; } && [ -n "$$(ls -A .venv 2>&1)" ] && ! [ -e .venv/.ready ] && \
+	    ! [ -e .venv/.made-by-make ] && ! grep -qs '^command = .* -m venv --clear ' .venv/pyvenv.cfg; \
+	then echo ".venv was not made by make, so it stays as it is. Move it away or delete it, and run make again." >&2; exit 1; \
+	else echo "[1/4] Making .venv with $$($(PYTHON) --version)"; \
+	    mkdir -p .venv && touch .venv/.made-by-make && rm -f .venv/.ready && \
+	    find .venv/ -mindepth 1 -maxdepth 1 ! -name .made-by-make -exec rm -rf {} + && $(PYTHON) -m venv .venv; fi
 	@echo "[2/4] Installing PyTorch (the largest part: 0.2 GB, or several with CUDA)"
 	@$(PIP_INSTALL) "$$(grep '^torch==' requirements.lock)"
 	@echo "[3/4] Installing $$(grep -c "^[A-Za-z]" requirements.lock) packages from requirements.lock (a minute or two)"

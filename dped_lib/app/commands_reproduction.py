@@ -88,7 +88,12 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
     cores: Annotated[int | None, typer.Option(min=1, help="With 'all': number of processor cores to use.")] = None,
-    profile: Annotated[str, typer.Option(help="With 'all': local, gpu or slurm.")] = "",
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="With 'all': local, gpu or slurm. Default: gpu with the preset paper, else local.", show_default=False
+        ),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With 'all': list the jobs without running them.")] = False,
     fresh: Fresh = False,
 ) -> None:

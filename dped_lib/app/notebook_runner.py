@@ -35,9 +35,14 @@ def parameters_of(name: str) -> dict[str, object]:
     """
     paths.checkout()
     validation.one_of("notebook", name, notebooks())
-    described = papermill.inspect_notebook(str(paths.notebooks_dir() / f"{name}.ipynb"))
+    described = papermill.inspect_notebook(_for_papermill(paths.notebooks_dir() / f"{name}.ipynb"))
     # papermill returns the defaults as source text.
     return {key: ast.literal_eval(entry["default"]) for key, entry in described.items()}
+
+
+def _for_papermill(path: Path) -> str:
+    """Return a path for papermill, which fills in parameters at single braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, object]:
@@ -163,8 +168,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     with paths.atomic_path(target) as part, environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
-                str(paths.notebooks_dir() / f"{name}.ipynb"),
-                str(part),
+                _for_papermill(paths.notebooks_dir() / f"{name}.ipynb"),
+                _for_papermill(part),
                 parameters=dict(values),
                 kernel_name="python3",
                 cwd=str(paths.notebooks_dir()),
@@ -185,12 +190,6 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     return target
 
 
-def _as_target(file: Path) -> str:
-    """Return a file as the workflow names it: relative to the checkout if it lies inside."""
-    root = paths.project_root()
-    return str(file.relative_to(root) if file.is_relative_to(root) else file)
-
-
 def _copies(runs: Path) -> list[Path]:
     """Return the copies of what ships. To Snakemake each is a finished job, which must be repeated to train anew."""
     from dped_lib.experiments import discriminators  # imports Matplotlib, which a notebook's start need not wait for
@@ -202,7 +201,7 @@ def run_all(
     dataset: str,
     preset: str,
     cores: int | None = None,
-    profile: str = "local",
+    profile: str = "",
     extra: tuple[str, ...] = (),
     vgg: str = run_parameters.VGG,
     seeds: int = 0,
@@ -212,40 +211,37 @@ def run_all(
     With ``DPED_FRESH`` (``--fresh``) it trains what ships with the package, too.
 
     Args:
-        profile: a folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``.
+        profile: a folder of ``workflow/profiles``: ``local``, ``gpu`` or ``slurm``. Empty: ``gpu`` with the preset
+            ``paper``, which trains one network at a time on the GPU, and ``local`` with the others.
         extra: further arguments for snakemake.
         vgg: source of the VGG-19 features, one of ``vgg_files.SOURCES``.
         seeds: how many networks are trained for each phone and loss; 0: as ``presets.seeds_of`` says.
 
     Raises:
-        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative or too large, or a job failed. Snakemake
-            prints which job.
+        DpedError: the dataset, preset or profile is unknown, ``seeds`` is negative or too large, the name of a folder has
+            a brace, or a job failed. Snakemake prints which job.
     """
     validation.one_of("dataset", dataset, datasets.DATASETS)
     presets.seeds_of(dataset, presets.preset(preset), seeds)
-    workflow = paths.checkout() / "workflow"
+    workflow, root = paths.checkout() / "workflow", paths.project_root()
+    profile = profile or ("gpu" if preset == "paper" else "local")
     validation.one_of("profile", profile, (p.name for p in sorted((workflow / "profiles").iterdir())))
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(workflow / "Snakefile"),
-        "--directory",
-        str(paths.project_root()),
-    ]
+    runs = paths.run_dir(dataset, preset)
+    for folder in (runs, paths.figures_dir(dataset, preset)):
+        paths.in_workflow(folder, root)  # raises an error at a name that the workflow cannot use
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(workflow / "Snakefile"), "--directory", str(root)]
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:
         command += ["--cores", str(cores)]
-    copies = _copies(paths.run_dir(dataset, preset)) if shipped_runs.fresh() else []
-    command += ["--forcerun", *map(_as_target, copies)] if copies else []
+    copies = [paths.in_workflow(file, root) for file in _copies(runs)] if shipped_runs.fresh() else []
+    command += ["--forcerun", *copies] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
     with subprocess.Popen(command) as process:
         try:
             process.wait()
         except KeyboardInterrupt:
-            # Ctrl-C also reaches snakemake, which ends its jobs before it exits. subprocess.run would kill it early.
-            # SIGTERM does not: after it, snakemake starts no further job.
+            # Ctrl-C also reaches snakemake, which ends its jobs and then exits. subprocess.run would kill it before that.
+            # SIGTERM reaches this process alone, so it is passed on: snakemake then starts no further job.
             process.terminate()
             process.wait()
             raise

@@ -14,11 +14,10 @@ import filelock
 import platformdirs
 
 import dped_lib
+from dped_lib.base import placing
 from dped_lib.base.errors import DpedError
 
 _HOLDER = ".part"  # suffix of the temporary folder in which a file is written before it moves to its place
-_HELD = ".dped-is-writing"  # a file in that folder, which its process holds locked
-_ASIDE = ".dped-replaces"  # suffix of an old folder there, until the new one is in its place
 _HOLDERS = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_HOLDER)}", re.DOTALL)
 #: Variable of the environment with the command that is running. The notebook runner sets it, and results name it.
 COMMAND = "DPED_COMMAND"
@@ -142,6 +141,25 @@ def figures_dir(dataset: str, preset: str) -> Path:
     return run_dir(dataset, preset) / "figures"
 
 
+def in_workflow(path: Path | str, folder: Path) -> str:
+    """Return the name of a file or folder in the workflow: relative to ``folder`` if it lies inside, else absolute.
+
+    Args:
+        path: the file or folder.
+        folder: the folder in which the workflow runs.
+
+    Raises:
+        DpedError: the name has a brace.
+    """
+    path = Path(os.path.abspath(path))
+    name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    if "{" in name or "}" in name:
+        raise DpedError(
+            f"{name}: the workflow cannot use a name with {{ or }}. Rename the folder, or {_elsewhere(path)}."
+        )
+    return name
+
+
 def _elsewhere(path: Path) -> str:
     """Return the remedy for a path that cannot be written to, unless the caller names another.
 
@@ -188,22 +206,23 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
 
     Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
     several processes write the same target, the result of the last one stays. The caller may also create a folder at
-    the path. It replaces an old folder, and for an instant neither of the two exists.
+    the path. It replaces an old folder, and for an instant neither of the two exists. A file never replaces a folder,
+    nor a folder a file. A symbolic link is replaced, not followed.
 
     Args:
         target: the file or folder to write.
         elsewhere: the remedy if the folder of ``target`` cannot be written to. It ends the error message. Empty: another
             disk or folder.
-        replace: False keeps a file that exists already or that another process writes meanwhile.
+        replace: False keeps a file or folder that exists already or that another process writes meanwhile.
 
     Raises:
-        DpedError: the disk is full, the folder of ``target`` cannot be written to, or an existing file must stay.
+        DpedError: the disk is full, the folder of ``target`` cannot be written to, or what is at ``target`` must stay.
     """
     _check_parents(Path(target))
     target = collapsed(target)
     with explain_full_disk(target, elsewhere):
         holder = _make_holder(target, elsewhere)
-        held = filelock.FileLock(holder / _HELD)
+        held = lock_of(holder / placing.HELD)
         try:
             with contextlib.suppress(NotImplementedError, OSError):  # some network file systems have no locks
                 held.acquire()
@@ -211,19 +230,20 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
             part = holder / target.name
             yield part
             if part.is_dir():
-                _put_folder(part, target, holder)
+                placing.put_folder(part, target, replace, elsewhere or _elsewhere(target))
             else:
                 with open(part, "rb") as f:
                     os.fsync(f.fileno())
-                _put_file(part, target, replace)
+                placing.put_file(part, target, replace, elsewhere or _elsewhere(target))
         finally:
             held.release()
             with contextlib.suppress(OSError):
-                _clear(holder)
+                placing.clear(holder)
 
 
 def _check_parents(target: Path) -> None:
-    # The caller has looked for an existing target by a name at which the system finds nothing (``collapsed``).
+    # As long as a folder before ".." is missing, the system finds nothing at ``target``. The caller's check for an
+    # existing file has then missed the file that ``collapsed`` names.
     for folder, below in zip(target.parents, (target, *target.parents), strict=False):
         if below.name == ".." and not os.path.isdir(folder):
             raise DpedError(f"{target}: not written, because there is no folder {folder}. Name the file without '..'.")
@@ -248,26 +268,10 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
         ) from error
 
 
-def _put_file(part: Path, target: Path, replace: bool) -> None:
-    if replace:
-        os.replace(part, target)
-        return
-    try:
-        os.link(part, target)  # unlike a rename, this fails if the target exists
-    except FileExistsError:
-        raise DpedError(
-            f"{target}: not written, because another file with this name has appeared. That file is untouched."
-        ) from None
-    except OSError as error:  # a file system without links
-        if os.path.lexists(target):
-            raise DpedError(f"{target}: not written, because it exists. It is untouched.") from error
-        os.rename(part, target)
-
-
 def free_space(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
     folder = Path(os.path.abspath(collapsed(folder)))
-    return shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.is_dir())).free
+    return shutil.disk_usage(next(f for f in (folder, *folder.parents) if os.path.isdir(f))).free
 
 
 def probe_folder(folder: Path, elsewhere: str) -> bool:
@@ -308,16 +312,16 @@ def left_by_killed(*targets: Path) -> list[Path]:
         names.setdefault(target.parent, set()).add(_holder_stem(target))
     leftover = []
     for folder, stems in names.items():
-        if folder.is_dir():
-            with os.scandir(folder) as entries:
-                leftover += [
-                    Path(e.path)
-                    for e in entries
-                    if (m := _HOLDERS.fullmatch(e.name))
-                    and m[1] in stems
-                    and e.is_dir(follow_symlinks=False)
-                    and os.path.isfile(os.path.join(e.path, _HELD))
-                ]
+        # A folder that cannot be read is reported when it is written to.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+            leftover += [
+                Path(e.path)
+                for e in entries
+                if (m := _HOLDERS.fullmatch(e.name))
+                and m[1] in stems
+                and e.is_dir(follow_symlinks=False)
+                and os.path.isfile(os.path.join(e.path, placing.HELD))
+            ]
     return leftover
 
 
@@ -328,33 +332,22 @@ def clear_killed(*targets: Path) -> None:
     another process is writing stays.
     """
     for folder in left_by_killed(*targets):
-        held = filelock.FileLock(folder / _HELD, timeout=0)
+        held = lock_of(folder / placing.HELD, timeout=0)
         with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError), held:
-            _clear(folder)
+            placing.clear(folder)
 
 
-def _put_folder(part: Path, target: Path, holder: Path) -> None:
-    # A rename cannot replace a folder that is not empty, so the old folder is moved away first. If another process puts
-    # its own folder there meanwhile, that one is moved away in the next attempt.
-    for attempt in range(100):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(target, holder / f"{attempt:02}{_ASIDE}")
-        try:
-            os.rename(part, target)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 99:
-                raise
+def lock_of(file: Path, timeout: float = -1) -> filelock.FileLock:
+    """Return the lock of a lock file. The system frees it when its process ends, even if that is killed.
 
+    Acquiring it raises OSError or NotImplementedError on a file system without locks.
 
-def _clear(holder: Path) -> None:
-    """Delete a holder. An old folder in it first returns to its place, if the new one has not reached that place."""
-    inside = set(os.listdir(holder)) - {_HELD}
-    aside = {name for name in inside if name.endswith(_ASIDE)}
-    for name in inside - aside if aside else ():
-        if not os.path.lexists(holder.parent / name):
-            os.rename(holder / max(aside), holder.parent / name)
-    shutil.rmtree(holder, ignore_errors=True)
+    Args:
+        file: the lock file.
+        timeout: seconds to wait for the lock; negative: without end.
+    """
+    # By default filelock would write a marker file there, which stays when its process is killed.
+    return filelock.FileLock(file, timeout, fallback_to_soft=False)
 
 
 @contextlib.contextmanager
@@ -368,9 +361,10 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
         waiting: the message on standard error if another process holds the lock.
 
     Raises:
-        DpedError: the folder of the lock cannot be written to, or something else is in the place of the lock.
+        DpedError: the folder of the lock cannot be written to, its disk is full, or something else is in the place of the
+            lock.
     """
-    held = filelock.FileLock(lock)
+    held = lock_of(lock)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -380,11 +374,10 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
             held.acquire()
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            if lock.is_dir() or lock.is_symlink():
+            if os.path.isdir(lock) or os.path.islink(lock):
                 raise DpedError(f"{lock}: is in the place of a lock file. Remove it.") from error
-            raise DpedError(
-                f"{lock.parent}: cannot be written ({error}). Make it writable, or {_elsewhere(lock)}."
-            ) from error
+            remedy = "Free some space" if error.errno in _FULL else "Make it writable"
+            raise DpedError(f"{lock.parent}: cannot be written ({error}). {remedy}, or {_elsewhere(lock)}.") from error
     try:
         yield
     finally:

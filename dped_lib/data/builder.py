@@ -340,6 +340,7 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
     at most one.
     """
     target = check_official(folder, phone, store.folder)
+    paths.clear_killed(target)
     order = {
         "training_data": np.concatenate([store.index("train"), store.index("val")]),
         "test_data/patches": store.index("test"),

