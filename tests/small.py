@@ -73,3 +73,8 @@ NETWORKS = {name: network(name) for name in ("dped", "resnet_8_32", "srcnn", "ba
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def nchw(array: np.ndarray, scale: float = 1.0) -> torch.Tensor:
+    """Pictures N x H x W x C as the networks' input, N x C x H x W, divided by ``scale`` (255 for 8 bits)."""
+    return torch.tensor(array).permute(0, 3, 1, 2).float() / scale

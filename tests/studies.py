@@ -1,22 +1,14 @@
 """What the tests of the user study share: a study on paper, and simulated or unfinished answers to it."""
 
+from answering import PICTURES as PICTURES
+from answering import QUESTIONS as QUESTIONS
+from answering import fill as fill
 from hypothesis import strategies as st
-from synthetic import FULL
 
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import observers as study_observers
-from dped_lib.user_study import questions as study_questions
 
-PICTURES = "0" * 64
-QUESTIONS = study_questions.all_questions(FULL)
 SONY = tuple(q for q in QUESTIONS if q.set == "sony")
-
-
-def fill(store, subject, n):
-    for _ in range(n):
-        asked = store.next(subject)
-        store.record(subject, asked, asked.left, 1.0)
-    return store.file_of(subject)
 
 
 def utility_of(**by_class):

@@ -5,16 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from answering import FULL as FULL
+from answering import SCENES as SCENES
 from PIL import Image
 
 from dped_lib import models
-from dped_lib.user_study import questions as study_questions
 
 Array = np.ndarray
-
-SCENES = tuple(f"scene-{i}" for i in range(1, 10))
-#: The paper's study: set -> class -> scenes; 108 questions.
-FULL = {name: {c: SCENES for c in study_questions.KINDS[kind]} for name, kind in study_questions.PAPER_SETS.items()}
 
 
 def write_study(folder: Path, scenes: Mapping = FULL, size: tuple[int, int] = (120, 160)) -> Path:

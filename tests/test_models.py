@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,14 +15,10 @@ from dped_lib.data import authors_checkpoints
 TOLERANCE = 1e-5
 
 
-def nchw(array):
-    return torch.tensor(array).permute(0, 3, 1, 2).float()
-
-
 @pytest.fixture(scope="module")
 def inputs(load_reference):
     found = load_reference("inputs_u8")
-    return {"patches": nchw(found["iphone_u8"]) / 255, "hd256x320": nchw(found["hd0_crop_u8"][None]) / 255}
+    return {"patches": small.nchw(found["iphone_u8"], 255), "hd256x320": small.nchw(found["hd0_crop_u8"][None], 255)}
 
 
 @pytest.mark.parametrize("form", ["plain", "swapped"])
@@ -149,12 +146,14 @@ def test_discriminators_take_patches_only(form):
 
 def test_paper_discriminator_has_the_layers_of_the_text():
     """Six convolutions, 64 to 256 channels doubling after each second one, which has stride 2; FC 1024."""
-    convs = [m for m in models.discriminator("two_image").modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.device("meta"):  # the weights play no part, and random ones take seconds
+        two, one = (models.discriminator(form) for form in ("two_image", "one_image"))
+    convs = [m for m in two.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [c.out_channels for c in convs] == [64, 64, 128, 128, 256, 256]
     assert [c.stride[0] for c in convs] == [1, 2, 1, 2, 1, 2]
     assert convs[0].in_channels == 2
-    assert models.discriminator("one_image").features[0].in_channels == 1
-    assert models.discriminator("two_image").fc.out_features == 1024
+    assert one.features[0].in_channels == 1
+    assert two.fc.out_features == 1024
 
 
 def test_unknown_names_list_the_allowed_ones():

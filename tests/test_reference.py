@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small
+import synthetic
 import torch
-from synthetic import vgg_kernels
 from torch import Tensor, nn
 
 from dped_lib import losses, metrics, models, vgg
@@ -79,28 +80,6 @@ def generator_arrays(seed: int = 1703) -> Iterator[np.ndarray]:
             yield 1 + rs.standard_normal((64,)).astype(np.float32) * np.float32(0.1)
 
 
-def discriminator_arrays(seed: int = 1705) -> Iterator[np.ndarray]:
-    """Yield the synthetic discriminator: five convolutions, the last four normalised, and two dense layers."""
-    rs = np.random.RandomState(seed)
-    incoming = 1
-    for i, (out, size) in enumerate([(48, 11), (128, 5), (192, 3), (192, 3), (128, 3)]):
-        deviation = np.float32(np.sqrt(2 / (size * size * incoming)))
-        yield rs.standard_normal((size, size, incoming, out)).astype(np.float32) * deviation
-        yield rs.standard_normal((out,)).astype(np.float32) * np.float32(0.05)
-        if i:
-            yield rs.standard_normal((out,)).astype(np.float32) * np.float32(0.1)
-            yield 1 + rs.standard_normal((out,)).astype(np.float32) * np.float32(0.1)
-        incoming = out
-    for shape, deviation in (((128 * 7 * 7, 1024), 0.01), ((1024, 2), 0.03)):
-        yield rs.standard_normal(shape).astype(np.float32) * np.float32(deviation)
-        yield rs.standard_normal(shape[1:]).astype(np.float32) * np.float32(0.05)
-
-
-def nchw(pictures: np.ndarray) -> Tensor:
-    """Return uint8 pictures N x H x W x 3 as the networks' input, N x 3 x H x W in [0, 1]."""
-    return torch.tensor(pictures).permute(0, 3, 1, 2).float() / 255
-
-
 def nhwc(images: Tensor) -> np.ndarray:
     """Return N x C x H x W as the authors' order, N x H x W x C."""
     return images.detach().permute(0, 2, 3, 1).numpy()
@@ -115,23 +94,23 @@ def wanted() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def phone(wanted) -> Tensor:
-    return nchw(wanted["phone_u8"])
+    return small.nchw(wanted["phone_u8"], 255)
 
 
 @pytest.fixture(scope="module")
 def dslr(wanted) -> Tensor:
-    return nchw(wanted["dslr_u8"])
+    return small.nchw(wanted["dslr_u8"], 255)
 
 
 @pytest.fixture(scope="module")
 def vgg19() -> nn.Module:
-    kernels = [(torch.tensor(k.transpose(3, 2, 1, 0).copy()), torch.tensor(b)) for k, b in vgg_kernels()]
+    kernels = [(torch.tensor(k.transpose(3, 2, 1, 0).copy()), torch.tensor(b)) for k, b in synthetic.vgg_kernels()]
     return vgg.VGG19(kernels, "synthetic")
 
 
 @pytest.fixture(scope="module")
 def discriminator() -> nn.Module:
-    return fill(models.discriminator(), discriminator_arrays(), range(1, 5))
+    return synthetic.discriminator().eval()
 
 
 @pytest.fixture(scope="module")

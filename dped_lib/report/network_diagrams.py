@@ -111,13 +111,15 @@ def system(
         pictures: any of ``phone``, ``enhanced`` and ``dslr``, each H x W x 3; the frames of the others say
             that there is no picture.
     """
-    generator = models.generator(losses.LOSSES[loss].model, variant)
     terms = _terms(loss, variant)
-    parts = [("Generator", layers(generator, torch.zeros(1, 3, 100, 100)), models.count_parameters(generator))]
-    if "texture" in terms:
-        network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
-        inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
-        parts.append(("Discriminator", inside, models.count_parameters(network)))
+    # The figure needs layers and shapes only. Random values for 45 million weights would take seconds.
+    with torch.device("meta"):
+        generator = models.generator(losses.LOSSES[loss].model, variant)
+        parts = [("Generator", layers(generator, torch.zeros(1, 3, 100, 100)), models.count_parameters(generator))]
+        if "texture" in terms:
+            network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+            inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
+            parts.append(("Discriminator", inside, models.count_parameters(network)))
     tops = [4.65]
     for _, inside, _ in parts:
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))

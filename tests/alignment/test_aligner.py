@@ -237,16 +237,18 @@ def city100_report(job: tuple[list[str], bool]) -> aligner.Report:
     return aligner.align(a[::-1, ::-1].copy() if upside_down else a, b, (560, 756)).report
 
 
-def test_city100(mirror):
-    """All seventy scenes align: real phone, real DSLR; upside down too, as the phone took scene 065."""
+def test_city100_upside_down(mirror):
+    """Real phone, real DSLR: every tenth scene turned by us, and scene 065 as the phone took it.
+
+    All seventy scenes the right way up are in tests/test_shipped_networks.py.
+    """
     keys = sorted(k for k in downloads.keys("city100") if "iPhoneX" in k)
-    names = [Path(k).name for k in keys]
-    assert len(names) == 70
-    files = [[str(mirror / k), str(mirror / k.replace("iPhoneX", "NikonD5500"))] for k in keys]
-    jobs = [(pair, i % 10 == 0) for i, pair in enumerate(files)]
-    upside_down = [turned != (Path(pair[0]).stem in readers.CITY100_UPSIDE_DOWN) for pair, turned in jobs]
-    assert upside_down[names.index("065H.PNG")] and sum(upside_down) == 8
+    assert len(keys) == 70
+    (own,) = (i for i, k in enumerate(keys) if Path(k).stem in readers.CITY100_UPSIDE_DOWN)
+    assert Path(keys[own]).name == "065H.PNG" and own % 10
+    names = [keys[i] for i in (*range(0, 70, 10), own)]
+    jobs = [([str(mirror / k), str(mirror / k.replace("iPhoneX", "NikonD5500"))], k != keys[own]) for k in names]
     for number, report in workers.run(city100_report, jobs, 2):
         assert report.verdict == "aligned", (names[number], report)
-        assert report.ncc > 0.85 and report.reprojection_px < 0.5 and report.overlap > 0.9
-        assert (abs(report.rotation) > 170) == upside_down[number]
+        assert report.ncc > 0.85 and report.reprojection_px < 0.5 and report.overlap > 0.9, (names[number], report)
+        assert abs(report.rotation) > 170, (names[number], report)

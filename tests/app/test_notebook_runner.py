@@ -66,10 +66,6 @@ def test_parameters_of_a_notebook(name):
         assert f"{key}={key}" in check, key
 
 
-def test_there_are_notebooks():
-    assert {"02_color_loss", "03_training", "05_tables"} <= set(notebook_runner.notebooks())
-
-
 # ---------------------------------------------------------------------------------------------- refusals
 
 

@@ -380,8 +380,10 @@ def test_what_must_stay_stays_on_disks_without_links(old, monkeypatch):
 
 
 def test_probing_a_folder_leaves_no_trace(tmp_path):
-    assert paths.probe_folder(tmp_path / "not" / "yet", "") in (True, False)
+    tells_case = paths.probe_folder(tmp_path / "not" / "yet", "")
     assert only(tmp_path) == []
+    (tmp_path / "case").touch()
+    assert tells_case is not (tmp_path / "CASE").exists()
     assert paths.free_space(tmp_path / "not" / "yet") > 0
 
 

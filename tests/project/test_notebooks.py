@@ -2,12 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbval.plugin import find_comment_markers
 
+from dped_lib.app import notebook_runner
 from dped_lib.base import paths
 
 FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
@@ -19,6 +19,7 @@ def notebook(request):
 
 
 def test_the_notebooks_of_this_release_are_there():
+    assert [f.stem for f in FILES] == list(notebook_runner.notebooks())
     assert [f.stem for f in FILES] == [
         "00_start",
         "01_dataset",
@@ -105,8 +106,3 @@ def test_a_study_of_ones_own_replaces_no_other_results():
     assert len(names) == len(re.findall(r"record\.\w+\(", code)) == 7
     assert all(re.fullmatch(r'f"\w+\{own\}"', name) for name in names), names
     assert code.count("own = notebook_runner.suffix_of_own(folder=folder, manual=manual, answers=answers)\n") == 1
-
-
-def test_every_notebook_is_in_the_readme():
-    readme = (Path(paths.project_root()) / "README.md").read_text()
-    assert all(f.stem in readme for f in FILES)

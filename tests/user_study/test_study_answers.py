@@ -5,15 +5,15 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
 
+import answering
 import numpy as np
 import pytest
-from studies import PICTURES, QUESTIONS, fill
+from answering import PICTURES, QUESTIONS, fill
 
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import answers as study_answers
@@ -68,15 +68,10 @@ def test_a_question_is_answered_once(store):
 def test_a_name_is_new_for_one_subject_only(tmp_path):
     folder = tmp_path / "answers"
     with SPAWN.Pool(4) as pool:
-        taken = pool.map(_begin, [(folder, name) for name in ("ada", "Ada", "ADA", "bo", " ada ")])
+        taken = pool.map(answering.begin, [(folder, name) for name in ("ada", "Ada", "ADA", "bo", " ada ")])
     assert sum(taken) == 2
     store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
     assert store.subjects() == ("ada", "bo") and store.everyone() == ()
-
-
-def _begin(job):
-    folder, name = job
-    return study_answers.AnswerStore(folder, PICTURES, QUESTIONS).begin(name)
 
 
 @pytest.mark.parametrize("stray", ["P01.jsonl", "p01 (copy).jsonl", "Anna Müller.jsonl"])
@@ -155,24 +150,9 @@ def test_empty_lines_are_no_damage(store):
     assert len(store.answers("p01")) == 3
 
 
-def _fill_a_disk(folder, room):
-    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
-    file = fill(store, "p01", 3)
-    before = file.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
-    asked = store.next("p01")
-    with pytest.raises(DpedError, match="p01.jsonl: not written, the disk is full"):
-        store.record("p01", asked, asked.left, 1.0)
-    assert file.read_bytes() == before and store.next("p01") == asked
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    store.record("p01", asked, asked.left, 1.0)
-    assert len(store.answers("p01")) == 4 and file.read_bytes().startswith(before)
-
-
 @pytest.mark.parametrize("room", [0, 50])
 def test_a_full_disk_loses_nothing(tmp_path, room):
-    job = SPAWN.Process(target=_fill_a_disk, args=(tmp_path / "answers", room))
+    job = SPAWN.Process(target=answering.fill_a_disk, args=(tmp_path / "answers", room))
     job.start()
     job.join(300)
     assert job.exitcode == 0
@@ -254,23 +234,8 @@ def test_a_damaged_description_is_named(store, content):
         study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
 
 
-def _answer_many(folder, subject, n):
-    store = study_answers.AnswerStore(folder, PICTURES, QUESTIONS)
-    kept = 0
-    while kept < n:
-        asked = store.next(subject)
-        if asked is None:
-            return
-        try:
-            store.record(subject, asked, asked.left, 0.5)
-        except DpedError as error:
-            assert "each is asked once" in str(error)
-        else:
-            kept += 1
-
-
 def run_together(*jobs):
-    processes = [SPAWN.Process(target=_answer_many, args=job) for job in jobs]
+    processes = [SPAWN.Process(target=answering.answer_many, args=job) for job in jobs]
     for p in processes:
         p.start()
     for p in processes:
@@ -292,25 +257,11 @@ def test_two_pages_of_one_subject_lose_nothing_and_double_nothing(tmp_path):
     assert len(answers) == len({a.question for a in answers}) == 80
 
 
-# Without the rest of this file: it would bring PyTorch along, four times.
-_ENDLESS = """
-import sys
-from pathlib import Path
-from dped_lib.user_study import answers as study_answers, questions as study_questions
-scenes = [f"scene-{i}" for i in range(1, 10)]
-asked = study_questions.all_questions({n: {c: scenes for c in study_questions.KINDS[k]} for n, k in study_questions.PAPER_SETS.items()})
-store = study_answers.AnswerStore(Path(sys.argv[1]), "0" * 64, asked)
-while (trial := store.next("p01")) is not None:
-    store.record("p01", trial, trial.left, 0.5)
-    print(trial.number, flush=True)
-"""
-
-
 def test_killed_at_any_moment_at_most_the_question_on_the_screen_is_lost(tmp_path):
     folder, delays = tmp_path / "answers", np.random.default_rng(0).uniform(0.0, 0.03, 4)
-    acknowledged = 0
+    acknowledged, command = 0, [sys.executable, answering.__file__, str(folder)]
     for delay in delays:
-        process = subprocess.Popen([sys.executable, "-c", _ENDLESS, folder], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         said = [process.stdout.readline()]
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
