@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items):
 def _start_with_the_clone(items):
     """Let one worker wait for `make figures` while the others go on with everything else.
 
-    The first test of the clone waits for `make figures`. pytest-xdist gives each worker one unit and then a second one to
+    The first test of the clone waits for `make figures`. pytest-xdist gives each worker one unit and a second one to
     a worker with at most two tests. The second unit of the worker that waits would wait, too, so it is another test of
     the clone.
     """
