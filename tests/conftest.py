@@ -20,8 +20,11 @@ import stranger
 import torch
 from filelock import FileLock
 from hypothesis import settings
+from lacking import lacking
 
 _STUDY_IN_A_BROWSER = "test_browser.py", "test_study_troubles.py"
+#: These compute for minutes. They run beside `make setup` of the clone, which takes one core.
+_COMPUTES = "test_aligner.py", "test_extraction.py"
 _CLONE, _LAB = "test_fresh_clone.py", "test_jupyterlab.py"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
@@ -50,20 +53,35 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """Mark what is slow, and put what takes longest first.
+    """Mark what is slow, and choose the order.
 
-    The first test of the clone waits for `make figures`. The other tests of the clone depend on it and come last.
-    The study in a browser mostly waits, for pages and between answers. It comes second, so that others use the cores.
+    The study in a browser mostly waits, for pages and between answers. It comes while the jobs of `make figures`, which
+    give way to it, use all cores. The tests of the clone come last, except for those that :func:`_start_with_the_clone`
+    puts first.
     """
     for item in items:
         if _SLOW_FIXTURES & set(item.fixturenames) or item.originalname in SLOW:
             item.add_marker(pytest.mark.slow)
         if "clone" in item.fixturenames:
             item.add_marker(pytest.mark.timeout(_CLONE_SECONDS))
-    first = next((item for item in items if item.path.name == _CLONE), None)
-    order = {**dict.fromkeys(_STUDY_IN_A_BROWSER, 1), _CLONE: 3, _LAB: 4}
-    side_by_side = _WORKERS > 1
-    items.sort(key=lambda item: 0 if item is first and side_by_side else order.get(item.path.name, 2))
+    place = {**dict.fromkeys(_COMPUTES, 0), **dict.fromkeys(_STUDY_IN_A_BROWSER, 1), _CLONE: 3, _LAB: 4}
+    items.sort(key=lambda item: place.get(item.path.name, 2))
+    if _WORKERS > 1:
+        _start_with_the_clone(items)
+
+
+def _start_with_the_clone(items):
+    """Let one worker wait for `make figures` while the others go on with everything else.
+
+    The first test of the clone waits for `make figures`. pytest-xdist gives each worker one unit and a second one to
+    a worker with at most two tests. The second unit of the worker that waits would wait, too, so it is another test of
+    the clone.
+    """
+    clone = [item for item in items if item.path.name == _CLONE][:2]
+    others = [item for item in items if item not in clone]
+    files = list(dict.fromkeys(item.path for item in others))[: _WORKERS - 1]  # the first unit of each other worker
+    early = [item for item in others if item.path in files]
+    items[:] = [*clone[:1], *early, *clone[1:], *(item for item in others if item.path not in files)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,22 +102,15 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def _lacking(what: str) -> None:
-    # In CI a missing input must not turn a test of real data into a silent skip.
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """The folder with the public sources (DPED_MIRROR)."""
     named = os.environ.get("DPED_MIRROR")
     if not named:
-        _lacking("DPED_MIRROR is not set: it names a folder with the authors' public files, and this test needs them")
+        lacking("DPED_MIRROR is not set: it names a folder with the authors' public files, and this test needs them")
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        _lacking(f"DPED_MIRROR={named} is no folder: this test needs the authors' public files in one")
+        lacking(f"DPED_MIRROR={named} is no folder: this test needs the authors' public files in one")
     return folder
 
 
@@ -108,7 +119,7 @@ def reference(mirror: Path) -> Path:
     """The authors' own outputs (``reference`` beside the mirror): in development and CI only."""
     folder = mirror.parent / "reference"
     if not folder.is_dir():
-        _lacking(
+        lacking(
             f"{folder} is not there: this test compares with outputs of the authors' own code, kept beside DPED_MIRROR"
         )
     return folder
@@ -121,7 +132,7 @@ def load_reference(reference: Path) -> Callable[[str], dict[str, np.ndarray]]:
     def load(name: str) -> dict[str, np.ndarray]:
         file = reference / (name if name.endswith(".npz") else f"{name}.npz")
         if not file.is_file():
-            _lacking(f"{file} is not there: this test compares with outputs of the authors' own code")
+            lacking(f"{file} is not there: this test compares with outputs of the authors' own code")
         with np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
@@ -138,9 +149,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
             ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True
         )
     except OSError as error:
-        pytest.skip(f"needs mount: {error}")
+        lacking(f"needs mount: {error}")
     if mounted.returncode:
-        pytest.skip(f"needs a small file system: {mounted.stderr.strip()}")
+        lacking(f"needs a small file system: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 

@@ -62,6 +62,9 @@ def test_everything_promised_is_there(clone):
     photographs = ("fig01_before_after", "fig03_quadruplets", "fig04_matching", "fig04_proof", "fig08_methods")
     for name in (*photographs, "fig09_four_examples", "fig12_limitations", "fig19_losses", *pages):
         assert (figures / f"{name}.jpg").is_file() and (figures / f"{name}.json").is_file()
+    # All of them are committed, so they are there even if nobody makes them. The environment is ready before the first.
+    ready = (clone / ".venv" / ".ready").stat().st_mtime
+    assert not [f.name for f in figures.iterdir() if f.stat().st_mtime < ready], "left from git, not made"
     head = git(clone, "rev-parse", "--short=10", "HEAD").strip()
     for file in set(figures.glob("*.json")) - {figures / "provenance.json"}:
         made = provenance_of(file)
@@ -84,19 +87,45 @@ def test_everything_promised_is_there(clone):
     assert all(c["published"] for c in cells)
 
 
-def leaves(value, where: tuple = ()) -> Iterator[tuple[tuple, float]]:
-    """Every number in a JSON document, and the keys that lead to it."""
+#: Keys of words that say what a number belongs to. Other words, such as verdicts, may depend on rounding.
+IDENTITY = {"table", "phone", "split", "column", "metric", "measure", "first", "second", "form", "dataset"}
+#: Start of a file's name -> relative and absolute bound of its numbers. Between two processors scores differed by
+#: 0.0015 dB and 0.0002, ratios of Figure 6 by 0.0017 of 28, correlations by 0.0005, a worst corner by 0.011 px, a count
+#: by 1 of 51.
+BOUNDS = {
+    "table3_": (0.005, 0.005),
+    "training_scores": (0.005, 0.005),
+    "fig06_": (0.005, 0.01),
+    "ncc_distribution": (0.005, 0.005),
+    "alignment_errors": (0.05, 0.06),
+    "patch_counts": (0.05, 5),
+}
+#: Of the other files, which were not compared between processors, and of integers: one window more or less changes a
+#: count by more than a mean.
+OTHERWISE = (0.05, 0.05)
+
+
+def bound(name: str, value: float) -> tuple[float, float]:
+    """The relative and absolute bound of a number in a file."""
+    found = next((bounds for start, bounds in BOUNDS.items() if name.startswith(start)), OTHERWISE)
+    return max(found, OTHERWISE) if isinstance(value, int) else found
+
+
+def leaves(value, where: tuple = ()) -> Iterator[tuple[tuple, float | str]]:
+    """Every number in a JSON document and what it belongs to (IDENTITY), and the keys that lead to it."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(inner, (*where, key))
+    elif isinstance(value, str):
+        if where and where[-1] in IDENTITY:
+            yield where, value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield where, value
 
 
 def test_every_committed_number_is_found_again(clone):
-    """In `figures/rig-cpu`. Processors round differently, so the bound is wide; on one processor nothing differs."""
-
-    compared = 0
+    """In `figures/rig-cpu`. Processors round differently, hence BOUNDS; on one processor nothing differs."""
+    numbers = words = 0
     for name in git(clone, "ls-tree", "--name-only", "HEAD", "figures/rig-cpu/").splitlines():
         if not name.endswith(".json") or name.endswith("provenance.json"):
             continue
@@ -105,9 +134,15 @@ def test_every_committed_number_is_found_again(clone):
         )
         for (where, before), (there, again) in zip(leaves(was), leaves(now), strict=True):
             assert where == there, f"{name}: {where} became {there}"
-            assert math.isclose(again, before, rel_tol=0.05, abs_tol=0.05), f"{name}: {where} was {before}, is {again}"
-            compared += 1
-    assert compared > 5000
+            told = f"{name}: {where} was {before}, is {again}"
+            if isinstance(before, str) or isinstance(again, str):
+                assert again == before, told
+                words += 1
+            else:
+                relative, absolute = bound(Path(name).name, before)
+                assert math.isclose(again, before, rel_tol=relative, abs_tol=absolute), told
+                numbers += 1
+    assert numbers > 5000 and words > 500
 
 
 def test_a_second_call_repeats_nothing(clone):
@@ -143,14 +178,6 @@ def test_stored_notebook_gives_the_same_outputs_again(clone, request, name):
             same = cell.compare_outputs(coalesce_streams(again.outputs), coalesce_streams(cell.cell.outputs))
             assert same, f"cell {cell.cell_num}:\n" + "\n".join(cell.comparison_traceback)
     assert compared > 0
-
-
-def test_a_lesson_trains_its_network_where_none_ships(clone):
-    """Preset `smoke`: the network is trained in the notebook, and the captions say so."""
-    run([".venv/bin/dped", "run", "03_training", "--preset", "smoke", "--loss", "mse"], clone, 60 * 15)
-    saved = clone / "runs" / "rig-smoke" / "figures" / "training_scores-iphone-mse-s0.json"
-    made = json.loads(saved.read_text())["parameters"]
-    assert (made["network"], made["iterations"]) == ("trained here", "60 of batch 2")
 
 
 def test_the_real_photographs(clone, mirror):

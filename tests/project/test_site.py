@@ -61,7 +61,11 @@ def test_links_hold_and_nothing_is_loaded_from_elsewhere(site):
 def test_every_notebook_command_and_module_has_its_place(site):
     for file in (ROOT / "notebooks").glob("*.ipynb"):
         text = (site / "notebooks" / f"{file.stem}.html").read_text(encoding="utf-8")
-        assert text.count("<details") >= 2, "the parameters and the set-up cell are folded"
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
+        assert sum("parameters" in t for t in tags) == sum("setup" in t for t in tags) == 1
+        folded = sum(bool({"parameters", "setup", "hide-input"} & t) for t in tags)
+        assert text.count('<details class="admonition hide') == folded, "parameters, set-up cell and solutions"
         assert "<img" in text
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-memory" in commands and "dped align" in commands
