@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from lacking import lacking
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 #: Milliseconds that anything on a page may take on two busy cores.
@@ -33,10 +34,7 @@ def opened() -> Iterator[Browser]:
     """A browser with a fresh profile; where there is none, the test is skipped, but in CI it fails."""
     program = find_chromium()
     if program is None:
-        words = "no chromium on this machine: the tests in a browser need one (Debian: apt install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(words)
-        pytest.skip(words)
+        lacking("no chromium on this machine: the tests in a browser need one (Debian: apt install chromium)")
     with sync_playwright() as driver:
         flags = [*_FLAGS.split(), "--disable-component-update", "--disable-sync"]
         browser = driver.chromium.launch(executable_path=program, args=flags)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import nchw
 from synthetic import discriminator, vgg_kernels
 
 from dped_lib import losses, models, paper, vgg
@@ -18,10 +19,6 @@ from dped_lib.speed import blur
 from dped_lib.speed.networks import swap
 
 RELATIVE = 1e-5
-
-
-def nchw(array, scale=1.0):
-    return torch.tensor(array).permute(0, 3, 1, 2).float() / scale
 
 
 @pytest.fixture(scope="module")

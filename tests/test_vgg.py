@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from small import nchw
 from synthetic import vgg_kernels
 
 from dped_lib import vgg
 from dped_lib.base.errors import DpedError
 from dped_lib.data import vgg_files
-
-
-def nchw(array):
-    return torch.tensor(array).permute(0, 3, 1, 2).float() / 255
 
 
 def write_mat(file, kernels):
@@ -40,7 +37,7 @@ def synthetic_mat(tmp_path_factory):
 def test_features_of_the_embedded_weights_equal_the_authors_code(load_reference):
     wanted, inputs = load_reference("content_oxford_vgg19"), load_reference("inputs_u8")
     features = vgg_files.vgg19().features(
-        nchw(inputs["canon_u8"][2:3]), ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_2", "relu5_4")
+        nchw(inputs["canon_u8"][2:3], 255), ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_2", "relu5_4")
     )
     for layer, found in features.items():
         mean, std, peak = wanted[f"{layer}_canon_patch42_stats_mean_std_max"]
@@ -58,7 +55,7 @@ def test_mat_is_read_as_the_authors_read_it(synthetic_mat, load_reference):
     """Kernel transposition, bias, SAME pooling on odd sizes and mean subtraction, against vgg.py on the same weights."""
     wanted, inputs = load_reference("loss_reference"), load_reference("inputs_u8")
     network = vgg.VGG19(vgg_files.read_mat(synthetic_mat), "synthetic")
-    found = network(nchw(inputs["canon_u8"]), "relu5_4")
+    found = network(nchw(inputs["canon_u8"], 255), "relu5_4")
     assert found.shape == (16, 512, 7, 7)
     np.testing.assert_allclose(found[2].permute(1, 2, 0).numpy(), wanted["vgg_relu5_4_canon_patch42"], atol=2e-3)
     mean, std, low, high = wanted["vgg_stat_relu5_4"]

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import saving
 import torch
+from lacking import lacking
 from legible import smallest_text
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
@@ -287,7 +288,7 @@ def test_every_committed_result_says_whose_network_it_shows():
 )
 def test_git_ignores_pictures_of_photographs_that_are_not_ours_to_publish(name, ignored):
     if not (paths.project_root() / ".git").exists():
-        pytest.skip("not a git checkout")
+        lacking("not a git checkout: there is nothing to ask git about")
     asked = ["git", "check-ignore", "--quiet", "--no-index", f"figures/{name}"]
     assert subprocess.run(asked, cwd=paths.project_root()).returncode == (0 if ignored else 1)
 
