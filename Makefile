@@ -95,7 +95,8 @@ endif
 	then echo ".venv was not made by make, so it stays as it is. Move it away or delete it, and run make again." >&2; exit 1; \
 	else echo "[1/4] Making .venv with $$($(PYTHON) --version)"; \
 	    mkdir -p .venv && touch .venv/.made-by-make && rm -f .venv/.ready && \
-	    find .venv/ -mindepth 1 -maxdepth 1 ! -name .made-by-make -exec rm -rf {} + && $(PYTHON) -m venv .venv; fi
+	    find .venv/ -mindepth 1 -maxdepth 1 ! -name .made-by-make -exec rm -rf {} + && \
+	    $(PYTHON) -m venv "$$(cd .venv && pwd -P)"; fi
 	@echo "[2/4] Installing PyTorch (the largest part: 0.2 GB, or several with CUDA)"
 	@$(PIP_INSTALL) "$$(grep '^torch==' requirements.lock)"
 	@echo "[3/4] Installing $$(grep -c "^[A-Za-z]" requirements.lock) packages from requirements.lock (a minute or two)"

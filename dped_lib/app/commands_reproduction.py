@@ -70,10 +70,14 @@ def study(
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
-    analysed = f"--set folder={shlex.quote(str(folder))}" if folder else f"--dataset {dataset} --preset {preset}"
+    named = {"folder": folder, "manual": manual, "answers": answers, "scenes": scenes}
+    named |= {"network": network if network != "trained" else "", "vgg": vgg if vgg != run_parameters.VGG else ""}
+    where = [] if folder else ["--dataset", dataset]
+    where += ["--preset", preset, *(["--seed", str(seed)] if seed else [])]
+    where += [word for key, value in named.items() if value for word in ("--set", f"{key}={value}")]
     typer.echo(
         f"{len(pictures.questions)} questions at {server.urls(address, port)} (stop with Ctrl-C); "
-        f"answers go to {store.folder.absolute()}; {program()} run 06_user_study {analysed} analyses them"
+        f"answers go to {store.folder.absolute()}; {program()} run 06_user_study {shlex.join(where)} analyses them"
     )
     if status := server.serve(pictures, store, port, address):
         raise typer.Exit(status)

@@ -4,6 +4,7 @@ This module and the command modules import PyTorch only inside functions, so tha
 """
 
 import os
+import shlex
 import shutil
 import sys
 import unicodedata
@@ -42,7 +43,7 @@ _ESCAPED = ("Cc", "Cs", "Zl", "Zp")
 def program() -> str:
     """Return how the user calls this program, for commands that a message proposes: ``dped``, or with its folder."""
     called = sys.argv[0]
-    return called if Path(called).name == "dped" and not shutil.which("dped") else "dped"
+    return shlex.quote(called) if Path(called).name == "dped" and not shutil.which("dped") else "dped"
 
 
 def train_anew(fresh: bool) -> None:

@@ -206,8 +206,8 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
 
     Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
     several processes write the same target, the result of the last one stays. The caller may also create a folder at
-    the path. It replaces an old folder, and for an instant neither of the two exists. A file never replaces a folder,
-    nor a folder a file. A symbolic link is replaced, not followed.
+    the path. It replaces an old folder, and for an instant neither of the two exists. A file never replaces a folder
+    or a link to one, nor a folder a file or a broken link. Other symbolic links are replaced, not followed.
 
     Args:
         target: the file or folder to write.

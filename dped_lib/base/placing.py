@@ -20,12 +20,12 @@ def put_file(part: Path, target: Path, replace: bool, elsewhere: str) -> None:
 
     Args:
         part: the finished file, in its holder.
-        target: the place. A file or a symbolic link there is replaced.
+        target: the place. A file there is replaced, and so is a symbolic link that leads to no folder.
         replace: False keeps what is at ``target``.
         elsewhere: the remedy that ends an error message, beside moving away what is at ``target``.
 
     Raises:
-        DpedError: a folder is at ``target``, or a file that must stay.
+        DpedError: a folder or a link to one is at ``target``, or a file that must stay.
     """
     if os.path.isdir(target):
         raise DpedError(_kept(target, "a folder with this name is there", elsewhere))

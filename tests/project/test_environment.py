@@ -167,12 +167,12 @@ def test_make_does_not_take_a_stale_environment_for_a_current_one(checkout, chan
 
 @pytest.fixture
 def python(checkout):
-    """A Python that makes environments with a copy of itself, and notes what is installed."""
+    """A Python that makes environments with a copy of itself, but not in a link, and notes what is installed."""
     file = checkout / "python"
     file.write_text(
         "#!/bin/sh\n"
         'case "$1 $2" in\n'
-        '"-m venv") for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python";;\n'
+        '"-m venv") for folder; do :; done; [ -L "$folder" ] && exit 1; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python";;\n'
         '"-m pip") echo "$@" >> installed;;\n'
         "*) echo 3.11.99;;\n"
         "esac\n"

@@ -1,8 +1,12 @@
-"""The addresses that the program prints for the study's page."""
+"""What the program prints when it serves the study's page: addresses, and the command that analyses the answers."""
+
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from dped_lib.user_study import server
+from dped_lib.app import cli
+from dped_lib.user_study import make_pictures, server
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,25 @@ from dped_lib.user_study import server
 def test_a_subject_elsewhere_is_given_an_address_that_works_there(monkeypatch, address, networks, printed):
     monkeypatch.setattr(server.localinterfaces, "public_ips", lambda: networks)
     assert server.urls(address, 8866) == printed
+
+
+@pytest.mark.parametrize(
+    ("options", "analysis"),
+    [
+        ("", "--dataset rig --preset cpu"),
+        ("--dataset city100 --seed 2", "--dataset city100 --preset cpu --seed 2"),
+        ("--folder F --preset smoke --scenes 5", "--preset smoke --set folder=F --set scenes=5"),
+        ("--answers A --network authors", "--dataset rig --preset cpu --set answers=A --set network=authors"),
+    ],
+)
+def test_the_command_that_is_printed_analyses_these_answers(monkeypatch, tmp_path, capsys, options, analysis):
+    """A study with other pictures, or another folder of answers, is another study."""
+    monkeypatch.chdir(tmp_path)
+    pictures = SimpleNamespace(digest="0" * 16, questions=[])
+    monkeypatch.setattr(make_pictures, "open_or_make", lambda *_: pictures)
+    monkeypatch.setattr(server, "serve", lambda *_: 0)
+    monkeypatch.setattr(sys, "argv", ["dped", "study", *options.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert f"run 06_user_study {analysis} analyses them\n" in capsys.readouterr().out
