@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from dped_lib.base.errors import DpedError
@@ -55,9 +56,7 @@ def put_folder(part: Path, target: Path, replace: bool, elsewhere: str) -> None:
     # A rename cannot replace a folder that is not empty, so the old folder is moved away first. If another process puts
     # its own folder there meanwhile, that one is moved away in the next attempt.
     for attempt in range(100):
-        if os.path.lexists(target):
-            if not os.path.isdir(target):
-                raise DpedError(_kept(target, "a file or a broken link with this name is there", elsewhere))
+        if _is_folder(target, elsewhere):
             if not replace:
                 raise DpedError(_kept(target, "another folder with this name has appeared", elsewhere))
             with contextlib.suppress(FileNotFoundError):
@@ -68,6 +67,18 @@ def put_folder(part: Path, target: Path, replace: bool, elsewhere: str) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 99:
                 raise
+
+
+def _is_folder(target: Path, elsewhere: str) -> bool:
+    """Return whether a folder, or a link to one, is at ``target``. Raise DpedError if something else is there."""
+    # One look at the disk: between two, another process may move its own folder to the place or away from it.
+    try:
+        folder, there = stat.S_ISDIR(os.stat(target).st_mode), True
+    except FileNotFoundError:
+        folder, there = False, os.path.islink(target)
+    if there and not folder:
+        raise DpedError(_kept(target, "a file or a broken link with this name is there", elsewhere))
+    return folder
 
 
 def _kept(target: Path, why: str, elsewhere: str) -> str:
