@@ -246,8 +246,8 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
                 os.link(source / name, part / name)
             except OSError:
                 shutil.copyfile(source / name, part / name)
-        with open(part / "meta.json", "w") as file:
-            write_meta(file, {**store.meta, **meta}, store.names, store.meta["photographs"], store.meta["splits"])
+        # The format stays that of the source: a store of an earlier version is not current (``current_store``).
+        (part / "meta.json").write_text(json.dumps({**store.meta, **meta}))
     return PairStore(folder)
 
 

@@ -215,11 +215,8 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
                 word = f"{summary.sign} {summary.words}" if width > 0.7 else few if upright else summary.words
                 fill, frame = ("#FFFFFF", 1.5) if summary.here else (summary.color, 0)
                 (x, y0), w, h = box
-                inside = (
-                    (x + frame / 144, y0 + frame / 144),
-                    w - frame / 72,
-                    h - frame / 72,
-                )  # a line has half its width outside
+                half = frame / 144  # of the frame's width, in inches: it would lie outside the box
+                inside = (x + half, y0 + half), w - 2 * half, h - 2 * half
                 ax.add_patch(Rectangle(*inside, fc=fill, ec=summary.color, lw=frame))
                 middle = x + w / 2, y + _HEIGHT / 2
                 ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(fill))

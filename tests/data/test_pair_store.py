@@ -197,6 +197,15 @@ def test_the_digest_is_that_of_the_pairs(tmp_path):
     assert folded.fold(1).digest == folded.fold(2).digest == known
 
 
+def test_a_store_of_an_earlier_version_does_not_become_current_by_moving(tmp_path):
+    """It may lack what this version writes, so it is made again."""
+    source = pair_store.write_store(tmp_path / "source", [pair(0)], {}).folder
+    assert pair_store.current_store(pair_store.adopt_store(source, tmp_path / "same", {}).folder)
+    meta = json.loads((source / "meta.json").read_text())
+    (source / "meta.json").write_text(json.dumps({**meta, "format": meta["format"] - 1}))
+    assert pair_store.current_store(pair_store.adopt_store(source, tmp_path / "old", {}).folder) is None
+
+
 def test_a_store_that_is_there_and_current_is_not_made_again(runs, monkeypatch):
     made = Counter()
 
