@@ -1,6 +1,5 @@
 """The command that enhances whole photographs: ``enhance``."""
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from dped_lib.app.options import Device, print_line
 from dped_lib.base import validation
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, memory_ran_out
 
 
 def enhance(
@@ -92,7 +91,6 @@ def enhance(
 def _explained(error: Exception) -> str:
     """Return kind and message of an error, and the remedy if memory could not be allocated."""
     text = ": ".join(filter(None, (type(error).__name__, str(error))))
-    of_system = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    if of_system or "allocate memory" in text or "out of memory" in text:  # PyTorch on a CPU, and on a GPU
+    if memory_ran_out(error):
         return f"{text.rstrip('.')}. Close other programs, or lower --max-memory."
     return text

@@ -1,8 +1,12 @@
 """Define the exception whose message is written for the user."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Sequence
+
+#: ``cv2.Error.StsNoMem``, without an import of OpenCV.
+_OPENCV_NO_MEMORY = -4
 
 
 class DpedError(Exception):
@@ -16,6 +20,13 @@ class DpedError(Exception):
 def pip_install(arguments: str) -> str:
     """Return the command that installs a package into this environment, wherever the user types it."""
     return f"{shlex.quote(sys.executable)} -m pip install {arguments}"
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be allocated. Python, OpenCV and PyTorch say it differently."""
+    by_number = getattr(error, "errno", None) == errno.ENOMEM or getattr(error, "code", None) == _OPENCV_NO_MEMORY
+    by_words = any(words in str(error).lower() for words in ("allocate memory", "out of memory"))
+    return isinstance(error, MemoryError) or by_number or by_words
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.base.validation import one_of
 from dped_lib.data import photofile
 from dped_lib.paper import PATCH_SIZE
@@ -171,7 +171,7 @@ def work(job: PairJob) -> dict:
     try:
         extracted, record = make(*images, job.settings)
     except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem:
+        if memory_ran_out(error):
             return {"bad": f"{job.phone} and {job.dslr}: too little memory to align them. {_SPARE_MEMORY}"}
         error.add_note(f"while aligning {job.phone} and {job.dslr}")
         raise

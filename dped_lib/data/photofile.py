@@ -23,7 +23,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from dped_lib import paper
 from dped_lib.base import silence
-from dped_lib.base.errors import DpedError, pip_install
+from dped_lib.base.errors import DpedError, memory_ran_out, pip_install
 from dped_lib.data import color_profiles, photo_metadata
 
 HEIC = (".heic", ".heif")
@@ -228,9 +228,9 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
             )
             icc, stray = (icc, False) if _describes(icc, header, pixels) else (b"", bool(icc))
             return Decoded(header, pixels, alpha, exif, icc, stray)
-        except MemoryError:  # the file may be whole
-            raise
         except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
+            if memory_ran_out(error):  # the file may be whole
+                raise MemoryError(str(error)) from error
             raise DpedError(f"{file}: cannot be read to its end ({error}). Replace it.") from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.data import color_profiles, photo_metadata, photofile
 
 #: Formats that can be written, by suffix. Only PNG holds 16 bits a channel.
@@ -141,9 +141,11 @@ def write(
                 more |= {"subsampling": 0} if kind == "JPEG" else {}
                 more |= {k: v for k, v in (("exif", exif), ("icc_profile", picture.icc)) if v}
                 image.save(part, kind, **more)
-    except (DpedError, MemoryError):
+    except DpedError:
         raise
     except Exception as error:  # the writers of the formats raise many kinds of errors
+        if memory_ran_out(error):
+            raise MemoryError(str(error)) from error
         raise DpedError(f"{target}: cannot be written ({error}). Choose another --format, or {_ELSEWHERE}.") from error
     return target
 

@@ -323,6 +323,20 @@ def test_too_little_memory_is_no_damaged_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def test_memory_that_runs_out_in_opencv_is_no_damaged_file(tmp_path, monkeypatch):
+    """OpenCV, which reads 16 bits, has an exception of its own for it."""
+
+    def no_memory(*_):
+        error = cv2.error("Failed to allocate 288000000 bytes")
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    save_deep_png(tmp_path / "deep.png", np.zeros((200, 200, 3), np.uint16))
+    monkeypatch.setattr(cv2, "imdecode", no_memory)
+    with pytest.raises(MemoryError, match="Failed to allocate"):
+        photofile.decode(tmp_path / "deep.png")
+
+
 def test_damage_in_the_middle_is_no_traceback(tmp_path, picture):
     """Whatever a format's reader stumbles over: a picture or a DpedError, nothing else."""
     rng = np.random.default_rng(1)
