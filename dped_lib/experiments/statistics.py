@@ -129,10 +129,18 @@ def resampled_trainings(
 
 
 def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile interval of bootstrap samples (first axis) at a level, as (low, high)."""
-    tail = 50 * (1 - level)
-    low, high = np.percentile(samples, (tail, 100 - tail), axis=0)
-    return low, high
+    """Return the percentile interval of bootstrap samples (first axis) at a level, as (low, high).
+
+    Samples may be infinite, as the PSNR of equal pictures is.
+    """
+    tails = (50 * (1 - level), 100 - 50 * (1 - level))
+    with np.errstate(invalid="ignore"):
+        low, high = np.percentile(samples, tails, axis=0)
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        return low, high
+    # Between two samples NumPy interpolates: infinity minus infinity is not a number. There the sample itself is taken.
+    low_sample, high_sample = np.percentile(samples, tails, axis=0, method="lower")
+    return np.where(np.isnan(low), low_sample, low), np.where(np.isnan(high), high_sample, high)
 
 
 def finite_bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:

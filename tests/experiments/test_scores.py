@@ -113,6 +113,7 @@ def test_a_method_may_be_a_function_of_pixels(rig_store):
 
     cell = scores.score_methods("2", rig_store, {"perfect": dslr}, "test", PRESET, {})[0][0]
     assert math.isinf(cell.psnr) and cell.ms_ssim == pytest.approx(1)
+    assert cell.psnr_interval == (math.inf, math.inf)
 
 
 def test_an_empty_split_is_refused(tmp_path):

@@ -100,6 +100,13 @@ def test_an_interval_lies_within_the_samples(samples, level):
     assert min(samples) - 1e-9 <= low <= high <= max(samples) + 1e-9
 
 
+def test_an_interval_of_infinite_samples_is_infinite_where_they_are():
+    """Pictures that are equal have an infinite PSNR."""
+    both = np.column_stack([np.full(11, np.inf), np.arange(11.0), np.append(np.arange(10.0), np.inf)])
+    low, high = statistics.interval(both, 0.9)
+    assert low == pytest.approx([np.inf, 0.5, 0.5]) and high == pytest.approx([np.inf, 9.5, np.inf])
+
+
 @given(low=finite, width=st.floats(0, 50), reference=finite)
 def test_a_relation_is_that_of_the_whole_interval(low, width, reference):
     relation = statistics.relation((low, low + width), reference)
