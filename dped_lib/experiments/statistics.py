@@ -135,12 +135,12 @@ def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.
     """
     tails = (50 * (1 - level), 100 - 50 * (1 - level))
     with np.errstate(invalid="ignore"):
-        low, high = np.percentile(samples, tails, axis=0)
-    if np.isfinite(low).all() and np.isfinite(high).all():
-        return low, high
-    # Between two samples NumPy interpolates: infinity minus infinity is not a number. There the sample itself is taken.
-    low_sample, high_sample = np.percentile(samples, tails, axis=0, method="lower")
-    return np.where(np.isnan(low), low_sample, low), np.where(np.isnan(high), high_sample, high)
+        ends = np.percentile(samples, tails, axis=0)
+        if not np.isfinite(ends).all():
+            # NumPy interpolates between two samples, and infinity minus infinity is not a number. Their mean is infinite.
+            below, above = (np.percentile(samples, tails, axis=0, method=m) for m in ("lower", "higher"))
+            ends = np.where(np.isnan(ends), (below + above) / 2, ends)
+    return ends[0], ends[1]
 
 
 def finite_bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
