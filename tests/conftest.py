@@ -26,6 +26,8 @@ _STUDY_IN_A_BROWSER = "test_browser.py", "test_study_troubles.py"
 #: These compute for minutes. They run beside `make setup` of the clone, which takes one core.
 _COMPUTES = "test_aligner.py", "test_extraction.py"
 _CLONE, _LAB = "test_fresh_clone.py", "test_jupyterlab.py"
+#: Notebooks that one worker opens in JupyterLab, one after another. The others take as long, and another worker has them.
+_LAB_TOGETHER = "04_baselines", "03_training"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
 #: Seconds that a test of the clone may take: it may have to wait for `make figures`, which stranger.py limits to less.
@@ -40,13 +42,19 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(optionalhook=True)  # one of pytest-xdist's
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file together, but share out those of the clone one by one: the last ones are short."""
+    """Keep the tests of a file together, but share out those of the clone one by one: the last ones are short.
+
+    Those in JupyterLab are two units. pytest-xdist gives a worker with at most two tests another unit, and one by one the
+    last three of these, which take minutes, would come to one worker.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return nodeid if Path(file).name in (_CLONE, _LAB) else file
+            if Path(file).name == _LAB:
+                return f"{file} {any(f'[{name}]' in nodeid for name in _LAB_TOGETHER)}"
+            return nodeid if Path(file).name == _CLONE else file
 
     return ByFile(config, log)
 

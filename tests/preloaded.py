@@ -15,18 +15,19 @@ LIMIT = 300
 
 
 @contextlib.contextmanager
-def snakemake(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable]:
+def snakemake(folder: Path, environment: Mapping[str, str], unchanging: bool = False) -> Iterator[Callable]:
     """Yield a function that runs ``snakemake ARGUMENTS`` in a folder and returns its status and what it printed.
 
     The modules are imported once, in that folder and environment. Each call then has a process and an environment of
-    its own, so nothing that a call computes or caches reaches the next.
+    its own, so nothing that a call computes or caches reaches the next. ``unchanging`` says that no file of the library
+    changes meanwhile, so what each notebook imports is read once.
     """
     # A process with threads must not fork, and libraries for linear algebra start some.
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (
         tempfile.TemporaryDirectory() as said,
         subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *(["unchanging"] if unchanging else [])],
             cwd=folder,
             env={**environment, **alone},
             stdin=subprocess.PIPE,
@@ -50,11 +51,17 @@ def snakemake(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable
 
 def serve() -> None:
     """Answer each line of standard input, which is one call, with the status of its process."""
-    # The second line is what workflow/Snakefile imports.
+    # What workflow/Snakefile imports.
     import snakemake.cli
 
     from dped_lib.app import notebook_jobs, sources  # noqa: F401
+    from dped_lib.base import paths
+    from dped_lib.data import shipping  # noqa: F401
+    from dped_lib.experiments import tables  # noqa: F401
 
+    if "unchanging" in sys.argv:
+        for file in paths.notebooks_dir().glob("*.ipynb"):
+            sources.of_notebook(file)
     for line in sys.stdin:
         arguments, environment, *files = json.loads(line)
         if process := os.fork():

@@ -106,37 +106,45 @@ def explore_start(lab: Lab) -> None:
     slide(lab, ".dped-enhancer .dped-before-after", "before | after", 0.2, words=False)
 
 
-#: What is done with the widget of each notebook; the notebooks that take longest come first.
+#: What is done with the widget of each notebook. conftest.py deals them out to two workers.
 EXPLORE = {
     "01_dataset": explore_alignment,
-    "00_start": explore_start,
-    "03_training": explore_loss,
-    "04_baselines": explore_before_after,
     "02_color_loss": explore_color,
+    "00_start": explore_start,
+    "04_baselines": explore_before_after,
+    "03_training": explore_loss,
+}
+
+#: What is added to the parameters of notebooks that are small here; `make figures` has executed them whole. No network
+#: ships for smoke, so 03 trains one. 04 shows two photographs of each phone, as many as Figure 9 needs.
+SMALL = {
+    "02_color_loss": 'preset = "smoke"',
+    "03_training": 'preset, loss = "smoke", "mse"',
+    "04_baselines": (
+        "from dataclasses import replace\n"
+        "from dped_lib.base import presets\n"
+        "presets.PRESETS = {**presets.PRESETS, preset: replace(presets.preset(preset), photographs=1)}"
+    ),
 }
 
 
-#: Notebooks that run at preset smoke here, and their other parameters. No network ships for smoke, so 03 trains one.
-SMOKE = {"02_color_loss": {}, "03_training": {"loss": "mse"}}
-
-
 def small_copy(clone: Path, name: str) -> str:
-    """The file name of a copy of a notebook at preset smoke, on the pairs that `make figures` has made."""
+    """The file name of a small copy of a notebook, on the pairs that `make figures` has made."""
     pairs = clone / "runs" / "rig-smoke" / "patches" / "iphone"
     with FileLock(clone.parent / "pairs.lock"):  # another worker may copy them for another notebook
         if not pairs.exists():
             shutil.copytree(clone / "runs" / "rig-cpu" / "patches" / "iphone", pairs)
     nb = nbformat.read(clone / "notebooks" / f"{name}.ipynb", as_version=4)
     given = next(cell for cell in nb.cells if "parameters" in cell.metadata.get("tags", []))
-    given.source += "".join(f"\n{key} = {value!r}" for key, value in {"preset": "smoke", **SMOKE[name]}.items())
-    copy = f"{name}-smoke.ipynb"
+    given.source += f"\n{SMALL[name]}"
+    copy = f"{name}-small.ipynb"
     nbformat.write(nb, clone / "notebooks" / copy)
     return copy
 
 
 @pytest.mark.parametrize("name", EXPLORE)
 def test_the_notebook_runs_and_its_explorer_answers(browser, clone, lab_of_the_clone, name):
-    lab = Lab(browser, lab_of_the_clone, small_copy(clone, name) if name in SMOKE else f"{name}.ipynb")
+    lab = Lab(browser, lab_of_the_clone, small_copy(clone, name) if name in SMALL else f"{name}.ipynb")
     try:
         lab.run_all(1500)
         assert not lab.errors()
