@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -40,9 +39,7 @@ _BLOCK = 16
 _FLAT, _DETAIL_BLUR = 0.05, 4.0
 #: Noise of rounding to 8 bits. A lower level cannot be distinguished from none.
 _ROUNDING = 1 / (255 * np.sqrt(12))
-#: Second differences in both directions (Immerkaer 1996). Planes and straight edges along an axis give 0; white noise
-#: keeps its level.
-_NOISE_FILTER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
+_NOISE_TICKS = (0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.4, 2, 3, 4, 5, 7, 10)
 
 
 def flat_blocks(image: np.ndarray) -> np.ndarray:
@@ -65,10 +62,16 @@ def flat_blocks(image: np.ndarray) -> np.ndarray:
 
 
 def noise_level(image: np.ndarray, corners: np.ndarray) -> float:
-    """Return the standard deviation of the luminance noise of an RGB image in [0, 1], in the blocks at ``corners``."""
-    filtered = cv2.filter2D(rgb2gray(image), cv2.CV_64F, _NOISE_FILTER, borderType=cv2.BORDER_REFLECT)
-    powers = [np.square(filtered[y : y + _BLOCK, x : x + _BLOCK]).mean() for y, x in corners]
-    return float(np.sqrt(np.mean(powers)))
+    """Return the standard deviation of the luminance noise of an RGB image in [0, 1], in the blocks at ``corners``.
+
+    Noise is what differs from a plane that is fitted to each block, whether its grain is one pixel or several.
+    """
+    gray = rgb2gray(image)
+    blocks = np.stack([gray[y : y + _BLOCK, x : x + _BLOCK].ravel() for y, x in corners], 1)
+    y, x = np.mgrid[:_BLOCK, :_BLOCK].reshape(2, -1)
+    planes = np.stack([np.ones(_BLOCK**2), y, x], 1)
+    left = blocks - planes @ np.linalg.lstsq(planes, blocks, rcond=None)[0]
+    return float(np.sqrt(np.square(left).sum() / (left.size - 3 * blocks.shape[1])))  # a plane has 3 parameters
 
 
 def colour_change(original: np.ndarray, enhanced: np.ndarray) -> float:
@@ -222,7 +225,7 @@ def figure12(
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            rank = ("highest", "median")[i]
+            rank = f"{('highest', 'median')[i]} of {len(rank_flaws(flaws, network, name))}"
             camera = camera_name(dataset, flaw.phone)
             titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
@@ -264,10 +267,13 @@ def plot_noise(flaws: Sequence[Flaw], dataset: str) -> Figure:
         bar = [[a.value - a.interval[0]], [a.interval[1] - a.value]]
         ax.errorbar([a.value], [row], xerr=bar, fmt="D", ms=5, color=color, capsize=3)
     ax.axvline(1, color="0.4", lw=0.8, ls="--")
+    ax.set_xscale("log")
     every_value = [f.values["noise amplification"] for f in flaws]
-    if max(every_value) > 4 * min(every_value):  # a smaller range has too few powers of two to serve as ticks
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    low, high = min(every_value) / 1.1, max(every_value) * 1.1
+    ax.set_xticks([t for t in _NOISE_TICKS if low <= t <= high], minor=False)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.minorticks_off()
+    ax.set_xlim(low, high)
     names = [f"{camera_name(dataset, a.phone)}\n{a.network} (n = {a.photographs})" for a in entries]
     ax.set_yticks(range(len(entries)), names)
     ax.set_ylim(len(entries) - 0.5, -0.5)  # the first row on top, half a row free at either end

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from legible import smallest_text
+from scipy.ndimage import gaussian_filter
 
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import gallery, limitations
@@ -35,6 +36,23 @@ def test_the_noise_level_is_that_of_the_noise_and_its_gain_is_found(deviation, g
     before, after = (limitations.noise_level(clean + g * noise, corners) for g in (1, gain))
     assert before == pytest.approx(deviation, rel=0.15)
     assert after / before == pytest.approx(gain, rel=0.03)
+
+
+@given(st.floats(0, 1.5))
+def test_noise_counts_whether_its_grain_is_fine_or_coarse(grain):
+    """The noise of JPEG files and of networks has a grain of some pixels."""
+    white = np.random.default_rng(2).normal(size=(320, 400))
+    noise = gaussian_filter(white, grain) if grain else white
+    noise = (0.02 * noise / noise.std())[..., None]
+    clean = np.full((320, 400, 3), 0.5)
+    corners = np.stack(np.mgrid[0:320:16, 0:400:16], -1).reshape(-1, 2)
+    assert limitations.noise_level(clean + noise, corners) == pytest.approx(0.02, rel=0.15)
+
+
+def test_a_plane_has_no_noise():
+    y, x = np.mgrid[:64, :64] / 100
+    plane = (0.1 + 0.4 * y + 0.3 * x)[..., None].repeat(3, 2)
+    assert limitations.noise_level(plane, np.array([[0, 0], [16, 32]])) < 1e-12
 
 
 def test_flat_blocks_are_not_the_clipped_ones():
@@ -125,7 +143,7 @@ def test_ranks_and_pictures():
     fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names}, "rig")
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
     titles = [ax.get_title() for ax in fig.axes]
-    assert [t.split("\n")[1] for t in titles[::2]] == ["highest: original", "median: original"] * 3
+    assert [t.split("\n")[1] for t in titles[::2]] == ["highest of 12: original", "median of 12: original"] * 3
     assert titles[8].startswith("iPhone 3GS\n"), "the phone of each photograph is named"
     assert titles[9] == f"luminance noise rises:\nx {order[0].values['noise amplification']:.2f}"
     assert titles[1].startswith("colours move by\n") and "\n" not in fig.axes[8].get_ylabel()
