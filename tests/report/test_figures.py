@@ -232,7 +232,7 @@ def test_committed_figures_keep_provenance_in_one_file_a_folder():
 
 
 #: Folders whose results are older than the record of their commands.
-WITHOUT_COMMANDS = {"pirm-cpu", "pirm-smoke", "city100-smoke"}
+WITHOUT_COMMANDS = {"pirm-cpu"}
 
 
 def test_every_committed_result_names_the_command_that_reproduces_it():
