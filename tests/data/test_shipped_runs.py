@@ -294,7 +294,7 @@ def test_a_network_that_has_seen_what_is_held_out_is_not_used(shipped, store, tm
 
 
 def test_what_cannot_ship(package, shipped, store, finished, tmp_path):
-    with pytest.raises(DpedError, match=r"nothing: not a finished run"):
+    with pytest.raises(DpedError, match=r"nothing/params\.json: missing, so this is no training run"):
         shipping.pack(tmp_path / "nothing", store, "cpu", SCORES)
     pairs = other(store, tmp_path / "pairs", phone=1)
     with pytest.raises(DpedError, match="was trained on other pairs"):
@@ -307,6 +307,10 @@ def test_what_cannot_ship(package, shipped, store, finished, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "params.json").write_text(json.dumps(described))
     with pytest.raises(DpedError, match="networks of dataset 'pirm' do not ship. Its photographs carry no licence"):
+        shipping.pack(tmp_path / "theirs", store, "cpu", SCORES)
+    del described["pairs"]
+    (tmp_path / "theirs" / "params.json").write_text(json.dumps(described))
+    with pytest.raises(DpedError, match=r"theirs/params\.json: damaged"):
         shipping.pack(tmp_path / "theirs", store, "cpu", SCORES)
     assert list(shipped_runs.runs()) == [NAME]
 
