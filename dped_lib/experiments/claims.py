@@ -1,4 +1,4 @@
-"""Collect the verdicts on every testable sentence of the paper (``paper.CLAIMS``), from the numbers in ``figures/`` alone.
+"""Collect the verdicts on every testable sentence (``paper.CLAIMS``) from the numbers in ``figures/`` alone.
 
 ``judges`` and ``paper_judges`` decide each verdict, by the rules in ``evidence``. ``shift_study.Ratio`` decides those on
 Figure 6, and ``limitations.noise_verdict`` the one on noise.

@@ -315,6 +315,14 @@ def test_what_cannot_ship(package, shipped, store, finished, tmp_path):
     assert list(shipped_runs.runs()) == [NAME]
 
 
+def test_a_damaged_registry_is_named_with_the_remedy(package):
+    registry = shipped_runs.FOLDER / shipped_runs.REGISTRY
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    registry.write_text("{")
+    with pytest.raises(DpedError, match=rf"{re.escape(str(registry))}: damaged .* or train anew with --fresh"):
+        shipped_runs.runs()
+
+
 def test_a_further_run_leaves_the_others_as_they_are(package, shipped, store, finished, tmp_path):
     params = dataclasses.replace(PARAMS, seed=1, iterations=1)
     second = training_runs.train(params, store, tmp_path / "second", "cpu")
