@@ -164,7 +164,7 @@ _ALL_PAIRS = "table2_all_pairs"
 def ours_iphone(results: Results) -> Findings:
     """Judge the published scores of the iPhone from the authors' weights, on the real pairs they published.
 
-    The published pairs are a part of those that the paper scored, so the scores can only be contradicted.
+    An interval that contains these scores contains others, too. It cannot confirm them.
     """
     if results.dataset != "pirm" or not (numbers := results.numbers(_ALL_PAIRS)):
         return

@@ -125,8 +125,8 @@ def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_trainin
     assert set(before) == {"log.jsonl", "model.safetensors", "params.json"}
     again = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
     assert again.origin == result.origin and files_of(tmp_path / "mine") == before
-    found = training_runs.finished(PARAMS, store, tmp_path / "another")
-    assert found.origin == result.origin and files_of(tmp_path / "another") == before
+    another = training_runs.finished(PARAMS, store, tmp_path / "another")
+    assert another.origin == result.origin and files_of(tmp_path / "another") == before
 
 
 def test_what_has_yet_to_be_trained_is_not_finished(shipped, store, tmp_path):
@@ -143,9 +143,9 @@ def test_explorers_read_it_with_its_discriminator(package, store, finished_textu
         "model.safetensors",
         "params.json",
     }
-    found, was = (loss_terms.LossTerms(r.folder, store).terms for r in (result, finished_texture))
-    assert set(found) == set(was) >= {"texture", "mse"}
-    assert found == pytest.approx(was, rel=0.02)
+    terms, was = (loss_terms.LossTerms(r.folder, store).terms for r in (result, finished_texture))
+    assert set(terms) == set(was) >= {"texture", "mse"}
+    assert terms == pytest.approx(was, rel=0.02)
 
 
 def test_one_without_a_discriminator_lacks_only_the_texture_term(
