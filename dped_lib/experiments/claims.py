@@ -11,8 +11,8 @@ every dataset and preset that was run:
     undecided       the interval lies on both sides
     not testable    these data cannot decide the claim, whatever their numbers are; the reason is given
 
-The sides of "achieves 99 %" are 99 % and more, and less. Those of "only 86 %" are 86 % and less, and more. An exact value
-or equality has no side: an interval contradicts it or leaves it undecided.
+The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
+no side: an interval contradicts them or leaves them undecided.
 
 Trainings that are too short or too few decide nothing about the paper. What they show here stands beside
 "not testable", as a verdict in brackets.
