@@ -15,7 +15,7 @@ weights  1, 1, 1, 0.1, 100 (eq. 8)                      0.5, 0.5, 1, 10, 2000
 
 All terms are means over the batch (equation 1), except the texture term of the discriminator ``code``, which is a sum.
 In Table 3 the MSE replaces the colour term, so it has the same normalisation and weight. Images are RGB tensors N x 3 x H x W whose values
-are in [0, 1] or slightly outside.
+are in [0, 1] or slightly outside. An unknown name raises a DpedError that lists the allowed ones.
 
 Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
 """
@@ -96,7 +96,7 @@ def batch_mean(losses: Tensor) -> Tensor:
 
 
 def gaussian(deviation: float) -> np.ndarray:
-    """Return the 21 float64 taps of a Gaussian of this standard deviation in pixels; they add up to 1. No equation."""
+    """Return 21 float64 taps of a Gaussian of this deviation (px). Their sum is 1. The paper has no such equation."""
     taps = np.exp(-(_OFFSETS**2) / (2 * deviation**2))
     return taps / taps.sum()
 
@@ -257,11 +257,13 @@ class Objective:
     """Combine the functions of this module with the networks that one loss needs: VGG-19 and the discriminator.
 
     Args:
-        loss: a key of ``LOSSES``.
-        variant: ``code`` or ``paper``.
+        loss, variant: a key of ``LOSSES``, and ``code`` or ``paper``.
         vgg, discriminator: a loss with a content term needs ``vgg.VGG19``, one with a texture term a discriminator.
-        kernel: a key of ``KERNELS``; by default the variant's.
-        content_layer: layer of VGG-19; by default that of the loss, or else the variant's.
+        kernel, content_layer: a key of ``KERNELS``, and a layer of VGG-19; by default those of the loss or the variant.
+
+    Attributes:
+        terms, kernel, layer, weights: the names of the terms, the kernel, the layer of VGG-19, and the terms' weights.
+        color_distance: equation 2. ``speed`` replaces it by an equivalent.
 
     Raises:
         DpedError: a name is unknown, or a network that the loss needs is missing.
@@ -283,7 +285,7 @@ class Objective:
         self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
         self.weights = weights_of(variant)
         self.vgg, self.discriminator = vgg, discriminator
-        self.color_distance = color_distance  # equation 2; may be replaced by an equivalent
+        self.color_distance = color_distance
         if "content" in self.terms and vgg is None:
             raise DpedError(f"loss {loss!r} has a content term and needs features: pass vgg=vgg_files.vgg19().")
         if "texture" in self.terms and discriminator is None:
@@ -318,10 +320,7 @@ class Objective:
         return self.discriminator(torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first)
 
     def discriminate_permuted(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
-        """Return the discriminator's logits for RGB pairs in the order of ``swaps`` (:func:`permute_pairs`).
-
-        No gradient reaches the generator.
-        """
+        """Return the discriminator's logits for RGB pairs in the order of ``swaps``. The generator gets no gradient."""
         return self.discriminate(*permute_pairs(gray(enhanced.detach()), gray(target), swaps))
 
     def discriminator_terms(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> dict[str, Tensor]:

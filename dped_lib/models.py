@@ -1,7 +1,7 @@
 """Define the networks of section 3.2.2: the generator and the discriminators, and Dong et al.'s SRCNN.
 
-Where the authors' code differs from the paper, both forms are here: variant ``paper`` and variant ``code``. Images are
-float tensors N x C x H x W, RGB or gray. Every generator maps values in [0, 1] to (-0.08, 1.08).
+Where paper and authors' code differ, both forms are here: variant ``paper`` and variant ``code``. Images are float
+tensors N x C x H x W. Generators map to (-0.08, 1.08). An unknown name raises a DpedError that lists the allowed ones.
 """
 
 from collections.abc import Callable
@@ -132,7 +132,7 @@ class CodeDiscriminator(nn.Module):
         initialise(self)
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Return the logits N x 2."""
+        """Return the logits N x 2. Raise a DpedError for images of another shape."""
         check_patch(gray, self.inputs)
         # TensorFlow's SAME padding. In the first layer it is odd: three zeros before the image, and four after it.
         x = F.leaky_relu(self.convs[0](F.pad(gray, (3, 4, 3, 4))), 0.2)

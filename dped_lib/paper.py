@@ -144,7 +144,7 @@ CLAIMS = (
     Claim("study_equal", "4.3, Figure 10", "The human subjects are unable to distinguish between them"),
     Claim("study_manual", "4.3, Figure 10", "the images enhanced by the proposed CNN are picked the most often, "
           "outperforming even the results of manual retouching"),
-    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3GS camera and not on "
+    Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3Gs camera and not on "
           "the photos from the better Sony and BlackBerry cameras"),
     Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the "
           "additional MSE term cannot effectively suppress them"),

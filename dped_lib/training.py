@@ -1,7 +1,7 @@
 """Train the networks (section 3.2.3): Adam, batches of 50, 20 000 iterations. One loop serves every loss of the paper.
 
 An iteration draws one batch for a step of the generator and another for a step of the discriminator, as the authors'
-code does (``train_model.py``). ``experiments.training_runs`` trains whole runs, which save their state.
+code does (``train_model.py``). ``experiments.training_runs`` trains whole runs. An unknown name raises a DpedError.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ class Trainer:
 
     Attributes:
         iteration: number of steps done.
-        networks: ``generator``, and ``discriminator`` if the loss has a texture term.
-        optimizers: an Adam for each network, under the same name.
+        networks, optimizers: ``generator``, and ``discriminator`` if the loss has a texture term; an Adam for each.
+        objective, batches, validation, vgg_label: loss functions, training batches, validation pairs, the VGG's label.
 
     Raises:
         DpedError: a parameter is unknown, or the store has no validation pairs.
@@ -156,7 +156,7 @@ def iterate(trainer: Trainer, log: Log) -> Iterator[dict[str, float]]:
 
 
 def log_validation(trainer: Trainer, log: Log) -> dict[str, float]:
-    """Log and return the scores of the validation split."""
+    """Log and return the scores of the validation split. Raise TrainingDiverged if an enhanced pair is not finite."""
     log.flush()  # report a non-finite loss before the validation error that it causes
     try:
         scores = trainer.validate()

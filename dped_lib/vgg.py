@@ -26,7 +26,7 @@ class VGG19(nn.Module):
     Max pooling rounds odd sizes up, like TensorFlow's SAME padding in the authors' ``vgg.py``: a patch of 100 x 100 has
     7 x 7 activations in the last block. Gradients reach the image, but not the weights.
 
-    Input: RGB N x 3 x H x W in [0, 1].
+    Input: RGB N x 3 x H x W in [0, 1]. An unknown layer raises a DpedError that lists the allowed ones.
 
     Args:
         weights: kernels and biases of the 16 convolutions.

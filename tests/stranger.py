@@ -61,8 +61,9 @@ def make_figures(folder: Path) -> None:
     assert "steps (100%) done" in output
     assert "networks to train" not in output
     # Timing is not a test elsewhere; here it is the issue's own promise, with room for a busy machine. Where other
-    # tests share the cores, minutes say nothing. Processor time hardly depends on them.
-    assert minutes < 2 * MINUTES or "PYTEST_XDIST_WORKER" in os.environ
+    # tests share the cores, as in `make test` and CI, minutes say nothing. Processor time hardly depends on them.
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # pytest tests/project/test_fresh_clone.py, without -n
+        assert minutes < 2 * MINUTES, f"{minutes:.1f} minutes"
     assert spent < PROCESSOR_SECONDS, f"{spent:.0f} processor seconds"
 
 

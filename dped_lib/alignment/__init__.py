@@ -9,7 +9,7 @@ In the paper's order:
 4. ``aligner.align`` crops both photographs to their intersection and to the largest rectangle of the requested aspect
    ratio, and resamples them.
 5. ``extraction.extract`` moves each window of the phone's image to the place of the highest cross-correlation with the
-   DSLR's, and keeps the pairs above 0.9 (``paper.NCC_THRESHOLD``).
+   DSLR's. It keeps the pairs above 0.9 (``paper.NCC_THRESHOLD``) whose fine detail agrees.
 
 ``geometry`` holds the homographies, lenses, rectangles and resampling that these steps share.
 """

@@ -2,11 +2,13 @@
 
 Non-overlapping windows run over both images. The phone's window is shifted and rotated slightly, so that its
 normalised cross-correlation (NCC) with the DSLR's is highest. The pair is kept if its NCC exceeds 0.9
-(``paper.NCC_THRESHOLD``). The paper leaves two things open. We decided them on the simulated rig and on City100:
+(``paper.NCC_THRESHOLD``) and the fine detail of both windows agrees. The paper leaves two things open. We decided them
+on the simulated rig and on City100:
 
 - The place is searched in a band of fine detail, which slow changes of light and noise do not affect. It is judged in
   plain gray, as in the paper. In plain gray, a sky that darkens to one side correlates above 0.9 at every place.
-- If the fine detail of the two windows does not correlate, nothing fixes the window's place, so it never moves.
+- If the fine detail of the two windows does not correlate, nothing fixes the window's place. It never moves, and the
+  pair is not kept, however high its NCC is. The paper has no such condition.
 """
 
 import math
@@ -54,14 +56,13 @@ class Window:
     Attributes:
         y, x: its top-left corner in the aligned images.
         verdict: one of ``WINDOW_VERDICTS``.
-        ncc_before: NCC (gray) of the two windows in place; nan if one has no contrast. Records have None for nan, here and
-            below.
+        ncc_before: NCC (gray) of the two windows in place; nan if one is constant (None in a record).
         ncc: NCC of the pair as moved. A window at the edge of the search is not moved and has its ``ncc_before``.
         dx, dy: where the phone shows this window: shift of its centre to the right and down, in pixels. They are 0 if
             it stays. At the edge of the search they tell where the search ended.
         angle: rotation of the phone's window in degrees, clockwise.
         contrast: standard deviation of the DSLR's gray (levels of 255).
-        structure: NCC of the two bands of fine detail at the best place.
+        structure: NCC of the fine detail of both windows at the best place; 0 if no place was searched.
     """
 
     y: int
@@ -87,7 +88,8 @@ class Extraction:
 
     Attributes:
         windows: every window tried, in reading order.
-        patches: those kept: (window, phone's patch, DSLR's patch), uint8 100 x 100 x 3, RGB.
+        patches: those of verdict ``kept``, and with ``flat="keep"`` the flat ones: (window, phone's patch, DSLR's patch),
+            uint8 100 x 100 x 3, RGB.
     """
 
     windows: tuple[Window, ...]
@@ -139,7 +141,7 @@ def extract(
 
     Args:
         alignment: an aligned pair.
-        threshold: pairs are kept if their NCC is higher.
+        threshold: the NCC that a pair must exceed to be kept.
         reach: largest shift of the phone's window along each axis, in pixels (1 to 50).
         max_angle: largest rotation of the phone's window, in degrees (0 to 10); 0 allows shifts alone.
         flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out, also those whose light and shade

@@ -1,1 +1,1 @@
-"""The ``dped`` command, the runner of notebooks, and what the workflow calls."""
+"""Provide the ``dped`` command, the runner of notebooks, and what the workflow calls."""

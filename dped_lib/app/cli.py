@@ -1,4 +1,4 @@
-"""The entry point of the ``dped`` command: collect the commands, and turn errors into messages and exit statuses."""
+"""Start the ``dped`` command: collect the commands, and turn errors into messages and exit statuses."""
 
 import functools
 import os

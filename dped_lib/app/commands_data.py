@@ -1,4 +1,4 @@
-"""The commands that fetch, make and write out data: ``fetch``, ``align`` and ``baselines``."""
+"""Define the commands that fetch, make and write out data: ``fetch``, ``align`` and ``baselines``."""
 
 import json
 import os

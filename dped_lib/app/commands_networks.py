@@ -1,4 +1,4 @@
-"""The commands that make and measure a network: ``train``, ``evaluate`` and ``export``."""
+"""Define the commands that make and measure a network: ``train``, ``evaluate`` and ``export``."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -27,7 +27,7 @@ from dped_lib.base.errors import DpedError
 
 
 class SplitChoice(StrEnum):
-    """The splits that ``dped evaluate`` accepts."""
+    """Name the splits that ``dped evaluate`` accepts."""
 
     auto = "auto"
     all = "all"

@@ -1,4 +1,4 @@
-"""The command that enhances whole photographs: ``enhance``."""
+"""Define the command that enhances whole photographs: ``enhance``."""
 
 from collections.abc import Iterator
 from pathlib import Path

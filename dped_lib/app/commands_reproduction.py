@@ -1,4 +1,4 @@
-"""The commands that check the installation, run the notebooks and serve the study: ``doctor``, ``run``, ``study``."""
+"""Define the commands that check the installation, run notebooks and serve a study: ``doctor``, ``run``, ``study``."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Options that several ``dped`` commands share, and small helpers that read or print their values.
+"""Define options that several ``dped`` commands share, and read and print their values.
 
 This module and the command modules import PyTorch only inside functions, so that ``dped --help`` answers at once.
 """

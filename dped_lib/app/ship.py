@@ -9,7 +9,6 @@ already is left unchanged. Unfinished runs are left out, and so are runs whose p
 Networks that were trained on photographs without a licence do not ship (``shipping.LICENCES``).
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.base import datasets, paths, presets, run_parameters, validation
+from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import checkpoints, experiment_results, network_files, opening, pair_store, shipped_runs, shipping
 from dped_lib.experiments import ablation, discriminators, model_zoo
@@ -36,12 +35,11 @@ def ship(folder: Path, preset: str) -> str:
     """Add one run, and return a line about it. ``DPED_RUNS`` names the folder of its pairs.
 
     Raises:
-        DpedError: the run cannot ship (``shipping.pack``), or its pairs are missing.
+        DpedError: the run is damaged or cannot ship (``shipping.pack``), or its pairs are missing.
     """
-    known = json.loads((folder / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))
-    params = validation.build(run_parameters.TrainParams, known["params"])
+    params = checkpoints.params_of(folder)
     name = shipped_runs.PREFIX + shipped_runs.name_of(params, preset)
-    if (there := shipped_runs.of_params(params)) or "shipped" in known:
+    if (there := shipped_runs.of_params(params)) or checkpoints.shipped_name(folder):
         return f"{name}: ships already" + (f" ({there.folder})" if there else "")
     usual = run_parameters.train_params(params.dataset, params.phone, params.loss, preset, seed=params.seed)
     if params.digest() != usual.digest():

@@ -1,1 +1,1 @@
-"""Paths, presets, datasets, devices, errors and worker processes that every other room uses."""
+"""Hold what every other room uses: paths, presets, datasets, devices, errors and worker processes."""

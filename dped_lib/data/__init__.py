@@ -1,1 +1,1 @@
-"""Data: where photographs come from, their files, the patch pairs made of them, and stored networks."""
+"""Hold the data: where photographs come from, their files, the patch pairs made of them, and stored networks."""

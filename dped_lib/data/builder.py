@@ -146,7 +146,7 @@ def _check_source(out: Path, source: dict) -> None:
 
 
 def _say_settings(out: Path, settings: Settings) -> None:
-    """Say on standard error which settings differ from those of the dataset in ``out``, which is made again."""
+    """Print on standard error which settings differ from those of the dataset in ``out``, which is made again."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no summary, or a damaged one
         old = json.loads((out / "summary.json").read_text(encoding="utf-8"))["settings"]
         new = json.loads(json.dumps(asdict(settings)))

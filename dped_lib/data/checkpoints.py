@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
+from dped_lib.base.validation import build
 from dped_lib.data import network_files, splits
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.shipped_runs import DESCRIPTION, DISCRIMINATOR, MODEL
@@ -55,11 +56,10 @@ def vgg_label_of(folder: Path, params: TrainParams, store: PairStore) -> str | N
     file = folder / DESCRIPTION
     if not file.is_file():
         return None
-    try:
-        known = json.loads(file.read_text())
-        stored, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DpedError(f"{file}: damaged ({error!r}). Delete {folder} and train again.") from error
+    known = description(folder)
+    if known is None or not {"params", "digest", "vgg_label"} <= known.keys() or not isinstance(known["params"], dict):
+        raise _damaged(folder)
+    stored, digest, label = (known[key] for key in ("params", "digest", "vgg_label"))
     if digest != params.digest():
         asked = dataclasses.asdict(params)
         differing = (f"{k}: {stored.get(k)!r} there, {v!r} asked" for k, v in asked.items() if stored.get(k) != v)
@@ -123,6 +123,28 @@ def description(folder: Path) -> dict | None:
     except (OSError, ValueError):
         return None
     return known if isinstance(known, dict) else None
+
+
+def params_of(folder: Path) -> TrainParams:
+    """Return the parameters of the run in a folder.
+
+    Raises:
+        DpedError: the folder holds no run, or its description is damaged.
+    """
+    file = folder / DESCRIPTION
+    known = description(folder)
+    if not file.is_file():
+        raise DpedError(f"{file}: missing, so this is no training run. Train one: dped train.")
+    if known is None or not isinstance(known.get("params"), dict):
+        raise _damaged(folder)
+    try:
+        return build(TrainParams, known["params"])
+    except DpedError as error:
+        raise DpedError(f"{file}: of another version ({error}) Delete {folder} and train again.") from error
+
+
+def _damaged(folder: Path) -> DpedError:
+    return DpedError(f"{folder / DESCRIPTION}: damaged (no description of a run). Delete {folder} and train again.")
 
 
 def describe(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:

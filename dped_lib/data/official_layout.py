@@ -27,7 +27,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import archives, pair_store, pairing, photo_folders, readers
+from dped_lib.data import archives, pair_store, pairing, photo_folders, readers, splits
 from dped_lib.data.readers import BadPatch
 
 SPLIT_OF = {"training_data": "train", "test_data/patches": "test"}
@@ -303,8 +303,7 @@ class _Work:
 def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "error") -> None:
     """Read one phone's patches into a store at ``folder``. Continue where an earlier call was stopped.
 
-    The last 2 % of the usable training pairs are the validation split. Patches are numbered photograph by photograph,
-    but nothing marks where a photograph ends, so one photograph may lie in both splits.
+    ``splits.split_official`` gives each usable pair its split.
 
     Raises:
         DpedError: no data in this layout, a damaged archive, a full disk, or no usable pair. With on_bad ``error`` also
@@ -326,12 +325,11 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
         work.close_up(good)
     names = [name for name, usable in zip(listing.names, good, strict=True) if usable]
     train = sum(name.startswith("train/") for name in names)
-    held = max(1, round(train * 0.02)) if train > 1 else 0
-    splits = ["train"] * (train - held) + ["val"] * held + ["test"] * (len(names) - train)
+    labels = splits.split_official(train, len(names) - train)
     del listing
     with paths.atomic_path(folder) as part:
         with open(work.folder / "meta.json", "w", encoding="utf-8") as file:
-            pair_store.write_meta(file, {**meta, "report": dict(+report)}, names, names, splits)
+            pair_store.write_meta(file, {**meta, "report": dict(+report)}, names, names, labels)
         os.rename(work.folder, part)
 
 

@@ -1,4 +1,8 @@
-"""Read the aligned patch pairs of each dataset, one at a time: from folders of files, or by aligning photographs."""
+"""Read single patches and images, and the pairs of the datasets ``pirm`` and ``rig``, one at a time.
+
+``official_layout`` reads the pairs of ``dped``. ``builder`` aligns the photographs of ``city100`` and ``own``, whose
+folders are named here.
+"""
 
 import hashlib
 import os

@@ -134,7 +134,7 @@ def _runs(folder: Path) -> dict[str, ShippedRun]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DpedError(f"{file}: damaged ({error!r}). Install the package again.") from error
+        raise DpedError(f"{file}: damaged ({error!r}). {REMEDY}") from error
 
 
 @functools.cache

@@ -19,7 +19,6 @@ from torch import Tensor
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.base.validation import build
 from dped_lib.data import checkpoints, network_files, shipped_runs
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.shipped_runs import ShippedRun
@@ -106,12 +105,10 @@ def pack(source: Path, store: PairStore, preset: str, scores: Mapping) -> Shippe
         DpedError: the run is not finished or damaged, is a copy of a run that ships, was trained on other pairs, on photographs
             without a licence to share, or another run ships under its name.
     """
-    try:
-        known = json.loads((source / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))
-        params = build(TrainParams, known["params"])
-        pairs, label = known["pairs"], known["vgg_label"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DpedError(f"{source}: not a finished run ({error!r}).") from error
+    params, known = checkpoints.params_of(source), checkpoints.description(source)
+    if not {"pairs", "vgg_label"} <= known.keys():
+        raise DpedError(f"{source / checkpoints.DESCRIPTION}: damaged (no pairs or no VGG label). Train the run again.")
+    pairs, label = known["pairs"], known["vgg_label"]
     if params.dataset not in LICENCES:
         raise DpedError(
             f"{source}: networks of dataset {params.dataset!r} do not ship. Its photographs carry no licence."

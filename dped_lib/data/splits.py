@@ -1,6 +1,7 @@
 """Divide a dataset into training, validation and test split.
 
-Whole photographs are assigned, so patches of one photograph share a split.
+Whole photographs are assigned, so patches of one photograph share a split. Only the official download (``dped``) is
+divided by patches: it has a test split of its own, and :func:`split_official` takes validation pairs from the rest.
 """
 
 import zlib
@@ -42,6 +43,16 @@ def assign_splits(photographs: list[str], kinds: list[str], fixed: list[str]) ->
     for kind in sorted(set(kinds)):
         split_of |= split_photographs(p for p, k in zip(photographs, kinds, strict=True) if k == kind)
     return [f or split_of[p] for p, f in zip(photographs, fixed, strict=True)]
+
+
+def split_official(train: int, test: int) -> list[str]:
+    """Return the split of each pair of the official download, given the numbers of its training and test pairs.
+
+    The last 2 % of the training pairs are the validation split. Patches are numbered photograph by photograph, but
+    nothing marks where a photograph ends, so one photograph may lie in both splits.
+    """
+    held = max(1, round(train * 0.02)) if train > 1 else 0
+    return ["train"] * (train - held) + ["val"] * held + ["test"] * test
 
 
 def _by_checksum(photographs: Iterable[str]) -> list[str]:

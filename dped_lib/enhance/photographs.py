@@ -1,6 +1,7 @@
 """Enhance whole photographs exactly, in the memory that is available.
 
-This module chooses the precision, ``plans`` the plan. ``bounded_memory`` computes, and ``files`` handles files.
+This module finds the memory limit and chooses the precision. ``plans`` chooses the plan, ``bounded_memory`` computes,
+and ``files`` handles files.
 """
 
 import re

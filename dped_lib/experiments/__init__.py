@@ -1,1 +1,1 @@
-"""Experiments: one module for each figure or table of the paper, and the statistics that they share."""
+"""Run the experiments: one module for each figure or table of the paper, and the statistics that they share."""

@@ -1,4 +1,7 @@
-"""Judge every testable sentence of the paper (``paper.CLAIMS``) from the numbers in ``figures/`` alone.
+"""Collect the verdicts on every testable sentence (``paper.CLAIMS``) from the numbers in ``figures/`` alone.
+
+``judges`` and ``paper_judges`` decide each verdict, by the rules in ``evidence``. ``shift_study.Ratio`` decides those on
+Figure 6, and ``limitations.noise_verdict`` the one on noise.
 
 The notebooks save each result with a JSON of its numbers and provenance. Every claim is compared with the results of
 every dataset and preset that was run:
@@ -8,7 +11,10 @@ every dataset and preset that was run:
     undecided       the interval lies on both sides
     not testable    these data cannot decide the claim, whatever their numbers are; the reason is given
 
-Trainings that are too short or too few decide nothing about the paper. What they show here is told beside
+The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
+no side: an interval contradicts them or leaves them undecided.
+
+Trainings that are too short or too few decide nothing about the paper. What they show here stands beside
 "not testable", as a verdict in brackets.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.

@@ -1,1 +1,1 @@
-"""Interactive widgets for the notebooks, each with a still figure for headless runs."""
+"""Provide interactive widgets for the notebooks, each with a still figure for headless runs."""

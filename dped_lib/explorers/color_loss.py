@@ -25,6 +25,11 @@ _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
 
 
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    """Return an image H x W x 3 as a batch of one: 1 x 3 x H x W."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
 class ColorLoss:
     """Show a part of a photograph and the same part shifted, both blurred, with their MSE and colour loss.
 
@@ -99,21 +104,26 @@ class ColorLoss:
         still = window[_MARGIN : _MARGIN + _SIDE, _MARGIN : _MARGIN + _SIDE]
         return still.astype(np.float32) / 255, moved.astype(np.float32) / 255
 
+    def _kernel(self) -> str | float:
+        """Return the chosen kernel as ``losses.blur`` takes it: its name, or the sigma of the slider."""
+        return self.sigma.value if self.kernel.value == _OWN else self.kernel.value
+
     def blurred(self, image: np.ndarray) -> np.ndarray:
         """Return the image (float32 H x W x 3) blurred with the chosen kernel (``losses.blur``)."""
-        kernel = self.sigma.value if self.kernel.value == _OWN else self.kernel.value
-        return losses.blur(torch.from_numpy(image).permute(2, 0, 1)[None], kernel)[0].permute(1, 2, 0).numpy()
+        return losses.blur(_tensor(image), self._kernel())[0].permute(1, 2, 0).numpy()
 
     def _measure(self) -> dict[str, np.ndarray]:
         """Compute both losses, and return the pictures (uint8 200 x 200 x 3) by name."""
         x, y = self.pair()
-        difference = self.blurred(y - x)
-        self.mse, self.color = float(np.square(y - x).mean()), float(np.square(difference).mean())
+        pair = _tensor(y), _tensor(x)
+        self.mse = float(losses.squared_distance(*pair)) / x.size
+        self.color = float(losses.color_distance(*pair, self._kernel())) / x.size
         pictures = {
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
-            "difference of the blurred images (gray: none; black and white: -0.25 and +0.25)": 0.5 + 2 * difference,
+            "difference of the blurred images (gray: none; black and white: -0.25 and +0.25)": 0.5
+            + 2 * self.blurred(y - x),
         }
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 

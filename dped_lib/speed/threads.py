@@ -125,7 +125,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 
 class _Goal(torch.autograd.Function):
-    """A scalar whose gradients with respect to the weights are known."""
+    """Hold a scalar whose gradients with respect to the weights are known."""
 
     @staticmethod
     def forward(ctx, value: Tensor, gradients: Sequence[Tensor], *weights: Tensor) -> Tensor:

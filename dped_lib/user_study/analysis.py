@@ -1,4 +1,4 @@
-"""Analyse the answers of a user study: the bars of Figure 10 with their intervals, and a ranking.
+"""Analyse the answers of a user study: the bars of Figure 10 with their intervals, and a Bradley-Terry ranking.
 
 The answers of one subject depend on each other, so there are two intervals. Wilson's treats all answers as independent.
 The bootstrap draws subjects, each with all their answers. The scenes are fixed, so no interval applies to other scenes.

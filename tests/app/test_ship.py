@@ -1,5 +1,6 @@
 """Adding runs to those that ship: one command for any subset, the scores beside the weights, and the table of them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,27 @@ def test_a_run_without_its_pairs_does_not_ship(run, runs):
     store.rmdir()
     with pytest.raises(DpedError, match=f"{store}: no patch pairs there. Make them with dped fetch"):
         ship.main(runs, preset="smoke")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"par', "damaged"),
+        ("[]", "damaged"),
+        ('{"params": 3}', "damaged"),
+        ('{"params": {"sed": 0}}', "of another version .*'sed'"),
+        (None, "missing, so this is no training run"),
+    ],
+)
+def test_a_damaged_run_is_named_and_does_not_ship(run, runs, text, message):
+    description = run.folder / "params.json"
+    if text is None:
+        description.unlink()
+    else:
+        description.write_text(text)
+    with pytest.raises(DpedError, match=f"{re.escape(str(description))}: {message}"):
+        ship.main(runs, preset="smoke")
+    assert shipped_runs.runs() == {}
 
 
 def test_the_page_in_docs_is_that_of_what_ships():

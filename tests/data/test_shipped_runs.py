@@ -125,8 +125,8 @@ def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_trainin
     assert set(before) == {"log.jsonl", "model.safetensors", "params.json"}
     again = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
     assert again.origin == result.origin and files_of(tmp_path / "mine") == before
-    found = training_runs.finished(PARAMS, store, tmp_path / "another")
-    assert found.origin == result.origin and files_of(tmp_path / "another") == before
+    another = training_runs.finished(PARAMS, store, tmp_path / "another")
+    assert another.origin == result.origin and files_of(tmp_path / "another") == before
 
 
 def test_what_has_yet_to_be_trained_is_not_finished(shipped, store, tmp_path):
@@ -143,9 +143,9 @@ def test_explorers_read_it_with_its_discriminator(package, store, finished_textu
         "model.safetensors",
         "params.json",
     }
-    found, was = (loss_terms.LossTerms(r.folder, store).terms for r in (result, finished_texture))
-    assert set(found) == set(was) >= {"texture", "mse"}
-    assert found == pytest.approx(was, rel=0.02)
+    terms, was = (loss_terms.LossTerms(r.folder, store).terms for r in (result, finished_texture))
+    assert set(terms) == set(was) >= {"texture", "mse"}
+    assert terms == pytest.approx(was, rel=0.02)
 
 
 def test_one_without_a_discriminator_lacks_only_the_texture_term(
@@ -294,7 +294,7 @@ def test_a_network_that_has_seen_what_is_held_out_is_not_used(shipped, store, tm
 
 
 def test_what_cannot_ship(package, shipped, store, finished, tmp_path):
-    with pytest.raises(DpedError, match=r"nothing: not a finished run"):
+    with pytest.raises(DpedError, match=r"nothing/params\.json: missing, so this is no training run"):
         shipping.pack(tmp_path / "nothing", store, "cpu", SCORES)
     pairs = other(store, tmp_path / "pairs", phone=1)
     with pytest.raises(DpedError, match="was trained on other pairs"):
@@ -308,7 +308,19 @@ def test_what_cannot_ship(package, shipped, store, finished, tmp_path):
     (tmp_path / "theirs" / "params.json").write_text(json.dumps(described))
     with pytest.raises(DpedError, match="networks of dataset 'pirm' do not ship. Its photographs carry no licence"):
         shipping.pack(tmp_path / "theirs", store, "cpu", SCORES)
+    del described["pairs"]
+    (tmp_path / "theirs" / "params.json").write_text(json.dumps(described))
+    with pytest.raises(DpedError, match=r"theirs/params\.json: damaged"):
+        shipping.pack(tmp_path / "theirs", store, "cpu", SCORES)
     assert list(shipped_runs.runs()) == [NAME]
+
+
+def test_a_damaged_registry_is_named_with_the_remedy(package):
+    registry = shipped_runs.FOLDER / shipped_runs.REGISTRY
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    registry.write_text("{")
+    with pytest.raises(DpedError, match=rf"{re.escape(str(registry))}: damaged .* or train anew with --fresh"):
+        shipped_runs.runs()
 
 
 def test_a_further_run_leaves_the_others_as_they_are(package, shipped, store, finished, tmp_path):

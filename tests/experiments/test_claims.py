@@ -49,10 +49,10 @@ def test_every_claim_is_quoted_once_and_tested_or_said_not_to_be(shelf):
     keys = [c.key for c in paper.CLAIMS]
     assert len(set(keys)) == len(keys)
     assert set(judges.JUDGES) | set(claims.PEOPLE) | set(paper_judges.PAPER_JUDGES) == set(keys)
-    found = claims.judge_claims(evidence.saved_results())
-    assert {f.claim for f in found} == set(keys)
-    assert {f.verdict for f in found} <= {"holds", "does not hold", "undecided", "not testable"}
-    nothing = [f for f in found if not f.dataset]
+    findings = claims.judge_claims(evidence.saved_results())
+    assert {f.claim for f in findings} == set(keys)
+    assert {f.verdict for f in findings} <= {"holds", "does not hold", "undecided", "not testable"}
+    nothing = [f for f in findings if not f.dataset]
     assert nothing and all(f.verdict == "not testable" and f.evidence == "not run" and f.why for f in nothing)
 
 
@@ -96,8 +96,8 @@ def test_top_psnr_and_ssim_need_both(shelf, psnr, ssim, expected):
     scores = (("psnr", psnr), ("ms_ssim", ssim))
     shelf("table3_losses", {"differences": [difference(full, o, *i, metric=m) for m, i in scores for o in others]})
     assert verdicts("top_scores") == [expected]
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "top_scores" and f.preset)
-    assert "psnr: " in found.evidence and "ms_ssim: " in found.evidence
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "top_scores" and f.preset)
+    assert "psnr: " in finding.evidence and "ms_ssim: " in finding.evidence
 
 
 def test_a_column_that_is_missing_leaves_best_undecided(shelf):
@@ -118,10 +118,10 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
 def test_short_trainings_decide_nothing(shelf, iterations, why):
     """Whatever the preset says today: a result records how long its networks were trained."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]}, iterations=iterations)
-    found = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
-    assert [(f.verdict, f.here) for f in found] == [("not testable", "does not hold")]
-    assert found[0].why == why
-    assert "| not testable (here: does not hold): " in claims.findings_text(found)
+    findings = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
+    assert [(f.verdict, f.here) for f in findings] == [("not testable", "does not hold")]
+    assert findings[0].why == why
+    assert "| not testable (here: does not hold): " in claims.findings_text(findings)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_shorter_trainings_decide_if_they_had_levelled_off_and_were_repeated(she
     levelling = {"iphone": {losses.TABLE3_LOSSES[0]: full, "johnson": measured, "dong": dong}}
     numbers = {"differences": rows, "cells": [{"phone": "iphone", "photographs": 16}]}
     shelf("table2_methods", numbers, iterations="2000 of batch 8", levelling=levelling)
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)
-    assert found.verdict == verdict and why in found.why
-    assert found.here == ("holds" if verdict == "not testable" else ""), "a short training shows, and decides nothing"
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)
+    assert finding.verdict == verdict and why in finding.why
+    assert finding.here == ("holds" if verdict == "not testable" else ""), "a short training shows, and decides nothing"
 
 
 def test_every_saved_result_on_trainings_says_how_long_they_were():
@@ -174,18 +174,31 @@ def test_lower_is_better_for_colour_deviation(shelf):
 @pytest.mark.parametrize(
     ("form", "last", "batch", "interval", "expected"),
     [
-        ("two_image", 300, 50, (0.98, 1.0), "holds"),
+        ("two_image", 300, 50, (0.99, 1.0), "holds"),
+        ("two_image", 300, 50, (0.98, 1.0), "undecided"),
+        ("two_image", 300, 50, (0.50, 1.0), "undecided"),
         ("two_image", 300, 50, (0.80, 0.90), "does not hold"),
         ("two_image", 300, 16, (0.80, 0.90), "not testable"),
         ("two_image", 40, 50, (0.80, 0.90), "not testable"),
+        ("two_image", 40, 50, (0.98, 1.0), "not testable"),
         ("two_image", 40, 16, (0.995, 1.0), "holds"),
-        ("one_image", 5000, 50, (0.84, 0.87), "holds"),
+        ("one_image", 5000, 50, (0.84, 0.86), "holds"),
+        ("one_image", 5000, 50, (0.84, 0.87), "undecided"),
+        ("one_image", 5000, 50, (0.50, 1.0), "undecided"),
+        ("one_image", 5000, 50, (0.87, 0.90), "does not hold"),
         ("one_image", 300, 16, (0.90, 0.95), "does not hold"),
         ("one_image", 300, 50, (0.60, 0.70), "not testable"),
+        ("one_image", 300, 50, (0.60, 0.90), "not testable"),
     ],
 )
 def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
-    curve = {
+    """A sentence holds only if the whole interval lies on its side."""
+    shelf("discriminator_accuracy", {"curves": [curve(form, last, batch, interval)]})
+    assert verdicts(form) == [expected]
+
+
+def curve(form, last, batch, interval):
+    return {
         "form": form,
         "phone": "iphone",
         "iterations": [5, last],
@@ -193,8 +206,35 @@ def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
         "interval": interval,
         "batch_size": batch,
     }
-    shelf("discriminator_accuracy", {"curves": [curve]})
-    assert verdicts(form) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("last", "batch", "why"),
+    [
+        (300, 50, "trained for 300 of 5000 iterations"),
+        (5000, 16, "trained with batches of 16 instead of 50"),
+        (300, 16, "trained for 300 of 5000 iterations with batches of 16 instead of 50"),
+    ],
+)
+def test_a_short_training_of_a_discriminator_names_what_differs_from_the_papers(shelf, last, batch, why):
+    shelf("discriminator_accuracy", {"curves": [curve("one_image", last, batch, (0.60, 0.70))]})
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "one_image")
+    assert finding.why == why
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "expected"),
+    [
+        ((19.0, 19.5), (0.910, 0.912), "undecided"),
+        ((19.2, 19.5), (0.910, 0.912), "does not hold"),
+        ((19.0, 19.5), (0.912, 0.914), "does not hold"),
+    ],
+)
+def test_published_scores_can_only_be_contradicted(shelf, psnr, ssim, expected):
+    """An interval that contains 19.16 dB also contains other numbers."""
+    cell = {"column": "authors", "phone": "iphone", "pairs": 400, "psnr": 19.3, "ms_ssim": 0.91}
+    shelf("table2_all_pairs", {"cells": [{**cell, "psnr_interval": psnr, "ms_ssim_interval": ssim}]})
+    assert verdicts("ours_iphone") == [expected]
 
 
 def ratio(value):
@@ -205,8 +245,8 @@ def test_figure_6_has_a_verdict_for_each_kernel(shelf):
     kernels = {"printed": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "code": {"3-5 px": ratio(20.0)}}
     other = {**kernels, "sigma3": {"3-5 px": ratio(2.0)}}
     shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels, "iphone patches": other}})
-    found = claims.judge_claims(evidence.saved_results())
-    by_kernel = {(f.kernel, f.evidence.split(":")[0]): f.verdict for f in found if f.claim == "shift_middle"}
+    findings = claims.judge_claims(evidence.saved_results())
+    by_kernel = {(f.kernel, f.evidence.split(":")[0]): f.verdict for f in findings if f.claim == "shift_middle"}
     assert by_kernel == {
         ("printed", "Canon 70D DSLR patches"): "does not hold",
         ("sigma3", "Canon 70D DSLR patches"): "holds",
@@ -216,7 +256,7 @@ def test_figure_6_has_a_verdict_for_each_kernel(shelf):
         ("code", "iPhone 3GS patches"): "does not hold",
     }
     assert not verdicts("shift_large")
-    cells = {(r.claim.key, r.kernel): s for (r, c), s in claims_matrix.cells(found).items() if c == "pirm-paper"}
+    cells = {(r.claim.key, r.kernel): s for (r, c), s in claims_matrix.cells(findings).items() if c == "pirm-paper"}
     assert cells["shift_middle", "printed"].words == "fails"
     assert cells["shift_middle", "sigma3"].words == "1 of 2"
     assert ("shift_middle", "") not in cells, "no single verdict stands for three kernels"
@@ -242,8 +282,8 @@ def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
 
 def test_written_with_sources(shelf, tmp_path):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
-    found = claims.judge_claims(evidence.saved_results())
-    text = claims.write_findings(found).read_text()
+    findings = claims.judge_claims(evidence.saved_results())
+    text = claims.write_findings(findings).read_text()
     assert "| pirm-paper iPhone 3GS | psnr: ours - Dong et al.: +1.50 [+1.00, +2.00] |" in text
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {
@@ -251,7 +291,7 @@ def test_written_with_sources(shelf, tmp_path):
         "dped_lib/paper.py",
     }
     assert (tmp_path / "claims_overview.png").read_bytes().startswith(b"\x89PNG")
-    table = claims_matrix.frame(found)
+    table = claims_matrix.frame(findings)
     assert list(table.columns) == ["claim", "where", "the paper", "pirm-paper"]
     assert table.set_index("claim").loc["PSNR equals that of Dong et al.", "pirm-paper"] == "✗ fails"
 

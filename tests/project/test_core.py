@@ -14,9 +14,9 @@ def test_the_core_has_at_most_1200_lines():
 
 
 def test_no_equation_takes_more_than_15_lines_of_code():
-    """The docstring does not count."""
+    """The docstring does not count. Methods do: an equation may move into a class."""
     for file in CORE[2], CORE[4]:
-        for function in ast.parse(file.read_text()).body:
+        for function in ast.walk(ast.parse(file.read_text())):
             if isinstance(function, ast.FunctionDef):
                 first = function.body[1 if ast.get_docstring(function) else 0]
                 assert function.end_lineno - first.lineno < 15, f"{file.name}: {function.name}"
