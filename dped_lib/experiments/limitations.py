@@ -156,7 +156,7 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
 
 
 def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str = "") -> dict[str, str]:
-    """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3GS camera") for one network.
+    """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3Gs camera") for one network.
 
     The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not hold if another
     phone's interval lies above 1, or the iPhone's below 1.
