@@ -4,6 +4,7 @@ A cell summarises all findings of its results on its claim. There is one finding
 sentence about the colour loss has one row for each kernel, because the kernels give different verdicts.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ SHORT = MappingProxyType(
         "improves": "enhanced is better than original",
         "study_originals": "people prefer ours to originals",
         "study_equal": "people cannot tell ours from DSLR",
-        "study_manual": "people prefer ours to retouching",
+        "study_manual": "people prefer ours to manual enhancement",
         "noise": "noise grows on the iPhone only",
         "texture_colour": "texture loss: colours deviate",
         "content_colour": "content deviates less than MSE + texture",
@@ -46,13 +47,20 @@ SHORT = MappingProxyType(
         "top_scores": "full loss has the top scores",
     }
 )
-_KERNELS = MappingProxyType({"printed": "kernel as printed", "sigma3": "kernel sigma 3", "code": "the code's kernel"})
+#: The blur of each kernel of the colour loss, by its deviation (``losses.KERNELS``).
+_KERNELS = MappingProxyType(
+    {
+        "printed": "Gaussian of 1.73 px (as printed)",
+        "sigma3": "Gaussian of 3 px",
+        "code": "Gaussian of 4.34 px (code)",
+    }
+)
 
-#: Word, sign and colour of each verdict of a cell. "in part": some findings hold, and others do not.
+#: Word, sign and colour of each verdict of a cell. "mixed": its findings differ. The colour takes no side.
 _LOOK = MappingProxyType(
     {
         "holds": ("holds", "✓", colors.BLUE),
-        "in part": ("in part", "◐", "#9CCBEB"),
+        "mixed": ("mixed", "◐", "#C9C9A0"),
         "does not hold": ("fails", "✗", colors.VERMILION),
         "undecided": ("open", "?", colors.YELLOW),
         "not testable": ("n/t", "–", "#DDDDDD"),
@@ -61,14 +69,18 @@ _LOOK = MappingProxyType(
 _MEANING = MappingProxyType(
     {
         "holds": "holds",
-        "in part": "holds in k of n",
+        "mixed": "k of n hold, others fail or are open",
         "does not hold": "fails: does not hold",
-        "undecided": "open: the interval allows both",
+        "undecided": "open: the data allow both",
         "not testable": "n/t: these data cannot test it",
     }
 )
 #: What a word in brackets means. Such a cell is framed in the colour of its verdict, not filled with it.
 _HERE = "(in brackets): seen in trainings that are too short or too few to decide"
+#: What the first column is.
+_OF_PAPER = "the paper: its own numbers, checked"
+#: How a finding begins that only answers of people could replace.
+_PEOPLE = "needs people"
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Row:
 class Summary:
     """Hold the verdict of a cell: ``held`` of ``decided`` findings hold.
 
-    ``verdict`` is that of a finding or "in part". Findings that cannot test the claim count only if no finding
+    ``verdict`` is that of all findings, or "mixed" if they differ. Findings that cannot test the claim count only if no finding
     can: then the verdict is what their trainings show here, if they show anything, and ``here`` is True.
     """
 
@@ -100,8 +112,8 @@ class Summary:
 
     @property
     def words(self) -> str:
-        """Return the verdict in a word, or "k of n" if k of n findings hold; in brackets if it decides nothing."""
-        words = f"{self.held} of {self.decided}" if self.verdict == "in part" else _LOOK[self.verdict][0]
+        """Return the verdict in a word, or "k of n" if findings differ; in brackets if it decides nothing."""
+        words = f"{self.held} of {self.decided}" if self.verdict == "mixed" else _LOOK[self.verdict][0]
         return f"({words})" if self.here else words
 
     @property
@@ -141,12 +153,8 @@ def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
     verdicts = decided or [f.here for f in findings if f.here]
     if not verdicts:
         return Summary("not testable", 0, 0)
-    held, here = verdicts.count("holds"), not decided
-    if held and held < len(verdicts):
-        return Summary("in part", held, len(verdicts), here)
-    # If no finding holds, one contradiction decides.
-    verdict = next(v for v in ("holds", "does not hold", "undecided") if v in verdicts)
-    return Summary(verdict, held, len(verdicts), here)
+    verdict = verdicts[0] if len(set(verdicts)) == 1 else "mixed"
+    return Summary(verdict, verdicts.count("holds"), len(verdicts), not decided)
 
 
 def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
@@ -160,11 +168,17 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
     return summaries
 
 
+def _only_people(findings: Iterable[ClaimFinding]) -> set[str]:
+    """Return the claims that nothing has tested because only people can (``claims.PEOPLE``)."""
+    return {f.claim for f in findings if not f.results and f.why.startswith(_PEOPLE)}
+
+
 def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
-    summaries, listed = cells(findings), []
+    summaries, people, listed = cells(findings), _only_people(findings), []
     for row in rows(findings):
-        words = {c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else "" for c in columns(findings)}
+        empty = {c: _PEOPLE if row.claim.key in people and c != "the paper" else "" for c in columns(findings)}
+        words = {c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else empty[c] for c in columns(findings)}
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
 
@@ -177,7 +191,7 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     signs = "; ".join(f"{_LOOK[v][1]} {meaning}" for v, meaning in _MEANING.items())
     return (
-        f"{text}\n\n{signs}; {_HERE}; empty: not run. "
+        f"{text}\n\n{signs}; {_HERE}; {_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
         "A verdict is about these data and this length of training. "
         "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
     )
@@ -185,31 +199,48 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
 
 _HEIGHT = 0.235  # of a row, in inches
 _LABELS = 3.15  # width of the labels, in inches
+_LINE = 21  # characters in a line of a claim that stands beside its kernels
 
 
 def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
     listed, results, summaries = rows(findings), columns(findings), cells(findings)
+    people = _only_people(findings)
     width = (figures.WIDTH - _LABELS) / len(results)
     upright = width < 0.52  # the names of the results would touch each other
     top = 1.1 if upright else 0.45
-    fig = plt.figure(figsize=(figures.WIDTH, top + _HEIGHT * len(listed) + 0.9))
+    fig = plt.figure(figsize=(figures.WIDTH, top + _HEIGHT * len(listed) + 1.0))
     fig.set_layout_engine("none")  # rows have a fixed height
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
     ax.set_axis_off()
-    size = figures.SMALLEST_TEXT
+    size, blank = figures.SMALLEST_TEXT, {"fc": "none", "ec": "0.88", "lw": 0.6}
     for i, result in enumerate(results):
         head = result if upright else result.replace("-", "\n").replace("the paper", "the\npaper")
         place = {"ha": "center", "va": "bottom", "rotation": 90 if upright else 0}
         ax.text(_LABELS + (i + 0.5) * width, top - 0.05, head, fontsize=size, **place)
     for i, row in enumerate(listed):
         y = top + i * _HEIGHT
-        ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
+        if not row.kernel:
+            ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
+        else:
+            # The claim stands once, beside the rows of its kernels.
+            of_claim = [r for r in listed if r.claim == row.claim]
+            if row == of_claim[0]:
+                words = textwrap.fill(SHORT[row.claim.key], _LINE)
+                ax.text(0.05, y + len(of_claim) * _HEIGHT / 2, words, va="center", fontsize=size)
+            ax.text(_LABELS - 0.08, y + _HEIGHT / 2, _KERNELS[row.kernel], ha="right", va="center", fontsize=size)
+        if row.claim.key in people:
+            ax.add_patch(
+                Rectangle((_LABELS + 0.015, y + 0.015), figures.WIDTH - _LABELS - 0.03, _HEIGHT - 0.03, **blank)
+            )
+            middle = (_LABELS + figures.WIDTH) / 2, y + _HEIGHT / 2
+            ax.text(*middle, f"not run: {_PEOPLE}", ha="center", va="center", fontsize=size, color="0.4")
+            continue
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
             if summary := summaries.get((row, result)):
-                few = f"{summary.held}/{summary.decided}" if summary.verdict == "in part" else summary.sign
+                few = f"{summary.held}/{summary.decided}" if summary.verdict == "mixed" else summary.sign
                 few = f"({few})" if summary.here else few
                 # At 8 points some ten characters fit into 0.7 inches.
                 word = f"{summary.sign} {summary.words}" if width > 0.7 else few if upright else summary.words
@@ -221,13 +252,14 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
                 middle = x + w / 2, y + _HEIGHT / 2
                 ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(fill))
             else:
-                ax.add_patch(Rectangle(*box, fc="none", ec="0.88", lw=0.6))
+                ax.add_patch(Rectangle(*box, **blank))
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
     patches.append(Patch(fc="none", ec="0.88", label="not run"))
     legend = {"loc": "lower center", "fontsize": size}
-    fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.34 / fig.get_figheight()))
+    fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
     seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=1.5, label=_HERE)]
-    fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.12 / fig.get_figheight()))
+    fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.23 / fig.get_figheight()))
+    fig.text(0.5, 0.18 / fig.get_figheight(), _OF_PAPER, ha="center", va="center", fontsize=size)
     return fig
 
 

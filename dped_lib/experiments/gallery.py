@@ -132,17 +132,25 @@ _CHARACTERS = 13.5
 
 
 def _wrapped(title: str, inches: float) -> str:
-    """Return a title in lines that fit into a width. A longer word breaks after its colons, and then after its hyphens."""
+    """Return a title in lines that fit into a width.
+
+    A longer word begins a line. It breaks after its colons, and then after its hyphens.
+    """
     width = round(_CHARACTERS * inches)
-    parts = re.findall(r"\S+ ?", title)
-    for mark in ":-":
-        parts = [p for part in parts for p in ([part] if len(part.rstrip()) <= width else _broken_after(mark, part))]
     lines = [""]
-    for part in parts:
-        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
-            lines.append("")
-        lines[-1] += part
+    for word in re.findall(r"\S+ ?", title):
+        parts = [word]
+        for mark in ":-":
+            parts = [p for part in parts for p in ([part] if _fits(part, width) else _broken_after(mark, part))]
+        for i, part in enumerate(parts):
+            if lines[-1] and (not _fits(lines[-1] + part, width) or (i == 0 and len(parts) > 1)):
+                lines.append("")
+            lines[-1] += part
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _fits(words: str, width: int) -> bool:
+    return len(words.rstrip()) <= width
 
 
 def _broken_after(mark: str, word: str) -> list[str]:

@@ -30,14 +30,25 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
     return training_runs.train(params, store, training_runs.run_folder(params, preset))
 
 
-def origins(results: Iterable[training_runs.TrainResult]) -> str:
-    """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind."""
-    names = [result.origin for result in results]
-    shipped = [name for name in names if name.startswith(shipped_runs.PREFIX)]
+def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] = ()) -> str:
+    """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind.
+
+    More than three of the package are counted by their loss. ``others`` are the names of other networks that the figure
+    shows beside these, such as ``authors' weights``.
+    """
+    results = list(results)
+    shipped = [r for r in results if r.origin.startswith(shipped_runs.PREFIX)]
     if not shipped:
-        return shipped_runs.HERE
-    listed = ", ".join(shipped) if len(shipped) <= 3 else f"{len(shipped)} that ship ({shipped[0]} to {shipped[-1]})"
-    return listed + (f", {len(names) - len(shipped)} {shipped_runs.HERE}" if len(shipped) < len(names) else "")
+        words = shipped_runs.HERE
+    elif len(shipped) <= 3:
+        words = ", ".join(r.origin for r in shipped)
+    else:
+        by_loss = Counter(labels.method_name(r.params.loss) for r in shipped)
+        counted = ", ".join(f"{loss}: {n}" for loss, n in by_loss.items())
+        words = f"{len(shipped)} networks of the package ({shipped[0].origin} ...; {counted})"
+    if shipped and len(shipped) < len(results):
+        words += f", {len(results) - len(shipped)} {shipped_runs.HERE}"
+    return words + "".join(f", or {name} where named" for name in dict.fromkeys(others))
 
 
 def length(results: Iterable[training_runs.TrainResult]) -> str:

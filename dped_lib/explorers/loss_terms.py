@@ -27,7 +27,7 @@ from dped_lib.report import labels
 MAPS = {
     "color": "squared difference of the blurred images",
     "mse": "squared difference",
-    "content": "squared difference of VGG features; each square is one feature position",
+    "content": "squared difference of VGG features; each square is one feature position, cut where it reaches beyond the patch",
     "tv": "squared differences of neighbouring pixels",
     "texture": "absolute gradient of the texture term with respect to each pixel",
 }
@@ -215,13 +215,13 @@ class LossTerms:
         return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
 
     def origin(self) -> str:
-        """Return whose network enhances the shown patch, what it was trained on, and the stage."""
+        """Return whose network enhances the shown patch, the stage, and what it was trained on."""
         p, shipped = self.params, checkpoints.shipped_name(self.folder)
         where = f"shipped network {shipped}" if shipped else "network trained here"
         camera = datasets.camera_name(p.dataset, p.phone)
-        return (
-            f"{where} ({p.dataset}, {camera}, {p.loss}, {p.iterations} iterations, seed {p.seed}): {self.state.value}"
-        )
+        loss = labels.method_name(p.loss)
+        trained_on = f"{p.dataset}, {camera}, {loss}, {p.iterations} iterations, seed {p.seed}"
+        return f"{where}, {self.state.value} ({trained_on})"
 
     def _draw(self) -> None:
         shown = self.look()
@@ -258,8 +258,10 @@ class LossTerms:
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
         # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
-        words = (textwrap.fill(line, 115) for line in (self.summary(), f"Enhanced by the {self.origin()}."))
-        fig.suptitle("\n".join(words), fontsize=8)
+        lines = [self.summary(), f"Enhanced by the {self.origin()}."]
+        if "content" in shown:
+            lines.append(f"{labels.TERMS['content'].capitalize()}: {MAPS['content']}.")
+        fig.suptitle("\n".join(textwrap.fill(line, 115) for line in lines), fontsize=8)
         return fig
 
 

@@ -28,13 +28,13 @@ TERMS = MappingProxyType(
         "mse": "MSE",
     }
 )
-#: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of the paper's retoucher.
+#: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of what an artist made for the paper.
 METHODS = MappingProxyType(
     {
         "original": "original",
-        "auto": "automatic contrast (stand-in)",
+        "auto": "automatic contrast (stand-in for Apple's)",
         "ape": "Apple Photo Enhancer",
-        "manual": "retoucher",
+        "manual": "manual enhancement",
         "dong": "Dong et al.",
         "dong authors": "Dong et al., authors' weights",
         "johnson": "Johnson et al.",
@@ -42,8 +42,22 @@ METHODS = MappingProxyType(
         "authors": "ours, authors' weights",
     }
 )
+#: The name of each loss of Table 3 (``losses.TABLE3_LOSSES``) in a sentence. It is one word: sentences subtract losses.
+LOSSES = MappingProxyType(
+    {
+        "color+content+texture": "colour+content+texture",
+        "content+texture": "content+texture",
+        "mse+texture": "MSE+texture",
+        "mse": "MSE",
+    }
+)
 
 
 def method_name(column: str) -> str:
-    """Return the name of a column of Table 2 or Table 3 for a reader. A loss of Table 3 is its own name."""
-    return METHODS.get(column, column)
+    """Return the name of a column of Table 2 or Table 3 for a reader. A name that is not in either is unchanged."""
+    return METHODS.get(column) or LOSSES.get(column, column)
+
+
+def method_heading(column: str) -> str:
+    """Return :func:`method_name` for a table or figure, where a loss may stand in several words and lines."""
+    return method_name(column).replace("+", " + ")

@@ -83,7 +83,8 @@ def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):
     store = pair_store.PairStore(opening.folder_of("rig", "smoke", "iphone"))
     copy = training_runs.train(run.params, store, run.folder, "cpu")
     assert networks.origins([copy]) == "shipped:rig-iphone-dong-preset_smoke"
-    assert networks.origins([copy] * 4) == "4 that ship (" + " to ".join(2 * [copy.origin]) + ")"
+    assert networks.origins([copy] * 4) == f"4 networks of the package ({copy.origin} ...; Dong et al.: 4)"
+    assert networks.origins([copy], ["authors' weights"]) == f"{copy.origin}, or authors' weights where named"
     ship.main(runs, preset="smoke")
     assert "ships already" in capsys.readouterr().out
 

@@ -316,8 +316,8 @@ def test_methods_have_titles_that_do_not_overlap():
     assert len(fig.axes) == 4 * len(titles) == 4 * 6
     boxes = [t.get_window_extent() for t in titles]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    assert "ours, shipped:\ncity100-iphonex\n(cpu)" in [t.get_text() for t in titles], (
-        "broken at spaces and colons first"
+    assert "ours,\nshipped:\ncity100-iphonex\n(cpu)" in [t.get_text() for t in titles], (
+        "a name that must be broken begins a line, and breaks at colons first"
     )
     assert fig.get_suptitle() == "authors' weights: not here"
     assert smallest_text(fig) >= figures.SMALLEST_TEXT

@@ -264,6 +264,7 @@ def test_every_committed_result_says_whose_network_it_shows():
         "shipped:",
         "authors",
         "that ship",
+        "of the package",
         "the folder's",
         "not trained",
         "of the paper",
@@ -491,6 +492,7 @@ def test_cells_measure_compare_and_cite(store):
     # "authors" was not run here, but the paper's later version has its score.
     assert list(frame["PSNR (dB), paper"]) == ["", "19.16", "20.08"]
     assert list(frame["MS-SSIM, paper"]) == ["", "0.9114", "0.9201"]
+    assert table_layout.how_to_read(frame) == "Value [95 % interval], and the paper's value beside it."
     assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
     assert frame["pairs (photographs)"][1] == f"{ours.pairs} ({ours.photographs})"
     of_ours = [d if d.first == "ours" else d.reversed() for d in differences]
@@ -517,6 +519,60 @@ def test_plot_shows_every_cell_and_every_published_value():
     named = [text.get_text() for text in fig.legends[0].get_texts()]
     assert named == ["iPhone 3GS", "BlackBerry Passport", "Sony Xperia Z", "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
+    plt.close(fig)
+
+
+def cell(phone, column, table="2"):
+    """Return some cell of a table."""
+    return Cell(table, phone, column, "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})
+
+
+def test_a_camera_that_the_paper_does_not_have_has_no_place_for_its_values():
+    """The iPhone X: neither columns, nor words, nor a mark of the legend speak of values that nobody published."""
+    found = [cell("iphonex", column) for column in ("original", "ours", "authors")]
+    frame = table_layout.cells_frame(found, ("original", "ours", "authors"), "city100")
+    assert list(frame) == ["phone", "method", "PSNR (dB)", "MS-SSIM", "pairs (photographs)"]
+    assert table_layout.how_to_read(frame) == "Value [95 % interval]."
+    fig = table_plot.plot_cells(found, ("original", "ours", "authors"), "Table 2", "city100")
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["iPhone X", "this run, 95 % interval"]
+    plt.close(fig)
+
+
+def test_columns_without_a_count_are_left_out():
+    frame = pd.DataFrame({"phone": ["a", "b"], "flat": [0, 2], "edge": [0, 0], "paper": ["", ""]})
+    assert list(table_layout.without_empty(frame)) == ["phone", "flat"]
+
+
+def test_the_papers_later_version_has_its_own_mark():
+    """Table 2 has scores of the paper's first version, but on the iPhone those of the authors' weights are later."""
+    found = [cell(phone, column) for phone in paper.PHONES for column in ("ours", "authors")]
+    fig = table_plot.plot_cells(found, ("ours", "authors"), "Table 2", "rig")
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert set(legend) >= {"the paper", "its later version"}
+    assert fig.legends[0].get_window_extent(fig.canvas.get_renderer()).width <= fig.bbox.width
+    diamonds = [line for line in fig.axes[0].lines if line.get_marker() == "D"]
+    assert [line.get_xdata()[0] for line in diamonds] == [paper.TABLE2_LATER_VERSION["iphone"].psnr]
+    (circle,) = {
+        line.get_xdata()[0]
+        for line in fig.axes[0].lines
+        if line.get_markerfacecolor() == "white" and line.get_ydata()[0] == diamonds[0].get_ydata()[0] - 1
+    }
+    assert circle == paper.TABLE2["iphone"]["ours"].psnr
+    plt.close(fig)
+
+
+def test_a_phone_without_a_score_says_so_beside_the_others():
+    """Table 3 of the rig: the Sony has one loss, and the words stand where its scores would."""
+    found = [cell("iphone", loss, "3") for loss in losses.TABLE3_LOSSES] + [cell("sony", losses.TABLE3_LOSSES[0], "3")]
+    fig = table_plot.plot_cells(found, losses.TABLE3_LOSSES, "Table 3", "rig")
+    names = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert names == ["colour + content +\ntexture", "content + texture", "MSE + texture", "MSE"]
+    for axes in fig.axes:
+        of_sony = [line for line in axes.lines if line.get_markeredgecolor() == colors.PHONES["sony"]]
+        heights = sorted({y for line in of_sony for y in line.get_ydata()})
+        assert {t.get_text() for t in axes.texts} == {"not run"} and len(axes.texts) == 3
+        assert {t.get_color() for t in axes.texts} == {colors.PHONES["sony"]}
+        assert sorted(t.get_position()[1] for t in axes.texts) == heights[1:], "beside its published values"
     plt.close(fig)
 
 
