@@ -1,4 +1,4 @@
-"""Name metrics, their units, the terms of a loss and the methods of Table 2 in figures, tables and printed lines."""
+"""Name metrics, their units, terms and kernels of a loss and the methods of Table 2 in figures, tables and printed lines."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,6 +28,8 @@ TERMS = MappingProxyType(
         "mse": "MSE",
     }
 )
+#: The standard deviation of each kernel of the colour loss (``losses.KERNELS``).
+KERNELS = MappingProxyType({"printed": "1.73 px", "sigma3": "3.00 px", "code": "4.34 px"})
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of the paper's retoucher.
 METHODS = MappingProxyType(
     {
@@ -47,3 +49,8 @@ METHODS = MappingProxyType(
 def method_name(column: str) -> str:
     """Return the name of a column of Table 2 or Table 3 for a reader. A loss of Table 3 is its own name."""
     return METHODS.get(column, column)
+
+
+def kernel_name(kernel: str, separator: str = " ") -> str:
+    """Return the name of a kernel of the colour loss with its standard deviation: ``printed 1.73 px``."""
+    return f"{kernel}{separator}{KERNELS[kernel]}"
