@@ -118,7 +118,7 @@ def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
 
 
 def upright(dataset: str, scene: str) -> bool:
-    """Return whether a scene stands upright in its photographs. Figures leave out those that lie on their side."""
+    """Return whether a scene stands upright in its photographs. Figures and the study leave out those that do not."""
     return dataset != "city100" or scene not in readers.CITY100_ON_SIDE
 
 

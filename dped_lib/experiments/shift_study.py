@@ -19,7 +19,7 @@ from dped_lib.data.batches import floats, pictures
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import statistics
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 #: Shifts in pixels. The paper speaks of 1-2, 3-5, and larger ones.
 SHIFTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 30)
@@ -217,7 +217,7 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
 
     A box marks the ratio that the paper states for 3 to 5 px.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.3))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6))
     mean, boot = curves.mean(), curves.resampled(resamples, seed)
     for name, style in STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
@@ -227,13 +227,17 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
         left.fill_between(curves.shifts, *statistics.interval(boot[name]), **band)
         if name in by_kernel:
             by_shift = [by_kernel[name][str(s)] for s in curves.shifts]
-            right.plot(curves.shifts, [r.value for r in by_shift], style, marker=".", color=color, label=name)
+            ratio = {"marker": ".", "color": color, "label": labels.kernel_name(name)}
+            right.plot(curves.shifts, [r.value for r in by_shift], style, **ratio)
             right.fill_between(curves.shifts, [r.low for r in by_shift], [r.high for r in by_shift], **band)
     sentence = SENTENCES["3-5 px"]
     box = (min(sentence.shifts), sentence.low), np.ptp(sentence.shifts), sentence.high - sentence.low
     right.add_patch(Rectangle(*box, color="0.75", zorder=0, label="the paper, 3-5 px"))
-    left.set(xlabel="shift (px)", ylabel="mean of squares, values in [0, 1]", title="Losses of a shifted image")
-    right.set(xlabel="shift (px)", ylabel="MSE / colour loss", title="How much smaller the colour loss is")
+    left.set(xlabel="shift (px)", ylabel="mean of squares, values in [0, 1]")
+    right.set(xlabel="shift (px)", ylabel="MSE / colour loss")
+    bands = "\n(bands: 95 % intervals over scenes)"
+    left.set_title("Losses of a shifted image" + bands)
+    right.set_title("How much smaller the colour loss is" + bands)
     right.set(xscale="log", yscale="log")
     right.set_xticks(curves.shifts, [str(s) for s in curves.shifts])
     right.set_yticks((1, 2, 5, 10, 20, 50), ("1", "2", "5", "10", "20", "50"))
@@ -246,22 +250,25 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
 def plot_blurred(store: PairStore, chosen: Sequence[int]) -> Figure:
     """Draw Figure 5: patches of the phone and of the DSLR as they are, and blurred by each kernel.
 
+    All lose the border that the blur darkens with its zero padding, because it would look like a lens's vignetting.
+
     Args:
         store: the pairs of a phone.
         chosen: indices of the pairs, one for each row.
     """
-    columns = {"original": None} | {kernel: kernel for kernel in losses.KERNELS}
+    columns = {"original": None} | {labels.kernel_name(kernel, "\n"): kernel for kernel in losses.KERNELS}
+    inside = np.s_[losses.KERNEL_RADIUS : -losses.KERNEL_RADIUS, losses.KERNEL_RADIUS : -losses.KERNEL_RADIUS]
     width = figures.WIDTH / (2 * len(columns))
-    fig = plt.figure(figsize=(figures.WIDTH, width * len(chosen) + 0.5))
+    fig = plt.figure(figsize=(figures.WIDTH, width * len(chosen) + 0.65))
     sides = ((store.meta["phone"], store.phone), ("dslr", store.dslr))
     for half, (camera, images) in zip(fig.subfigures(1, 2), sides, strict=True):
-        half.suptitle(camera_name(store.meta["dataset"], camera), color=colors.PHONES[camera])
+        half.suptitle(camera_name(store.meta["dataset"], camera))
         axes = half.subplots(len(chosen), len(columns), squeeze=False)
         for row, i in zip(axes, chosen, strict=True):
             patch = floats(images, [i])
             for ax, (title, kernel) in zip(row, columns.items(), strict=True):
                 shown = patch if kernel is None else losses.blur(patch, kernel)
-                ax.imshow(pictures(shown)[0])
+                ax.imshow(pictures(shown)[0][inside], interpolation="nearest")
                 ax.set_axis_off()
                 if i == chosen[0]:
                     ax.set_title(title, fontsize=8.5)

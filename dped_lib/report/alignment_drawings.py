@@ -55,7 +55,8 @@ def rig_drawing() -> Figure:
         side.set_visible(True)
     above.set(xlim=(-0.95, 0.95), ylim=(-1.95, 0.25), xlabel="heights of the scene", ylabel="heights of the scene")
     above.set_title("From above", loc="left")
-    front.set(xlim=(-0.82, 0.82), ylim=(0.62, -0.62), aspect="equal", xlabel="heights of the scene")
+    front.set(xlim=(-0.82, 0.82), ylim=(0.62, -0.62), aspect="equal")
+    front.set(xlabel="heights of the scene", ylabel="heights of the scene")
     front.set_title("What each camera sees", loc="left")
     front.legend(loc="center")
     for ax in (above, near, front):
@@ -105,9 +106,10 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
         height, width = image.shape[:2]
         ax.set_title(f"{name}: {width} x {height}")
     r = alignment.report
+    drawn = f", {len(sample)} of them drawn" if len(sample) < count else ""
     axes[0, 0].set_xlabel(
-        f"1. SIFT: {r.matches} matches. RANSAC: {r.inliers} agree on\n"
-        "one homography (dots), the others do not (crosses)",
+        f"1. SIFT: {r.matches} matches{drawn}. RANSAC: {r.inliers}\n"
+        "agree on one homography (dots), the others do not (crosses)",
         loc="left",
     )
     size = alignment.dslr.shape[:2]
@@ -149,7 +151,7 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
     _show(axes[0], np.where(tile[..., None] == 1, alignment.phone, alignment.dslr))
-    axes[0].set_title("Aligned: phone and DSLR\nin turns")
+    axes[0].set_title("Aligned: phone and DSLR\nin alternate squares")
     scaled = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, dslr)]
     for ax, pair, title in (
         (axes[1], scaled, "Only scaled to one size"),
@@ -191,6 +193,8 @@ def ncc_distribution(
         ax.axvline(threshold, color="0.2", lw=1.2, ls="--")
         ax.set(xlabel="NCC with the DSLR's window", yscale="log", title=f"{names[phone]}:\n{len(sample)} windows")
         figures.plain_numbers(ax.yaxis)
+        ticks = np.arange(_LEAST_DRAWN_NCC, 1.05, 0.1)
+        ax.set_xticks(ticks, [f"≤ {ticks[0]:g}", *(f"{t:.1f}" for t in ticks[1:])])
     axes[0, 0].set_ylabel("windows (%, logarithmic)")
     marks = (
         Patch(fc="none", ec=_IN_PLACE, lw=1, label="in place"),
@@ -202,26 +206,32 @@ def ncc_distribution(
 
 
 def window_caption(window: extraction.Window) -> str:
-    """Return why a window was left out, and its NCC: ``below threshold: 0.899``.
+    """Return why a window was left out, and its NCC: ``below threshold: NCC 0.899``.
 
     The NCC is rounded down to three decimals, so a value below the threshold never reads as the threshold.
     """
-    return window.verdict + ("" if window.ncc is None else f": {math.floor(1000 * window.ncc) / 1000:.3f}")
+    return window.verdict + ("" if window.ncc is None else f": NCC {math.floor(1000 * window.ncc) / 1000:.3f}")
 
 
-def window_pairs(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int = 4) -> Figure:
+def window_pairs(
+    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int = 4, names: tuple[str, str] = ("phone", "DSLR")
+) -> Figure:
     """Draw small pairs side by side, phone left and DSLR right.
 
-    ``pairs`` holds a caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) for each pair.
+    Args:
+        pairs: caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) of each pair.
+        columns: number of pairs in a row.
+        names: of the phone and of the DSLR, for the title.
     """
     rows = -(-len(pairs) // columns)
     height = figures.WIDTH / columns / 2 + 0.3
-    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, height * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, height * rows + 0.3), squeeze=False)
+    fig.suptitle(f"Windows that were left out: {names[0]} (left) and {names[1]} (right)")
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (caption, phone, dslr) in zip(axes.flat, pairs, strict=False):
         gap = np.full((phone.shape[0], 4, 3), 255, np.uint8)
-        ax.imshow(np.hstack([phone, gap, dslr]))
+        ax.imshow(np.hstack([phone, gap, dslr]), interpolation="nearest")
         ax.set_title(caption, fontsize=figures.SMALLEST_TEXT + 0.5)
     return fig
 

@@ -1,4 +1,4 @@
-"""Name metrics, their units, the terms of a loss and the methods of Table 2 in figures, tables and printed lines."""
+"""Name metrics, their units, terms and kernels of a loss and the methods of Table 2 in figures, tables and printed lines."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,6 +28,8 @@ TERMS = MappingProxyType(
         "mse": "MSE",
     }
 )
+#: The standard deviation of each kernel of the colour loss (``losses.KERNELS``).
+KERNELS = MappingProxyType({"printed": "1.73 px", "sigma3": "3.00 px", "code": "4.34 px"})
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of what an artist made for the paper.
 METHODS = MappingProxyType(
     {
@@ -61,3 +63,8 @@ def method_name(column: str) -> str:
 def method_heading(column: str) -> str:
     """Return :func:`method_name` for a table or figure, where a loss may stand in several words and lines."""
     return method_name(column).replace("+", " + ")
+
+
+def kernel_name(kernel: str, separator: str = " ") -> str:
+    """Return the name of a kernel of the colour loss with its standard deviation: ``printed 1.73 px``."""
+    return f"{kernel}{separator}{KERNELS[kernel]}"

@@ -16,7 +16,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
 from dped_lib import losses, models
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 _KINDS = MappingProxyType({"conv": colors.SKY, "norm": colors.ORANGE, "linear": colors.PINK})
 _TEXT = figures.SMALLEST_TEXT
@@ -79,23 +79,36 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
 
 @dataclass(frozen=True)
 class _Term:
-    """Describe how a term of the loss is drawn: what the images pass through, its name, and its equation."""
+    """Describe how a term of the loss is drawn.
+
+    Attributes:
+        through: what the images pass through, or nothing.
+        name: of the term.
+        equation: the equation that it follows.
+        measures: the images that the term depends on.
+    """
 
     through: str
     name: str
     equation: str
+    measures: tuple[str, ...] = ("enhanced", "dslr")
 
 
 def _terms(loss: str, variant: str) -> dict[str, _Term]:
     """Return the terms of a loss in the order in which they are drawn."""
     layer = losses.LOSSES[loss].content_layer or losses.CONTENT_LAYER_OF[variant]
-    form = losses.DISCRIMINATOR_OF[variant]
+    if losses.DISCRIMINATOR_OF[variant] == "two_image":
+        texture = _Term("discriminator of\ntwo gray images", "texture loss", "equation 5")
+    else:
+        texture = _Term("discriminator of\none gray image", "texture loss", "like equation 5", ("enhanced",))
     described = {
-        "tv": _Term("", "total variation", "equation 7"),
-        "color": _Term(f"Gaussian blur\nkernel {losses.KERNEL_OF[variant]}", "colour loss", "equations 2-4"),
+        "tv": _Term("", "total variation", "equation 7", ("enhanced",)),
+        "color": _Term(
+            f"Gaussian blur\n{labels.kernel_name(losses.KERNEL_OF[variant])}", "colour loss", "equations 2-4"
+        ),
         "mse": _Term("", "MSE", "Table 3"),
         "content": _Term(f"VGG-19 up to\n{layer}", "content loss", "equation 6"),
-        "texture": _Term(f"discriminator\n{form.replace('_', '-')}, gray", "texture loss", "equation 5"),
+        "texture": texture,
     }
     return {name: term for name, term in described.items() if name in losses.LOSSES[loss].terms}
 
@@ -123,16 +136,16 @@ def system(
     tops = [4.65]
     for _, inside, _ in parts:
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
-    fig = plt.figure(figsize=(figures.WIDTH, tops[-1] + 0.6))
+    fig = plt.figure(figsize=(figures.WIDTH, tops[-1] + 0.75))
     fig.set_layout_engine("none")  # all places are given in inches
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
     ax.set_axis_off()
-    _draw_flow(ax, terms, losses.weights_of(variant), pictures or {})
+    _draw_flow(ax, terms, _sum_in_words(terms, variant), pictures or {})
     for top, (name, inside, parameters) in zip(tops, parts, strict=False):
         _draw_layers(ax, inside, top, f"{name}: {parameters:,} parameters")
     legend = "Each box: kernel (/ stride), channels, height x width of the output. IN, BN: instance norm, batch norm."
-    ax.text(0.1, fig.get_figheight() - 0.57, legend, fontsize=_TEXT, color="0.25", va="center")
+    ax.text(0.1, fig.get_figheight() - 0.72, legend, fontsize=_TEXT, color="0.25", va="center")
     return fig
 
 
@@ -144,13 +157,22 @@ _PLACES = MappingProxyType({"phone": (0.25, "phone"), "enhanced": (3.6, "enhance
 _INK = MappingProxyType({"enhanced": colors.CLASSES["enhanced"], "dslr": colors.CLASSES["dslr"]})
 
 
-def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float], pictures: Mapping) -> None:
+def _sum_in_words(terms: Mapping[str, _Term], variant: str) -> str:
+    """Return the weighted sum of the terms, and whose weights these are."""
+    weights = losses.weights_of(variant)
+    total = " + ".join(f"{weights[name]:g} x {term.name}" for name, term in terms.items())
+    whose = "(equation 8)" if variant == "paper" else "(form of equation 8, weights of the authors' code)"
+    return f"loss = {total}\n{whose}"
+
+
+def _draw_flow(ax: Axes, terms: Mapping[str, _Term], total: str, pictures: Mapping) -> None:
     """Draw the pictures, the generator, what both images pass through, the terms, and their weighted sum."""
     top = 0.3
     for name, (x, words) in _PLACES.items():
         ax.text(x + _SIDE / 2, top - 0.08, words, ha="center", va="bottom", fontsize=9, color=_INK.get(name, "black"))
         if name in pictures:
-            ax.imshow(pictures[name], extent=(x, x + _SIDE, top + _SIDE, top), aspect="auto", zorder=2)
+            extent = (x, x + _SIDE, top + _SIDE, top)
+            ax.imshow(pictures[name], extent=extent, aspect="auto", interpolation="nearest", zorder=2)
             ax.add_patch(Rectangle((x, top), _SIDE, _SIDE, fill=False, ec=_INK.get(name, "0.2"), lw=1.5, zorder=3))
         else:
             _box(ax, (x, top, _SIDE, _SIDE), "no picture", "white", ec=_INK.get(name, "0.2"))
@@ -167,13 +189,16 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float
     ends = {"enhanced": [], "dslr": []}
     for x, (name, term) in zip(centres, terms.items(), strict=True):
         for image, offset in (("enhanced", -0.17), ("dslr", 0.17)):
-            if image == "dslr" and name == "tv":
-                continue  # total variation measures the enhanced image alone
+            if image not in term.measures and not term.through:
+                continue
             end = 2.15 if term.through else 3.0
             _arrow(ax, (x + offset, bus[image]), (x + offset, end), _INK[image])
             ends[image].append(x + offset)
-            if term.through:
+            # A discriminator of one image is trained with both, but the texture loss is its answer to the enhanced one.
+            if term.through and image in term.measures:
                 _arrow(ax, (x + offset, 2.6), (x + offset, 3.0), _INK[image])
+        if name == "texture":
+            _draw_own_training(ax, x)
         if term.through:
             _box(ax, (x - 0.68, 2.15, 1.36, 0.45), term.through, colors.PINK if name == "texture" else "#DDDDDD")
         _box(ax, (x - 0.68, 3.0, 1.36, 0.45), f"{term.name}\n{term.equation}", colors.YELLOW)
@@ -182,12 +207,21 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], weights: Mapping[str, float
         if xs:
             origin = _PLACES[image][0] + _SIDE / 2
             ax.plot((min(*xs, origin), max(*xs, origin)), (bus[image],) * 2, color=_INK[image], lw=1.2)
-    total = " + ".join(f"{weights[name]:g} x {term.name}" for name, term in terms.items())
-    _box(ax, (0.5, 3.75, figures.WIDTH - 0.6, 0.4), f"loss = {total}   (equation 8)", "#F7F3B0")
+    _box(ax, (0.5, 3.75, figures.WIDTH - 0.6, 0.4), total, "#F7F3B0")
     # Back from the loss to the network that it trains.
     ax.plot((0.5, 0.12, 0.12, 2.5), (3.95, 3.95, 1.6, 1.6), color="0.4", lw=1.2, ls="--")
     _arrow(ax, (2.5, 1.6), (2.5, middle + 0.35), "0.4", ls="--")
     ax.text(0.2, 2.05, "trains", fontsize=_TEXT, color="0.3", va="center", rotation=90)
+
+
+def _draw_own_training(ax: Axes, x: float) -> None:
+    """Draw that the discriminator, in the column around ``x``, is trained by a loss of its own."""
+    start, outside, below, middle = x + 0.4, x + 0.8, 2.78, 2.375
+    ax.plot((start, start, outside, outside), (2.6, below, below, middle), color="0.4", lw=1.2, ls="--")
+    _arrow(ax, (outside, middle), (x + 0.68, middle), "0.4", size=6)
+    ax.text(outside, 2.89, "trains", fontsize=_TEXT, color="0.3", va="center", ha="right")
+    words = "Each iteration also trains the discriminator, to tell the enhanced image from the DSLR's."
+    ax.text(figures.WIDTH - 0.1, 4.3, words, fontsize=_TEXT, color="0.25", va="center", ha="right")
 
 
 def _rows(inside: list[Layer]) -> list[list[list[Layer]]]:

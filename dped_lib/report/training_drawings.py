@@ -6,6 +6,8 @@ from types import MappingProxyType
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from dped_lib.data.training_log import last_quarter
 from dped_lib.report import colors, figures, labels
@@ -24,8 +26,9 @@ _WORDS = MappingProxyType(
 def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     """Draw each term of a training's log, and each validation score, in a panel of its own.
 
-    A term is drawn for each iteration (gray) and as a moving average. The last quarter of a validation score is shaded.
-    The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
+    A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
+    shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
+    The axis of a score begins at its second value: the first is that of a network that has not been trained.
 
     Args:
         log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.
@@ -51,9 +54,21 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
             ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
         label = labels.METRICS[name]
         digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
-        ax.set_title(f"validation {label.name}\nlast quarter: {abs(quarter.moved):.{digits}f}{unit}", loc="left")
+        moved = round(quarter.moved, digits) + 0.0  # never -0
+        ax.set_title(f"validation {label.name}\nlast quarter: {moved:+.{digits}f}{unit}", loc="left")
+        later = values[1:] if len(values) > 1 else values
+        room = 0.1 * np.ptp(later) or 0.05 * abs(later[0]) or 1.0
+        ax.set_ylim(later.min() - room, later.max() + room)
     for ax in places:
         ax.set_axis_off()
+    marks = [
+        Line2D([], [], color="0.8", lw=0.7, label="each iteration"),
+        Line2D([], [], color=colors.LOSSES[loss], lw=1.5, label="moving average"),
+        Line2D([], [], color=colors.LOSSES[loss], marker="o", ms=3, label="validation"),
+        Patch(color="0.9", label="its last quarter"),
+        Line2D([], [], color="0.3", lw=1, label="line through it"),
+    ]
+    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks))
     for ax in axes[-1]:
         ax.set_xlabel("iteration")
     return fig
@@ -70,15 +85,19 @@ def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:
 
 
 def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of each value and the ``window`` - 1 values before it, or of as many as there are."""
+    """Return the mean of about ``window`` values around each value: as many before it as after it, except at the end."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
+    places = np.arange(len(values))
+    # A loss falls steeply at first, so the window must not reach further to one side there. At the end it is flat but noisy.
+    reach = np.minimum(window // 2, places)
+    starts, ends = places - reach, np.minimum(places + reach + 1, len(values))
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
 def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str]) -> Figure:
     """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left.
+
+    Only ``enhanced`` has a colour: it has that of the Sony.
 
     Args:
         rows: camera, or ``enhanced`` -> its patches.
@@ -87,11 +106,10 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str
     columns = max(len(patches) for patches in rows.values())
     side = (figures.WIDTH - 0.4) / columns
     fig, axes = plt.subplots(len(rows), columns, figsize=(figures.WIDTH, side * len(rows) + 0.1), squeeze=False)
-    ink = {**colors.PHONES, **colors.CLASSES}
     for line, (name, patches) in zip(axes, rows.items(), strict=True):
         for ax, patch in zip(line, patches, strict=True):
-            ax.imshow(patch)
+            ax.imshow(patch, interpolation="nearest")
             ax.set(xticks=[], yticks=[], frame_on=False)
         # A row is lower than a long name, so the name takes two lines.
-        line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=ink[name])
+        line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=colors.CLASSES.get(name, colors.BLACK))
     return fig

@@ -18,11 +18,12 @@ from dped_lib.report import colors
 from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import Agreement, Verdict
 from dped_lib.user_study.analysis import Fraction, Share, Sizes, Strength
-from dped_lib.user_study.pictures import Pictures
+from dped_lib.user_study.pictures import Pictures, enhancers_phone
 from dped_lib.user_study.questions import KINDS, Trial, kind_of
 
 _CLASS_NAMES = MappingProxyType({"dslr": "DSLR", "enhanced": "ours"})
 _INTERVAL = "#B00020"
+_CHARACTER = 0.036  # width of a character of a share, as a part of the narrower panels' width
 #: Stands in place of a number that needs more answers.
 NOT_YET = "not enough answers yet"
 
@@ -33,16 +34,23 @@ def class_name(cls: str) -> str:
 
 
 def set_name(name: str, dataset: str) -> str:
-    """Return the name of a set for readers: its camera, or for a user's own folder the name of the set."""
-    known = dataset != "own" and name in datasets.DATASET_PHONES[dataset]
-    return datasets.camera_name(dataset, name) if known else name
+    """Return the name of a set for readers: its camera, or for a user's own folder the name of the set.
+
+    The set of the enhancers is named with the camera whose photographs they get.
+    """
+    if dataset == "own":
+        return name
+    phones = datasets.DATASET_PHONES[dataset]
+    if name == "enhancers":
+        return f"{name}, {datasets.camera_name(dataset, enhancers_phone(phones))}"
+    return datasets.camera_name(dataset, name) if name in phones else name
 
 
 def describe_subjects(observer: str, subjects: int) -> str:
     """Return who answered, for titles and captions."""
     if observer == "person":
         return "1 person" if subjects == 1 else f"{subjects} people"
-    return f"{subjects} simulated subjects (model observer), no people"
+    return f"{subjects} simulated subjects (model observer: edges and contrast only), no people"
 
 
 def describe_sizes(sizes: Sizes) -> str:
@@ -96,15 +104,25 @@ def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
 
 
 def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
-    left = 0.0
+    left, narrow = 0.0, []
     for cls, width in parts:
         color = colors.CLASSES[cls]
         ax.barh(y, width, left=left, height=0.54, color=color, edgecolor="white")
-        # A narrow part has no room for its share. The legend names the colours.
-        label = f"{width:.0%}" if width > 0.12 else ""
-        place = {"ha": "center", "va": "center", "fontsize": report.SMALLEST_TEXT}
-        ax.text(left + width / 2, y, label, color=colors.text_on(color), **place)
+        if width > 0.12:
+            place = {"ha": "center", "va": "center", "fontsize": report.SMALLEST_TEXT}
+            ax.text(left + width / 2, y, f"{width:.0%}", color=colors.text_on(color), **place)
+        elif width:
+            narrow.append((left, f"{width:.0%}"))
         left += width
+    # A narrow part has no room for its share, which then stands above it, in the panel and beside its neighbour's.
+    starts, room = [], [_CHARACTER * len(label) for _, label in narrow]
+    for i, (start, _) in enumerate(narrow):
+        starts.append(max(start, starts[i - 1] + room[i - 1]) if i else start)
+    end = 1.0
+    for i in reversed(range(len(narrow))):
+        starts[i] = end = min(starts[i], end - room[i])
+    for x, (_, label) in zip(starts, narrow, strict=True):
+        ax.text(x, y - 0.28, label, ha="left", va="bottom", fontsize=report.SMALLEST_TEXT)
 
 
 def _empty(ax: Axes, y: float, why: str) -> None:
@@ -179,7 +197,7 @@ def figure10(
                 ax.plot(truth[s.set, s.first, s.second], y + 0.405, "o", mfc="none", mec="black", ms=6)
         _all_choices(ax, len(pairs) + 0.25, [f for f in fractions if f.set == name])
         ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
-        ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.45), xlabel="share of choices")
+        ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.52), xlabel="share of choices")
         ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
         ax.set_yticklabels([*(f"{class_name(a)}\nor {class_name(b)}" for a, b in pairs), "all\nchoices"])
         ax.grid(visible=False)
@@ -209,20 +227,26 @@ def _frame(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.D
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
-def share_table(shares: Iterable[Share], dataset: str) -> pd.DataFrame:
-    """Return the first three bars of each part of Figure 10 as numbers."""
-    rows = (
-        {
-            "set": set_name(s.set, dataset),
-            "pair": f"{class_name(s.first)} over {class_name(s.second)}",
-            "answers": s.answers,
-            "share": NOT_YET if s.share is None else f"{s.share:.2f}",
-            "Wilson": _span(s.wilson),
-            "over subjects": _span(s.clustered),
-        }
+def share_table(shares: Iterable[Share], dataset: str, fractions: Iterable[Fraction] = ()) -> pd.DataFrame:
+    """Return the bars of each part of Figure 10 as numbers: three pairs, and with ``fractions`` the bar of all choices."""
+    rows = [
+        (s, f"{class_name(s.first)} over {class_name(s.second)}", NOT_YET if s.share is None else f"{s.share:.2f}")
         for s in shares
+    ]
+    rows += [(f, f"all choices: {class_name(f.cls)}", f"{f.share:.2f}") for f in fractions]
+    sets = list(dict.fromkeys(row.set for row, *_ in rows))
+    listed = (
+        {
+            "set": set_name(row.set, dataset),
+            "choice": words,
+            "answers": row.answers,
+            "share": share,
+            "Wilson": _span(row.wilson),
+            "over subjects": _span(row.clustered),
+        }
+        for row, words, share in sorted(rows, key=lambda row: sets.index(row[0].set))
     )
-    return _frame(rows, ("set", "pair", "answers", "share", "Wilson", "over subjects"))
+    return _frame(listed, ("set", "choice", "answers", "share", "Wilson", "over subjects"))
 
 
 def ranking_table(strengths: Iterable[Strength], dataset: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from dped_lib.data import network_files, opening, photo_folders, photofile, phot
 from dped_lib.enhance import photographs as enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network, receptive_field
-from dped_lib.user_study.pictures import Pictures, open_folder
+from dped_lib.user_study.pictures import Pictures, enhancers_phone, open_folder
 
 #: The stand-in for Apple's one-click enhancer, which runs only on Apple's systems.
 AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-in for Apple Photos, not it"
@@ -29,13 +29,14 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     """Return scenes on which no network of the dataset was trained.
 
     Scenes of the test split come first, then those of the validation split. Every photograph gives one scene before any
-    gives a second one.
+    gives a second one. Scenes that lie on their side are left out (``photographs.upright``): the list depends on nothing
+    but the store.
 
     Args:
         scenes: number of scenes; 0: nine as in the paper, or all if there are fewer.
 
     Raises:
-        DpedError: the dataset holds out fewer scenes, or has no whole aligned photographs.
+        DpedError: the dataset holds out fewer upright scenes, or has no whole aligned photographs.
     """
     presets.preset(preset)
     if dataset not in datasets.ALIGNED_DATASETS:
@@ -47,8 +48,11 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     by_photograph: dict[str, list[str]] = {}
     for split in ("test", "val"):
         for i in store.index(split):
+            name = store.names[i].rsplit("/", 1)[0]
+            if not photographs.upright(dataset, name):
+                continue
             names = by_photograph.setdefault(str(store.photographs[i]), [])
-            if (name := store.names[i].rsplit("/", 1)[0]) not in names:
+            if name not in names:
                 names.append(name)
     held = [names[0] for names in by_photograph.values()]
     held += [name for names in by_photograph.values() for name in names[1:]]
@@ -56,7 +60,7 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
         raise DpedError(f"dataset {dataset!r} holds out no scene to ask about: it trains on every photograph.")
     if len(held) < scenes:
         raise DpedError(
-            f"dataset {dataset!r} holds out {len(held)} scenes, the study needs {scenes}. "
+            f"dataset {dataset!r} holds out {len(held)} upright scenes, the study needs {scenes}. "
             f"Ask for {len(held)} or fewer (--scenes, or scenes in 06_user_study)."
         )
     return tuple(sorted(held[: scenes or paper.STUDY_SCENES], key=readers.natural))
@@ -167,7 +171,6 @@ def _make_scene(
     folder: Path, dataset: str, scene: str, networks: Mapping[str, nn.Module], border: int, retouched: Path | None
 ) -> None:
     frames = photographs.scene(dataset, scene)
-    enhancers_phone = "iphone" if "iphone" in networks else next(iter(networks))
 
     def save(image: np.ndarray, name: str, cls: str) -> None:
         _save(folder / name / cls / f"{scene}.png", _without_border(image, border))
@@ -183,7 +186,7 @@ def _make_scene(
         save(aligned.phone, phone, "original")
         save(aligned.dslr, phone, "dslr")
         save(enhanced, phone, "enhanced")
-        if phone == enhancers_phone:
+        if phone == enhancers_phone(networks):
             save(enhanced, "enhancers", "enhanced")
             save(baselines.auto_contrast(aligned.phone), "enhancers", "automatic")
             if retouched:

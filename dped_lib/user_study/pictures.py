@@ -31,7 +31,10 @@ _WIDEST = 900  # pixels: two pictures side by side fit on a screen
 
 @dataclass(frozen=True)
 class Pictures:
-    """Hold the files of a checked folder by (set, class, scene). Sets are in the order of Figure 10, then by name."""
+    """Hold the files of a checked folder by (set, class, scene). Sets are in the order of Figure 10.
+
+    Phones that the paper has not lie between its phones and the enhancers, by name.
+    """
 
     folder: Path
     files: Mapping[tuple[str, str, str], Path]
@@ -106,7 +109,7 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
             f"(classes: {', '.join(study_questions.CLASSES)})."
         )
     place = {name: i for i, name in enumerate(study_questions.PAPER_SETS)}
-    sets = sorted(_folders(folder), key=lambda f: (place.get(f.name, len(place)), f.name))
+    sets = sorted(_folders(folder), key=lambda f: (_of_enhancers(f), place.get(f.name, len(place)), f.name))
     if not sets:
         raise DpedError(f"{folder}: no set of pictures in it. It must hold SET/CLASS/SCENE.png.")
     files = {}
@@ -125,6 +128,16 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
                 photofile.check(file)
                 files[set_folder.name, cls, scene] = file
     return Pictures(folder, files)
+
+
+def enhancers_phone(phones: Iterable[str]) -> str:
+    """Return the phone whose originals the enhancers get: the iPhone as in the paper, or else the first one."""
+    phones = tuple(phones)
+    return "iphone" if "iphone" in phones else phones[0]
+
+
+def _of_enhancers(set_folder: Path) -> bool:
+    return study_questions.kind_of(f.name for f in _folders(set_folder)) == "enhancers"
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -202,12 +202,25 @@ def test_accuracies_are_drawn_beside_the_papers():
     figures.use_style()
     fig = discriminators.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
     (ax,) = fig.axes
-    hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "white"]
+    hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "none"]
     assert hollow == [(300, 0.99), (5000, 0.86)]
-    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
     forms = ("two-image", "one-image")
-    assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} | {"guessing"} == set(named)
+    assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} == set(named)
+    assert [text.get_text() for text in ax.texts] == ["guessing"], "the line has its name beside it"
+    assert "(the paper: 50)" in ax.get_xlabel() and "too short" not in ax.get_xlabel()
+    fig.draw_without_rendering()
+    assert fig.legends[0].get_window_extent().y0 > ax.bbox.y1, "no line runs through the legend"
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+def test_an_interval_that_cannot_be_seen_is_written():
+    names = ["a", "b", "c", "d"]
+    sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2, 2, 2, 2], names)
+    fig = discriminators.plot_accuracy([sure])
+    (ax,) = fig.axes
+    assert "batch 50, as in the paper" in ax.get_xlabel() and "two-image: [1.00, 1.00]" in ax.get_xlabel()
     plt.close(fig)
 
 

@@ -22,7 +22,7 @@ from dped_lib.data import photographs, rig
 from dped_lib.data.photographs import Photograph
 from dped_lib.experiments import shift_study
 from dped_lib.experiments.shift_study import Ratio, Sentence, ShiftCurves
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 VARIANCE = {"printed": 3.0, "sigma3": 9.0}  # of the kernels that are Gaussians as they stand
 
@@ -298,12 +298,13 @@ def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
     drawn = {"mse": [left.lines[0]]}
     for kernel in losses.KERNELS:
         in_left = [line for line in left.lines if line.get_label() == f"colour loss, {kernel}"]
-        in_right = [line for line in right.lines if line.get_label() == kernel]
+        in_right = [line for line in right.lines if line.get_label() == labels.kernel_name(kernel)]
         drawn[kernel] = in_left + in_right
         assert len(drawn[kernel]) == 2
         assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
     for name, lines in drawn.items():
         assert {line.get_color() for line in lines} == {colors.KERNELS[name]}
+    assert all("95 % intervals over scenes" in ax.get_title() for ax in (left, right)), "what the bands are"
     assert smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
     plt.close(figure6)
 
@@ -322,15 +323,41 @@ def test_figure_5_shows_patches_of_both_cameras_sharp_and_blurred():
     each = 1 + len(losses.KERNELS)
     assert len(fig.axes) == 2 * 2 * each
     pictures = [np.asarray(ax.images[0].get_array()) for ax in fig.axes]
-    assert pictures[0] == pytest.approx(FourPatches.phone[0] / 255)
-    assert pictures[2 * each] == pytest.approx(FourPatches.dslr[0] / 255), "the right half begins after two rows"
-    inner = [picture[20:-20, 20:-20].std() for picture in pictures[:each]]
+    inside = np.s_[10:-10, 10:-10]
+    assert pictures[0] == pytest.approx(FourPatches.phone[0][inside] / 255)
+    assert pictures[2 * each] == pytest.approx(FourPatches.dslr[0][inside] / 255), (
+        "the right half begins after two rows"
+    )
+    inner = [picture[10:-10, 10:-10].std() for picture in pictures[:each]]
     assert inner == sorted(inner, reverse=True), "a wider kernel blurs more"
     titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
-    assert titles == ["original", *losses.KERNELS] * 2, "above the first row of each camera"
+    assert titles == ["original", *(labels.kernel_name(k, "\n") for k in losses.KERNELS)] * 2, "above each first row"
     assert [half.get_suptitle() for half in fig.subfigs] == ["Sony Xperia Z", "Canon 70D DSLR"]
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
+
+
+def test_figure_5_has_no_dark_rims():
+    """Blurring takes zeros beyond the border. What is drawn is as bright at its border as the patch is."""
+
+    class Gray(FourPatches):
+        phone = dslr = np.full((1, 100, 100, 3), 120, np.uint8)
+
+    fig = shift_study.plot_blurred(Gray, [0])
+    for ax in fig.axes:
+        shown = np.asarray(ax.images[0].get_array())
+        assert shown.min() == pytest.approx(shown.max(), abs=1 / 254), ax.get_title()
+        assert abs(shown.min() - 120 / 255) < 0.01
+    assert all(half._suptitle.get_color() == "black" for half in fig.subfigs), "as black on white as text can be"
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("kernel", sorted(losses.KERNELS))
+def test_a_kernel_is_labelled_with_its_deviation(kernel):
+    taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
+    deviation = np.sqrt((taps * offsets**2).sum() / taps.sum())
+    assert float(labels.KERNELS[kernel].removesuffix(" px")) == pytest.approx(deviation, abs=0.015)
+    assert labels.kernel_name(kernel) == f"{kernel} {labels.KERNELS[kernel]}"
 
 
 def test_pictures_are_named_by_their_cameras():

@@ -36,6 +36,8 @@ def test_every_camera_is_named_and_drawn(pair):
     plt.close(fig)
     fig = alignment_drawings.rig_drawing()
     assert {c.name for c in paper.CAMERAS.values()} == {t.get_text() for t in fig.axes[2].get_legend().get_texts()}
+    assert [ax.get_ylabel() for ax in fig.axes] == ["heights of the scene", "", "heights of the scene"]
+    assert {ax.get_xlabel() for ax in fig.axes} == {"heights of the scene"}
     plt.close(fig)
 
 
@@ -66,7 +68,7 @@ def readable(fig):
 
 @pytest.mark.parametrize(
     ("ncc", "words"),
-    [(0.8999, "below threshold: 0.899"), (0.9, "below threshold: 0.900"), (0.85, "below threshold: 0.850")],
+    [(0.8999, "below threshold: NCC 0.899"), (0.9, "below threshold: NCC 0.900"), (0.85, "below threshold: NCC 0.850")],
 )
 def test_a_window_below_the_threshold_never_reads_as_the_threshold(ncc, words):
     window = extraction.Window(0, 0, "below threshold", 0.5, ncc, 0, 0, 0, 9, 0.5)
@@ -83,7 +85,36 @@ def test_every_drawing_can_be_read(pair):
     readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
     readable(alignment_drawings.alignment_check(*pair))
     readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}, NAMES))
-    readable(alignment_drawings.window_pairs([("below threshold: 0.899", patch, patch)] * 5))
+    readable(alignment_drawings.window_pairs([("below threshold: NCC 0.899", patch, patch)] * 5))
+
+
+def test_windows_that_were_left_out_say_whose_they_are():
+    figures.use_style()
+    patch = np.zeros((100, 100, 3), np.uint8)
+    pairs = [("below threshold: NCC 0.899", patch, patch)] * 4
+    fig = alignment_drawings.window_pairs(pairs, names=("BlackBerry Passport", "Canon 70D DSLR"))
+    title = fig.get_suptitle()
+    assert title == "Windows that were left out: BlackBerry Passport (left) and Canon 70D DSLR (right)"
+    fig.draw_without_rendering()
+    boxes = [ax.title.get_window_extent() for ax in fig.axes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    plt.close(fig)
+
+
+def test_a_photograph_is_not_drawn_noisier_than_it_is():
+    """A photograph that is shrunk to a quarter has a quarter of its pixels' noise, not all of it."""
+    figures.use_style()
+    noise = np.clip(np.random.default_rng(0).normal(128, 30, (1600, 1600, 1)), 0, 255).astype(np.uint8)
+    frames = {"sony": np.repeat(noise, 3, 2)}
+    fig = alignment_drawings.quadruplets({"a": {**frames, "dslr": frames["sony"]}}, {"sony": "Sony", "dslr": "Canon"})
+    fig.set_dpi(96)
+    fig.canvas.draw()
+    box = fig.axes[0].get_window_extent()
+    drawn = np.asarray(fig.canvas.buffer_rgba())[..., 0]
+    height = drawn.shape[0]
+    inside = drawn[int(height - box.y1) + 9 : int(height - box.y0) - 9, int(box.x0) + 9 : int(box.x1) - 9]
+    assert min(inside.shape) > 200 and inside.std() < 15
+    plt.close(fig)
 
 
 def test_the_steps_carry_the_numbers_of_the_report(pair):
@@ -91,6 +122,16 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
     words = " ".join(ax.xaxis.label.get_text() + ax.get_title() for ax in fig.axes)
     report = pair[2].report
     assert f"{report.matches} matches" in words and str(report.inliers) in words and "540 x 400" in words
+    drawn = sum(len(line.get_xdata()) for line in fig.axes[0].lines)
+    assert ("drawn" in words) == (drawn < report.matches)
+    plt.close(fig)
+
+
+def test_matches_that_are_not_drawn_are_told(pair, monkeypatch):
+    monkeypatch.setattr(alignment_drawings, "_MAX_DRAWN_MATCHES", 50)
+    fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
+    assert f"{pair[2].report.matches} matches, 50 of them drawn" in fig.axes[0].get_xlabel()
+    assert sum(len(line.get_xdata()) for line in fig.axes[0].lines) == 50
     plt.close(fig)
 
 
@@ -122,4 +163,7 @@ def test_the_distribution_counts_every_window(pair):
     fig = alignment_drawings.ncc_distribution({"sony": windows}, NAMES)
     heights = sum(p.get_height() for p in fig.axes[0].patches if hasattr(p, "get_height"))
     assert heights == pytest.approx(100, abs=0.01) and fig.axes[0].get_title() == "Sony Xperia Z:\n20 windows"
+    fig.draw_without_rendering()
+    first = fig.axes[0].get_xticklabels()[0]
+    assert (first.get_text(), first.get_position()[0]) == ("≤ 0.5", 0.5), "its bar holds all that is below"
     plt.close(fig)

@@ -403,6 +403,29 @@ def test_figure_7_shows_the_whole_system(loss, variant):
     plt.close(fig)
 
 
+@pytest.mark.parametrize(("variant", "texture"), [("code", ["enhanced"]), ("paper", ["enhanced", "dslr"])])
+def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
+    """The code's texture loss sees the enhanced image alone, but both images train its discriminator."""
+    fig = network_diagrams.system(variant=variant)
+    ax = fig.axes[0]
+    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if text.get_text()}
+    inks = {colors.CLASSES[name]: name for name in ("enhanced", "dslr")}
+    arrows = [(*text.xy, inks.get(text.arrowprops["color"])) for text in ax.texts if getattr(text, "arrowprops", None)]
+
+    def reach(box):
+        x, y = place[box]
+        return [name for at, end, name in arrows if name and abs(at - x) < 0.5 and 0 < y - end < 0.3]
+
+    assert reach("texture loss") == texture
+    assert reach("discriminator of") == reach("Gaussian blur") == reach("colour loss") == ["enhanced", "dslr"]
+    assert reach("total variation") == ["enhanced"]
+    words = [text.get_text() for text in ax.texts]
+    assert words.count("trains") == 2 and any("also trains the discriminator" in w for w in words)
+    whose = next(w for w in words if w.startswith("loss =")).splitlines()[1]
+    assert whose == {"code": "(form of equation 8, weights of the authors' code)", "paper": "(equation 8)"}[variant]
+    plt.close(fig)
+
+
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
 def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
     figures.use_style()

@@ -47,9 +47,9 @@ def test_the_last_quarter_says_how_far_validation_moved():
     next(line for line in log if line["iteration"] == 150 and "validation" in line)["validation"]["psnr"] -= 0.3
     fig = training_drawings.training_curves(log, "mse")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert "validation MS-SSIM\nlast quarter: 0.4000" in titles
+    assert "validation MS-SSIM\nlast quarter: +0.4000" in titles
     # By hand, at x = -2 ... 2: the slope is that of the line without the jump, 1, minus 0.3 x 1 / (4 + 1 + 0 + 1 + 4).
-    assert "validation PSNR\nlast quarter: 3.88 dB" in titles
+    assert "validation PSNR\nlast quarter: +3.88 dB" in titles
     (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation PSNR"))
     assert np.ptp(panel.lines[1].get_ydata()) == pytest.approx(3.88)
     plt.close(fig)
@@ -58,14 +58,50 @@ def test_the_last_quarter_says_how_far_validation_moved():
 def test_the_moving_average_of_a_line_is_a_line_and_starts_at_its_first_value():
     values = np.arange(10.0)
     assert training_drawings._smoothed(values, 1) == pytest.approx(values)
-    assert training_drawings._smoothed(values, 3)[[0, 1, 2, 9]] == pytest.approx([0, 0.5, 1, 8])
+    assert training_drawings._smoothed(values, 3) == pytest.approx([*range(9), 8.5])
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 400])
+def test_the_moving_average_does_not_lag(count):
+    """At the steep beginning it lies among the values around it, and not above all that follow."""
+    values = 100 * 0.97 ** np.arange(float(count))
+    average = training_drawings._smoothed(values, max(1, count // 20))
+    assert len(average) == count
+    assert np.abs(average - values).max() <= 0.05 * values[0]
+
+
+def test_a_fall_of_validation_has_its_sign_and_late_changes_can_be_seen():
+    log = log_of("mse", 160)
+    for line in log:
+        if line.get("validation") and line["iteration"] >= 120:
+            line["validation"] = {"psnr": 20 - line["iteration"] / 100, "ms_ssim": 0.9 + line["iteration"] / 1e5}
+        elif line.get("validation") and line["iteration"]:
+            line["validation"] = {"psnr": 19.0, "ms_ssim": 0.9}
+    fig = training_drawings.training_curves(log, "mse")
+    assert any(ax.get_title(loc="left").endswith("last quarter: -0.40 dB") for ax in fig.axes)
+    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation MS-SSIM"))
+    low, high = panel.get_ylim()
+    assert low > 0.89 and high < 0.91, "the score before training, 0.2, does not set the axis"
+    plt.close(fig)
+
+
+def test_the_figure_says_what_its_lines_are():
+    figures.use_style()
+    fig = training_drawings.training_curves(log_of("dong"), "dong")
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert named == ["each iteration", "moving average", "validation", "its last quarter", "line through it"]
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT
+    plt.close(fig)
 
 
 def test_rows_of_patches_are_named():
     patches = np.zeros((4, 10, 10, 3), np.uint8)
     fig = training_drawings.patch_rows(
-        {"iphone": patches, "enhanced": patches, "dslr": patches}, {"iphone": "iPhone 3GS", "dslr": "Nikon D5500"}
+        {"sony": patches, "enhanced": patches, "dslr": patches}, {"sony": "Sony Xperia Z", "dslr": "Nikon D5500"}
     )
-    assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["iPhone\n3GS", "enhanced", "Nikon\nD5500"]
-    assert fig.axes[0].yaxis.label.get_color() == colors.PHONES["iphone"]
+    assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["Sony\nXperia Z", "enhanced", "Nikon\nD5500"]
+    inks = [fig.axes[i].yaxis.label.get_color() for i in (0, 4, 8)]
+    assert inks == [colors.BLACK, colors.CLASSES["enhanced"], colors.BLACK], (
+        "the Sony's green would be that of 'enhanced'"
+    )
     plt.close(fig)

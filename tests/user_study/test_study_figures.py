@@ -1,5 +1,7 @@
 """The figures and tables of a study."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import pytest
 from legible import smallest_text
@@ -15,6 +17,33 @@ from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 
 
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.11, 0.13, 0.5, 0.9, 0.97, 1.0])
+def test_each_part_of_a_bar_has_its_share(share):
+    """However narrow it is: beside its middle or above it, within the panel, and in no other number."""
+    figures.use_style()
+    interval = (max(share - 0.01, 0.0), min(share + 0.01, 1.0))
+    row = study_analysis.Share("sony", "dslr", "enhanced", share, 100, 5, interval, interval, {})
+    parts = [
+        study_analysis.Fraction("sony", c, s, 100, interval, interval)
+        for c, s in (("original", share / 2), ("dslr", share / 2), ("enhanced", 1 - share))
+    ]
+    fig = study_figures.figure10([row], parts, "rig")
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    numbers = [t for t in ax.texts if t.get_text().endswith("%")]
+    wanted = [share, 1 - share, *(p.share for p in parts)]
+    assert sorted(t.get_text() for t in numbers) == sorted(f"{s:.0%}" for s in wanted if s)
+    boxes = [t.get_window_extent() for t in numbers]
+    assert all(ax.bbox.x0 - 1 < b.x0 and b.x1 < ax.bbox.x1 + 1 for b in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    plt.close(fig)
+
+
+def test_a_folder_of_ones_own_has_its_own_names():
+    assert study_figures.set_name("enhancers", "own") == "enhancers"
+    assert study_figures.set_name("enhancers", "city100") == "enhancers, iPhone X"
+
+
 def test_figures_and_tables(small):
     pictures, store = small
     liked = study_observers.utilities(pictures)
@@ -25,7 +54,7 @@ def test_figures_and_tables(small):
     fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
     words = [t.get_text() for ax in fig.axes for t in ax.texts]
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
-    assert [ax.get_title() for ax in fig.axes[:2]] == ["(a) Sony Xperia Z", "(b) enhancers"]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["(a) Sony Xperia Z", "(b) enhancers, iPhone 3GS"]
     assert sum(word.startswith("n = ") for word in words) == 8, "n at each bar"
     named = {text.get_text() for text in fig.axes[2].get_legend().get_texts()}
     assert {"original", "DSLR", "ours", "95 %: Wilson", "95 %: bootstrap over subjects"} < named
@@ -36,13 +65,19 @@ def test_figures_and_tables(small):
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
     study_figures.trial_figure(*study_pictures.shown_pair(pictures, asked), asked)
     assert len(study_figures.share_table(shares, "rig")) == 4
+    table = study_figures.share_table(shares, "rig", last)
+    assert len(table) == 4 + 3 + 2
+    of_all = table[table["choice"].str.startswith("all choices")]
+    assert table["set"].tolist() == ["Sony Xperia Z"] * 6 + ["enhancers, iPhone 3GS"] * 3, "each set is in one piece"
+    assert of_all["share"].tolist() == [f"{f.share:.2f}" for f in last]
     assert len(study_figures.ranking_table(study_analysis.ranking(choices, 20), "rig")) == 5
     assert len(study_figures.agreement_table(study_agreement.agreement(choices, 20), "rig")) == 4
     verdict = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
     assert study_figures.verdict_table([verdict], "rig")["answers"].tolist() == [108]
     counts = [[t.get_text() for t in ax.texts if t.get_text().startswith("n = ")] for ax in fig.axes[:2]]
     assert counts == [["n = 108"] * 3 + ["n = 324"], ["n = 0", "n = 108", "n = 0", "n = 108"]], "two are not run"
-    assert "no people" in study_figures.describe_subjects("model", 12)
+    told = study_figures.describe_subjects("model", 12)
+    assert "no people" in told and "edges and contrast only" in told, "what the model looks at"
     with pytest.raises(DpedError, match="no pictures of class 'manual'"):
         study_figures.figure11(pictures, "sony", "manual", "rig")
     plt.close("all")

@@ -27,6 +27,15 @@ def test_a_folder_of_ones_own(tmp_path):
     assert pictures.digest != study_pictures.open_folder(tmp_path / "moved").digest
 
 
+def test_a_phone_that_the_paper_has_not_comes_before_the_enhancers(tmp_path):
+    """As in Figure 10, whose last part is that of the enhancers."""
+    scenes = {"iphonex": FULL["iphone"], "enhancers": FULL["enhancers"], "sony": FULL["sony"]}
+    pictures = study_pictures.open_folder(write_study(tmp_path / "mine", scenes))
+    assert list(pictures.scenes) == ["sony", "iphonex", "enhancers"]
+    assert study_pictures.enhancers_phone(["sony", "iphone"]) == "iphone"
+    assert study_pictures.enhancers_phone(["sony", "blackberry"]) == "sony"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
