@@ -56,9 +56,12 @@ def test_the_last_quarter_says_how_far_validation_moved():
 
 
 def test_the_moving_average_of_a_line_is_a_line_and_starts_at_its_first_value():
-    values = np.arange(10.0)
-    assert training_drawings._smoothed(values, 1) == pytest.approx(values)
-    assert training_drawings._smoothed(values, 3)[[0, 1, 2, 9]] == pytest.approx([0, 0.5, 1, 8])
+    """The window is a twentieth of the log: 1 of 20 iterations, 3 of 60."""
+    for iterations, lag in ((20, [0, 0, 0, 0]), (60, [0, 0.5, 1, 1])):
+        fig = training_drawings.training_curves(log_of("mse", iterations), "mse")
+        raw, average = (line.get_ydata()[[0, 1, 2, -1]] for line in fig.axes[0].lines)
+        assert raw - average == pytest.approx(lag) and raw[-1] - raw[0] == iterations - 1
+        plt.close(fig)
 
 
 def test_rows_of_patches_are_named():
