@@ -18,11 +18,15 @@ def pair(name: str, split: str, rng: np.random.Generator) -> Pair:
     return Pair(name, name, (dslr // 2 + 20).astype(np.uint8), dslr.astype(np.uint8), split)
 
 
-def make_store(folder: Path, pairs: int = 12) -> PairStore:
-    """Every fourth pair is for validation."""
+#: The splits of four pairs in a row. Without a test split, or with one.
+NO_TEST, WITH_TEST = ("val", "train", "train", "train"), ("val", "test", "train", "train")
+
+
+def make_store(folder: Path, pairs: int = 12, splits: tuple[str, ...] = NO_TEST, **meta: str) -> PairStore:
+    """A store of mosaics. ``splits`` are those of the first pairs, and repeat."""
     rng = np.random.default_rng(0)
-    labels = ["train" if i % 4 else "val" for i in range(pairs)]
-    return write_store(folder, (pair(f"mosaic{i}", label, rng) for i, label in enumerate(labels)), {"report": {}})
+    mosaics = (pair(f"mosaic{i}", splits[i % len(splits)], rng) for i in range(pairs))
+    return write_store(folder, mosaics, {"report": {}, **meta})
 
 
 def tiny_vgg(width: int = 8) -> vgg.VGG19:

@@ -13,10 +13,7 @@ import dped_lib
 from dped_lib.data import shipped_runs
 
 _PACKAGE = "dped_lib"
-
-
-def _folder() -> Path:
-    return Path(dped_lib.__file__).resolve().parent
+_INSTALLED = Path(dped_lib.__file__).resolve().parent
 
 
 def of_notebook(file: Path) -> list[Path]:
@@ -26,33 +23,38 @@ def of_notebook(file: Path) -> list[Path]:
     sources = ("".join(c["source"]) for c in cells if c["cell_type"] == "code")
     # IPython lines (%magic, !command) are not Python.
     lines = (line for source in sources for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    return _closure(_imported(ast.parse("\n".join(lines))))
+    return _closure(_imported(ast.parse("\n".join(lines))), _INSTALLED)
 
 
-def of_modules(*names: str) -> list[Path]:
-    """Return the sorted files of modules (``dped_lib.training``) and of all library modules that they import."""
-    return _closure(names)
+def of_modules(*names: str, package: Path = _INSTALLED) -> list[Path]:
+    """Return the sorted files of modules (``dped_lib.training``) and of all library modules that they import.
+
+    Args:
+        names: full names of the modules.
+        package: the folder ``dped_lib`` to read, for instance that of another checkout.
+    """
+    return _closure(names, package)
 
 
-def _closure(names: Iterable[str]) -> list[Path]:
+def _closure(names: Iterable[str], package: Path) -> list[Path]:
     files: set[Path] = set()
     waiting = list(names)
     while waiting:
-        for file in _files_of(waiting.pop()) - files:
+        for file in _files_of(waiting.pop(), package) - files:
             files.add(file)
             if file.suffix == ".py":
                 waiting += _imports_of(file)
-                files |= _data_of(file)
+                files |= _data_of(file, package)
     return sorted(files)
 
 
-def _files_of(name: str) -> set[Path]:
+def _files_of(name: str, package: Path) -> set[Path]:
     """Return the file of a module and those of its packages. For ``module.attribute`` it is the file of the module."""
-    files, folder = set(), _folder().parent
+    files, folder = set(), package.parent
     for part in name.split("."):
-        package, module = folder / part / "__init__.py", folder / f"{part}.py"
-        if package.is_file():
-            files.add(package)
+        room, module = folder / part / "__init__.py", folder / f"{part}.py"
+        if room.is_file():
+            files.add(room)
             folder = folder / part
         elif module.is_file():
             return files | {module}
@@ -89,14 +91,14 @@ def _imported(node: ast.AST) -> Iterable[str]:
 
 
 @functools.cache
-def _data_of(file: Path) -> set[Path]:
+def _data_of(file: Path, package: Path) -> set[Path]:
     """Return the package's data files that a module names in a string."""
     words = {n.value for n in ast.walk(_parsed(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return {data for name, data in _data_files() if name in words}
+    return {data for name, data in _data_files(package) if name in words}
 
 
 @functools.cache
-def _data_files() -> list[tuple[str, Path]]:
+def _data_files(package: Path) -> list[tuple[str, Path]]:
     # A run that ships is an input of its own training's job only (workflow/Snakefile).
-    files = (f for f in _folder().rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
+    files = (f for f in package.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
     return [(file.name, file) for file in files if shipped_runs.FOLDER not in file.parents]

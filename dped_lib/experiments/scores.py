@@ -23,9 +23,6 @@ SHOWN = ("psnr", "ms_ssim")
 #: Digits after the decimal point of each metric.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
-#: Number of pairs that a function enhances at a time. It holds them all in memory.
-_AT_ONCE = 1000
-
 #: A way to enhance: a network, or a function of a store and indices of its pairs that returns uint8 N x 100 x 100 x 3.
 Method = nn.Module | Callable[[PairStore, np.ndarray], np.ndarray]
 
@@ -117,11 +114,18 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
-def method_statistics(method: Method, store: PairStore, index: np.ndarray) -> PairStatistics:
-    """Return the statistics of one method on the pairs at ``index``. Every score is computed from them."""
+def method_statistics(method: Method, store: PairStore, index: np.ndarray, at_once: int = 1000) -> PairStatistics:
+    """Return the statistics of one method on the pairs at ``index``. Every score is computed from them.
+
+    Args:
+        method: a network, or a function of a store and indices.
+        store: the pairs.
+        index: indices of the pairs.
+        at_once: number of pairs that a function enhances at a time. It holds them all in memory.
+    """
     if isinstance(method, nn.Module):
         return evaluation.evaluate(method, store, index)
-    parts = np.split(index, range(_AT_ONCE, len(index), _AT_ONCE))
+    parts = np.split(index, range(at_once, len(index), at_once))
     return metrics.concatenate([speed.pair_statistics(method(store, part), store.dslr[part]) for part in parts])
 
 

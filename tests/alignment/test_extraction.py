@@ -165,10 +165,15 @@ def test_equal_images_correlate_fully_and_stay(photograph):
 
 
 def test_a_moved_patch_is_interpolated_once(canvas):
+    """The patch is read at the shifted and rotated places of the window's pixels, which complex numbers give here."""
     pair = Known(canvas, 2.25, -3.5, 0.8)
-    ((w, phone, _),) = extract(pair).patches
-    assert np.array_equal(phone, pair.sample_phone(extraction._window_grid(w.x + w.dx, w.y + w.dy, w.angle)))
-    assert w.ncc == pytest.approx(ncc(extraction._gray(phone), extraction._gray(pair.dslr)))
+    ((w, phone, dslr),) = extract(pair).patches
+    offsets = np.arange(100) - 49.5
+    rotated = (offsets[None, :] + 1j * offsets[:, None]) * np.exp(1j * np.radians(w.angle))
+    places = np.stack([w.x + 49.5 + w.dx + rotated.real, w.y + 49.5 + w.dy + rotated.imag], -1)
+    assert np.array_equal(phone, pair.sample_phone(places.astype(np.float32)))
+    gray = [cv2.cvtColor(patch.astype(np.float32), cv2.COLOR_RGB2GRAY) for patch in (phone, dslr)]
+    assert w.ncc == pytest.approx(np.corrcoef(*(g.ravel() for g in gray))[0, 1], abs=1e-6)
 
 
 # -- windows with little detail ---------------------------------------------------------------------------------------

@@ -9,19 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
 from dped_lib import losses
 from dped_lib.app import cli, notebook_runner, options
 from dped_lib.base import presets
-from dped_lib.data import network_files, opening
+from dped_lib.base.errors import DpedError
+from dped_lib.data import authors_checkpoints, builder, network_files, opening
+from dped_lib.enhance import files as enhance_files
+from dped_lib.enhance import onnx_export
 from dped_lib.experiments import baselines
+from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import make_pictures
 
 
 def dped(*arguments: str, **variables: str | None) -> subprocess.CompletedProcess:
@@ -389,26 +393,47 @@ def test_wrong_usage_has_the_status_of_the_shell(monkeypatch, line):
     assert call(monkeypatch, *line.split()) == 2
 
 
-def test_no_command_sees_a_path_with_dots(monkeypatch, tmp_path):
+#: Command, the function of the library that its paths reach, and what this must be given. A text that is no path stays.
+WITH_DOTS = [
+    ("enhance no/../a no/../b no/../c", enhance_files, "plan_jobs", {"a", "b", "c"}),
+    ("align no/../a no/../b no/../c", builder, "build", {"a", "b", "c"}),
+    ("align a b c --official no/../d", builder, "check_official", {"d"}),
+    ("baselines no/../a", baselines, "write_sheets", {"a"}),
+    ("export no/../a no/../a.onnx", onnx_export, "check_target", {"a.onnx"}),
+    ("export no/../a no/../a.onnx", network_files, "resolve", {"no/../a"}),
+    ("fetch --weights sony --safetensors no/../a", network_files, "save_authors", {"a/sony.safetensors"}),
+    ("fetch --dataset dped --from no/../a", opening, "open_or_make", {"dped"}),
+    ("study --folder no/../a --manual no/../b", make_pictures, "open_or_make", {"a", "b"}),
+    ("study --answers no/../a", study_answers, "AnswerStore", {"a"}),
+]
+
+
+@pytest.mark.parametrize(("line", "module", "function", "given"), WITH_DOTS, ids=[line for line, *_ in WITH_DOTS])
+def test_no_command_sees_a_path_with_dots(monkeypatch, tmp_path, line, module, function, given):
     """While ``no`` is missing, ``no/../x`` hides what is in ``x``, and a writer that makes ``no`` would replace it."""
     monkeypatch.chdir(tmp_path)
-    seen = []
+    monkeypatch.setenv("DPED_DATA", "")
+    reached = []
 
-    def command(
-        several: list[Path],
-        one: Annotated[Path | None, typer.Option()] = None,
-        other: Annotated[Path | None, typer.Option()] = None,
-        text: str = "",
-    ) -> None:
-        seen.append((several, one, other, text))
+    def stop(*arguments, **named):
+        reached.extend(str(item) for a in arguments for item in (a if isinstance(a, list) else [a]))
+        raise DpedError("enough")
 
-    app = typer.Typer()
-    app.command()(cli._with_collapsed_paths(command))
-    app(["no/../a", "b", "--one", "no/../c", "--text", "no/../d"], standalone_mode=False)
-    assert seen == [([Path("a"), Path("b")], Path("c"), None, "no/../d")]
+    for before, name in (
+        (opening, "open_or_make"),
+        (make_pictures, "open_or_make"),
+        (authors_checkpoints, "load_network"),
+    ):
+        monkeypatch.setattr(before, name, lambda *_, **__: SimpleNamespace(digest="", questions={}))
+    monkeypatch.setattr(module, function, stop)
+    assert call(monkeypatch, *line.split()) == 2
+    assert given <= set(reached) and {text for text in reached if ".." in text} <= given
+    assert os.environ["DPED_DATA"] == (str(tmp_path / "a") if "--from" in line else "")
+
+
+def test_every_path_of_a_command_is_tried_with_dots():
     hints = [h for c in cli.app.registered_commands for h in inspect.signature(c.callback).parameters.values()]
-    named = {h.name for h in hints if "Path" in str(h.annotation)}
-    assert named == {
+    assert {h.name for h in hints if "Path" in str(h.annotation)} == {
         "inputs",
         "out",
         "safetensors",
@@ -419,8 +444,7 @@ def test_no_command_sees_a_path_with_dots(monkeypatch, tmp_path):
         "folder",
         "answers",
         "manual",
-    }
-    assert all(hasattr(c.callback, "__wrapped__") for c in cli.app.registered_commands)
+    }, "a new one needs a line in WITH_DOTS"
 
 
 def test_a_dataset_in_the_way_is_seen_behind_a_missing_folder(monkeypatch, capsys, tmp_path):

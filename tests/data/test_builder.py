@@ -17,9 +17,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from dped_lib.base import paths
+from dped_lib.base import paths, workers
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, camera_folders, opening, pair_store, pairing, photofile, readers, rig
+from dped_lib.data import builder, camera_folders, opening, pair_store, pairing, photo_folders, photofile, readers, rig
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -321,9 +321,8 @@ def test_pairing_by_order_needs_as_many_photographs(two):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
 
 
-def test_a_link_to_a_missing_photograph_has_its_place_in_the_order(two, monkeypatch):
+def test_a_link_to_a_missing_photograph_has_its_place_in_the_order(two):
     """Otherwise each photograph behind it would be paired with that of another scene."""
-    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("enough"))
     (two / "phone/0.jpeg").symlink_to(two / "gone.jpeg")
     with pytest.raises(DpedError, match="phone has 3 photographs and .*dslr has 2"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
@@ -332,24 +331,33 @@ def test_a_link_to_a_missing_photograph_has_its_place_in_the_order(two, monkeypa
         builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
     bad = {}
     found = camera_folders.pairs(two / "phone", two / "dslr", "order", None, "skip", bad)
-    assert list(bad) == ["0"] and {name: pair[1].stem for name, pair in found.items()} == {
-        "chelsea-a": "chelsea-a",
-        "coffee-a": "coffee-a",
-    }
+    assert (
+        list(bad) == ["0"]
+        and not (two / "out").exists()
+        and {name: pair[1].stem for name, pair in found.items()}
+        == {
+            "chelsea-a": "chelsea-a",
+            "coffee-a": "coffee-a",
+        }
+    )
 
 
-def test_many_names_are_compared_in_an_instant(tmp_path):
+def test_many_names_are_compared_in_an_instant(tmp_path, monkeypatch):
     """Five thousand names took 14 seconds when each was compared with each."""
-    names = [{f"{camera}_{i}": Path(f"{camera}_{i}.jpg") for i in range(20_000)} for camera in ("IMG", "DSC")]
+    photographs = {}
+    for camera in ("IMG", "DSC"):
+        (tmp_path / camera).mkdir()
+        photographs[tmp_path / camera] = {f"{camera}_{i}": Path(f"{camera}_{i}.jpg") for i in range(20_000)}
+    monkeypatch.setattr(photo_folders, "list_photographs", lambda folder, *_, **__: photographs[folder])
     start = time.process_time()
     with pytest.raises(DpedError, match="no name in it"):
-        camera_folders._check_names(Path("phone"), Path("dslr"), *names)
+        camera_folders.pairs(*photographs, "name", None, "error", {})
     assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("swapped", [True, False])
 def test_a_phone_with_more_pixels_than_the_camera_is_noted(two, capsys, monkeypatch, swapped):
-    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("enough"))
+    monkeypatch.setattr(workers, "run", lambda *_: pytest.fail("enough"))
     folders = [two / "dslr", two / "phone"] if swapped else [two / "phone", two / "dslr"]
     with pytest.raises(pytest.fail.Exception):
         builder.build(*folders, two / "out", SMALL)
@@ -422,10 +430,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_bad_input_is_named_before_anything_is_done(two, monkeypatch, what):
+def test_bad_input_is_named_before_anything_is_done(two, what):
     spoil, message = SPOILT[what]
     spoil(two)
-    monkeypatch.setattr(builder, "_work", lambda *_: pytest.fail("photographs were worked on"))
     before = tree(two)
     with pytest.raises(DpedError, match=message):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL)

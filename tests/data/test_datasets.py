@@ -138,16 +138,19 @@ def test_city100_is_what_can_be_verified():
 def test_a_store_of_fewer_scenes_is_made_again(runs, monkeypatch):
     """An earlier version knew thirty."""
     made = []
-    monkeypatch.setattr(opening, "_make", lambda dataset, phone, preset, on_bad, origin: made.append(origin))
-    opening._open_or_make("city100", "iphonex", "smoke", "error")
-    assert made == ["City100, 70 scenes"]
     pair = pairing.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
+
+    def build(*folders, store, meta, **how):
+        made.append(meta["origin"])
+        return pair_store.write_store(store, [pair], meta)
+
+    monkeypatch.setattr(opening, "city100_folders", lambda: ("iphonex", "dslr", ()))
+    monkeypatch.setattr(builder, "build", build)
     folder = opening.folder_of("city100", "smoke", "iphonex")
     pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": ""})
-    opening._open_or_make("city100", "iphonex", "smoke", "error")
-    pair_store.write_store(folder, [pair], {"dataset": "city100", "origin": "City100, 70 scenes"})
-    opening._open_or_make("city100", "iphonex", "smoke", "error")
-    assert len(made) == 2
+    for _ in range(2):
+        assert opening.open_or_make("city100", "iphonex", "smoke").meta["origin"] == "City100, 70 scenes"
+    assert made == ["City100, 70 scenes"]
 
 
 def test_scene_065_is_the_same_way_up_by_both_cameras(mirror, runs):

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.resources
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
@@ -24,16 +26,23 @@ OTHER = "aiff22/ai-challenge/dped/patches/iphone/7.jpg"
 CONTENT = b"what the authors published, 100 bytes of it".ljust(100, b".")
 
 
+def publish(monkeypatch, content: bytes) -> None:
+    """Make ``content`` what the authors published as KEY. The published checksums are no argument of anything."""
+    monkeypatch.setitem(downloads._REGISTRY, KEY, hashlib.sha256(content).hexdigest())
+
+
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     """A cache of the test's own and no mirror; KEY has the checksum of CONTENT."""
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DPED_MIRROR", raising=False)
-    monkeypatch.setitem(downloads._REGISTRY, KEY, hashlib.sha256(CONTENT).hexdigest())
-    # A test must never reach the internet: the public address is a local port where nobody listens.
-    monkeypatch.setattr(downloads, "_public_url", lambda key: f"http://127.0.0.1:9/{key}")
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+    publish(monkeypatch, CONTENT)
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    # A test must never reach the internet. The way there is a local port where nobody listens.
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -100,10 +109,13 @@ def cached() -> list[str]:
 # registry
 
 
+def all_keys() -> list[str]:
+    return [key for group in downloads.GROUPS for key in downloads.keys(group)]
+
+
 def test_every_file_has_a_checksum_and_a_commit():
-    for key, digest in downloads._REGISTRY.items():
-        assert re.fullmatch("[0-9a-f]{64}", digest), key
-    for key in (k for group in downloads.GROUPS for k in downloads.keys(group)):
+    for key in all_keys():
+        assert re.fullmatch("[0-9a-f]{64}", downloads.sha256_of(key)), key
         assert re.fullmatch("[0-9a-f]{40}", downloads.commit_of(key)), key
 
 
@@ -112,9 +124,9 @@ def test_the_registry_is_the_mirrors(mirror):
     for line in (mirror / "sha256sums.txt").read_text().splitlines():
         digest, name = line.split(maxsplit=1)
         published[name.removeprefix("./")] = digest
-    ours = {k: v for k, v in downloads._REGISTRY.items() if k != downloads._VGG_TORCHVISION and k != KEY}
+    ours = {key: downloads.sha256_of(key) for key in all_keys() if key != KEY}
     assert ours.items() <= published.items()
-    left_out = {name for name in published if name not in downloads._REGISTRY and not name.startswith("ngchc/")}
+    left_out = {name for name in published if name not in {*ours, KEY} and not name.startswith("ngchc/")}
     assert not {n for n in left_out if "models" in n or "patches" in n or "HD_res" in n}
 
 
@@ -122,18 +134,29 @@ def test_groups_hold_what_they_name():
     sizes = {group: len(downloads.keys(group)) for group in downloads.GROUPS}
     assert sizes["pirm"] == 800 and sizes["hd"] == 4
     assert sizes["weights"] == 2 * len(authors_checkpoints.AUTHORS_NETWORKS)
-    names = [k for group in downloads.GROUPS for k in downloads.keys(group)]
-    assert len(names) == len(set(names)) == len(downloads._REGISTRY) - 1
+    listed = importlib.resources.files("dped_lib.data").joinpath("registry.txt").read_text().split()[::2]
+    assert sorted(all_keys()) == sorted(set(listed)), "every file is in one group"
     with pytest.raises(DpedError, match="unknown group of sources 'pim'.*Did you mean 'pirm'"):
         downloads.keys("pim")
 
 
-def test_public_addresses_name_the_commit(monkeypatch):
-    monkeypatch.undo()
+def test_public_addresses_name_the_commit(monkeypatch, impatient):
+    asked = []
+
+    def get(url, **how):
+        asked.append(url)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "get", get)
     for key in (KEY, OTHER):
         owner, repository, path = key.split("/", 2)
-        commit = downloads.commit_of(key)
-        assert downloads._public_url(key) == f"https://raw.githubusercontent.com/{owner}/{repository}/{commit}/{path}"
+        address = f"https://raw.githubusercontent.com/{owner}/{repository}/{downloads.commit_of(key)}/{path}"
+        with pytest.raises(DpedError, match=f"{address}: cannot be fetched"):
+            downloads.fetch(key)
+        assert set(asked) == {address}
+        asked.clear()
+    with pytest.raises(DpedError, match=r"https://download.pytorch.org/models/vgg19-dcbb9e9d.pth: cannot be fetched"):
+        downloads.fetch_vgg_torchvision()
 
 
 def test_an_unknown_file_is_refused():
@@ -202,7 +225,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatc
 def test_a_full_disk_is_explained(folder, small_disk, monkeypatch):
     content = bytes(2 << 20)
     (folder / KEY).write_bytes(content)
-    monkeypatch.setitem(downloads._REGISTRY, KEY, hashlib.sha256(content).hexdigest())
+    publish(monkeypatch, content)
     monkeypatch.setenv("DPED_CACHE", str(small_disk))
     with pytest.raises(DpedError, match="disk is full.*DPED_CACHE"):
         downloads.fetch(KEY)

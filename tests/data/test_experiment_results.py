@@ -1,13 +1,11 @@
 """Results of experiments: kept for the question they answer, and shipped with the package."""
 
-import copy
 import hashlib
 import json
 import threading
 
-import numpy as np
 import pytest
-from small import make_store
+from small import WITH_TEST, make_store
 
 from dped_lib.base.errors import DpedError
 from dped_lib.data import checkpoints, experiment_results, shipped_runs
@@ -19,17 +17,7 @@ RESULT = {"accuracy": [0.5, 0.1 + 0.2], "n": 7}
 
 def rig_store(folder, pairs=16):
     """Of each four photographs two are for training, one for validation and one held out."""
-    store = make_store(folder, pairs)
-    store.meta["dataset"] = "rig"
-    store._splits[1::4] = "test"
-    return store
-
-
-def in_other_splits(store, **names):
-    """The same pairs, each split under another name."""
-    fold = copy.copy(store)
-    fold._splits = np.array([names.get(split, split) for split in store._splits])
-    return fold
+    return make_store(folder, pairs, WITH_TEST, dataset="rig")
 
 
 @pytest.fixture
@@ -78,12 +66,13 @@ def test_a_result_of_another_version_is_measured_again(experiment):
     assert experiment_results.finished(experiment, lambda result: int(**result)) is None
 
 
-def test_a_result_belongs_to_one_split(experiment):
+def test_a_result_belongs_to_one_split(experiment, tmp_path):
     """The digest of the pairs does not depend on the fold."""
-    experiment_results.keep(experiment, RESULT)
-    fold = other(experiment, store=in_other_splits(experiment.store, val="test", test="val"))
-    assert fold.store.digest == experiment.store.digest
-    assert known(fold) is None
+    pairs = make_store(tmp_path / "folded", dataset="pirm")
+    first, second = (other(experiment, store=pairs.fold(seed)) for seed in (0, 1))
+    assert first.store.digest == second.store.digest
+    experiment_results.keep(first, RESULT)
+    assert known(first) == (RESULT, HERE) and known(second) is None
 
 
 def test_a_result_of_other_pairs_does_not_ship(shipped, tmp_path):
@@ -144,9 +133,9 @@ def test_on_other_photographs_it_is_not_used(shipped, tmp_path, capsys):
     assert "discriminators/iphone-s0.json that ships is not used: it was trained on" in capsys.readouterr().err
 
 
-def test_scores_of_other_held_out_photographs_are_not_used(shipped, capsys):
+def test_scores_of_other_held_out_photographs_are_not_used(shipped, tmp_path, capsys):
     """A network would be. It has seen none of the held-out photographs."""
-    store = in_other_splits(shipped.store, val="test")
+    store = make_store(tmp_path / "others", 16, ("test", "test", "train", "train"), dataset="rig")
     assert checkpoints.unfit(json.loads((shipped_runs.FOLDER / shipped.key).read_text()), store) == ""
     assert known(other(shipped, store=store)) is None
     assert "is not used: other photographs are held out in" in capsys.readouterr().err

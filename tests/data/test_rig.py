@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -306,10 +307,10 @@ def test_missing_package_is_named(monkeypatch):
         rig_scenes.radiance("china-a")
 
 
-def test_missing_photograph_is_named(monkeypatch):
+def test_missing_photograph_is_named(monkeypatch, tmp_path):
     rig_scenes.radiance.cache_clear()
-    lost = rig_scenes._photo("sklearn", "datasets/images/lost-flower.jpg", (0.3, 1.0, 0.3))
-    monkeypatch.setattr(rig_scenes, "_PHOTOS", {**rig_scenes._PHOTOS, "flower": lost})
-    words = "scikit-learn lacks its photograph .*lost-flower.jpg. Run: .* --force-reinstall scikit-learn"
+    empty = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(rig_scenes.importlib.util, "find_spec", lambda name: empty)
+    words = f"scikit-learn lacks its photograph {tmp_path}/datasets/images/flower.jpg. Run: .* --force-reinstall scikit-learn"
     with pytest.raises(DpedError, match=words):
         rig_scenes.radiance("flower-a")

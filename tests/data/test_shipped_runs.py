@@ -203,7 +203,10 @@ def test_a_run_of_the_user_stays(package, store, finished, no_training, tmp_path
     assert files_of(finished.folder) == before
 
 
-def test_an_interrupted_run_of_the_user_goes_on(shipped, store, finished, tmp_path, monkeypatch):
+def test_an_interrupted_run_of_the_user_goes_on(package, store, finished, tmp_path, monkeypatch):
+    params = dataclasses.replace(PARAMS, checkpoint_every=1)
+    run = training_runs.train(params, store, tmp_path / "to ship", "cpu")
+    shipping.pack(run.folder, store, "cpu", SCORES)
     step, taken = training.Trainer.step, []
 
     def pulled(trainer):
@@ -212,10 +215,6 @@ def test_an_interrupted_run_of_the_user_goes_on(shipped, store, finished, tmp_pa
         taken.append(1)
         return step(trainer)
 
-    params = dataclasses.replace(PARAMS, checkpoint_every=1)
-    shipping._register(
-        NAME, shipped.folder, params.digest(), shipped.files
-    )  # as if it had shipped with these parameters
     monkeypatch.setenv(shipped_runs.FRESH, "1")
     monkeypatch.setattr(training.Trainer, "step", pulled)
     with pytest.raises(RuntimeError, match="pulled plug"):

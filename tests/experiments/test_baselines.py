@@ -56,12 +56,17 @@ def test_the_stand_in_stretches_each_channel(store):
     assert np.array_equal(baselines.auto_contrast(grey), grey)
 
 
-def test_a_method_is_scored_in_parts_as_in_one(store, monkeypatch):
+def test_a_method_is_scored_in_parts_as_in_one(store):
     """At the full dataset all pairs at once would take more memory than a computer has."""
     index = np.array([4, 0, 3, 1, 2])
-    in_one = scores.method_statistics(baselines.enhance_auto, store, index)
-    monkeypatch.setattr(scores, "_AT_ONCE", 2)
-    in_parts = scores.method_statistics(baselines.enhance_auto, store, index)
+    sizes = []
+
+    def method(store, part):
+        sizes.append(len(part))
+        return baselines.enhance_auto(store, part)
+
+    in_one, in_parts = (scores.method_statistics(method, store, index, at_once=n) for n in (1000, 2))
+    assert sizes == [5, 2, 2, 1]
     for whole, parts in zip(vars(in_one).values(), vars(in_parts).values(), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-5)  # sums of float32 in another order
 

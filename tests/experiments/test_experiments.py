@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from legible import smallest_text
-from small import make_store
+from small import WITH_TEST, make_store
 from torch import nn
 
 from dped_lib import losses, models, training
@@ -62,7 +62,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
     assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
     low, high = found.interval()
     assert 0 <= low <= found.accuracy[-1] <= high <= 1
-    monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("was trained again"))
+    monkeypatch.setattr(models, "discriminator", lambda *_: pytest.fail("was trained again"))
     assert discriminators.curve(store, form, TINY) == found
     with pytest.raises(BaseException, match="was trained again"):
         discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
@@ -135,9 +135,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
 
 def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(runs, tmp_path, monkeypatch):
     """Messages tell the user to delete the folder of a row. The result that was kept belongs to a network that is gone."""
-    store = make_store(tmp_path / "patches", 16)
-    store.meta |= {"dataset": "rig", "phone": "iphone"}
-    store._splits[1::4] = "test"
+    store = make_store(tmp_path / "patches", 16, WITH_TEST, dataset="rig", phone="iphone")
     monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)

@@ -1,5 +1,6 @@
 """Test what notebook 00 opens with: the real pair, whose network enhances it, and what is shown without any network."""
 
+import importlib.resources
 from types import SimpleNamespace
 
 import cv2
@@ -40,7 +41,8 @@ def test_the_real_pair_is_aligned_and_differs():
 
 
 def test_its_licence_lies_beside_it():
-    assert "Copyright (c) 2019 Chang Chen" in (examples._FOLDER / "LICENSE.txt").read_text()
+    licence = importlib.resources.files("dped_lib.data") / "examples" / "LICENSE.txt"
+    assert "Copyright (c) 2019 Chang Chen" in licence.read_text()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,17 @@ def opened(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
+def children(widget) -> tuple:
+    return getattr(widget, "children", ())
+
+
+def inside(widget):
+    """Every widget that is displayed with this one."""
+    yield widget
+    for child in children(widget):
+        yield from inside(child)
+
+
 @pytest.fixture(autouse=True)
 def no_figures_left():
     yield
@@ -218,8 +229,7 @@ def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
 def test_each_curve_and_point_looks_unlike_the_others(color):
     for kernel in (*losses.KERNELS, "own sigma"):
         color.kernel.value, color.shift.value = kernel, 4
-        ax = plt.figure().subplots()
-        color._plot(ax)
+        ax = color.static().axes[-1]
         looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.get_lines()]
         assert len(set(looks)) == len(looks) == 6
         gray = {line.get_label() for line in ax.get_lines() if "#" not in line.get_color()}
@@ -426,7 +436,7 @@ def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
     explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
     for name, shown in explorer.look().items():
         assert shown.image.shape == (100, 100, 3)
-        bar = explorer._captions[name].value
+        (bar,) = (box.children[1].value for box in inside(explorer.widget) if explorer.tiles[name] in children(box)[:1])
         assert ("linear-gradient" in bar) == (name in loss_terms_explorer.MAPS) == (shown.top is not None)
         assert shown.top is None or f"{shown.top:.2g}</span>" in bar
     says = explorer.numbers.value.split("Enhanced by", 1)[1]
@@ -518,7 +528,8 @@ def test_an_uploaded_photograph_is_enhanced_with_all_that_belongs_to_it(photo, s
     with Image.open(tmp_path / "back.jpg") as back:
         assert back.format == "JPEG" and back.getexif()[0x010F] == "a maker"
     assert 'download="mine-enhanced.jpg"' in explorer.download.value
-    assert len(explorer._shown.children) == 1 and not explorer.start.disabled
+    shown = [widget for widget in inside(explorer.widget) if "dped-before-after" in widget._dom_classes]
+    assert len(shown) == 1 and not explorer.start.disabled
 
 
 def test_enhancing_can_be_stopped(photo, srcnn, monkeypatch):

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from dped_lib import losses, training
+from dped_lib import losses, models, training
 from dped_lib.app import notebook_jobs, notebook_runner, sources
 from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
@@ -322,7 +322,7 @@ def test_a_training_depends_on_no_explorer_report_notebook_or_command():
     }
 
 
-def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
+def test_imports_are_found_wherever_they_stand(tmp_path):
     package = tmp_path / "dped_lib"
     files = {
         "__init__.py": "",
@@ -339,14 +339,8 @@ def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
     for name, text in files.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
-    monkeypatch.setattr(sources, "_folder", lambda: package)
-    sources._data_files.cache_clear()
-    try:
-        found = {str(f.relative_to(package)) for f in sources.of_modules("dped_lib.room.first")}
-    finally:
-        monkeypatch.undo()
-        sources._data_files.cache_clear()
-    assert found == files.keys() - {"room/typed.py", "room/other.py", "room/unread.txt"}
+    read = {str(f.relative_to(package)) for f in sources.of_modules("dped_lib.room.first", package=package)}
+    assert read == files.keys() - {"room/typed.py", "room/other.py", "room/unread.txt"}
 
 
 def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
@@ -506,7 +500,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     assert model.stat().st_size > 1000 and (model.parent / "params.json").is_file()
     notebook_jobs.discriminator("own", "smoke", form)
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("the notebook trains"))
-    monkeypatch.setattr(discriminators, "_train", lambda *_: pytest.fail("the notebook trains"))
+    monkeypatch.setattr(models, "discriminator", lambda *_: pytest.fail("the notebook trains"))
     outcomes, *_ = ablation.train_choices("own", "smoke", "phone", rows={row: choices})
     assert outcomes[0].cell is not None
     store = opening.open_or_make("own", "phone", "smoke")

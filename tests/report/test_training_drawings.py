@@ -55,19 +55,31 @@ def test_the_last_quarter_says_how_far_validation_moved():
     plt.close(fig)
 
 
-def test_the_moving_average_of_a_line_is_a_line_and_starts_at_its_first_value():
-    values = np.arange(10.0)
-    assert training_drawings._smoothed(values, 1) == pytest.approx(values)
-    assert training_drawings._smoothed(values, 3) == pytest.approx([*range(9), 8.5])
+def raw_and_average(log: list[dict]) -> list[np.ndarray]:
+    """The values of the first panel, and their moving average, as they are drawn."""
+    fig = training_drawings.training_curves(log, "mse")
+    plt.close(fig)
+    return [line.get_ydata() for line in fig.axes[0].lines[:2]]
 
 
-@pytest.mark.parametrize("count", [1, 2, 40, 400])
+@pytest.mark.parametrize(("iterations", "at_the_end"), [(20, 0), (60, 0.5)])
+def test_the_moving_average_of_a_line_is_the_line_but_for_its_end(iterations, at_the_end):
+    """The window is a twentieth of the log: 1 of 20 iterations, 3 of 60."""
+    raw, average = raw_and_average(log_of("mse", iterations))
+    assert raw[-1] - raw[0] == iterations - 1
+    assert (raw - average)[:-1] == pytest.approx(0) and raw[-1] - average[-1] == pytest.approx(at_the_end)
+
+
+@pytest.mark.parametrize("count", [20, 40, 400])
 def test_the_moving_average_does_not_lag(count):
     """At the steep beginning it lies among the values around it, and not above all that follow."""
-    values = 100 * 0.97 ** np.arange(float(count))
-    average = training_drawings._smoothed(values, max(1, count // 20))
-    assert len(average) == count
-    assert np.abs(average - values).max() <= 0.05 * values[0]
+    log = log_of("mse", count)
+    for line in log:
+        if "total" in line:
+            line["total"] = line["mse"] = 100 * 0.97 ** line["iteration"]
+    raw, average = raw_and_average(log)
+    assert len(average) == count and np.ptp(raw) > 30
+    assert np.abs(average - raw).max() <= 0.05 * raw[0]
 
 
 def test_a_fall_of_validation_has_its_sign_and_late_changes_can_be_seen():

@@ -1,16 +1,28 @@
 """The page that a subject sees, and the server that shows it."""
 
+from types import SimpleNamespace
+
 import nbclient
 import nbformat
 import pytest
+from studies import PICTURES, QUESTIONS
 from synthetic import SCENES
 
 from dped_lib.user_study import analysis as study_analysis
+from dped_lib.user_study import answers as study_answers
 from dped_lib.user_study import figures as study_figures
 from dped_lib.user_study import page as study_page
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import server as study_server
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the page. It stands still until a test moves it on."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(study_page.time, "monotonic", lambda: clock.now)
+    return clock
 
 
 def test_the_page_of_a_subject(small, monkeypatch, capsys):
@@ -42,7 +54,7 @@ def test_the_page_of_a_subject(small, monkeypatch, capsys):
     assert again.pause_button.layout.display == "none", "nothing is left to press"
 
 
-def test_the_size_on_the_screen_is_stored_with_the_answer(small):
+def test_the_size_on_the_screen_is_stored_with_the_answer(small, clock):
     """Pictures of 160 pixels: at 1:1, smaller, on a dense screen; and a size that is not of these pictures is not known."""
     pictures, store = small
     page = study_page.SubjectPage(pictures, store, "p01")
@@ -50,7 +62,7 @@ def test_the_size_on_the_screen_is_stored_with_the_answer(small):
     told = ("160 160 1", "120.5 160 1", "160 160 3", "", "120 900 1", "nonsense", "nan 160 1", "160 160 inf", "0 160 1")
     for size in told:
         page.size.value = size
-        page._since -= 1
+        clock.now += 1
         page.buttons[0].click()
     known = [(160.0, 1.0), (120.5, 0.7531), (160.0, 3.0)]
     assert [(a.width, a.scale) for a in store.answers("p01")] == known + 6 * [(None, None)]
@@ -62,22 +74,18 @@ def test_the_size_on_the_screen_is_stored_with_the_answer(small):
     )
 
 
-def test_a_key_pressed_twice_answers_once(small, monkeypatch):
+def test_a_key_pressed_twice_answers_once(small, clock):
     pictures, store = small
-    now = [0.0]
-    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
     page = study_page.SubjectPage(pictures, store, "p01")
     page.resume()
-    now[0] = 2.0
+    clock.now = 2.0
     page.buttons[0].click()
     page.buttons[0].click()
     assert len(store.answers("p01")) == 1
 
 
-def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
+def test_the_entrance_lets_a_subject_in_by_name(small, clock):
     pictures, store = small
-    now = [0.0]
-    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
     door = study_page.Entrance(pictures, store)
     for wrong in ("", "   "):
         door.name.value = wrong
@@ -86,7 +94,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     door.name.value = " Zoë <3 "
     door.begin.click()
     assert door.widget.children == (door.page.widget,) and door.page.count.value == "1 of 36"
-    now[0] = 2.0
+    clock.now = 2.0
     door.page.buttons[0].click()
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
     again.name.value = "zoë <3"
@@ -110,11 +118,9 @@ def test_the_entrance_lets_a_subject_in_by_name(small, monkeypatch):
     assert "If you see no difference, choose either" in instructions and "cannot go back" in instructions
 
 
-def test_a_browser_that_knows_a_subject_offers_to_go_on(small, monkeypatch):
+def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
     """Only with a study that is begun and not finished. The field stays empty for the next subject at this computer."""
     pictures, store = small
-    now = [0.0]
-    monkeypatch.setattr(study_page.time, "monotonic", lambda: now[0])
     first = study_page.Entrance(pictures, store)
     first.name.value = "Grey  Heron"
     first.begin.click()
@@ -125,7 +131,7 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, monkeypatch):
         return door if door.go_on.layout.display is None else None
 
     assert not offered("Grey Heron"), "nothing is answered yet"
-    now[0] = 2.0
+    clock.now = 2.0
     first.page.buttons[0].click()
     door = offered(" grey Heron ")
     assert door.go_on.description == "Go on as grey Heron: 1 of 36 answered" and door.name.value == ""
@@ -134,7 +140,7 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, monkeypatch):
     door.go_on.click()
     assert door.widget.children == (door.page.widget,) and door.page.count.value == "2 of 36"
     while first.page.trial:
-        now[0] += 2.0
+        clock.now += 2.0
         first.page.buttons[0].click()
     assert not offered("Grey Heron"), "nothing is left to answer"
     assert study_page.DONE in first.page.widget._dom_classes, "the page no longer needs its connection"
@@ -143,8 +149,10 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, monkeypatch):
 @pytest.mark.parametrize(
     ("questions", "words"), [(1, "a minute"), (14, "a minute"), (16, "2 minutes"), (108, "11 minutes")]
 )
-def test_the_time_is_told_in_minutes(questions, words):
-    assert study_page._minutes(questions) == words
+def test_the_time_is_told_in_minutes(tmp_path, questions, words):
+    store = study_answers.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS[:questions])
+    instructions = study_page.Entrance(PICTURES, store).widget.children[1].value
+    assert f"You will see {questions} pairs" in instructions and f"This takes about {words}. " in instructions
 
 
 def test_the_page_is_sent_nothing_while_it_is_built(small, tmp_path, monkeypatch):
@@ -165,14 +173,14 @@ def test_a_headless_run_shows_the_first_question(small):
     assert store.answers("p01") == ()
 
 
-def test_two_pages_of_one_subject_go_on_together(small):
+def test_two_pages_of_one_subject_go_on_together(small, clock):
     """A question that the other page has answered is passed over without a word."""
     pictures, store = small
     one, other = (study_page.SubjectPage(pictures, store, "p01") for _ in "12")
     sequence = study_questions.order(pictures.questions, "p01", 0)
     for page in (one, other):
         page.resume()
-        page._since -= 1
+    clock.now += 1
     one.buttons[0].click()
     other.buttons[1].click()
     assert [a.chosen for a in store.answers("p01")] == [sequence[0].left], "the first answer counts"
@@ -180,7 +188,7 @@ def test_two_pages_of_one_subject_go_on_together(small):
     assert other.count.value == one.count.value == "2 of 36"
 
 
-def test_a_subject_reads_no_error_of_ours(small, caplog):
+def test_a_subject_reads_no_error_of_ours(small, clock, caplog):
     """Paths, classes and JSON go to the log of the server. The subject learns whom to tell."""
     pictures, store = small
     page = study_page.SubjectPage(pictures, store, "p01")
@@ -188,7 +196,7 @@ def test_a_subject_reads_no_error_of_ours(small, caplog):
     store.file_of("p01").parent.mkdir()
     store.file_of("p01").write_text("nonsense\n")
     said = []
-    page._since -= 1
+    clock.now += 1
     page.buttons[0].click()
     assert page.buttons[0].disabled and page.trial is None
     said.append(page.message.value)
