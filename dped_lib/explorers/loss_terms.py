@@ -27,7 +27,7 @@ from dped_lib.report import labels
 MAPS = {
     "color": "squared difference of the blurred images",
     "mse": "squared difference",
-    "content": "squared difference of VGG features; each square is one feature position, cut where it reaches beyond the patch",
+    "content": "squared difference of VGG features; each square is one feature position, cut at the border",
     "tv": "squared differences of neighbouring pixels",
     "texture": "absolute gradient of the texture term with respect to each pixel",
 }

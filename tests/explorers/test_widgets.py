@@ -442,7 +442,7 @@ def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
     says = explorer.numbers.value.split("Enhanced by", 1)[1]
     state = explorer.state.value
     assert f"trained here, {state} (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)." in says
-    assert "each square is one feature position, cut where it reaches beyond the patch" in says
+    assert "each square is one feature position, cut at the border" in says
 
 
 def test_another_patch_or_state_is_another_picture(run):
@@ -471,7 +471,7 @@ def test_another_patch_or_state_is_another_picture(run):
     assert len(titles) == 7 and all(title.y1 < above.y0 for title in titles), "below the title of the figure"
     assert above.y1 <= fig.bbox.y1 and above.x0 >= 0
     assert any(ax.get_title().startswith("colour loss\n") for ax in fig.axes)
-    assert "cut where it reaches beyond the patch" in " ".join(fig.get_suptitle().split())
+    assert "cut at the border" in " ".join(fig.get_suptitle().split())
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):
