@@ -17,6 +17,8 @@ import requests
 from lacking import lacking
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dped_lib.user_study import page_style
+
 #: Milliseconds that anything on a page may take on two busy cores.
 PATIENCE = 120_000
 TOKEN = "newcomer"
@@ -170,6 +172,12 @@ class Lab:
 def changed(lab: Lab, kind: str, before: str, patience: float = PATIENCE) -> None:
     """Waits until a widget's picture is another than it was."""
     expect(lab.page.locator(f"{kind} img").first).not_to_have_attribute("src", before, timeout=patience)
+
+
+def at_question(page: Page, number: int, total: int = 108) -> None:
+    """Waits until a question of the study is on the screen, with both pictures, and takes an answer."""
+    expect(page.get_by_text(f"{number} of {total}", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
 
 
 _BUSY = (

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+from pictures import png_chunk
 from PIL import Image
 
 from dped_lib.base.errors import DpedError
@@ -56,16 +57,12 @@ STORED = {
 }
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def save_deep_png(file, pixels: np.ndarray, orientation: int = 1) -> None:
     """OpenCV writes no EXIF: it is put behind the header."""
     data = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    file.write_bytes(data[:33] + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[33:])
+    file.write_bytes(data[:33] + png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[33:])
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -134,11 +131,11 @@ def _png(pixels: np.ndarray, channels: str, orientation: int, clear: tuple[int, 
     head = struct.pack(">IIBBBBB", width, height, 16 if deep else 8, kind, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", head)
-        + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-        + (b"" if clear is None else _chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)))
-        + _chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
-        + _chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", head)
+        + png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        + (b"" if clear is None else png_chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)))
+        + png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+        + png_chunk(b"IEND", b"")
     )
 
 

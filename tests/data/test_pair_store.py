@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ CANON = "95fb3eee4eb38ebbedba857190df4412e85779d3e367c9fb3e4f749b24d4a6b6"
 
 
 def noise(seed, height=PATCH_SIZE, width=PATCH_SIZE):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return small.noise(height, width, seed)
 
 
 def pair(number, photograph=None, **more):

@@ -1,12 +1,11 @@
 """What stands beside the pixels: kept where it stays true, trimmed where it does not fit, said where it is lost."""
 
 import io
-import struct
-import zlib
 
 import iccs
 import numpy as np
 import pytest
+from pictures import png_chunk
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from dped_lib.data import photo_metadata, picture
@@ -109,10 +108,6 @@ def test_a_copyright_that_is_too_long_itself_is_cut_not_dropped():
 # ---------------------------------------------------------------------------------------------- losses
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def _with_tags(image: Image.Image, file) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[700], tags[274], tags[33723] = XMP, 6, b"iptc"
@@ -122,7 +117,7 @@ def _with_tags(image: Image.Image, file) -> None:
 def _png_texts(image: Image.Image, file) -> None:
     image.save(file)
     data = file.read_bytes()
-    xmp, text = _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP), _chunk(b"tEXt", b"Title\0hello")
+    xmp, text = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP), png_chunk(b"tEXt", b"Title\0hello")
     file.write_bytes(data[:33] + xmp + data[33:-12] + text + data[-12:])
 
 

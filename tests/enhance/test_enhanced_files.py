@@ -1,5 +1,6 @@
 """Nothing of the user's is lost: the places of results are decided before any work, on the paths that will really be written."""
 
+import functools
 import hashlib
 import os
 import re
@@ -9,13 +10,12 @@ from pathlib import Path
 import cv2
 import iccs
 import numpy as np
+import pictures
 import pillow_heif
 import pytest
 from PIL import ExifTags, Image
-from typer.testing import CliRunner
 
 from dped_lib import models
-from dped_lib.app import cli
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, network_files, photofile, picture
@@ -37,9 +37,8 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def pixels(dtype=np.uint8, height: int = 30, width: int = 40) -> np.ndarray:
-    smooth = cv2.resize(np.random.default_rng(0).random((4, 5, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
-    return (smooth.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+#: Small ones, for time.
+pixels = functools.partial(pictures.pixels, 30, 40)
 
 
 def put(*names: str, deep: bool = False, **more) -> None:
@@ -59,13 +58,12 @@ def everything() -> dict[str, str]:
 def dped(net: Path, *arguments) -> tuple[int, str, str]:
     """The command. Whatever it does: no traceback, no litter, and nothing that was there before has changed, unless --overwrite is named."""
     before = everything()
-    found = CliRunner().invoke(cli.app, ["enhance", *map(str, arguments), "--weights", str(net)])
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    answer = pictures.enhance(*arguments, "--weights", net)
     after = everything()
     assert not [f for f in Path().rglob(".*")]
     if "--overwrite" not in arguments:
         assert {k: after.get(k) for k in before} == before
-    return found.exit_code, found.stdout, found.stderr
+    return answer
 
 
 # ---------------------------------------------------------------------------------------------- nothing is replaced
@@ -294,8 +292,8 @@ def test_what_a_killed_run_has_left_goes(net, here):
         Path("out", name).mkdir(parents=True)
         Path("out", name, ".dped-is-writing").touch()
         Path("out", name, "a.jpg").write_bytes(b"half")
-    found = CliRunner().invoke(cli.app, ["enhance", "f", "out", "--compare", "--weights", str(net)])
-    assert found.exit_code == 0 and sorted(os.listdir("out")) == ["a-compare.jpg", "a.jpg"]
+    assert pictures.enhance("f", "out", "--compare", "--weights", net)[0] == 0
+    assert sorted(os.listdir("out")) == ["a-compare.jpg", "a.jpg"]
 
 
 def test_the_users_own_sheet_is_kept(net, here):

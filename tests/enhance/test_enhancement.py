@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pictures import enhance, pixels
 from PIL import ExifTags, Image, ImageCms
-from typer.testing import CliRunner
 
 from dped_lib import models, speed
-from dped_lib.app import cli
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, picture
 from dped_lib.enhance import files as enhance_files
@@ -42,11 +41,6 @@ def net(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(net) -> enhancement.Engine:
     return enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")
-
-
-def pixels(height: int = 90, width: int = 120, dtype=np.uint8) -> np.ndarray:
-    smooth = cv2.resize(np.random.default_rng(0).random((6, 8, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
-    return (smooth.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
 
 
 def exif(**more) -> Image.Exif:
@@ -253,11 +247,6 @@ def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------- the command
 
 
-def dped(*arguments) -> tuple[int, str, str]:
-    found = CliRunner().invoke(cli.app, ["enhance", *map(str, arguments)])
-    return found.exit_code, found.stdout, found.stderr
-
-
 def test_a_folder_with_bad_files_in_it(net, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -269,7 +258,7 @@ def test_a_folder_with_bad_files_in_it(net, tmp_path):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no photograph")
     (folder / "notes.txt").write_text("not looked at")
-    code, said, errors = dped(folder, out, "--weights", net, "--compare")
+    code, said, errors = enhance(folder, out, "--weights", net, "--compare")
     assert code == 1
     assert sorted(f.name for f in out.iterdir()) == ["good-compare.jpg", "good.jpg", "z-compare.jpg", "z.png"]
     for name in ("cut.jpg", "empty.png", "text.jpg"):
@@ -279,9 +268,9 @@ def test_a_folder_with_bad_files_in_it(net, tmp_path):
         assert sheet.width == 2 * 120 + 4
     # What is there is kept; asked to, it is made anew.
     before = (out / "good.jpg").stat().st_mtime_ns
-    code, said, _ = dped(folder / "good.jpg", out, "--weights", net)
+    code, said, _ = enhance(folder / "good.jpg", out, "--weights", net)
     assert code == 0 and "exists and is kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
-    assert dped(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
+    assert enhance(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
     assert (out / "good.jpg").stat().st_mtime_ns > before
 
 
@@ -306,7 +295,7 @@ def test_a_photograph_that_fails_is_said_whatever_comes_after_it(net, tmp_path, 
         Image.fromarray(pixels()).save(tmp_path / name)
     (tmp_path / "empty.png").touch()
     monkeypatch.setattr(enhancement, "whole", fails)
-    code, _, errors = dped(tmp_path, tmp_path / "out", "--weights", net)
+    code, _, errors = enhance(tmp_path, tmp_path / "out", "--weights", net)
     stopped = isinstance(error, KeyboardInterrupt)
     assert code == (130 if stopped else 1)
     assert said in errors and re.search("not enhanced: .*empty.png: empty", errors)
@@ -319,7 +308,7 @@ def test_a_result_is_said_even_if_its_sheet_fails(net, tmp_path, monkeypatch):
 
     Image.fromarray(pixels()).save(tmp_path / "a.jpg")
     monkeypatch.setattr(picture.Picture, "on_screen", fails)
-    code, said, errors = dped(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--compare")
+    code, said, errors = enhance(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--compare")
     assert code == 1 and said == f"{tmp_path}/out/a.jpg\n" and "not enhanced: " in errors
 
 
@@ -337,7 +326,7 @@ def test_a_closed_pipe_is_no_photograph_that_failed(net, tmp_path):
 
 def test_one_file_into_another_of_another_format(net, tmp_path):
     Image.fromarray(pixels()).save(tmp_path / "a.jpg")
-    code, said, errors = dped(tmp_path / "a.jpg", tmp_path / "b.webp", "--weights", net, "--precision", "float32")
+    code, said, errors = enhance(tmp_path / "a.jpg", tmp_path / "b.webp", "--weights", net, "--precision", "float32")
     assert code == 0 and said.strip() == str(tmp_path / "b.webp")
     assert Image.open(tmp_path / "b.webp").format == "WEBP"
     assert re.search(r"a.jpg: 120 x 90 pixels: 8 sweeps in bands of 90 rows, each layer once", errors), (
@@ -368,14 +357,14 @@ def test_what_it_refuses(net, tmp_path, monkeypatch, arguments, message):
         Image.fromarray(pixels()).save(tmp_path / name)
     if "--weights" not in arguments:
         arguments = [*arguments, "--weights", str(net)]
-    code, _, errors = dped(*arguments)
+    code, _, errors = enhance(*arguments)
     assert code == 2 and message in errors
     assert not (tmp_path / "out").exists()
 
 
 def test_too_little_memory_is_said_before_anything_is_computed(net, tmp_path):
     Image.fromarray(pixels(500, 500)).save(tmp_path / "a.jpg")
-    code, _, errors = dped(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--max-memory", "1MiB")
+    code, _, errors = enhance(tmp_path / "a.jpg", tmp_path / "out", "--weights", net, "--max-memory", "1MiB")
     assert code == 1 and re.search(r"not enhanced: .*needs at least \d+ MiB .*--max-memory", errors)
 
 

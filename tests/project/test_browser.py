@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 import torch
-from browsing import PATIENCE
+from browsing import PATIENCE, at_question
 from PIL import Image
 from playwright.sync_api import Page, expect
 from synthetic import write_study
@@ -26,7 +26,6 @@ from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import answers as study_answers
-from dped_lib.user_study import page_style
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import subjects as study_subjects
@@ -55,12 +54,6 @@ def stored(store: study_answers.AnswerStore, subject: str) -> dict[str, tuple[st
     answers = store.answers(subject)
     assert len({a.question for a in answers}) == len(answers)
     return {a.question: (a.left, a.right, a.chosen) for a in answers}
-
-
-def at_question(page: Page, number: int, total: int = 108) -> None:
-    """Waits until a question is on the screen, with both pictures, and takes an answer."""
-    expect(page.get_by_text(f"{number} of {total}", exact=True)).to_be_visible(timeout=PATIENCE)
-    page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
 
 
 def answer(page: Page, subject: str, numbers: range, keys: tuple[str, str] = ("1", "2")) -> None:

@@ -1,5 +1,6 @@
 """A scripted subject whom a slow or lost connection, an impatient finger or a reload disturbs."""
 
+import functools
 import sys
 import time
 
@@ -59,10 +60,7 @@ def telephone(browser):
     context.close()
 
 
-def at_question(page: Page, number: int) -> None:
-    """Waits until a question is on the screen, with both pictures, and takes an answer."""
-    expect(page.get_by_text(f"{number} of 6", exact=True)).to_be_visible(timeout=PATIENCE)
-    page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
+at_question = functools.partial(browsing.at_question, total=6)
 
 
 def picture(page: Page, place: int):
