@@ -137,6 +137,15 @@ def authors_network_for(phone: str) -> nn.Module | str:
     return authors_network(phone if phone in paper.PHONES else "iphone")
 
 
+def shows_authors(dataset: str) -> bool:
+    """Return whether the authors' networks are shown beside ours on a dataset.
+
+    On ``rig`` and ``city100`` they are not. These hold no photographs of the authors' phones, and a run must find the same
+    whether or not the authors' weights can be fetched.
+    """
+    return dataset not in ("rig", "city100")
+
+
 def authors_words(phones: Iterable[str]) -> str:
     """Return whose networks :func:`authors_network_for` gives for these phones, for a caption."""
     if all(phone in paper.PHONES for phone in phones):

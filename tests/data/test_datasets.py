@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from small import make_store
 from torch import nn
 
 from dped_lib.app import doctor
@@ -15,7 +16,7 @@ from dped_lib.base import datasets, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import builder, downloads, opening, pair_store, pairing, photographs, readers, rig, splits
 from dped_lib.data.pairing import Settings
-from dped_lib.experiments import networks, scores, training_runs
+from dped_lib.experiments import networks, scores, tables, training_runs
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,14 @@ def test_the_authors_weights_for_other_phones(monkeypatch):
     for phone in ("iphonex", "phone", "sony"):
         networks.authors_network_for(phone)
     assert asked == ["iphone", "iphone", "sony"]
+
+
+def test_pictures_of_other_phones_do_not_depend_on_the_authors_weights(tmp_path, monkeypatch):
+    """A run of the rig finds the same with and without the internet."""
+    monkeypatch.setattr(networks.authors_checkpoints, "load_network", lambda name: pytest.fail(f"{name} was asked for"))
+    assert {d for d in datasets.DATASETS if networks.shows_authors(d)} == {"pirm", "dped", "own"}
+    methods = tables.methods2({}, "iphone", make_store(tmp_path / "pairs", dataset="rig", phone="iphone"))
+    assert methods["authors"] == methods["dong authors"] == "made for real photographs, and these are simulated"
 
 
 def test_adopted_stores_survive_their_source(aligned, tmp_path):
