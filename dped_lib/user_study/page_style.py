@@ -72,6 +72,11 @@ STYLE = f"""<style>
   /* A finger leaves the look of a pointer above the button. */
   .dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
 }}
+/* Where the pictures are stacked, none is the left one. */
+@media (hover: hover) and (max-width: {NARROW - 0.02}px) {{
+  .{FIRST}::after {{ content: ": key 1"; }}
+  .{SECOND}::after {{ content: ": key 2"; }}
+}}
 @media (max-width: {NARROW - 0.02}px) {{
   .dped-study-entrance h2 {{ font-size: 22px; }}
   .dped-study-pair {{ flex-direction: column; align-items: center; }}
