@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -76,6 +77,22 @@ def test_every_notebook_command_and_module_has_its_place(site):
         "dped_lib.data.opening.open_or_make",
     ):
         assert f'id="{name}"' in library
+
+
+def test_docstrings_of_constants_and_properties_stay_whole(site):
+    """The words before their first colon are not a type."""
+    pages = {f.stem: f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html")}
+    shown = {name: re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", text))) for name, text in pages.items()}
+    assert "Section 3.2.1: side of a patch in pixels" in shown["core"]
+    assert not [name for name, text in shown.items() if re.search(r"\bType ?:", text)]
+
+
+def test_a_signature_is_no_longer_than_a_screen(site):
+    """Style sheets, scripts and long tables are constants, too."""
+    for file in (site / "reference" / "api").glob("*.html"):
+        for signature in re.findall(r'<dt class="sig.*?</dt>', file.read_text(encoding="utf-8"), re.DOTALL):
+            words = unescape(re.sub(r"<[^>]+>", "", signature))
+            assert len(words) < 1500, words[:200]
 
 
 def test_tables_and_equations_are_not_left_as_text(site):
