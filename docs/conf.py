@@ -51,7 +51,6 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 toc_object_entries_show_parents = "hide"
-smartquotes_action = "qe"  # no dashes: help texts name options like --by
 
 html_theme = "pydata_sphinx_theme"
 html_title = "DPED companion"

@@ -13,6 +13,9 @@ _BESIDE_NAME = re.compile(
 )
 #: A command that latex2mathml does not know: it writes the command's name as text, without a warning.
 _UNKNOWN = re.compile(r">[^<]*(\\[a-zA-Z]+)")
+_OPENING, _CLOSING = ("{", "(", "[", r"\left", r"\begin"), ("}", ")", "]", r"\right", r"\end")
+#: Characters of a formula in a line of text that never breaks.
+LONGEST = 40
 
 
 def mathml(formula: str, display: str = "inline") -> str:
@@ -30,20 +33,34 @@ def mathml(formula: str, display: str = "inline") -> str:
     return _BESIDE_NAME.sub(r'\1<mspace width="0.17em"></mspace>', result)
 
 
-def _on_page(self, node, display: str) -> str:
+def parts(formula: str) -> list[str]:
+    """Cut a formula in LaTeX before its equals signs, but not within brackets: a long one breaks there on a narrow screen."""
+    found, depth = [""], 0
+    for token in re.findall(r"\\[a-zA-Z]+|\\?.", formula, re.DOTALL):
+        depth += token in _OPENING
+        depth -= token in _CLOSING
+        if token == "=" and depth == 0 and found[-1].strip():
+            found.append("")
+        found[-1] += token
+    return found
+
+
+def _on_page(self, formula: str, display: str) -> str:
     try:
-        return mathml(node.astext(), display)
+        return mathml(formula, display)
     except ValueError as error:
         raise ExtensionError(f"{self.builder.current_docname}: {error}") from error
 
 
 def _inline(self, node):
-    self.body.append(_on_page(self, node, "inline"))
+    text = node.astext()
+    whole = [text] if len(text) <= LONGEST else parts(text)
+    self.body.append("<wbr>".join(_on_page(self, part, "inline") for part in whole))
     raise SkipNode
 
 
 def _block(self, node):
-    self.body.append(f'<div class="math-block">{_on_page(self, node, "block")}</div>')
+    self.body.append(f'<div class="math-block">{_on_page(self, node.astext(), "block")}</div>')
     raise SkipNode
 
 

@@ -70,6 +70,7 @@ def test_every_notebook_command_and_module_has_its_place(site):
         assert "<img" in text
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-memory" in commands and "dped align" in commands
+    assert not re.search(r"\u2013[a-z]", commands), "an option in a help text has become a dash"
     library = "".join(f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html"))
     for name in (
         "dped_lib.losses.color_loss",
