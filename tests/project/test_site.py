@@ -93,7 +93,7 @@ def test_a_signature_is_no_longer_than_a_screen(site):
     for file in (site / "reference" / "api").glob("*.html"):
         for signature in re.findall(r'<dt class="sig.*?</dt>', file.read_text(encoding="utf-8"), re.DOTALL):
             words = unescape(re.sub(r"<[^>]+>", "", signature))
-            assert len(words) < 1500, words[:200]
+            assert len(words) < 700, words[:200]
 
 
 def test_tables_and_equations_are_not_left_as_text(site):
