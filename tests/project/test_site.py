@@ -110,6 +110,27 @@ def test_tables_and_equations_are_not_left_as_text(site):
     assert sum(shown.values()) >= 8, "tables that cells show as Markdown"
 
 
+def test_photographs_keep_their_colours_where_the_system_is_dark(site, browser):
+    page = browser.new_page(color_scheme="dark")
+    try:
+        page.goto(site.joinpath("index.html").as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        filters = page.evaluate("[...document.querySelectorAll('article img')].map(i => getComputedStyle(i).filter)")
+        assert filters and set(filters) == {"none"}
+    finally:
+        page.close()
+
+
+def test_no_module_is_wider_than_a_telephone(site, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    try:
+        for file in (site / "reference" / "api").glob("*.html"):
+            page.goto(file.as_uri())
+            assert page.evaluate("document.querySelector('.bd-main').scrollWidth <= innerWidth"), file.stem
+    finally:
+        page.close()
+
+
 def test_a_slider_moves_without_a_kernel(site, browser):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     try:
