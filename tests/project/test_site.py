@@ -126,7 +126,7 @@ def test_no_module_is_wider_than_a_telephone(site, browser):
     try:
         for file in (site / "reference" / "api").glob("*.html"):
             page.goto(file.as_uri())
-            assert page.evaluate("document.querySelector('.bd-main').scrollWidth <= innerWidth"), file.stem
+            assert page.evaluate("document.querySelector('.bd-article-container').scrollWidth <= innerWidth"), file.stem
     finally:
         page.close()
 
