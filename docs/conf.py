@@ -9,6 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent / "ext"))
 # The pages of the library are imported, not run: no GPU is looked for, and no bar is drawn.
 os.environ.setdefault("DPED_HEADLESS", "1")
 
+from sphinx import addnodes
+from sphinx.ext.napoleon import docstring
+
 import dped_lib
 
 project = "DPED companion"
@@ -55,11 +58,12 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+# Code has 120 columns, and the notebooks are linked from the top and from each other. The table of networks is wide.
+html_sidebars = {"index": [], "notebooks/*": []}
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "model_zoo": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
@@ -68,3 +72,27 @@ html_theme_options = {
     "pygments_dark_style": "monokai",
     "show_toc_level": 2,
 }
+
+
+#: Characters. A constant with a longer value, such as a style sheet, appears without it.
+LONGEST_VALUE = 200
+
+
+def whole_docstring(self):
+    """Return no type and the whole docstring of a constant or property. Napoleon would take what precedes a colon for a type."""
+    return "", type(self)(self._dedent(self._consume_to_end()), self._config).lines()
+
+
+docstring.GoogleDocstring._consume_inline_attribute = whole_docstring
+
+
+def leave_out_long_value(app, domain, objtype, content):
+    """Remove a long value of a constant from its signature."""
+    for note in list(content.parent.findall(addnodes.desc_annotation)):
+        if note.astext().startswith(" = ") and len(note.astext()) > LONGEST_VALUE:
+            note.parent.remove(note)
+
+
+def setup(app):
+    """Register the change of signatures with Sphinx."""
+    app.connect("object-description-transform", leave_out_long_value)

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 
 from typer.main import get_command
@@ -96,7 +97,7 @@ def commands() -> str:
         "file and the remedy. `dped enhance` ends with status 1 if some photographs were not enhanced.\n"
     ]
     for name, command in group.commands.items():
-        parts.append(f"## dped {name}\n\n{inspect.cleandoc(command.help or '')}\n")
+        parts.append(f"## dped {name}\n\n{_with_options_as_code(inspect.cleandoc(command.help or ''))}\n")
         arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
         parts.append(f"```\n{' '.join(['dped', name, '[OPTIONS]', *arguments])}\n```\n")
         rows = [row for row in map(_row, command.params) if row]
@@ -112,9 +113,14 @@ def _row(parameter) -> str:
     names = (
         ", ".join(f"`{o}`" for o in parameter.opts) if is_option else f"`{parameter.metavar or parameter.name.upper()}`"
     )
-    words = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    words = _with_options_as_code((getattr(parameter, "help", None) or "").replace("|", "\\|"))
     default = parameter.default
     shown = "" if default in (None, "", False, [], ()) or callable(default) or not is_option else f"`{default}`"
     if parameter.required:
         shown = "required"
     return f"| {names} | {words} | {shown} |"
+
+
+def _with_options_as_code(words: str) -> str:
+    """Return the words with backquotes around options like --by. In plain text the two hyphens would become a dash."""
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda found: f"`{found[0].strip('`')}`", words)

@@ -27,6 +27,8 @@ SHOWN = {"057H": ("shipped",), "046H": ("authors",), "036H": ("authors", "shippe
 #: Scenes of the tutorial: one that shows the alignment, and one that its small dataset holds out.
 PAIR, HELD_OUT = "001H", "006H"
 README_WIDTH = 980
+#: Part of the height that the README's picture keeps. The sky above would push the first commands off the screen.
+README_ROWS = (0.22, 0.95)
 
 
 def save(name: str, pixels: np.ndarray, width: int = 0) -> None:
@@ -66,20 +68,21 @@ def city100(weights: str) -> None:
 
 
 def readme(weights: str) -> None:
-    """Write the README's picture: the first shown scene before and after."""
+    """Write the README's picture: the middle of the first shown scene before and after."""
     before = held_out_pair(next(iter(SHOWN))).phone
     after = enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before)
-    save("readme.jpg", side_by_side(before, after), README_WIDTH)
+    rows = slice(*(round(part * len(before)) for part in README_ROWS))
+    save("readme.jpg", side_by_side(before[rows], after[rows]), README_WIDTH)
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return two pictures of one size beside each other, with labels."""
+    """Return two pictures of one size beside each other, with labels of one height."""
     gap = np.full((len(before), 8, 3), 255, np.uint8)
     image = Image.fromarray(np.concatenate([before, gap, after], axis=1))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=30)
     for x, words in ((0, "phone"), (before.shape[1] + 8, "enhanced")):
-        left, top, right, bottom = draw.textbbox((x + 24, 16), words, font=font)
-        draw.rectangle((left - 12, top - 8, right + 12, bottom + 8), fill=(20, 20, 20))
+        width, height = draw.textlength(words, font=font), sum(font.getmetrics())
+        draw.rectangle((x + 12, 12, x + 36 + width, 20 + height), fill=(20, 20, 20))
         draw.text((x + 24, 16), words, font=font, fill="white")
     return np.asarray(image)
 

@@ -8,6 +8,7 @@ A process that is killed loses at most the answer that it was writing. Any numbe
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -333,11 +334,17 @@ def _open_locked(file: Path) -> Iterator[io.FileIO]:
             # We use no buffer: if the disk is full, closing a file with a buffer raises a second error.
             handle = stack.enter_context(open(file, "a+b", buffering=0))
             with contextlib.suppress(NotImplementedError, OSError):  # Some network file systems have no locks.
-                stack.enter_context(paths.lock_of(file.parent / f".{file.stem}.lock"))
+                stack.enter_context(paths.lock_of(_lock_beside(file)))
             handle.seek(0)
             yield handle
     except OSError as error:
         raise _unwritable(file, error) from error
+
+
+def _lock_beside(file: Path) -> Path:
+    # A nickname may be personal data, and the lock stays when the subject's file is deleted. So 256 locks without names
+    # serve all subjects. Those who share one wait until an answer of the other is written.
+    return file.with_name(f".{hashlib.sha256(file.stem.encode()).hexdigest()[:2]}.lock")
 
 
 def _append(handle: io.FileIO, content: bytes) -> None:

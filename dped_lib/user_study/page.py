@@ -241,9 +241,10 @@ class Entrance:
         self.begin.on_click(lambda _: self.enter())
         instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
-            "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 or the left "
-            "arrow for the left picture, 2 or the right arrow for the right picture. </span></p><p>There is no right answer: go "
-            f"by your first impression. If you see no difference, choose either. {_EDGES} You cannot go back to a pair.</p>"
+            "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 for the "
+            "left or upper picture, 2 for the right or lower one. The left and right arrows do the same. </span></p>"
+            f"<p>There is no right answer: go by your first impression. If you see no difference, choose either. "
+            f"{_EDGES} You cannot go back to a pair.</p>"
             f"<p>This takes about {_minutes(len(store.questions))}. You can pause at any time, and go on later with the "
             "same nickname.</p><p>Please choose a nickname. It is stored with your answers, so do not use your real "
             "name.</p>"
@@ -268,6 +269,11 @@ class Entrance:
         except DpedError as error:
             _log(self.widget, error)
             self.message.value = _WRONG
+            return
+        if done == len(self.store.questions):
+            self.message.value = html.escape(
+                f"{_short(typed)} has answered all {done} questions. Thank you. If that was not you, choose another nickname."
+            )
             return
         if not new and self._confirming != subject:
             self._confirming = subject

@@ -20,7 +20,7 @@ CHOSEN, LOST = "dped-study-chosen", "dped-study-lost"
 #: CSS pixels. In a narrower window the pictures are stacked. In a lower one the question shares a line with the count.
 NARROW, LOW = 700, 500
 
-#: An HTML element with the style sheet. The script sets --dped-width; without it, the pictures fill their columns.
+#: An HTML element with the style sheet. The script sets ``--dped-width``; without it, the pictures fill their columns.
 STYLE = f"""<style>
 .dped-study, .dped-study-entrance {{
   --jp-widgets-font-size: 18px; --jp-widgets-inline-height: 44px; --jp-widgets-inline-width-short: auto;
@@ -71,6 +71,11 @@ STYLE = f"""<style>
   .dped-study-keyboard {{ display: none; }}
   /* A finger leaves the look of a pointer above the button. */
   .dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
+}}
+/* Where the pictures are stacked, none is the left one. */
+@media (hover: hover) and (max-width: {NARROW - 0.02}px) {{
+  .{FIRST}::after {{ content: ": key 1"; }}
+  .{SECOND}::after {{ content: ": key 2"; }}
 }}
 @media (max-width: {NARROW - 0.02}px) {{
   .dped-study-entrance h2 {{ font-size: 22px; }}

@@ -71,6 +71,8 @@ def command(page: Path, port: int, address: str) -> list[str]:
         "--no-browser",
         f"--port={port}",
         "--Voila.port_retries=0",
+        # Voila would tell another address than we do, and write lines for each subject. Errors still appear.
+        "--Voila.log_level=ERROR",
         f"--Voila.ip={address}",
         "--VoilaConfiguration.template=study",
         # We serve no files: their names say which camera or network made a picture.

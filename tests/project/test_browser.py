@@ -254,7 +254,12 @@ def large_site(tmp_path_factory):
 
 
 #: Subject -> CSS width and height of the window, pixels of the screen for each CSS pixel, and whether it has a keyboard.
-_SCREENS = {"telephone": (390, 844, 3, False), "laptop": (1366, 768, 1, True), "desk": (2560, 1440, 1, True)}
+_SCREENS = {
+    "telephone": (390, 844, 3, False),
+    "window": (600, 800, 1, True),
+    "laptop": (1366, 768, 1, True),
+    "desk": (2560, 1440, 1, True),
+}
 _LAID_OUT = """() => {
   const box = e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
   const texts = [...document.querySelectorAll(".dped-study .widget-html-content, .dped-study button")];
@@ -303,6 +308,7 @@ def test_pictures_are_as_large_as_the_window_allows(browser, large_site, subject
         assert min(at["letters"]) >= 18
         hints = page.evaluate("getComputedStyle(document.querySelector('.dped-study-first'), '::after').content")
         assert ("key 1" in hints) == keyboard
+        assert ("\u2190" in hints) == (keyboard and width >= 700), "no picture is to the left where they are stacked"
         shown.append((r1 - l1, (r1 - l1) * density / natural))
         picture = page.locator(".dped-study img").nth(number - 1)
         picture.click() if keyboard else picture.tap()

@@ -177,3 +177,26 @@ def test_formulas_have_spaces_around_names_of_functions(monkeypatch):
     formula = importlib.import_module("mathml").mathml
     words = re.sub(r"<mspace[^>]*></mspace>", " ", formula(r"0.58 \tanh 0.5 - \log D(x)"))
     assert html.unescape(re.sub(r"<[^>]+>", "", words)) == "0.58 tanh 0.5\u2212log D(x)"
+    words = re.sub(r"<mspace[^>]*></mspace>", " ", formula(r"20 \log_{10} 255 + 10 \log_2 x"))
+    assert html.unescape(re.sub(r"<[^>]+>", "", words)) == "20 log10 255+10 log2 x"
+
+
+def test_a_long_formula_breaks_before_an_equals_sign(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "ext")
+    parts = importlib.import_module("mathml").parts
+    assert parts(r"(x=1)_{y=2} / \left[z=3\right] = \frac{a=b}{c} = 2") == [
+        r"(x=1)_{y=2} / \left[z=3\right] ",
+        r"= \frac{a=b}{c} ",
+        "= 2",
+    ]
+    assert parts("= 2") == ["= 2"]
+
+
+def test_a_formula_that_the_site_cannot_write_is_an_error(monkeypatch):
+    """The converter writes a command that it does not know as text, backslash and all, and warns of nothing."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "ext")
+    formula = importlib.import_module("mathml").mathml
+    known = html.unescape(re.sub(r"<[^>]+>", "", formula(r"\arg\min_W \big\lVert x \big\rVert_2")))
+    assert known == "argminW\u2016x\u20162"
+    with pytest.raises(ValueError, match=r"\\foo in a \+ \\foo x"):
+        formula(r"a + \foo x")

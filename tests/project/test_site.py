@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -69,6 +70,7 @@ def test_every_notebook_command_and_module_has_its_place(site):
         assert "<img" in text
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-memory" in commands and "dped align" in commands
+    assert not re.search(r"\u2013[a-z]", commands), "an option in a help text has become a dash"
     library = "".join(f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html"))
     for name in (
         "dped_lib.losses.color_loss",
@@ -76,6 +78,22 @@ def test_every_notebook_command_and_module_has_its_place(site):
         "dped_lib.data.opening.open_or_make",
     ):
         assert f'id="{name}"' in library
+
+
+def test_docstrings_of_constants_and_properties_stay_whole(site):
+    """The words before their first colon are not a type."""
+    pages = {f.stem: f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html")}
+    shown = {name: re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", text))) for name, text in pages.items()}
+    assert "Section 3.2.1: side of a patch in pixels" in shown["core"]
+    assert not [name for name, text in shown.items() if re.search(r"\bType ?:", text)]
+
+
+def test_a_signature_is_no_longer_than_a_screen(site):
+    """Style sheets, scripts and long tables are constants, too."""
+    for file in (site / "reference" / "api").glob("*.html"):
+        for signature in re.findall(r'<dt class="sig.*?</dt>', file.read_text(encoding="utf-8"), re.DOTALL):
+            words = unescape(re.sub(r"<[^>]+>", "", signature))
+            assert len(words) < 700, words[:200]
 
 
 def test_tables_and_equations_are_not_left_as_text(site):
@@ -90,6 +108,27 @@ def test_tables_and_equations_are_not_left_as_text(site):
         page = (site / "notebooks" / f"{file.stem}.html").read_text(encoding="utf-8")
         assert page.count("<table") >= shown[file.stem]
     assert sum(shown.values()) >= 8, "tables that cells show as Markdown"
+
+
+def test_photographs_keep_their_colours_where_the_system_is_dark(site, browser):
+    page = browser.new_page(color_scheme="dark")
+    try:
+        page.goto(site.joinpath("index.html").as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        filters = page.evaluate("[...document.querySelectorAll('article img')].map(i => getComputedStyle(i).filter)")
+        assert filters and set(filters) == {"none"}
+    finally:
+        page.close()
+
+
+def test_no_module_is_wider_than_a_telephone(site, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    try:
+        for file in (site / "reference" / "api").glob("*.html"):
+            page.goto(file.as_uri())
+            assert page.evaluate("document.querySelector('.bd-article-container').scrollWidth <= innerWidth"), file.stem
+    finally:
+        page.close()
 
 
 def test_a_slider_moves_without_a_kernel(site, browser):

@@ -44,6 +44,16 @@ def test_answers_without_a_size_stay_readable(store):
         store.answers("p01")
 
 
+def test_a_nickname_goes_with_its_file(store):
+    """It may be personal data. The locks stay, and they do not name anybody."""
+    for name in ("anna", "Grey Heron"):
+        asked = store.next(name)
+        store.record(name, asked, asked.left, 1.0)
+        store.file_of(name).unlink()
+    left = [file.name for file in store.folder.rglob("*")]
+    assert len(left) > 1 and not [name for name in left if "anna" in name or "heron" in name or "a6be57" in name]
+
+
 def test_resume(store):
     sequence = study_questions.order(QUESTIONS, "p01", 0)
     for asked in sequence[:40]:

@@ -143,6 +143,12 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
         clock.now += 2.0
         first.page.buttons[0].click()
     assert not offered("Grey Heron"), "nothing is left to answer"
+    door = study_page.Entrance(pictures, store)
+    door.name.value = "grey heron"
+    for _ in range(2):
+        door.begin.click()
+        assert door.message.value.startswith("grey heron has answered all 36 questions. Thank you.")
+    assert door.page is None, "there is nothing to begin again"
     assert study_page.DONE in first.page.widget._dom_classes, "the page no longer needs its connection"
 
 
