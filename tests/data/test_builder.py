@@ -362,7 +362,8 @@ def test_a_phone_with_more_pixels_than_the_camera_is_noted(two, capsys, monkeypa
     with pytest.raises(pytest.fail.Exception):
         builder.build(*folders, two / "out", SMALL)
     noted = f"note: the photographs in {two / 'dslr'} have more pixels than those in {two / 'phone'}"
-    assert (noted in capsys.readouterr().err) is swapped
+    said = capsys.readouterr().err
+    assert (noted in said) is swapped and said.count("have more pixels") == swapped
 
 
 SPOILT = {
