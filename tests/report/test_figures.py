@@ -243,10 +243,10 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
             if folder.name in WITHOUT_COMMANDS and not command:
                 continue
             dped, run, name, *options = shlex.split(command)
-            given = dict(zip(options[::2], options[1::2], strict=True))
-            assert (dped, run, f"{given['--dataset']}-{given['--preset']}") == ("dped", "run", folder.name), file
-            for option, value in given.items():
-                key = option.removeprefix("--")
+            given = list(zip(options[::2], options[1::2], strict=True))
+            given = dict(value.split("=", 1) if o == "--set" else (o.removeprefix("--"), value) for o, value in given)
+            assert (dped, run, f"{given['dataset']}-{given['preset']}") == ("dped", "run", folder.name), file
+            for key, value in given.items():
                 assert key in notebook_runner.parameters_of(name), file
                 if file.stem.startswith("training_") and key in ("phone", "loss", "seed"):
                     assert f"{'s' * (key == 'seed')}{value}" in file.stem.split("-"), file
