@@ -20,6 +20,7 @@ import torch
 from lacking import lacking
 from legible import smallest_text
 from matplotlib.patches import FancyBboxPatch
+from PIL import Image
 from torch import nn
 
 from dped_lib import losses, metrics, models, paper
@@ -229,6 +230,16 @@ def test_committed_figures_keep_provenance_in_one_file_a_folder():
         if results:
             made = figures.provenance_of(results[0])
             assert re.match(r"[0-9a-f]{10}", made["commit"]) and made["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted(paths.published_figures().glob("*/*.png")), ids=lambda f: f"{f.parent.name}/{f.name}"
+)
+def test_no_picture_is_wider_than_a_column(file):
+    """A wider one is shrunk to the column, and its text with it. Figure 1 is stored larger on purpose."""
+    figures.use_style()
+    with Image.open(file) as picture:
+        assert picture.width <= round(figures.WIDTH * mpl.rcParams["savefig.dpi"]) or file.name.startswith("fig01")
 
 
 #: Folders whose results are older than the record of their commands.
