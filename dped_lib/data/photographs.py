@@ -117,7 +117,7 @@ def scene(dataset: str, name: str) -> dict[str, np.ndarray]:
     return {camera: read(of_camera[name]) for camera, of_camera in files.items()}
 
 
-def upright(dataset: str, scene: str) -> bool:
+def stands_upright(dataset: str, scene: str) -> bool:
     """Return whether a scene stands upright in its photographs. Figures and the study leave out those that do not."""
     return dataset != "city100" or scene not in readers.CITY100_ON_SIDE
 

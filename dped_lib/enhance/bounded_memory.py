@@ -4,7 +4,7 @@ The generator normalises each layer by the mean and variance of the *whole* imag
 changes the picture (26 to 37 dB against the whole image, with visible seams). Here the statistics of the whole image
 are computed strip by strip and merged. Nothing is approximated. ``plans`` says what is kept between the sweeps.
 
-``strips`` divides each sweep among threads.
+``sweeps`` divides each sweep among threads.
 """
 
 import math
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.enhance import bands, strips
+from dped_lib.enhance import bands, sweeps
 from dped_lib.enhance.plans import Plan, norms
-from dped_lib.enhance.strips import Strip, Sweeper
+from dped_lib.enhance.sweeps import Strip, Sweeper
 
 #: The value of white in bands of the photograph. bfloat16 holds integers to 255 exactly, but not multiples of 1/255.
 _WHITE = 255
@@ -108,7 +108,7 @@ class _Streamer:
 
         def work(strip: Strip) -> bands.Statistics:
             y = self.once(layer, strip, (join(*rows) for rows in strip.pieces(*sources)), before)
-            strips.store(target, strip.start, y)
+            sweeps.store(target, strip.start, y)
             found = bands.Statistics()
             if norm is not None:
                 found.add(y)
@@ -124,7 +124,7 @@ class _Streamer:
 
         def of_head(strip: Strip) -> None:
             rows = self.photograph(strip.start - head.radius, strip.end + head.radius)
-            strips.store(kept, strip.start, bands.relu_(self.once(head, strip, [rows])))
+            sweeps.store(kept, strip.start, bands.relu_(self.once(head, strip, [rows])))
 
         list(self.sweeper.sweep(of_head, self.schedule.rows, head.radius))
         sources: tuple[Tensor, ...] = (kept,)
@@ -141,7 +141,7 @@ class _Streamer:
         self.convolved(self.layer(model.conv2), behind, (behind,), before=bands.relu)
 
         def of_tail(strip: Strip) -> Tensor:
-            rows = strips.rows(behind, max(strip.start - tail.radius, 0), strip.end + tail.radius)
+            rows = sweeps.rows(behind, max(strip.start - tail.radius, 0), strip.end + tail.radius)
             return self.finished(self.once(tail, strip, [rows], bands.relu))
 
         yield from self.sweeper.sweep(of_tail, self.schedule.rows, tail.radius)
@@ -164,7 +164,7 @@ class _Streamer:
         for at in range(strip.start, strip.end, self.schedule.rows):
             until = min(at + self.schedule.rows, strip.end)
             above, below = strip.above if at == strip.start else (), strip.below if until == strip.end else ()
-            rows = [*above, strips.rows(kept, at, until), *below]
+            rows = [*above, sweeps.rows(kept, at, until), *below]
             yield torch.cat(rows, 2) if len(rows) > 1 else rows[0], strip.bottom and until == strip.end
             self.sweeper.passed(until - at)
 
@@ -258,7 +258,7 @@ class _Streamer:
                 start, end = max(at, strip.start), min(at + x.shape[2], strip.end)
                 if start < end:
                     # This overwrites only rows that were read already.
-                    strips.store(kept, start, x[:, :, start - at : end - at])
+                    sweeps.store(kept, start, x[:, :, start - at : end - at])
                 at += x.shape[2]
                 found.add(following(x, last))
             return found

@@ -29,7 +29,7 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     """Return scenes on which no network of the dataset was trained.
 
     Scenes of the test split come first, then those of the validation split. Every photograph gives one scene before any
-    gives a second one. Scenes that lie on their side are left out (``photographs.upright``): the list depends on nothing
+    gives a second one. Scenes that lie on their side are left out (``photographs.stands_upright``): the list depends on nothing
     but the store.
 
     Args:
@@ -49,7 +49,7 @@ def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     for split in ("test", "val"):
         for i in store.index(split):
             name = store.names[i].rsplit("/", 1)[0]
-            if not photographs.upright(dataset, name):
+            if not photographs.stands_upright(dataset, name):
                 continue
             names = by_photograph.setdefault(str(store.photographs[i]), [])
             if name not in names:

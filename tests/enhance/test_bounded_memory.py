@@ -14,7 +14,7 @@ from torch import nn
 from dped_lib import speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
-from dped_lib.enhance import bands, bounded_memory, plans, strips
+from dped_lib.enhance import bands, bounded_memory, plans, sweeps
 
 
 @torch.inference_mode()
@@ -105,7 +105,7 @@ def test_the_number_of_threads_changes_no_bit(name, buffers, dtype):
 
 def test_a_thread_computes_alone_and_the_caller_keeps_its_threads():
     before = torch.get_num_threads()
-    with strips.Sweeper(40, 3, lambda rows: None) as sweeper:
+    with sweeps.Sweeper(40, 3, lambda rows: None) as sweeper:
         counts = list(sweeper.sweep(lambda strip: torch.get_num_threads(), 4, 1))
     assert counts == [1] * 10 and torch.get_num_threads() == before
 
@@ -121,7 +121,7 @@ def test_strips_hold_the_rows_around_them_as_they_were(height, size, radius):
         buffer[strip.start : strip.end] = -1
         return strip.start, strip.end, seen
 
-    with strips.Sweeper(height, 3, lambda rows: None) as sweeper:
+    with sweeps.Sweeper(height, 3, lambda rows: None) as sweeper:
         found = list(sweeper.sweep(work, size, radius, buffer))
     assert [start for start, _, _ in found] == [0, *(end for _, end, _ in found[:-1])] and found[-1][1] == height
     for start, end, seen in found:
