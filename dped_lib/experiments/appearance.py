@@ -17,6 +17,7 @@ from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
 from dped_lib.experiments.scores import repetitions
+from dped_lib.report import labels
 
 #: Standard deviation in pixels of the blur that removes texture and keeps colour. It equals that of the colour loss in
 #: the authors' code.
@@ -125,7 +126,7 @@ def looks_frame(looks: Sequence[Look], dataset: str) -> pd.DataFrame:
     """Return a table with a row for each phone and method, and a column for each measure."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for look in looks:
-        named = {"phone": camera_name(dataset, look.phone), "loss": look.column}
+        named = {"phone": camera_name(dataset, look.phone), "loss": labels.method_heading(look.column)}
         row = rows.setdefault((look.phone, look.column), named)
         row[look.measure] = statistics.in_words(look.value, look.interval, 2)
     return pd.DataFrame(list(rows.values()))
