@@ -85,6 +85,17 @@ def whole_docstring(self):
 
 docstring.GoogleDocstring._consume_inline_attribute = whole_docstring
 
+consume_fields = docstring.GoogleDocstring._consume_fields
+
+
+def names_that_share_a_text(self, parse_type=True, prefer_type=False, multiple=False):
+    """Return fields, names like ``a, b`` as one. Napoleon would repeat the text for each, or take the first for a type."""
+    # The name of a field cannot have a space. Lines break at this character, which has no width.
+    return [(name.replace(", ", ",\u200b"), *rest) for name, *rest in consume_fields(self, parse_type, prefer_type)]
+
+
+docstring.GoogleDocstring._consume_fields = names_that_share_a_text
+
 
 def leave_out_long_value(app, domain, objtype, content):
     """Remove a long value of a constant from its signature."""

@@ -55,7 +55,9 @@ class Plan:
         """Return the plan in one readable line."""
         again = "each layer once" if self.work == 1 else f"{self.work:.1f} times the work of the unbounded pass"
         memory = f"about {self.bytes / _MIB:.0f} MiB beside the photograph"
-        return f"{self.sweeps} sweeps in bands of {self.rows} rows, {again}, {memory}"
+        return (
+            f"{self.sweeps} {'sweep' if self.sweeps == 1 else 'sweeps'} in bands of {self.rows} rows, {again}, {memory}"
+        )
 
 
 def check_enhances(model: nn.Module) -> None:

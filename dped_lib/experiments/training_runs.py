@@ -128,7 +128,7 @@ def _loop(trainer: training.Trainer, log: Log, checkpoint: Path) -> None:
             done = trainer.iteration
             shown.update()
             if scores:
-                shown.set_postfix(psnr=f"{scores['psnr']:.2f}", ms_ssim=f"{scores['ms_ssim']:.4f}")
+                shown.set_postfix_str(f"{scores['psnr']:.2f} dB, {scores['ms_ssim']:.4f}")
             if done % params.checkpoint_every == 0 or stop.is_set():
                 log.sync()  # the log never lags behind a checkpoint
                 checkpoints.save(trainer, checkpoint)
