@@ -158,7 +158,7 @@ def _broken_after(mark: str, word: str) -> list[str]:
 
 
 def _show(ax: Axes, picture: np.ndarray, title: str = "") -> None:
-    ax.imshow(picture, interpolation="antialiased")
+    ax.imshow(picture)
     ax.set(xticks=[], yticks=[], frame_on=False)
     ax.grid(False)
     if title:

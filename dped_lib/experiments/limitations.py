@@ -222,17 +222,15 @@ def figure12(
         dataset: the dataset of the photographs, which has the names of the phones.
     """
     fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.05 * len(FLAW_MEASURES)))
+    count = sum(f.network == network for f in flaws)
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            rank = f"{('highest', 'median')[i]} of {len(rank_flaws(flaws, network, name))}"
+            rank = f"{('highest', 'median')[i]} of {count}"
             camera = camera_name(dataset, flaw.phone)
             titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
-                ax.imshow(
-                    _around(picture, flaw.flattest) if name == "noise amplification" else picture,
-                    interpolation="antialiased",
-                )
+                ax.imshow(_around(picture, flaw.flattest) if name == "noise amplification" else picture)
                 ax.set(xticks=[], yticks=[], frame_on=False)
                 ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
     return fig

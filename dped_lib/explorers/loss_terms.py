@@ -1,6 +1,5 @@
 """Explore the loss terms (section 3.1) of one patch, as values and maps, at any stage of a training."""
 
-import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dped_lib import losses, training, vgg
-from dped_lib.base import datasets, run_parameters, validation
+from dped_lib.base import datasets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
@@ -149,11 +148,7 @@ class LossTerms:
 
     def __init__(self, folder: Path, store: pair_store.PairStore, vgg_net: vgg.VGG19 | None = None):
         self.folder, self.store = Path(folder), store
-        try:
-            known = json.loads((self.folder / checkpoints.DESCRIPTION).read_text(encoding="utf-8"))["params"]
-        except (OSError, ValueError, KeyError) as error:
-            raise DpedError(f"{folder}: no training run ({error}). Train one: dped train.") from error
-        self.params = validation.build(run_parameters.TrainParams, known)
+        self.params = checkpoints.params_of(self.folder)
         spec = losses.LOSSES[self.params.loss]
         self._vgg = (vgg_net or vgg_files.vgg19(self.params.vgg)) if "content" in spec.terms else None
         self._files = states(self.folder)
