@@ -99,11 +99,11 @@ def _peak_mib() -> float:
 def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     """Align one pair by one form: return seconds of each stage, errors if the geometry is known, and peak memory."""
     from dped_lib.alignment import geometry
-    from dped_lib.data import photofile, rig
+    from dped_lib.data import image_decoding, rig
 
     cv2.setNumThreads(1)
     started = time.perf_counter()
-    phone, dslr = (photofile.read_photograph(Path(f)) for f in files)
+    phone, dslr = (image_decoding.read_photograph(Path(f)) for f in files)
     seconds = {"decode": time.perf_counter() - started}
     # Both forms are judged at the same points: the corners of our aligned image.
     aligned, stages = timed(phone, dslr, size)

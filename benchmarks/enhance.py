@@ -118,10 +118,10 @@ def photograph(width: int, height: int) -> np.ndarray:
     """One of the authors' photographs at that size, uint8."""
     import cv2
 
-    from dped_lib.data import downloads, photofile
+    from dped_lib.data import downloads, image_decoding
 
     (file,) = downloads.fetch_all([k for k in downloads.keys("hd") if k.endswith("/0.png")], "a photograph")
-    return cv2.resize(photofile.read_photograph(file), (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(image_decoding.read_photograph(file), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def machine(dtype, device) -> tuple[float, float]:
@@ -172,7 +172,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
 
     else:
         from dped_lib.data import network_files
-        from dped_lib.enhance import photographs as enhancement
+        from dped_lib.enhance import enhancement
 
         bound = {"": None, "none": 1 << 50}.get(limit) if limit in ("", "none") else enhancement.parse_size(limit)
         precision = "auto" if form == "default" else "float32"

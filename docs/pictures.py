@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dped_lib.alignment import aligner, extraction
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, photographs, readers
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 
 PICTURES = Path(__file__).resolve().parent / "_static" / "pictures"
 #: Scenes of the test split of city100 that the site shows, and whose network enhances each. The README shows the first.

@@ -16,7 +16,7 @@ from dped_lib.app.options import (
     OnBad,
     Phone,
     PresetName,
-    Settings,
+    SetOptions,
     phone_or_first,
     report_skips,
     train_anew,
@@ -44,7 +44,7 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Seed of the first weights and the batches; on pirm also of the split.")
     ] = 0,
-    settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
+    settings: SetOptions = [],  # noqa: B006 (typer reads the default, and no code changes it)
     device: Device = "auto",
     on_bad: OnBad = "error",
     fresh: Fresh = False,

@@ -45,8 +45,8 @@ def enhance(
 ) -> None:
     """Enhance whole photographs of any size in bounded memory."""
     from dped_lib.data import network_files, picture
+    from dped_lib.enhance import enhancement
     from dped_lib.enhance import files as enhance_files
-    from dped_lib.enhance import photographs
 
     def enhanced(job: enhance_files.Job) -> Iterator[Path]:
         # A generator, so that an error of the caller, for instance of a closed pipe, is no failure of the photograph.
@@ -65,7 +65,7 @@ def enhance(
     suffix = f".{format.lower().lstrip('.')}" if format else ""
     if suffix:
         validation.one_of("format", suffix[1:], [f[1:] for f in picture.FORMATS])
-    limit = photographs.parse_size(max_memory) if max_memory else None
+    limit = enhancement.parse_size(max_memory) if max_memory else None
     planned = enhance_files.plan_jobs(inputs[:-1], inputs[-1], suffix, compare, overwrite)
     failed = list(planned.failed)
     for note in (*planned.notes, *enhance_files.probe(planned.to_do)):
@@ -78,7 +78,7 @@ def enhance(
                     print_line(enhance_files.why_kept(path))
             if not (job.make or job.make_sheet):
                 continue
-            engine = engine or photographs.engine(network_files.resolve(weights), precision, device, limit)
+            engine = engine or enhancement.engine(network_files.resolve(weights), precision, device, limit)
             for path in enhanced(job):
                 print_line(str(path))
     finally:  # also after Ctrl-C

@@ -14,7 +14,7 @@ from dped_lib.app.options import (
     Fresh,
     Json,
     PresetName,
-    Settings,
+    SetOptions,
     phone_or_first,
     program,
     train_anew,
@@ -90,7 +90,7 @@ def run(
     phone: Annotated[str, typer.Option(help="The phone, for notebooks that have this parameter.")] = "",
     loss: Annotated[str, typer.Option(help="The loss, for notebooks that have this parameter.")] = "",
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    settings: Settings = [],  # noqa: B006 (typer reads the default, and no code changes it)
+    settings: SetOptions = [],  # noqa: B006 (typer reads the default, and no code changes it)
     cores: Annotated[int | None, typer.Option(min=1, help="With 'all': number of processor cores to use.")] = None,
     profile: Annotated[
         str,

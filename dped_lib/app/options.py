@@ -24,7 +24,7 @@ Device = Annotated[
     str, typer.Option(help="cpu, cuda, or one of several GPUs, e.g. cuda:1. auto takes a GPU if there is one.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set any other parameter. The option may be repeated.")
 ]
 Fresh = Annotated[

@@ -25,7 +25,7 @@ from dped_lib.experiments import ablation, discriminators, model_zoo
 PAGE = Path("docs") / "model_zoo.md"
 
 
-def finished(runs: Path, preset: str) -> list[Path]:
+def finished_runs(runs: Path, preset: str) -> list[Path]:
     """Return the folder of every finished run of a preset and of a dataset whose networks may ship."""
     trainings = (runs / f"{dataset}-{preset}" / "train" for dataset in shipping.LICENCES)
     return [file.parent for folder in trainings for file in sorted(folder.glob(f"*/{checkpoints.MODEL}"))]
@@ -76,7 +76,7 @@ def main(
     presets.preset(preset)
     page = paths.checkout() / PAGE
     os.environ["DPED_RUNS"] = str(runs.absolute())
-    for folder in () if table else finished(runs, preset):
+    for folder in () if table else finished_runs(runs, preset):
         typer.echo(ship(folder, preset))
     for dataset in () if table else shipping.LICENCES:
         for experiment in results(dataset, preset):

@@ -11,7 +11,7 @@ from dped_lib import paper
 from dped_lib.base.datasets import check_phone
 from dped_lib.base.errors import DpedError
 from dped_lib.base.presets import Preset, preset
-from dped_lib.base.validation import build, one_of
+from dped_lib.base.validation import build_dataclass, one_of
 
 VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
@@ -107,4 +107,4 @@ def train_params(dataset: str, phone: str, loss: str, preset_name: str, **overri
     values = {name: getattr(p, name) for name in shared}
     if loss == "dong":
         values["iterations"] = p.dong_iterations
-    return build(TrainParams, {"dataset": dataset, "phone": phone, "loss": loss, **values, **overrides})
+    return build_dataclass(TrainParams, {"dataset": dataset, "phone": phone, "loss": loss, **values, **overrides})

@@ -30,7 +30,7 @@ def check_type(key: str, value, expected: type):
     return value
 
 
-def build(cls, values: Mapping):
+def build_dataclass(cls, values: Mapping):
     """Return the frozen dataclass ``cls`` with the fields ``values``.
 
     Raises:

@@ -32,7 +32,7 @@ from dped_lib.base import workers as processes
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import camera_folders, pair_store, pairing, photofile, readers
+from dped_lib.data import camera_folders, image_decoding, pair_store, pairing, readers
 from dped_lib.data.pair_store import store_of
 from dped_lib.data.pairing import Pair, PairJob, Settings
 
@@ -53,7 +53,7 @@ def build(
     meta: dict | None = None,
     store: Path | None = None,
     label: str = "align",
-    read: Callable[[Path], np.ndarray] = photofile.read_photograph,
+    read: Callable[[Path], np.ndarray] = image_decoding.read_photograph,
 ) -> pair_store.PairStore:
     """Build the dataset, or the missing part of it. The same photographs and settings give the same store.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.validation import one_of
-from dped_lib.data import photo_folders, photofile, readers
+from dped_lib.data import image_decoding, photo_folders, readers
 
 
 def pairs(
@@ -67,7 +67,7 @@ def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str
         like = photo_folders.lookalike(name, looks)
         remedy = f"{like}. Rename one of them." if like else "Add it."
         raise DpedError(f"{folder}: no photograph {name!r}, but its partner is there. {remedy}")
-    header = photofile.check(side[name])
+    header = image_decoding.check(side[name])
     return header.height * header.width
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.base.validation import build
+from dped_lib.base.validation import build_dataclass
 from dped_lib.data import network_files, splits
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.shipped_runs import DESCRIPTION, DISCRIMINATOR, MODEL
@@ -138,7 +138,7 @@ def params_of(folder: Path) -> TrainParams:
     if known is None or not isinstance(known.get("params"), dict):
         raise _damaged(folder)
     try:
-        return build(TrainParams, known["params"])
+        return build_dataclass(TrainParams, known["params"])
     except DpedError as error:
         raise DpedError(f"{file}: of another version ({error}) Delete {folder} and train again.") from error
 
@@ -147,7 +147,7 @@ def _damaged(folder: Path) -> DpedError:
     return DpedError(f"{folder / DESCRIPTION}: damaged (no description of a run). Delete {folder} and train again.")
 
 
-def describe(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:
+def write_description(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:
     """Write the description of a run, and delete the half-written files of a killed run (each may be a whole checkpoint)."""
     paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
     content = {"params": dataclasses.asdict(params), "digest": params.digest(), "pairs": store.digest}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dped_lib.data import photofile
+from dped_lib.data import image_decoding
 
 SCENE = "056H"
 #: Stands beside every picture of the pair.
@@ -26,4 +26,4 @@ def city100_pair() -> dict[str, np.ndarray]:
         DpedError: a file is missing or damaged.
     """
     files = {"iphonex": "city100_056_phone.jpg", "dslr": "city100_056_dslr.jpg"}
-    return {camera: photofile.read_photograph(_FOLDER / name) for camera, name in files.items()}
+    return {camera: image_decoding.read_photograph(_FOLDER / name) for camera, name in files.items()}

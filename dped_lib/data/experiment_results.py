@@ -62,7 +62,7 @@ def key_of(dataset: str, preset: str, name: str) -> str:
     return f"{dataset}-{preset}/{name}.json"
 
 
-def finished(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Result, str] | None:
+def finished_result(experiment: Experiment, read: Callable[[dict], _Result]) -> tuple[_Result, str] | None:
     """Return a finished result and whose it is (``HERE`` or ``SHIPPED``), or None if it has yet to be measured.
 
     What was measured here comes first. A result that ships is copied into the folder of runs, where the workflow looks

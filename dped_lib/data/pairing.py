@@ -20,7 +20,7 @@ from dped_lib.alignment import aligner, extraction
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.base.validation import one_of
-from dped_lib.data import photofile
+from dped_lib.data import image_decoding
 from dped_lib.paper import PATCH_SIZE
 
 _FORMAT = 3  # increased when the same photographs would give another result
@@ -113,7 +113,7 @@ class PairJob:
     dslr: Path
     folder: Path
     settings: Settings
-    read: Callable[[Path], np.ndarray] = photofile.read_photograph
+    read: Callable[[Path], np.ndarray] = image_decoding.read_photograph
 
     @property
     def record_file(self) -> Path:
@@ -128,7 +128,7 @@ class PairJob:
     def digest(self) -> str:
         """Return a checksum of both files and of everything else that changes the result."""
         names = [self.phone.name, self.dslr.name]
-        if self.read is not photofile.read_photograph:
+        if self.read is not image_decoding.read_photograph:
             names.append(self.read.__qualname__)
         made = hashlib.sha256(json.dumps([_FORMAT, cv2.__version__, asdict(self.settings), names]).encode())
         for file in (self.phone, self.dslr):

@@ -10,7 +10,7 @@ import numpy as np
 from dped_lib.base.datasets import ALIGNED_DATASETS, DATASETS
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data import downloads, official_layout, pair_store, photo_folders, photofile, readers, rig
+from dped_lib.data import downloads, image_decoding, official_layout, pair_store, photo_folders, readers, rig
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _files(dataset: str) -> tuple[dict[str, dict[str, Path]], Callable[[Path], n
     if not (root / "phone").is_dir():
         raise DpedError(f"{root}: holds patches but no photographs; point DPED_OWN at a folder with phone/ and dslr/.")
     cameras = (("phone", "phone"), ("dslr", "dslr"))
-    return {c: photo_folders.list_photographs(root / d) for c, d in cameras}, photofile.read_photograph
+    return {c: photo_folders.list_photographs(root / d) for c, d in cameras}, image_decoding.read_photograph
 
 
 def of_dataset(dataset: str) -> Iterator[Photograph]:

@@ -1,6 +1,6 @@
 """Read and write photographs with their bit depth, transparency, EXIF and colour profile.
 
-``photofile`` decodes the pixels. This module adds the metadata, and is the only writer of photographs.
+``image_decoding`` decodes the pixels. This module adds the metadata, and is the only writer of photographs.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from PIL import Image
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, memory_ran_out
-from dped_lib.data import color_profiles, photo_metadata, photofile
+from dped_lib.data import color_profiles, image_decoding, photo_metadata
 
 #: Formats that can be written, by suffix. Only PNG holds 16 bits a channel.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -50,7 +50,7 @@ class Picture:
 
     def on_screen(self) -> np.ndarray:
         """Return the pixels as uint8 in sRGB."""
-        return photofile.in_8bit(self.profile.to_srgb(self.pixels) if self.profile else self.pixels)
+        return image_decoding.in_8bit(self.profile.to_srgb(self.pixels) if self.profile else self.pixels)
 
 
 def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
@@ -61,7 +61,7 @@ def written_suffix(suffix: str, deep: bool, alpha: bool = False) -> str:
     JPEG has neither 16 bits a channel (``deep``) nor transparency (``alpha``), and TIFF and WebP are written with 8
     bits only. Such pictures become PNG. HEIC becomes JPEG or PNG. Any other format becomes PNG.
     """
-    kind = "JPEG" if suffix.lower() in photofile.HEIC else FORMATS.get(suffix.lower())
+    kind = "JPEG" if suffix.lower() in image_decoding.HEIC else FORMATS.get(suffix.lower())
     if kind == "PNG" or (kind and not deep and not (alpha and kind == "JPEG")):
         return suffix if suffix.lower() in FORMATS else ".jpg"
     return ".png"
@@ -79,13 +79,13 @@ def read(file: Path) -> Picture:
     file = Path(file)
     if file.is_file() and not file.stat().st_size:
         raise DpedError(f"{file}: empty. Remove it.")
-    decoded = photofile.decode(file)
-    pixels, icc, lost = decoded.pixels, decoded.icc, photofile.lost_parts(file)
+    decoded = image_decoding.decode(file)
+    pixels, icc, lost = decoded.pixels, decoded.icc, image_decoding.lost_parts(file)
     if decoded.stray:
         lost.append("the colour profile, which is for other colours")
     if color_profiles.space(icc) == "GRAY":
-        pixels, icc = photofile.in_srgb(decoded), b""
-        pixels = photofile.in_8bit(pixels) if decoded.pixels.dtype == np.uint8 else pixels
+        pixels, icc = image_decoding.in_srgb(decoded), b""
+        pixels = image_decoding.in_8bit(pixels) if decoded.pixels.dtype == np.uint8 else pixels
     elif icc and not color_profiles.usable(icc):
         lost.append(
             "the meaning of its colour profile, which is kept but cannot be applied: its colours are taken for sRGB"
@@ -120,10 +120,10 @@ def write(
     if kind == "JPEG":
         if pixels.dtype == np.uint16:
             tell("JPEG has 8 bits a channel, and the photograph had 16")
-            pixels, alpha = (None if a is None else photofile.in_8bit(a) for a in (pixels, alpha))
+            pixels, alpha = (None if a is None else image_decoding.in_8bit(a) for a in (pixels, alpha))
         if alpha is not None and alpha.min() < 255:
             tell("JPEG has no transparency: the photograph is laid over white")
-            pixels = photofile.over_white(pixels, alpha)
+            pixels = image_decoding.over_white(pixels, alpha)
         alpha = None
         exif, gone = photo_metadata.fit(exif, _JPEG_EXIF)
         if gone:

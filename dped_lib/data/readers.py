@@ -17,7 +17,7 @@ import numpy as np
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
-from dped_lib.data import downloads, pair_store, pairing, photo_folders, photofile, rig
+from dped_lib.data import downloads, image_decoding, pair_store, pairing, photo_folders, rig
 from dped_lib.data.pairing import Pair, Settings
 from dped_lib.paper import PATCH_SIZE
 
@@ -39,7 +39,7 @@ def read_image(file: Path | str, content: bytes | None = None) -> np.ndarray:
     Raises:
         DpedError: missing, truncated, not an image, or not 8-bit RGB.
     """
-    decoded = photofile.decode(file, content=content)
+    decoded = image_decoding.decode(file, content=content)
     mode = decoded.header.mode
     if mode != "RGB" or decoded.header.deep:
         raise DpedError(f"{file}: mode {mode}, not 8-bit RGB. Convert it.")
@@ -160,7 +160,7 @@ def city100_origin() -> str:
 
 def read_city100(file: Path) -> np.ndarray:
     """Return a photograph of City100, uint8 H x W x 3, RGB, the same way up by both cameras."""
-    pixels = photofile.read_photograph(file)
+    pixels = image_decoding.read_photograph(file)
     upside_down = file.stem in CITY100_UPSIDE_DOWN and file.parent.name == "City100_iPhoneX"
     return np.ascontiguousarray(pixels[::-1, ::-1]) if upside_down else pixels
 

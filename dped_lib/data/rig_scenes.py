@@ -17,7 +17,7 @@ import numpy as np
 
 from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.base.validation import one_of
-from dped_lib.data import photofile
+from dped_lib.data import image_decoding
 from dped_lib.data.color_profiles import decode_srgb
 
 #: Size of a dead-leaves scene in pixels, height x width.
@@ -170,7 +170,7 @@ def _read(package, path):
         raise DpedError(f"the rig needs a photograph of the package {name}, which is missing. Run: {pip_install(name)}")
     file = Path(spec.origin).parent / path
     try:
-        return photofile.decode(file).pixels
+        return image_decoding.decode(file).pixels
     except DpedError as error:
         raise DpedError(
             f"{name} lacks its photograph {file}. Run: {pip_install(f'--force-reinstall {name}')}"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.base.validation import build, one_of
+from dped_lib.base.validation import build_dataclass, one_of
 
 FOLDER = Path(__file__).parent / "shipped"
 REGISTRY, DESCRIPTION, MODEL, DISCRIMINATOR, LOG, SCORES = (
@@ -79,7 +79,7 @@ class ShippedRun:
 
     def params(self) -> TrainParams:
         """Return the parameters of the run."""
-        return build(TrainParams, self.description()["params"])
+        return build_dataclass(TrainParams, self.description()["params"])
 
 
 _FULL = "color+content+texture"  # losses.TABLE3_LOSSES[0]; this module is read before PyTorch

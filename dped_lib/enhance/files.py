@@ -1,7 +1,7 @@
 """Enhance photographs from files and folders into files. All paths are determined from headers before any work.
 
 An existing result or sheet is kept unless it may be overwritten. Only earlier results are overwritten: files that say in
-their EXIF that ``dped enhance`` made them (``photofile.is_enhanced``). No other file is ever replaced.
+their EXIF that ``dped enhance`` made them (``image_decoding.is_enhanced``). No other file is ever replaced.
 """
 
 import os
@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
-from dped_lib.data import photo_folders, photo_metadata, photofile, picture
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.data import image_decoding, photo_folders, photo_metadata, picture
+from dped_lib.enhance import enhancement
 
 _ELSEWHERE = "name another folder for the results"
 _MOVE = "Move it away, or name another file or folder for the results."
@@ -46,7 +46,7 @@ class Job:
     sheet: Path | None
     make: bool
     make_sheet: bool
-    header: photofile.Header
+    header: image_decoding.Header
     overwrite: bool = False
 
 
@@ -130,7 +130,7 @@ def plan_jobs(
         try:
             if not file.stat().st_size:
                 raise DpedError(f"{file}: empty. Remove it.")
-            header = photofile.check(file, least=1)
+            header = image_decoding.check(file, least=1)
             wanted = out if named else out / f"{file.stem}{suffix or file.suffix}"
             # A format that the user names is used if possible. The input's own format changes if the picture needs it.
             asked = bool(named or suffix)
@@ -164,7 +164,7 @@ def _without_earlier_results(files: list[Path], inputs: list[Path], place: Path)
     """
     place = Path(os.path.realpath(place))
     folders = {folder for folder in inputs if folder.is_dir() and Path(os.path.realpath(folder)) == place}
-    earlier = [f for f in files if f.parent in folders and f not in inputs and photofile.is_enhanced(f)]
+    earlier = [f for f in files if f.parent in folders and f not in inputs and image_decoding.is_enhanced(f)]
     if earlier and len(earlier) == len(files):
         raise DpedError(f"{earlier[0].parent}: no photographs in it but earlier results. Name a folder of photographs.")
     return [f for f in files if f not in earlier], earlier
@@ -194,7 +194,7 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
     return f"{folder}: files and folders in it that are not enhanced: {kinds.total()} ({listed}). Name one to try it."
 
 
-def _why(header: photofile.Header, suffix: str) -> str:
+def _why(header: image_decoding.Header, suffix: str) -> str:
     """Return why a result has another suffix, as the end of a note."""
     if header.deep and suffix.lower() not in (".jpg", ".jpeg"):
         return "which keeps 16 bits a channel"
@@ -217,7 +217,7 @@ def _is_to_be_made(path: Path, overwrite: bool) -> bool:
 
 def _is_foreign(path: Path) -> bool:
     """Return whether a file exists and was not made by ``dped enhance``."""
-    return path.exists() and not photofile.is_enhanced(path)
+    return path.exists() and not image_decoding.is_enhanced(path)
 
 
 def _why_refused(job: Job, named: bool, overwrite: bool) -> str:
@@ -369,7 +369,7 @@ def _write(
 ) -> None:
     """Write a result, marked as ours. A file that has appeared since the plan stays, unless it may be overwritten."""
     marked = replace(made, exif=photo_metadata.marked(made.exif))
-    picture.write(marked, target, quality, replace=overwrite and photofile.is_enhanced(target), tell=tell)
+    picture.write(marked, target, quality, replace=overwrite and image_decoding.is_enhanced(target), tell=tell)
 
 
 def _sheet(*halves: Image.Image, longest: int = 2400) -> Image.Image:

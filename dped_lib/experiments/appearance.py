@@ -33,10 +33,14 @@ LOOK_MEASURES = MappingProxyType(
 )
 
 
-def colour_difference(image: np.ndarray, target: np.ndarray) -> float:
+def blurred_lab(image: np.ndarray) -> np.ndarray:
+    """Return an RGB image (float H x W x 3; clipped to [0, 1]) in CIELAB after a blur of ``BLUR`` px."""
+    return rgb2lab(gaussian_filter(np.clip(image, 0, 1), (BLUR, BLUR, 0)))
+
+
+def color_difference(image: np.ndarray, target: np.ndarray) -> float:
     """Return the mean CIEDE2000 difference of two blurred RGB images (float H x W x 3; clipped to [0, 1])."""
-    lab = [rgb2lab(gaussian_filter(np.clip(i, 0, 1), (BLUR, BLUR, 0))) for i in (image, target)]
-    return float(deltaE_ciede2000(*lab).mean())
+    return float(deltaE_ciede2000(blurred_lab(image), blurred_lab(target)).mean())
 
 
 def _mean_gradient(image: np.ndarray) -> float:
@@ -81,7 +85,7 @@ def _of_pairs(model: nn.Module, store: PairStore, index: np.ndarray) -> np.ndarr
     rows = []
     for batches in evaluation.enhance_pairs(model, store, index, torch.device("cpu")):
         enhanced, dslr = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batches)
-        rows += [(colour_difference(i, t), sharpness(i, t)) for i, t in zip(enhanced, dslr, strict=True)]
+        rows += [(color_difference(i, t), sharpness(i, t)) for i, t in zip(enhanced, dslr, strict=True)]
     return np.array(rows)
 
 

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data import photo_folders, photofile
+from dped_lib.data import image_decoding, photo_folders
 from dped_lib.data import picture as picture_file
 from dped_lib.data.pair_store import PairStore
 
@@ -162,7 +162,7 @@ def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarr
 
     def read(number: int, original: np.ndarray) -> np.ndarray:
         file = files[f"{number:04d}"]
-        picture = photofile.read_photograph(file)
+        picture = image_decoding.read_photograph(file)
         if picture.shape != original.shape:
             expected, size = ("x".join(map(str, p.shape[:2])) for p in (original, picture))
             raise DpedError(f"{file}: {size} pixels, the sheet has {expected}. Export it at its own size, uncropped.")

@@ -131,7 +131,7 @@ def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0)
 
 
 def _finished(wanted: experiment_results.Experiment) -> Curve | None:
-    done = experiment_results.finished(wanted, lambda result: Curve(**result))
+    done = experiment_results.finished_result(wanted, lambda result: Curve(**result))
     return done and dataclasses.replace(done[0], origin=done[1])
 
 

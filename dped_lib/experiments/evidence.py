@@ -9,7 +9,7 @@ from dped_lib import paper
 from dped_lib.base import datasets, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
-from dped_lib.experiments.networks import Levelling
+from dped_lib.experiments.levelling import Levelling
 from dped_lib.experiments.tables import TRAINED2
 from dped_lib.report import figures, labels
 

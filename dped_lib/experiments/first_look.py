@@ -18,7 +18,7 @@ from dped_lib.alignment import aligner
 from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import examples, network_files, opening, shipped_runs
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 from dped_lib.experiments import gallery
 from dped_lib.experiments.networks import trained
 from dped_lib.losses import TABLE3_LOSSES

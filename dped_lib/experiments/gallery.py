@@ -16,7 +16,7 @@ from dped_lib.alignment import aligner, geometry
 from dped_lib.base.datasets import ALIGNED_DATASETS, camera_name
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 from dped_lib.experiments import baselines
 from dped_lib.report import colors, figures
 

@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 
 from dped_lib.base.datasets import camera_name, photograph_name
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 from dped_lib.experiments import gallery, statistics
-from dped_lib.experiments.appearance import BLUR
+from dped_lib.experiments.appearance import blurred_lab
 from dped_lib.report import colors, figures
 
 #: Measures by name, with the meaning of a value.
@@ -74,9 +74,9 @@ def noise_level(image: np.ndarray, corners: np.ndarray) -> float:
     return float(np.sqrt(np.square(left).sum() / (left.size - 3 * blocks.shape[1])))  # a plane has 3 parameters
 
 
-def colour_change(original: np.ndarray, enhanced: np.ndarray) -> float:
+def color_change(original: np.ndarray, enhanced: np.ndarray) -> float:
     """Return the "colour change" of ``FLAW_MEASURES``; RGB in [0, 1]."""
-    before, after = (rgb2lab(gaussian_filter(i, (BLUR, BLUR, 0))) for i in (original, enhanced))
+    before, after = blurred_lab(original), blurred_lab(enhanced)
     after[..., 0] = before[..., 0]
     return float(np.percentile(deltaE_ciede2000(before, after), 95))
 
@@ -115,7 +115,7 @@ def measure_flaws(example: gallery.Example, network: str, enhanced: np.ndarray) 
     corners = flat_blocks(before)
     noise = tuple(noise_level(i, corners) for i in (before, after))
     values = {
-        "colour change": colour_change(before, after),
+        "colour change": color_change(before, after),
         "contrast gain": contrast_gain(before, after),
         "noise amplification": max(noise[1], _ROUNDING) / max(noise[0], _ROUNDING),
     }

@@ -1,16 +1,14 @@
 """Return networks: those trained here for a (dataset, phone, loss, seed), and those that the authors published."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 from torch import nn
 
 from dped_lib import losses, paper
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import authors_checkpoints, opening, shipped_runs, training_log
+from dped_lib.data import authors_checkpoints, opening, shipped_runs
 from dped_lib.experiments import training_runs
 from dped_lib.report import labels
 
@@ -60,46 +58,6 @@ def length(results: Iterable[training_runs.TrainResult]) -> str:
     usual = Counter(by_loss.values()).most_common(1)[0][0]
     others = [f"{labels.method_name(loss)}: {text}" for loss, text in by_loss.items() if text != usual]
     return usual + (f" ({', '.join(others)})" if others else "")
-
-
-@dataclass(frozen=True)
-class Levelling:
-    """Say how far the validation PSNR moved in the last quarter of trainings that differ in their seeds alone.
-
-    Attributes:
-        moved: the rise of a straight line through that quarter (``training_log.last_quarter``), in dB: mean over seeds.
-        spread: by how much chance moves a final score, in dB: the range of the final scores. The chance of a single
-            training is taken from its own curve: twice the standard deviation about the line.
-        seeds: the number of trainings.
-    """
-
-    moved: float
-    spread: float
-    seeds: int
-
-    @property
-    def levelled_off(self) -> bool:
-        """Return whether validation moved less than chance moves it. Then a longer training would hardly score better."""
-        return abs(self.moved) < self.spread
-
-
-def levelling_of(logs: Sequence[Sequence[Mapping]]) -> Levelling:
-    """Return how far trainings had levelled off, given the lines of the log of each seed."""
-    curves = [training_log.validation_curve(lines) for lines in logs]
-    quarters = [training_log.last_quarter(curve) for curve in curves]
-    finals = [curve[-1, 1] for curve in curves]
-    spread = np.ptp(finals) if len(finals) > 1 else 2 * quarters[0].scatter
-    return Levelling(float(np.mean([q.moved for q in quarters])), float(spread), len(finals))
-
-
-def levelling(results: Iterable[training_runs.TrainResult]) -> dict[str, dict[str, Levelling]]:
-    """Return how far trainings had levelled off, by phone and loss. Tables record it, and judges of claims read it."""
-    logs: dict[str, dict[str, list]] = {}
-    for r in results:
-        logs.setdefault(r.params.phone, {}).setdefault(r.params.loss, []).append(r.log())
-    return {
-        phone: {loss: levelling_of(of_loss) for loss, of_loss in by_loss.items()} for phone, by_loss in logs.items()
-    }
 
 
 def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:

@@ -55,7 +55,7 @@ def run_folder(params: TrainParams, preset: str) -> Path:
     return paths.run_dir(params.dataset, preset) / "train" / params.run_name
 
 
-def finished(params: TrainParams, store: PairStore, folder: Path) -> TrainResult | None:
+def finished_run(params: TrainParams, store: PairStore, folder: Path) -> TrainResult | None:
     """Return a finished run, or None if the network has yet to be trained. A run that ships is a finished one.
 
     Raises:
@@ -89,12 +89,12 @@ def train(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     target = devices.pick(device)
-    if result := finished(params, store, folder):
+    if result := finished_run(params, store, folder):
         return result
     with paths.alone(
         folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is training this network; waiting for it."
     ):
-        return finished(params, store, folder) or _train(params, store, folder, target, vgg_net)
+        return finished_run(params, store, folder) or _train(params, store, folder, target, vgg_net)
 
 
 def _train(
@@ -104,7 +104,7 @@ def _train(
     if checkpoint.is_file():
         checkpoints.restore(trainer, checkpoint)
     with speed.accelerated(trainer):
-        checkpoints.describe(folder, params, store, trainer.vgg_label)
+        checkpoints.write_description(folder, params, store, trainer.vgg_label)
         with Log(folder / checkpoints.LOG, trainer.iteration, HOLD if device.type == "cuda" else 1) as log:
             _loop(trainer, log, checkpoint)
     name = params.model or losses.LOSSES[params.loss].model

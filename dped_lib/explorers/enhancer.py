@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.data import authors_checkpoints, network_files, photo_folders, picture, shipped_runs, shipping
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 from dped_lib.explorers import widgets
 
 _BY_FILE = "a file, named below"

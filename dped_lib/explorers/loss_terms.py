@@ -35,7 +35,7 @@ _COLORS = "magma"
 _START = "iteration 0, before training"
 
 
-class State:
+class Stage:
     """Hold the networks of a run at one stage.
 
     Attributes:
@@ -172,7 +172,7 @@ class LossTerms:
         self.widget.add_class("dped-loss-terms")
 
     def _open(self) -> None:
-        self.networks = State(self.params, self._files[self.state.value])
+        self.networks = Stage(self.params, self._files[self.state.value])
         self.objective = _objective(self.params, self._vgg, self.networks.discriminator)
 
     def _bound(self) -> None:

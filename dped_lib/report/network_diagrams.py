@@ -23,7 +23,7 @@ _TEXT = figures.SMALLEST_TEXT
 
 
 @dataclass(frozen=True)
-class Layer:
+class DrawnLayer:
     """Describe one layer of a network.
 
     Attributes:
@@ -41,12 +41,12 @@ class Layer:
     parameters: int
 
 
-def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
+def layers(network: nn.Module, image: torch.Tensor) -> list[DrawnLayer]:
     """List the convolutions, norms and linear layers of a network, in the order in which they run.
 
     The network runs once on ``image`` (1 x C x H x W), in evaluation mode. Its mode is restored afterwards.
     """
-    listed: list[Layer] = []
+    listed: list[DrawnLayer] = []
 
     def record(name: str, module: nn.Module):
         def hook(_module, _inputs, output):
@@ -60,7 +60,7 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[Layer]:
                     kind, label = "norm", "batch norm"
                 case _:
                     kind, label = "norm", "instance norm"
-            listed.append(Layer(name, kind, label, tuple(output.shape[1:]), models.count_parameters(module)))
+            listed.append(DrawnLayer(name, kind, label, tuple(output.shape[1:]), models.count_parameters(module)))
 
         return hook
 
@@ -224,12 +224,12 @@ def _draw_own_training(ax: Axes, x: float) -> None:
     ax.text(figures.WIDTH - 0.1, 4.3, words, fontsize=_TEXT, color="0.25", va="center", ha="right")
 
 
-def _rows(inside: list[Layer]) -> list[list[list[Layer]]]:
+def _rows(inside: list[DrawnLayer]) -> list[list[list[DrawnLayer]]]:
     """Return the boxes of a network in rows: each convolution or linear layer, with the norm that follows it.
 
     A residual block stays in one row.
     """
-    together: list[list[list[Layer]]] = []  # the boxes of a block, or a box alone
+    together: list[list[list[DrawnLayer]]] = []  # the boxes of a block, or a box alone
     for layer in inside:
         if layer.kind == "norm" and together:
             together[-1][-1].append(layer)
@@ -237,7 +237,7 @@ def _rows(inside: list[Layer]) -> list[list[list[Layer]]]:
             together[-1].append([layer])
         else:
             together.append([[layer]])
-    rows: list[list[list[Layer]]] = [[]]
+    rows: list[list[list[DrawnLayer]]] = [[]]
     for boxes in together:
         if len(rows[-1]) + len(boxes) > _PER_ROW:
             rows.append([])
@@ -245,7 +245,7 @@ def _rows(inside: list[Layer]) -> list[list[list[Layer]]]:
     return rows
 
 
-def _draw_layers(ax: Axes, inside: list[Layer], top: float, title: str) -> None:
+def _draw_layers(ax: Axes, inside: list[DrawnLayer], top: float, title: str) -> None:
     """Draw the convolutions and linear layers of a network in rows; a norm lies under the layer that it follows."""
     left = 0.3
     each = (figures.WIDTH - left - 0.15 + _GAP) / _PER_ROW

@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.base.validation import build, one_of
+from dped_lib.base.validation import build_dataclass, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
 from dped_lib.user_study.subjects import is_subject_id, subject_id
 
@@ -282,7 +282,7 @@ class AnswerStore:
                         break  # A kill cut it short: the beginning of a line is never valid JSON.
                     raise _damaged(where, error) from error
                 try:
-                    answer = build(Answer, fields)
+                    answer = build_dataclass(Answer, fields)
                 except (TypeError, AttributeError, DpedError) as error:
                     raise _damaged(where, error) from error
                 self._check(answer, where, subject, observer)

@@ -13,8 +13,8 @@ from dped_lib.alignment import aligner
 from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
-from dped_lib.data import network_files, opening, photo_folders, photofile, photographs, picture, readers
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.data import image_decoding, network_files, opening, photo_folders, photographs, picture, readers
+from dped_lib.enhance import enhancement
 from dped_lib.experiments import baselines
 from dped_lib.experiments.networks import enhancing_network, receptive_field
 from dped_lib.user_study.pictures import Pictures, enhancers_phone, open_folder
@@ -201,7 +201,7 @@ def _without_border(image: np.ndarray, border: int) -> np.ndarray:
 
 def _read_retouched(file: Path, whole: tuple[int, ...], border: int) -> np.ndarray:
     """Return a retouched original without the border, which the file may still have."""
-    image = photofile.read_photograph(file)
+    image = image_decoding.read_photograph(file)
     height, width = (n - 2 * border for n in whole[:2])
     if image.shape[:2] == whole[:2]:
         return _without_border(image, border)

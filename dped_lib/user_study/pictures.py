@@ -22,7 +22,7 @@ from PIL import Image
 from dped_lib import paper
 from dped_lib.base import validation
 from dped_lib.base.errors import DpedError
-from dped_lib.data import photo_folders, photofile
+from dped_lib.data import image_decoding, photo_folders
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study.answers import DESCRIPTION, OBSERVERS
 
@@ -82,7 +82,7 @@ class Pictures:
                 f"{file}: changed since this study began. Put the old picture back, or start a new study with "
                 "the new one."
             )
-        return photofile.read_photograph(file)
+        return image_decoding.read_photograph(file)
 
 
 def _hash(file: Path) -> str:
@@ -125,7 +125,7 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
         _check_scenes(set_folder, by_class, scenes)
         for cls in study_questions.KINDS[kind]:
             for scene, file in sorted(by_class.get(cls, {}).items()):
-                photofile.check(file)
+                image_decoding.check(file)
                 files[set_folder.name, cls, scene] = file
     return Pictures(folder, files)
 

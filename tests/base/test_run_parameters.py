@@ -18,7 +18,7 @@ RUN = {"dataset": "rig", "phone": "sony", "loss": "mse"}
 
 
 def params(**values):
-    return validation.build(TrainParams, {**RUN, **values})
+    return validation.build_dataclass(TrainParams, {**RUN, **values})
 
 
 # unknown, missing, ill-typed
@@ -44,7 +44,7 @@ def test_nothing_is_suggested_for_what_resembles_nothing():
 @pytest.mark.parametrize("name", RUN)
 def test_a_missing_parameter_is_named(name):
     with pytest.raises(DpedError, match=f"'{name}' is missing"):
-        validation.build(TrainParams, {k: v for k, v in RUN.items() if k != name})
+        validation.build_dataclass(TrainParams, {k: v for k, v in RUN.items() if k != name})
 
 
 WRONG = {

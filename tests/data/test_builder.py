@@ -19,7 +19,17 @@ from PIL import Image
 
 from dped_lib.base import paths, workers
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, camera_folders, opening, pair_store, pairing, photo_folders, photofile, readers, rig
+from dped_lib.data import (
+    builder,
+    camera_folders,
+    image_decoding,
+    opening,
+    pair_store,
+    pairing,
+    photo_folders,
+    readers,
+    rig,
+)
 from dped_lib.data.pairing import Settings
 
 SCENES = ("astronaut-a", "chelsea-a", "coffee-a", "motorcycle-a", "rocket-a")
@@ -156,7 +166,7 @@ def test_memory_that_runs_out_in_the_alignment_makes_a_bad_pair_too(tmp_path, mo
 
 def test_patches_are_those_of_the_pair_in_memory(built, photographs):
     store = pair_store.PairStore(builder.store_of(built))
-    images = [photofile.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]
+    images = [image_decoding.read_photograph(photographs / f) for f in ("phone/coffee-a.jpeg", "dslr/coffee-a.JPG")]
     extracted, _ = pairing.make(*images, SMALL)
     index = np.flatnonzero(store.photographs == "coffee-a")
     for i, (window, phone, dslr) in zip(index, extracted.patches, strict=True):

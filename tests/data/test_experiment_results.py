@@ -36,7 +36,7 @@ def shipped(experiment, tmp_path, monkeypatch):
 
 
 def known(experiment):
-    return experiment_results.finished(experiment, dict)
+    return experiment_results.finished_result(experiment, dict)
 
 
 def other(experiment, **changed):
@@ -62,8 +62,8 @@ def test_a_damaged_result_is_none(experiment, content):
 def test_a_result_of_another_version_is_measured_again(experiment):
     """Its fields may have other names."""
     experiment_results.keep(experiment, {"accuracies": [0.5]})
-    assert experiment_results.finished(experiment, lambda result: result["accuracy"]) is None
-    assert experiment_results.finished(experiment, lambda result: int(**result)) is None
+    assert experiment_results.finished_result(experiment, lambda result: result["accuracy"]) is None
+    assert experiment_results.finished_result(experiment, lambda result: int(**result)) is None
 
 
 def test_a_result_belongs_to_one_split(experiment, tmp_path):

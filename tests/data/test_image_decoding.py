@@ -15,7 +15,7 @@ from pictures import png_chunk
 from PIL import Image
 
 from dped_lib.base.errors import DpedError
-from dped_lib.data import color_profiles, photofile
+from dped_lib.data import color_profiles, image_decoding
 from dped_lib.data import picture as pictures
 
 HEIGHT, WIDTH = 120, 180
@@ -73,16 +73,16 @@ def test_every_orientation_gives_the_same_picture(tmp_path, picture, suffix, ori
     options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
     file = tmp_path / f"a{suffix}"
     Image.fromarray(np.ascontiguousarray(STORED[orientation](picture))).save(file, exif=exif, **options)
-    assert differ(photofile.read_photograph(file), picture) <= (4 if suffix == ".jpg" else 0)
+    assert differ(image_decoding.read_photograph(file), picture) <= (4 if suffix == ".jpg" else 0)
 
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_every_orientation_with_16_bits(tmp_path, deep, picture, orientation):
     stored = np.ascontiguousarray(STORED[orientation](deep))
     save_deep_png(tmp_path / "a.png", stored, orientation)
-    assert differ(photofile.read_photograph(tmp_path / "a.png"), picture) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "a.png"), picture) == 0
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
-    assert differ(photofile.read_photograph(tmp_path / "a.tif"), picture) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "a.tif"), picture) == 0
 
 
 def test_16_bits_are_scaled_not_cut(tmp_path, deep, picture):
@@ -92,30 +92,30 @@ def test_16_bits_are_scaled_not_cut(tmp_path, deep, picture):
     cv2.imwrite(
         str(tmp_path / "alpha.png"), cv2.merge([*cv2.split(deep[..., ::-1]), np.full_like(deep[..., 0], 40000)])
     )
-    assert differ(photofile.read_photograph(tmp_path / "gray.png"), gray) == 0
-    assert differ(photofile.read_photograph(tmp_path / "gray.tif"), gray) == 0
-    assert differ(photofile.read_photograph(tmp_path / "alpha.png"), over_white(deep, 40000)) <= 1
+    assert differ(image_decoding.read_photograph(tmp_path / "gray.png"), gray) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "gray.tif"), gray) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "alpha.png"), over_white(deep, 40000)) <= 1
 
 
 def test_8_bits_of_other_modes(tmp_path, deep, picture):
     image = Image.fromarray(picture)
     image.convert("L").save(tmp_path / "gray.jpg", quality=100)
     gray = np.repeat(np.asarray(image.convert("L"))[..., None], 3, 2)
-    assert differ(photofile.read_photograph(tmp_path / "gray.jpg"), gray) <= 1
+    assert differ(image_decoding.read_photograph(tmp_path / "gray.jpg"), gray) <= 1
 
     palette = image.quantize(64)
     palette.save(tmp_path / "palette.png")
-    assert differ(photofile.read_photograph(tmp_path / "palette.png"), np.asarray(palette.convert("RGB"))) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "palette.png"), np.asarray(palette.convert("RGB"))) == 0
 
     image.convert("CMYK").save(tmp_path / "cmyk.tif")
-    assert differ(photofile.read_photograph(tmp_path / "cmyk.tif"), picture) <= 1
+    assert differ(image_decoding.read_photograph(tmp_path / "cmyk.tif"), picture) <= 1
 
     image.putalpha(156)
     image.save(tmp_path / "alpha.png")
-    assert differ(photofile.read_photograph(tmp_path / "alpha.png"), over_white(deep, 156 * 257)) <= 1
+    assert differ(image_decoding.read_photograph(tmp_path / "alpha.png"), over_white(deep, 156 * 257)) <= 1
     hidden = Image.fromarray(np.dstack([picture, np.zeros_like(picture[..., 0])]))
     hidden.save(tmp_path / "hidden.png")
-    assert (photofile.read_photograph(tmp_path / "hidden.png") == 255).all()
+    assert (image_decoding.read_photograph(tmp_path / "hidden.png") == 255).all()
 
 
 # one reader: format x depth x orientation x channels, as `dped align` and as `dped enhance` read them
@@ -189,9 +189,9 @@ def test_every_kind_of_file_gives_the_same_picture(tmp_path, deep, picture, suff
     found = pictures.read(file)
     assert found.pixels.dtype == upright.dtype and np.array_equal(found.pixels, wanted)
     assert (found.alpha is None) == (alpha is None) and (alpha is None or np.array_equal(found.alpha, alpha))
-    header = photofile.check(file)
+    header = image_decoding.check(file)
     assert (header.deep, header.alpha) == (bits == 16, alpha is not None)
-    seen = photofile.read_photograph(file)
+    seen = image_decoding.read_photograph(file)
     full = np.iinfo(upright.dtype).max
     flat = wanted / full * 255
     if alpha is not None:
@@ -240,7 +240,7 @@ def test_gray_with_transparency_of_16_bits_in_tiff_is_refused(tmp_path, deep):
     stored = _in_channels(deep, "gray+alpha")
     tifffile.imwrite(tmp_path / "a.tif", stored, **_tif(stored, "gray+alpha", 1))
     with pytest.raises(DpedError, match="a.tif: no image that can be read"):
-        photofile.check(tmp_path / "a.tif")
+        image_decoding.check(tmp_path / "a.tif")
 
 
 def test_inks_are_inverted_only_where_adobe_wrote_them(tmp_path, picture):
@@ -253,13 +253,13 @@ def test_inks_are_inverted_only_where_adobe_wrote_them(tmp_path, picture):
     size = struct.unpack_from(">H", data, at + 2)[0]
     (tmp_path / "plain.jpg").write_bytes(data[:at] + data[at + 2 + size :])
     for name in ("adobe", "plain"):
-        assert differ(photofile.read_photograph(tmp_path / f"{name}.jpg"), picture) <= 3
+        assert differ(image_decoding.read_photograph(tmp_path / f"{name}.jpg"), picture) <= 3
 
 
 def test_a_wide_photograph_is_read_in_srgb(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png", icc_profile=iccs.P3)
     wanted = (color_profiles.load_profile(iccs.P3).to_srgb(picture) / 257 + 0.5).astype(np.uint8)
-    assert differ(photofile.read_photograph(tmp_path / "a.png"), wanted) <= 1
+    assert differ(image_decoding.read_photograph(tmp_path / "a.png"), wanted) <= 1
     assert differ(wanted, picture) > 20, "and it matters"
 
 
@@ -267,22 +267,22 @@ def test_content_that_is_not_on_the_disk(tmp_path, deep, picture):
     for name, pixels in (("a.png", picture), ("deep.tif", deep)):
         tifffile.imwrite(tmp_path / name, pixels) if pixels is deep else Image.fromarray(pixels).save(tmp_path / name)
         content = (tmp_path / name).read_bytes()
-        found = photofile.decode(tmp_path / "archive.zip" / name, content=content)
+        found = image_decoding.decode(tmp_path / "archive.zip" / name, content=content)
         assert np.array_equal(found.pixels, pixels)
         with pytest.raises(DpedError, match=f"archive.zip/{name}: "):
-            photofile.decode(tmp_path / "archive.zip" / name, content=content[: len(content) // 2])
+            image_decoding.decode(tmp_path / "archive.zip" / name, content=content[: len(content) // 2])
 
 
 def test_the_suffix_may_be_wrong(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    assert differ(photofile.read_photograph(tmp_path / "a.jpg"), picture) == 0
+    assert differ(image_decoding.read_photograph(tmp_path / "a.jpg"), picture) == 0
 
 
 def test_formats_that_run_programs_are_not_opened(tmp_path):
     (tmp_path / "a.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\nshowpage\n")
     with pytest.raises(DpedError, match="a.jpg: no image that can be read"):
-        photofile.read_photograph(tmp_path / "a.jpg")
+        image_decoding.read_photograph(tmp_path / "a.jpg")
 
 
 # refusals
@@ -297,11 +297,11 @@ def test_truncated_files_are_refused_not_filled_with_gray(tmp_path, deep, pictur
         cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
         with warnings.catch_warnings(), pytest.raises(DpedError, match=f"cut{suffix}: .*Replace it.$"):
             warnings.simplefilter("error")
-            photofile.read_photograph(cut)
+            image_decoding.read_photograph(cut)
     save_deep_png(tmp_path / "deep.png", noise.astype(np.uint16) * 257)
     (tmp_path / "cut-deep.png").write_bytes((tmp_path / "deep.png").read_bytes()[:40_000])
     with pytest.raises(DpedError, match="cut-deep.png: cannot be read to its end"):
-        photofile.read_photograph(tmp_path / "cut-deep.png")
+        image_decoding.read_photograph(tmp_path / "cut-deep.png")
 
 
 def test_too_little_memory_is_no_damaged_file(tmp_path):
@@ -311,7 +311,7 @@ def test_too_little_memory_is_no_damaged_file(tmp_path):
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20), before[1]))
     try:
         for use in (
-            lambda: photofile.decode(tmp_path / "large.png"),
+            lambda: image_decoding.decode(tmp_path / "large.png"),
             lambda: pictures.write(large, tmp_path / "o.png"),
         ):
             with pytest.raises(MemoryError):
@@ -331,7 +331,7 @@ def test_memory_that_runs_out_in_opencv_is_no_damaged_file(tmp_path, monkeypatch
     save_deep_png(tmp_path / "deep.png", np.zeros((200, 200, 3), np.uint16))
     monkeypatch.setattr(cv2, "imdecode", no_memory)
     with pytest.raises(MemoryError, match="Failed to allocate"):
-        photofile.decode(tmp_path / "deep.png")
+        image_decoding.decode(tmp_path / "deep.png")
 
 
 def test_damage_in_the_middle_is_no_traceback(tmp_path, picture):
@@ -346,7 +346,7 @@ def test_damage_in_the_middle_is_no_traceback(tmp_path, picture):
             damaged[rng.integers(2, len(whole), 10)] = rng.integers(0, 256, 10)
             file.write_bytes(damaged.tobytes())
             try:
-                assert photofile.read_photograph(file).dtype == np.uint8
+                assert image_decoding.read_photograph(file).dtype == np.uint8
             except DpedError as error:
                 assert str(file) in str(error)
 
@@ -366,7 +366,7 @@ REFUSED = {
 def test_what_is_refused_by_its_header(tmp_path, name):
     make, message = REFUSED[name]
     make(tmp_path / name)
-    for look in (photofile.check, photofile.read_photograph):
+    for look in (image_decoding.check, image_decoding.read_photograph):
         with pytest.raises(DpedError, match=message) as error:
             look(tmp_path / name)
         assert str(error.value).startswith(str(tmp_path / name))
@@ -377,7 +377,7 @@ def test_16_bit_planes_are_refused(tmp_path, deep):
     planes = np.ascontiguousarray(np.moveaxis(deep, 2, 0))
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
     with pytest.raises(DpedError, match="separate planes"):
-        photofile.check(tmp_path / "a.tif")
+        image_decoding.check(tmp_path / "a.tif")
 
 
 def test_heic_says_what_to_install(tmp_path, monkeypatch):
@@ -385,4 +385,4 @@ def test_heic_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / "a.HEIC").write_bytes(b"\0" * 100)
     with pytest.raises(DpedError, match="a.HEIC: HEIC needs a library. Run: .* -m pip install pillow-heif"):
-        photofile.check(tmp_path / "a.HEIC")
+        image_decoding.check(tmp_path / "a.HEIC")

@@ -3,7 +3,7 @@
 import pytest
 
 from dped_lib.base.errors import DpedError
-from dped_lib.data import photo_folders, photofile
+from dped_lib.data import image_decoding, photo_folders
 
 
 def test_a_folder_is_listed_by_stems(tmp_path):
@@ -31,7 +31,7 @@ def test_a_link_to_a_missing_file_is_no_photograph_unless_its_place_counts(tmp_p
     assert list(photo_folders.list_photographs(tmp_path)) == ["a"]
     assert list(photo_folders.list_photographs(tmp_path, broken=True)) == ["a", "b"]
     with pytest.raises(DpedError, match=r"b.jpg: a link to a file that is not there \(.*gone.jpg\). Bring it back"):
-        photofile.check(tmp_path / "b.jpg")
+        image_decoding.check(tmp_path / "b.jpg")
 
 
 def test_two_files_of_one_stem_are_both_named(tmp_path):

@@ -125,12 +125,12 @@ def test_a_run_that_ships_is_a_finished_run(shipped, store, finished, no_trainin
     assert set(before) == {"log.jsonl", "model.safetensors", "params.json"}
     again = training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
     assert again.origin == result.origin and files_of(tmp_path / "mine") == before
-    another = training_runs.finished(PARAMS, store, tmp_path / "another")
+    another = training_runs.finished_run(PARAMS, store, tmp_path / "another")
     assert another.origin == result.origin and files_of(tmp_path / "another") == before
 
 
 def test_what_has_yet_to_be_trained_is_not_finished(shipped, store, tmp_path):
-    assert training_runs.finished(dataclasses.replace(PARAMS, seed=9), store, tmp_path / "none") is None
+    assert training_runs.finished_run(dataclasses.replace(PARAMS, seed=9), store, tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
 
 

@@ -56,12 +56,12 @@ def test_any_size_in_any_bands_is_the_whole_image_pass(name, size, rows, buffers
 @pytest.mark.parametrize("buffers", [2, 1, 0])
 def test_the_authors_network_on_their_photograph(mirror, buffers):
     """Exact in float32; in bfloat16 at least 55 dB and no 8-bit value off by more than two steps."""
-    from dped_lib.data import downloads, photofile
+    from dped_lib.data import downloads, image_decoding
 
     (file,) = downloads.fetch_all(
         [k for k in downloads.keys("demo") if k.endswith("iphone/2_0.jpg")], "a demo photograph"
     )
-    image = np.ascontiguousarray(photofile.read_photograph(file)[200:460, 300:700])
+    image = np.ascontiguousarray(image_decoding.read_photograph(file)[200:460, 300:700])
     model = network_files.resolve("authors:iphone")
     wanted = whole(model, image)
     assert np.abs(streamed(model, image, buffers, 64) - wanted).max() < 1e-4

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dped_lib import models
 from dped_lib.app import cli
 from dped_lib.data import network_files
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 
 pillow_heif.register_heif_opener()
 COUNT = 120  # a run by hand takes more, and other seeds

@@ -18,9 +18,9 @@ from PIL import ExifTags, Image
 from dped_lib import models
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
-from dped_lib.data import color_profiles, network_files, photofile, picture
+from dped_lib.data import color_profiles, image_decoding, network_files, picture
+from dped_lib.enhance import enhancement
 from dped_lib.enhance import files as enhance_files
-from dped_lib.enhance import photographs as enhancement
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,13 @@ def test_only_earlier_results_are_overwritten(net, here):
     for name in ("1.jpg", "1.png", "1.webp", "1.tif", "2.png"):
         source = "deep.png" if name == "2.png" else "a.jpg"
         assert dped(net, source, f"out/{name}", "--compare")[0] == 0
-        assert photofile.is_enhanced(Path("out", name)) and photofile.is_enhanced(Path(f"out/{name[0]}-compare.jpg"))
+        assert image_decoding.is_enhanced(Path("out", name)) and image_decoding.is_enhanced(
+            Path(f"out/{name[0]}-compare.jpg")
+        )
         made = os.stat(f"out/{name}").st_mtime_ns
         code, said, _ = dped(net, source, f"out/{name}", "--compare", "--overwrite")
         assert code == 0 and len(said.split()) == 2 and os.stat(f"out/{name}").st_mtime_ns > made
-    assert not any(photofile.is_enhanced(Path(name)) for name in before)
+    assert not any(image_decoding.is_enhanced(Path(name)) for name in before)
 
 
 def test_photographs_that_differ_only_in_their_suffix_have_two_sheets(net, here):
@@ -216,7 +218,7 @@ def test_the_mark_of_a_result_stands_behind_that_of_other_software(net, here):
     exif = Image.Exif()
     exif.update({11: "digiKam-8.2", 305: "Camera 1.0"})
     put("a.jpg", exif=exif)
-    assert not photofile.is_enhanced(Path("a.jpg"))
+    assert not image_decoding.is_enhanced(Path("a.jpg"))
     for source, name in (("a.jpg", "b.jpg"), ("b.jpg", "c.png")):
         code, _, errors = dped(net, source, name)
         assert code == 0 and "lacks" not in errors
@@ -443,7 +445,7 @@ def test_no_message_counts_memory_below_zero(net, here):
 
 def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, here):
     wide, profile = (pixels() // 4 + 90).astype(np.uint8), color_profiles.load_profile(iccs.P3)
-    narrow = photofile.in_8bit(profile.to_srgb(wide))
+    narrow = image_decoding.in_8bit(profile.to_srgb(wide))
     Image.fromarray(wide).save("wide.png", icc_profile=iccs.P3)
     Image.fromarray(narrow).save("narrow.png")
     run = enhancement.engine(network_files.resolve(str(net)), "float32", "cpu")

@@ -19,8 +19,8 @@ from PIL import ExifTags, Image, ImageCms
 from dped_lib import models, speed
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, picture
+from dped_lib.enhance import enhancement
 from dped_lib.enhance import files as enhance_files
-from dped_lib.enhance import photographs as enhancement
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -15,8 +15,7 @@ from dped_lib import models
 from dped_lib.app import cli
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files
-from dped_lib.enhance import onnx_export
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement, onnx_export
 
 
 @pytest.mark.parametrize("name", ["iphone", "srcnn", "resnet_8_32"])

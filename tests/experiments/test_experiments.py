@@ -157,13 +157,13 @@ def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(runs, 
 def test_colour_difference_sees_colour_and_not_texture():
     rng = np.random.default_rng(0)
     grey = np.full((60, 60, 3), 0.5)
-    assert appearance.colour_difference(grey, grey) == 0
+    assert appearance.color_difference(grey, grey) == 0
     noisy = grey + rng.normal(0, 0.05, grey.shape)
     assert (
-        appearance.colour_difference(noisy, grey)
+        appearance.color_difference(noisy, grey)
         < 0.2 * appearance.deltaE_ciede2000(*map(appearance.rgb2lab, (noisy, grey))).mean()
     )
-    assert appearance.colour_difference(grey + (0.1, 0, -0.1), grey) > 10
+    assert appearance.color_difference(grey + (0.1, 0, -0.1), grey) > 10
 
 
 def test_sharpness_is_a_ratio():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dped_lib.data import training_log
-from dped_lib.experiments import networks
+from dped_lib.experiments import levelling
 
 
 def log_of(score, iterations=2000, every=100):
@@ -42,14 +42,14 @@ def test_each_metric_has_its_curve(metric, moved):
 def test_jumps_about_a_curve_do_not_hide_whether_it_still_rises(length, levelled):
     """The curve rises to 5 dB as 1 - exp(-i / length), and jumps by 0.1 dB up and down."""
     rising = log_of(lambda i: 5 * (1 - math.exp(-i / length)) + 0.1 * (-1) ** (i // 100))
-    found = networks.levelling_of([rising])
+    found = levelling.of_logs([rising])
     assert found.levelled_off is levelled and found.seeds == 1
     assert (found.moved > 0.25) is not levelled
 
 
 def test_seeds_say_by_how_much_chance_moves_a_score():
-    found = networks.levelling_of([log_of(lambda i, end=end: end - 0.3 + 0.3 * i / 2000) for end in (25, 25.4, 26)])
+    found = levelling.of_logs([log_of(lambda i, end=end: end - 0.3 + 0.3 * i / 2000) for end in (25, 25.4, 26)])
     assert (found.seeds, found.spread) == (3, pytest.approx(1)) and found.moved == pytest.approx(0.075)
     assert found.levelled_off
-    alike = networks.levelling_of([log_of(lambda i: 25 + 0.3 * i / 2000)] * 2)
+    alike = levelling.of_logs([log_of(lambda i: 25 + 0.3 * i / 2000)] * 2)
     assert alike.spread == 0 and not alike.levelled_off

@@ -65,11 +65,11 @@ def test_flat_blocks_are_not_the_clipped_ones():
 
 def test_colour_deviation_sees_hue_and_not_lightness():
     image = scene()
-    assert limitations.colour_change(image, image) == 0
-    assert limitations.colour_change(image, image * 0.9) < 2.5
+    assert limitations.color_change(image, image) == 0
+    assert limitations.color_change(image, image * 0.9) < 2.5
     green = image.copy()
     green[: 320 // 8, :, 1] += 0.3  # green asphalt: an eighth of the picture
-    assert limitations.colour_change(image, green.clip(0, 1)) > 10
+    assert limitations.color_change(image, green.clip(0, 1)) > 10
 
 
 @given(st.floats(0.3, 0.9))

@@ -10,9 +10,8 @@ from small import NETWORKS, changed, make_store, noise, settings, state, tiny_vg
 
 from dped_lib import losses, models, speed, training
 from dped_lib.base import device as devices
-from dped_lib.data import batches, checkpoints, network_files, photofile
-from dped_lib.enhance import bands, bounded_memory, plans
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.data import batches, checkpoints, image_decoding, network_files
+from dped_lib.enhance import bands, bounded_memory, enhancement, plans
 from dped_lib.speed import graphs
 
 CPU = torch.device("cpu")
@@ -118,7 +117,7 @@ def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
 def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
     """The authors' weights on one of their photographs: at least 55 dB from exact, no 8-bit value off by more than two steps."""
     file = mirror / "aiff22/ai-challenge/dped/HD_res/0.png"
-    image, model = photofile.read_photograph(file), network_files.resolve(f"authors:{phone}")
+    image, model = image_decoding.read_photograph(file), network_files.resolve(f"authors:{phone}")
     fast, exact = (enhancement.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
     off = np.abs(fast.astype(np.int16) - exact)
     assert 0 < off.max() <= 2

@@ -12,7 +12,7 @@ from dped_lib.alignment import aligner
 from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
-from dped_lib.enhance import photographs as enhancement
+from dped_lib.enhance import enhancement
 from dped_lib.experiments import baselines
 from dped_lib.user_study import make_pictures
 from dped_lib.user_study import questions as study_questions

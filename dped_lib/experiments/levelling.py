@@ -1,0 +1,47 @@
+"""Measure whether trainings have levelled off: whether validation still moved in their last quarter, against chance."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dped_lib.data import training_log
+from dped_lib.experiments import training_runs
+
+
+@dataclass(frozen=True)
+class Levelling:
+    """Hold how far the validation PSNR moved in the last quarter of trainings that differ in their seeds alone.
+
+    Attributes:
+        moved: the rise of a straight line through that quarter (``training_log.last_quarter``), in dB: mean over seeds.
+        spread: by how much chance moves a final score, in dB: the range of the final scores. The chance of a single
+            training is taken from its own curve: twice the standard deviation about the line.
+        seeds: the number of trainings.
+    """
+
+    moved: float
+    spread: float
+    seeds: int
+
+    @property
+    def levelled_off(self) -> bool:
+        """Return whether validation moved less than chance moves it. Then a longer training would hardly score better."""
+        return abs(self.moved) < self.spread
+
+
+def of_logs(logs: Sequence[Sequence[Mapping]]) -> Levelling:
+    """Return how far trainings had levelled off, given the lines of the log of each seed."""
+    curves = [training_log.validation_curve(lines) for lines in logs]
+    quarters = [training_log.last_quarter(curve) for curve in curves]
+    finals = [curve[-1, 1] for curve in curves]
+    spread = np.ptp(finals) if len(finals) > 1 else 2 * quarters[0].scatter
+    return Levelling(float(np.mean([q.moved for q in quarters])), float(spread), len(finals))
+
+
+def by_phone(results: Iterable[training_runs.TrainResult]) -> dict[str, dict[str, Levelling]]:
+    """Return how far trainings had levelled off, by phone and loss. Tables record it, and judges of claims read it."""
+    logs: dict[str, dict[str, list]] = {}
+    for r in results:
+        logs.setdefault(r.params.phone, {}).setdefault(r.params.loss, []).append(r.log())
+    return {phone: {loss: of_logs(of_loss) for loss, of_loss in by_loss.items()} for phone, by_loss in logs.items()}
