@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from dped_lib import losses, paper
 from dped_lib.base import datasets, paths, presets
 from dped_lib.experiments.evidence import ClaimFinding
-from dped_lib.report import colors, figures
+from dped_lib.report import colors, figures, labels
 
 #: Each claim in a few words, for rows of the matrix. ``figures/claims.md`` has the sentences.
 SHORT = MappingProxyType(
@@ -47,23 +47,23 @@ SHORT = MappingProxyType(
         "top_scores": "full loss has the top scores",
     }
 )
-#: The blur of each kernel of the colour loss, by its deviation (``losses.KERNELS``).
+#: The blur of each kernel of the colour loss (``losses.KERNELS``).
 _KERNELS = MappingProxyType(
     {
-        "printed": "Gaussian of 1.73 px (as printed)",
-        "sigma3": "Gaussian of 3 px",
-        "code": "Gaussian of 4.34 px (code)",
+        "printed": f"Gaussian of {labels.KERNELS['printed']} (as printed)",
+        "sigma3": f"Gaussian of {labels.KERNELS['sigma3']}",
+        "code": f"Gaussian of {labels.KERNELS['code']} (code)",
     }
 )
 
 #: Word, sign and colour of each verdict of a cell. "mixed": its findings differ. The colour takes no side.
 _LOOK = MappingProxyType(
     {
-        "holds": ("holds", "✓", colors.BLUE),
+        "holds": (labels.VERDICTS["holds"], "✓", colors.BLUE),
         "mixed": ("mixed", "◐", "#C9C9A0"),
-        "does not hold": ("fails", "✗", colors.VERMILION),
-        "undecided": ("open", "?", colors.YELLOW),
-        "not testable": ("n/t", "–", "#DDDDDD"),
+        "does not hold": (labels.VERDICTS["does not hold"], "✗", colors.VERMILION),
+        "undecided": (labels.VERDICTS["undecided"], "?", colors.YELLOW),
+        "not testable": (labels.VERDICTS["not testable"], "–", "#DDDDDD"),
     }
 )
 _MEANING = MappingProxyType(

@@ -40,8 +40,6 @@ def patches(results: Results) -> Findings:
 
 # ---------------------------------------------------------------------------------------------- Figure 6
 
-_RATIO_VERDICTS = MappingProxyType({"holds": "holds", "fails": "does not hold", "open": "undecided"})
-
 
 def shift_small(results: Results) -> Findings:
     """Judge "almost not sensitive to small distortions (1-2 pixels)"."""
@@ -75,7 +73,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
                 name,
                 "",
                 f"{words}: MSE / colour loss = {text}; asked: {sentence.range()}",
-                _RATIO_VERDICTS[ratio.verdict(sentence)],
+                ratio.verdict(sentence),
                 kernel=kernel,
             )
 

@@ -176,10 +176,10 @@ class Ratio:
     high: float
 
     def verdict(self, sentence: Sentence) -> str:
-        """Return ``holds`` if the interval lies in the sentence's range, ``fails`` if it lies outside, or ``open``."""
+        """Return ``holds`` if the interval lies in the range, ``does not hold`` if outside, or ``undecided``."""
         if sentence.low <= self.low and self.high <= sentence.high:
             return "holds"
-        return "fails" if self.high < sentence.low or self.low > sentence.high else "open"
+        return "does not hold" if self.high < sentence.low or self.low > sentence.high else "undecided"
 
 
 def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict[str, Ratio]]:

@@ -29,7 +29,9 @@ TERMS = MappingProxyType(
     }
 )
 #: The standard deviation of each kernel of the colour loss (``losses.KERNELS``).
-KERNELS = MappingProxyType({"printed": "1.73 px", "sigma3": "3.00 px", "code": "4.34 px"})
+KERNELS = MappingProxyType({"printed": "1.73 px", "sigma3": "3 px", "code": "4.34 px"})
+#: The word of each verdict in a cell of a table, where a sentence has no room.
+VERDICTS = MappingProxyType({"holds": "holds", "does not hold": "fails", "undecided": "open", "not testable": "n/t"})
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of what an artist made for the paper.
 METHODS = MappingProxyType(
     {

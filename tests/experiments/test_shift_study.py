@@ -184,9 +184,9 @@ BETWEEN = Sentence("between", (3,), 5.0, 10.0)
     ("low", "high", "verdict"),
     [
         (6, 9, "holds"), (5, 10, "holds"), (5, 5, "holds"), (10, 10, "holds"),
-        (4, 4.99, "fails"), (10.01, 20, "fails"),
-        (4.99, 10, "open"), (5, 10.01, "open"), (1, 5, "open"), (10, 11, "open"), (1, 99, "open"),
-        (np.nan, np.nan, "open"),
+        (4, 4.99, "does not hold"), (10.01, 20, "does not hold"),
+        (4.99, 10, "undecided"), (5, 10.01, "undecided"), (1, 5, "undecided"), (10, 11, "undecided"), (1, 99, "undecided"),
+        (np.nan, np.nan, "undecided"),
     ],
 )  # fmt: skip
 def test_a_verdict_needs_the_whole_interval(low, high, verdict):
@@ -200,7 +200,7 @@ def test_a_verdict_is_that_of_every_point_of_the_interval(low, width, name):
     verdict = Ratio(low, low, low + width).verdict(sentence)
     if verdict == "holds":
         assert all(inside)
-    elif verdict == "fails":
+    elif verdict == "does not hold":
         assert not any(inside)
 
 
