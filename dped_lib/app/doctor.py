@@ -179,8 +179,8 @@ def _mat_file(topic: str) -> Check:
             detail += "; commands take imagenet-vgg-verydeep-19.mat of this folder, and notebooks do not find it"
         return Check(topic, "optional", detail, remedy)
     file = os.path.expanduser(named)
-    found = os.path.isfile(file)
-    return _required(topic, found, file if found else f"{file}: no such file", "correct or unset DPED_VGG_MAT")
+    exists = os.path.isfile(file)
+    return _required(topic, exists, file if exists else f"{file}: no such file", "correct or unset DPED_VGG_MAT")
 
 
 @_safe

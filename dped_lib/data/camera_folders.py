@@ -35,7 +35,7 @@ def pairs(
     if by == "order":
         dslr = _in_order(phone_dir, dslr_dir, phone, dslr)
     _check_names(phone_dir, dslr_dir, phone, dslr)
-    found, larger = {}, 0
+    paired, larger = {}, 0
     looks = [{photo_folders.appearance(name): name for name in side} for side in (phone, dslr)]
     for name in sorted(phone.keys() | dslr.keys(), key=readers.natural):
         try:
@@ -46,19 +46,19 @@ def pairs(
             bad[name] = str(error)
             continue
         larger += pixels[0] > pixels[1]
-        found[name] = phone[name], dslr[name]
+        paired[name] = phone[name], dslr[name]
     if bad and on_bad == "error":
         first, *others = bad
         more = f" Bad, too: {first_few(others, 9)}." if others else ""
         raise readers.or_skip(DpedError(bad[first] + more))
-    if not found:
+    if not paired:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. The first: {next(iter(bad.values()))}")
-    if larger == len(found):
+    if larger == len(paired):
         print(
             f"note: the photographs in {phone_dir} have more pixels than those in {dslr_dir}. The phone's folder comes first.",
             file=sys.stderr,
         )
-    return found
+    return paired
 
 
 def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str]) -> int:

@@ -199,9 +199,9 @@ class Statistics:
         return Norm(mean.float(), variance.float(), norm.weight, norm.bias)
 
 
-def norm_of(found: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
+def norm_of(of_strips: Iterable[Statistics], norm: nn.InstanceNorm2d) -> "Norm":
     """Return the norm with the statistics of several parts of a picture."""
-    return Statistics().extend(found).of(norm)
+    return Statistics().extend(of_strips).of(norm)
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,13 @@ class _Streamer:
         def work(strip: Strip) -> bands.Statistics:
             y = self.once(layer, strip, (join(*rows) for rows in strip.pieces(*sources)), before)
             sweeps.store(target, strip.start, y)
-            found = bands.Statistics()
+            statistics = bands.Statistics()
             if norm is not None:
-                found.add(y)
-            return found
+                statistics.add(y)
+            return statistics
 
-        found = list(self.sweeper.sweep(work, self.schedule.rows, layer.radius, *sources))
-        return None if norm is None else bands.norm_of(found, norm)
+        of_strips = list(self.sweeper.sweep(work, self.schedule.rows, layer.radius, *sources))
+        return None if norm is None else bands.norm_of(of_strips, norm)
 
     def with_two_buffers(self) -> Iterator[Tensor]:
         """Compute one convolution a sweep. ``kept`` holds the input of a block, ``behind`` the last convolution's rows."""
@@ -219,12 +219,12 @@ class _Streamer:
 
             def measured(strip: Strip, k: int = k, radius: int = radius) -> bands.Statistics:
                 path = [self.head(strip), *(self.block(j, folded, strip) for j in range(k // 2))]
-                path, found = [*path, self.to_norm(k, folded, strip)], bands.Statistics()
+                path, statistics = [*path, self.to_norm(k, folded, strip)], bands.Statistics()
                 for x, last in self.from_photograph(strip, radius):
                     for part in path:
                         x = part(x, last)
-                    found.add(x)
-                return found
+                    statistics.add(x)
+                return statistics
 
             folded.append(bands.norm_of(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
         radius = 2 * ends + len(all_norms) + 2
@@ -238,12 +238,12 @@ class _Streamer:
     @staticmethod
     def through(path: Sequence[Callable], source: Iterable[tuple[Tensor, bool]]) -> Tensor:
         """Return a strip of the result, for which the path ends in rows h x W x 3."""
-        found = []
+        bands_of_strip = []
         for x, last in source:
             for part in path:
                 x = part(x, last)
-            found.append(x)
-        return torch.cat(found)
+            bands_of_strip.append(x)
+        return torch.cat(bands_of_strip)
 
     def with_one_buffer(self) -> Iterator[Tensor]:
         all_norms, kept, folded = norms(self.model), self.buffer(), []
@@ -251,7 +251,7 @@ class _Streamer:
 
         def advanced(strip: Strip, source, stage, k: int) -> bands.Statistics:
             """Store what the stage returns, and measure the input of norm ``k`` behind it."""
-            following, found = self.to_norm(k, folded, strip), bands.Statistics()
+            following, statistics = self.to_norm(k, folded, strip), bands.Statistics()
             at = strip.start if strip.top else strip.start - 1
             for x, last in source:
                 x = stage(x, last)
@@ -260,8 +260,8 @@ class _Streamer:
                     # This overwrites only rows that were read already.
                     sweeps.store(kept, start, x[:, :, start - at : end - at])
                 at += x.shape[2]
-                found.add(following(x, last))
-            return found
+                statistics.add(following(x, last))
+            return statistics
 
         def of_head(strip: Strip) -> bands.Statistics:
             return advanced(strip, self.from_photograph(strip, ends + 1), self.head(strip), 0)
@@ -270,10 +270,10 @@ class _Streamer:
         for j in range(count):
 
             def of_second(strip: Strip, j: int = j) -> bands.Statistics:
-                rest, found = self.to_norm(2 * j + 1, folded, strip), bands.Statistics()
+                rest, statistics = self.to_norm(2 * j + 1, folded, strip), bands.Statistics()
                 for x, last in self.from_buffer(strip, kept):
-                    found.add(rest(x, last))
-                return found
+                    statistics.add(rest(x, last))
+                return statistics
 
             def of_block(strip: Strip, j: int = j) -> bands.Statistics:
                 return advanced(strip, self.from_buffer(strip, kept), self.block(j, folded, strip), 2 * j + 2)

@@ -108,13 +108,13 @@ class Sweeper:
                 self.pool.submit(step)
                 asked += 1
             while at not in done:
-                kind, number, found = self.messages.get()
+                kind, number, content = self.messages.get()
                 if kind == "error":
-                    raise found
+                    raise content
                 if kind == "rows":
                     self.tick(number)
                 else:
-                    done[number] = found
+                    done[number] = content
             yield done.pop(at)
 
     def passed(self, count: int) -> None:
