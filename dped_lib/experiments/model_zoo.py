@@ -62,7 +62,7 @@ def frame() -> pd.DataFrame:
                 "weights": f"`{shipped_runs.PREFIX}{run.name}`",
                 "loss": params.loss,
                 "trained on": f"{params.dataset}, {camera}, {photographs} photographs, seed {params.seed}",
-                "iterations": f"{params.length} (paper: {paper.ITERATIONS} of batch {paper.BATCH_SIZE})",
+                "iterations": params.length,
                 "PSNR (dB) / MS-SSIM": _in_words(scores),
                 "original": _in_words(scores["original"]),
                 "held-out pairs": f"{scores['pairs']} of {scores['photographs']} photographs",
@@ -94,8 +94,8 @@ def markdown() -> str:
         "not seen. `original` is the phone's own picture on the same pairs. "
         f"{warning}"
         "Table 3 scores the same networks on the validation pairs, so its numbers differ. Pairs of `rig` are simulated. City100 shows "
-        "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains on "
-        "other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
+        "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains "
+        f"{paper.ITERATIONS} iterations of batch {paper.BATCH_SIZE} on other photographs, so its published scores do not compare with these. `make ship` computes the scores when it "
         "adds a network, and writes this page.\n\n"
         "How to reproduce a row: `.venv/bin/dped evaluate --dataset DATASET --phone PHONE --weights shipped:NAME`, for instance "
         "`.venv/bin/dped evaluate --dataset city100 --phone iphonex --weights shipped:city100-iphonex`. "
