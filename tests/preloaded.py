@@ -57,7 +57,7 @@ def serve() -> None:
     from dped_lib.app import notebook_jobs, sources  # noqa: F401
     from dped_lib.base import paths
     from dped_lib.data import shipping  # noqa: F401
-    from dped_lib.experiments import tables  # noqa: F401
+    from dped_lib.experiments import ablation, discriminators  # noqa: F401
 
     if "unchanging" in sys.argv:
         for file in paths.notebooks_dir().glob("*.ipynb"):

@@ -20,22 +20,8 @@ COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours"
 #: Columns of Table 2 with networks trained here, and the loss of their training.
 TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
 
-#: Phones of the rig whose losses are compared at preset ``cpu``. The Sony would add three networks to what ships.
-_COMPARED = ("iphone", "blackberry")
-
 #: By phone, the columns that are not run, each with the reason.
 Missing = dict[str, dict[str, str]]
-
-
-def losses_to_train(dataset: str, preset: str, phone: str) -> tuple[str, ...]:
-    """Return the losses of the networks that Tables 2 and 3 compare for a phone.
-
-    These are all losses. On the rig at preset ``cpu`` the Sony has those of Table 2 only: the rig is simulated and
-    decides no claim.
-    """
-    if (dataset, preset) == ("rig", "cpu") and phone not in _COMPARED:
-        return tuple(loss for loss in losses.TRAINED if loss in TRAINED2.values())
-    return losses.TRAINED
 
 
 def published2(phone: str) -> dict[str, paper.Score]:

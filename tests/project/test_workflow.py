@@ -24,7 +24,7 @@ from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, opening, pair_store, pairing, shipped_runs
 from dped_lib.data.training_log import read_log
-from dped_lib.experiments import ablation, discriminators, tables
+from dped_lib.experiments import ablation, discriminators
 
 ROOT = paths.project_root()
 TRAINING = re.compile(r"Training: (\w+), (\S+), seed (\d+) \((\d+) threads, gpu=(\d+), \d+ MB, (\d+) min\)")
@@ -97,8 +97,7 @@ def test_seeds_depend_on_the_dataset_and_on_what_is_asked_for(snakemake, dataset
     code, output = snakemake("--dry-run", "--printshellcmds", dataset=dataset, preset="cpu", seeds=asked)
     assert code == 0, output
     assert {m[3] for m in TRAINING.finditer(output)} == seeds
-    networks = [tables.losses_to_train(dataset, "cpu", phone) for phone in datasets.DATASET_PHONES[dataset]]
-    assert len(pairs(output)) == sum(map(len, networks)) * len(seeds)
+    assert len(pairs(output)) == len(datasets.DATASET_PHONES[dataset]) * len(losses.TRAINED) * len(seeds)
     told = f"--set seeds={asked} >" if asked else "--preset cpu >"
     assert told in re.search(rf"run 05_tables --dataset {dataset} .*", output)[0]
 
@@ -119,10 +118,9 @@ def test_an_ablation_whose_result_ships_is_not_trained(snakemake, monkeypatch):
 def test_at_the_default_preset_everything_that_takes_long_ships(dataset):
     """So `make figures` takes minutes."""
     phones = datasets.DATASET_PHONES[dataset]
-    for phone, losses_trained in ((p, tables.losses_to_train(dataset, presets.DEFAULT, p)) for p in phones):
-        for loss in losses_trained:
-            params = run_parameters.train_params(dataset, phone, loss, presets.DEFAULT)
-            assert shipped_runs.of_params(params), params.run_name
+    for phone, loss in product(phones, losses.TRAINED):
+        params = run_parameters.train_params(dataset, phone, loss, presets.DEFAULT)
+        assert shipped_runs.of_params(params), params.run_name
     measured = [ablation.result_name(phones[0])]
     measured += [discriminators.result_name(phones[0], form) for form in discriminators.FORMS]
     for name in measured:
@@ -191,9 +189,7 @@ def test_rig_at_cpu_is_the_default(snakemake):
     code, output = snakemake("--dry-run", "--printshellcmds")
     assert code == 0, output
     assert "--dataset rig --preset cpu" in output
-    # The Sony has the losses of Table 2 only at this preset.
-    of_table2 = {(phone, loss) for phone in datasets.DATASET_PHONES["rig"] for loss in tables.TRAINED2.values()}
-    assert set(pairs(output)) == of_table2 | set(product(("iphone", "blackberry"), losses.TRAINED))
+    assert pairs(output) == sorted(product(datasets.DATASET_PHONES["rig"], losses.TRAINED))
     # One thread and no GPU: two trainings run side by side on two cores.
     assert {m[4] + m[5] for m in TRAINING.finditer(output)} == {"10"}
     assert "OMP_NUM_THREADS=1 " in output
