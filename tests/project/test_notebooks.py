@@ -99,6 +99,22 @@ def test_the_setup_cell_is_folded(notebook):
     assert not [s for s in others if re.search(r"^(import|from) ", s, re.M)]
 
 
+def test_jupyterlab_and_the_site_fold_the_same_cells(notebook):
+    """They fold the code of bookkeeping, and a solution with its outputs."""
+    _, nb = notebook
+    solutions = 0
+    for c in (c for c in nb.cells if c.cell_type == "code"):
+        tags, hidden = c.metadata.get("tags", []), c.metadata.get("jupyter", {})
+        if "solution" in tags:
+            solutions += 1
+            assert tags == ["solution", "hide-cell"] and hidden == {"source_hidden": True, "outputs_hidden": True}
+            # JupyterLab shows the first line of folded code.
+            assert c.source.startswith("# Solution\n"), c.source.splitlines()[0]
+        else:
+            assert ("hide-input" in tags) == bool(hidden) and hidden in ({}, {"source_hidden": True}), c.source
+    assert solutions == 3
+
+
 def test_a_study_of_ones_own_replaces_no_other_results():
     nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
     code = "\n".join(c.source for c in nb.cells if c.cell_type == "code")

@@ -65,8 +65,9 @@ def test_every_notebook_command_and_module_has_its_place(site):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
         assert sum("parameters" in t for t in tags) == sum("setup" in t for t in tags) == 1
-        folded = sum(bool({"parameters", "setup", "hide-input"} & t) for t in tags)
+        folded = sum(bool({"parameters", "setup", "hide-input", "hide-cell"} & t) for t in tags)
         assert text.count('<details class="admonition hide') == folded, "parameters, set-up cell and solutions"
+        assert text.count(">Show the solution<") == sum("solution" in t for t in tags) > 0
         assert "<img" in text
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-memory" in commands and "dped align" in commands
