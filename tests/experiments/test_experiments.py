@@ -21,6 +21,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
+from dped_lib.enhance import evaluation
 from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
 from dped_lib.report import figures, labels
 
@@ -179,9 +180,12 @@ def test_looks_are_compared_on_the_same_pairs(store):
         def forward(self, x):
             return x + torch.tensor((0.1, 0.0, -0.1))[:, None, None]
 
-    looks, differences = appearance.measure_looks(
-        store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200
-    )
+    index = store.index("test")
+    values = {
+        name: np.concatenate(evaluation.measure_pairs(network, store, index, appearance.measure_batch))
+        for name, network in (("plain", nn.Identity()), ("warm", Warm()))
+    }
+    looks, differences = appearance.compare_looks("iphone", store.photographs[index], values, 200)
     value = {(k.column, k.measure): k for k in looks}
     assert value["warm", "colour deviation"].value > value["plain", "colour deviation"].value + 5
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
