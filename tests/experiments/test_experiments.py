@@ -1,5 +1,7 @@
 """The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
+import copy
+import functools
 import itertools
 import json
 import shutil
@@ -56,8 +58,19 @@ def store(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def drawn_once():
+    return functools.cache(models.discriminator)
+
+
+@pytest.fixture
+def same_weights(drawn_once, monkeypatch):
+    """Every discriminator of a form begins with the same weights: 44 million random numbers take seconds."""
+    monkeypatch.setattr(models, "discriminator", lambda form: copy.deepcopy(drawn_once(form)))
+
+
 @pytest.mark.parametrize("form", discriminators.FORMS)
-def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
+def test_what_is_easy_is_told_apart(store, runs, same_weights, form, monkeypatch):
     found = discriminators.curve(store, form, TINY)
     assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
     assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
@@ -69,7 +82,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
         discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
 
 
-def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
+def test_the_same_image_twice_cannot_be_told(store, runs, same_weights, tmp_path):
     """Where phone and DSLR are the same picture, exactly one of two answers is right."""
     same = [
         Pair(n, p, np.array(c), np.array(c)) for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
