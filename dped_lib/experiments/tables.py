@@ -12,7 +12,7 @@ from dped_lib.base import datasets, presets
 from dped_lib.data import opening, pair_store
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import appearance, baselines, scores
-from dped_lib.experiments.networks import Trained, authors_network, authors_network_for, of_seeds
+from dped_lib.experiments.networks import Trained, authors_beside_ours, of_seeds
 from dped_lib.experiments.scores import Cell, Difference, Method
 
 #: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open
@@ -67,13 +67,8 @@ def methods2(
     }
     for column, loss in TRAINED2.items():
         methods[column] = of_seeds(networks, phone, loss) or f"loss {loss!r} was not asked for"
-    if store.meta["dataset"] == "rig":
-        methods["dong authors"] = methods["authors"] = "made for real photographs, and these are simulated"
-    else:
-        # The authors trained SRCNN on the iPhone's pairs only.
-        for_iphone = "the authors published it for the iPhone only"
-        methods["dong authors"] = authors_network("srcnn") if phone == "iphone" else for_iphone
-        methods["authors"] = authors_network_for(phone)
+    for column, method in (("dong authors", "dong"), ("authors", "ours")):
+        methods[column] = authors_beside_ours(store.meta["dataset"], phone, method, in_table2=True)
     return {column: methods[column] for column in COLUMNS2}
 
 
