@@ -5,7 +5,7 @@ and raise contrast, so a high value does not prove a flaw. A ranking shows which
 does not show errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -123,9 +123,29 @@ def measure_flaws(example: gallery.Example, network: str, enhanced: np.ndarray) 
     return Flaw(example.name, example.phone, network, values, steps, (int(corners[0][0]), int(corners[0][1])))
 
 
-def enhance_and_measure(examples: Sequence[gallery.Example], networks: Mapping[str, enhancement.Engine]) -> list[Flaw]:
-    """Enhance every photograph with every network, and measure the results."""
-    return [measure_flaws(e, name, enhance(e.original)) for e in examples for name, enhance in networks.items()]
+def enhance_once(
+    networks: Mapping[str, Mapping[str, enhancement.Engine]], most: int = 256 << 20
+) -> Callable[[gallery.Example, str], np.ndarray]:
+    """Return a function that enhances a photograph with a network of its phone, and keeps the result.
+
+    Figure 12 shows some of the photographs that were measured, and their ranks are known last.
+
+    Args:
+        networks: phone -> name -> network.
+        most: the bytes of results that are kept. Photographs that do not fit are enhanced again when they are shown.
+    """
+    kept: dict[tuple[str, str], np.ndarray] = {}
+
+    def enhanced(example: gallery.Example, network: str) -> np.ndarray:
+        wanted = example.name, network
+        if wanted in kept:
+            return kept[wanted]
+        result = networks[example.phone][network](example.original)
+        if sum(picture.nbytes for picture in kept.values()) + result.nbytes <= most:
+            kept[wanted] = result
+        return result
+
+    return enhanced
 
 
 def rank_flaws(flaws: Sequence[Flaw], network: str, measure: str) -> list[Flaw]:

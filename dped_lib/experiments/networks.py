@@ -95,13 +95,26 @@ def authors_network_for(phone: str) -> nn.Module | str:
     return authors_network(phone if phone in paper.PHONES else "iphone")
 
 
-def shows_authors(dataset: str) -> bool:
-    """Return whether the authors' networks are shown beside ours on a dataset.
+def authors_beside_ours(dataset: str, phone: str, method: str = "ours", in_table2: bool = False) -> nn.Module | str:
+    """Return the authors' network that stands beside ours on a dataset, or the reason why there is none.
 
-    On ``rig`` and ``city100`` they are not. These hold no photographs of the authors' phones, and a run must find the same
-    whether or not the authors' weights can be fetched.
+    ``rig`` and ``city100`` hold no photographs of the authors' phones. Their pictures show no network of the authors,
+    because a run must draw the same whether or not the authors' weights can be fetched. Table 2 scores them on
+    ``city100``, whose photographs are real.
+
+    Args:
+        dataset, phone: the photographs that the networks enhance.
+        method: ``ours`` for the authors' own network (:func:`authors_network_for`), ``dong`` for their SRCNN, which they
+            trained on the iPhone's pairs only.
+        in_table2: whether the network is one for Table 2.
     """
-    return dataset not in ("rig", "city100")
+    if dataset == "rig":
+        return "made for real photographs, and these are simulated"
+    if dataset == "city100" and not in_table2:
+        return "not shown: pictures of other phones do not depend on the authors' weights"
+    if method == "ours":
+        return authors_network_for(phone)
+    return authors_network("srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
 
 
 def authors_words(phones: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """The experiments of 05_tables and 08_claims: discriminators, single choices, looks, pictures."""
 
+import copy
+import functools
 import itertools
 import json
 import shutil
@@ -21,6 +23,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs, vgg_files
 from dped_lib.data.pairing import Pair
 from dped_lib.data.photographs import Photograph
+from dped_lib.enhance import evaluation
 from dped_lib.experiments import ablation, appearance, discriminators, gallery, networks
 from dped_lib.report import figures, labels
 
@@ -55,8 +58,19 @@ def store(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def drawn_once():
+    return functools.cache(models.discriminator)
+
+
+@pytest.fixture
+def same_weights(drawn_once, monkeypatch):
+    """Every discriminator of a form begins with the same weights: 44 million random numbers take seconds."""
+    monkeypatch.setattr(models, "discriminator", lambda form: copy.deepcopy(drawn_once(form)))
+
+
 @pytest.mark.parametrize("form", discriminators.FORMS)
-def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
+def test_what_is_easy_is_told_apart(store, runs, same_weights, form, monkeypatch):
     found = discriminators.curve(store, form, TINY)
     assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
     assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
@@ -68,7 +82,7 @@ def test_what_is_easy_is_told_apart(store, runs, form, monkeypatch):
         discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
 
 
-def test_the_same_image_twice_cannot_be_told(store, runs, tmp_path):
+def test_the_same_image_twice_cannot_be_told(store, runs, same_weights, tmp_path):
     """Where phone and DSLR are the same picture, exactly one of two answers is right."""
     same = [
         Pair(n, p, np.array(c), np.array(c)) for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
@@ -179,9 +193,12 @@ def test_looks_are_compared_on_the_same_pairs(store):
         def forward(self, x):
             return x + torch.tensor((0.1, 0.0, -0.1))[:, None, None]
 
-    looks, differences = appearance.measure_looks(
-        store, {"plain": {0: nn.Identity()}, "warm": {0: Warm()}}, "test", 0, 200
-    )
+    index = store.index("test")
+    values = {
+        name: np.concatenate(evaluation.measure_pairs(network, store, index, appearance.measure_batch))
+        for name, network in (("plain", nn.Identity()), ("warm", Warm()))
+    }
+    looks, differences = appearance.compare_looks("iphone", store.photographs[index], values, 200)
     value = {(k.column, k.measure): k for k in looks}
     assert value["warm", "colour deviation"].value > value["plain", "colour deviation"].value + 5
     assert value["plain", "sharpness"].value < 0.8  # the phone's are smoothed
