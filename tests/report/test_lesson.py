@@ -59,6 +59,16 @@ def test_no_quoted_line_is_too_long_for_the_screen(notebook):
     assert not long, f"{notebook.name}: wrap these lines in the library at 100 characters:\n" + "\n".join(long)
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda f: f.stem)
+def test_a_notebook_stores_the_source_that_the_library_has(notebook):
+    """nbval compares this, too, but only when it runs the notebook."""
+    stale = []
+    for cell, text in quotations(notebook):
+        stored = ["".join(o.get("data", {}).get("text/markdown", ())) for o in cell["outputs"]]
+        stale += [] if text in stored else [cell["id"]]
+    assert not stale, f"{notebook.name}: the library's source has changed since cells {stale}: run the notebook again"
+
+
 def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
     record = lesson.Record("rig", "smoke", 3, {"phone": "iphone"})
