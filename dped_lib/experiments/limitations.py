@@ -43,7 +43,7 @@ _NOISE_TICKS = (0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.4, 2, 3, 4, 5, 7, 10)
 
 
 def flat_blocks(image: np.ndarray) -> np.ndarray:
-    """Return the upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of an RGB image in [0, 1].
+    """Return upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of RGB in [0, 1].
 
     There is at least one. Clipped blocks come last.
     """
@@ -62,16 +62,17 @@ def flat_blocks(image: np.ndarray) -> np.ndarray:
 
 
 def noise_level(image: np.ndarray, corners: np.ndarray) -> float:
-    """Return the standard deviation of the luminance noise of an RGB image in [0, 1], in the blocks at ``corners``.
+    """Return the standard deviation of luminance noise in the blocks at ``corners``; RGB in [0, 1].
 
-    Noise is what differs from a plane that is fitted to each block, whether its grain is one pixel or several.
+    Noise is what a plane fitted to each block leaves, whether its grain is one pixel or several.
     """
     gray = rgb2gray(image)
     blocks = np.stack([gray[y : y + _BLOCK, x : x + _BLOCK].ravel() for y, x in corners], 1)
     y, x = np.mgrid[:_BLOCK, :_BLOCK].reshape(2, -1)
     planes = np.stack([np.ones(_BLOCK**2), y, x], 1)
     left = blocks - planes @ np.linalg.lstsq(planes, blocks, rcond=None)[0]
-    return float(np.sqrt(np.square(left).sum() / (left.size - 3 * blocks.shape[1])))  # a plane has 3 parameters
+    freedom = left.size - 3 * blocks.shape[1]  # a plane has 3 parameters
+    return float(np.sqrt(np.square(left).sum() / freedom))
 
 
 def color_change(original: np.ndarray, enhanced: np.ndarray) -> float:
@@ -175,11 +176,15 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
     return entries
 
 
-def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str = "") -> dict[str, str]:
-    """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3Gs camera") for one network.
+def noise_verdict(
+    entries: Sequence[Amplification],
+    dataset: str,
+    why_not: str = "",
+) -> dict[str, str]:
+    """Judge the paper's "only on photos from the poor iPhone 3Gs camera" for one network.
 
-    The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not hold if another
-    phone's interval lies above 1, or the iPhone's below 1.
+    The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not
+    hold if another phone's interval lies above 1, or the iPhone's below 1.
 
     Args:
         entries: the network's amplifications by phone.
@@ -187,14 +192,17 @@ def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str =
         why_not: the reason why these photographs or networks cannot decide it; empty if they can.
     """
     names = {a.phone: camera_name(dataset, a.phone) for a in entries}
-    text = ", ".join(f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
+    values = (f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
+    text = ", ".join(values)
     relations = {a.phone: statistics.relation(a.interval, 1) for a in entries}
     iphone = relations.pop("iphone", None)
     if why_not or iphone is None or not relations:
-        return {"evidence": text, "verdict": "not testable", "why": why_not or "not all phones are here"}
+        why = why_not or "not all phones are here"
+        return {"evidence": text, "verdict": "not testable", "why": why}
     louder = [names[phone] for phone, relation in relations.items() if relation == "higher"]
     if louder or iphone == "lower":
-        why = f"amplified on {' and '.join(louder)}, too" if louder else "not amplified on the iPhone"
+        others = " and ".join(louder)
+        why = f"amplified on {others}, too" if louder else "not amplified on the iPhone"
         return {"evidence": text, "verdict": "does not hold", "why": why}
     return {"evidence": text, "verdict": "holds" if iphone == "higher" else "undecided", "why": ""}
 

@@ -66,10 +66,10 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
 
 
 def receptive_field(network: nn.Module) -> int:
-    """Return the side of a network's receptive field in pixels: of the square that its convolutions see.
+    """Return the side (px) of a network's receptive field: of the square that its convolutions see.
 
-    This holds for convolutions that follow each other, as in ``models.GENERATORS``. The means of instance norm, which
-    depend on the whole picture, are left out.
+    This holds for convolutions that follow each other, as in ``models.GENERATORS``. The means of
+    instance norm, which depend on the whole picture, are left out.
     """
     side, step = 1, 1
     for conv in (layer for layer in network.modules() if isinstance(layer, nn.Conv2d)):

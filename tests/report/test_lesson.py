@@ -1,14 +1,40 @@
 """What a notebook shows: sources that are the library's own, and results that are saved as they are shown."""
 
+import ast
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import pytest
 from PIL import Image
 
 from dped_lib import losses, models
+from dped_lib.base import paths
 from dped_lib.report import lesson
+
+NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+
+
+def quotations(notebook: Path) -> list[tuple[dict, str]]:
+    """Return the cells of a notebook that quote the library, each with what ``show_source`` shows now."""
+    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    trees = [ast.parse("".join(c["source"]).replace("%matplotlib", "#")) for c in cells]
+    origins = {
+        alias.asname or alias.name: ast.unparse(ast.ImportFrom(node.module, [alias], 0))
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found = []
+    for cell, tree in zip(cells, trees, strict=True):
+        for call in (c for c in ast.walk(tree) if isinstance(c, ast.Call) and ast.unparse(c.func) == "show_source"):
+            names = {}
+            for name in (n.id for n in ast.walk(call) if isinstance(n, ast.Name)):
+                exec(origins[name], names)
+            found.append((cell, eval(ast.unparse(call), names).data))
+    return found
 
 
 def test_source_is_the_librarys_own_text():
@@ -22,6 +48,25 @@ def test_source_is_the_librarys_own_text():
 def test_a_method_is_shown_without_its_indentation():
     shown = lesson.show_source(models.ResidualBlock.forward).data
     assert "\n```python\ndef forward(" in shown
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda f: f.stem)
+def test_no_quoted_line_is_too_long_for_the_screen(notebook):
+    """JupyterLab on a laptop (1366 px) breaks an output's lines after 101 characters, in the middle of a word."""
+    quoted = quotations(notebook)
+    assert quoted or notebook.stem == "00_start"
+    long = [f"cell {cell['id']}: {line}" for cell, text in quoted for line in text.splitlines() if len(line) > 100]
+    assert not long, f"{notebook.name}: wrap these lines in the library at 100 characters:\n" + "\n".join(long)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda f: f.stem)
+def test_a_notebook_stores_the_source_that_the_library_has(notebook):
+    """nbval compares this, too, but only when it runs the notebook."""
+    stale = []
+    for cell, text in quotations(notebook):
+        stored = ["".join(o.get("data", {}).get("text/markdown", ())) for o in cell["outputs"]]
+        stale += [] if text in stored else [cell["id"]]
+    assert not stale, f"{notebook.name}: the library's source has changed since cells {stale}: run the notebook again"
 
 
 def test_record_saves_what_it_shows(tmp_path, monkeypatch):
