@@ -102,7 +102,10 @@ def gaussian(deviation: float) -> np.ndarray:
 
 
 def kernel_1d(kernel: str | float) -> np.ndarray:
-    """Return 21 taps t of a key of ``KERNELS`` or a deviation (px): G(k, l) = t(k) t(l) (eq. 4)."""
+    """Return the 21 taps t whose outer product is the kernel: G(k, l) = t(k) t(l) (equation 4).
+
+    ``kernel`` is a key of ``KERNELS``, or a standard deviation in pixels.
+    """
     if isinstance(kernel, int | float):
         return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):
@@ -152,7 +155,8 @@ def color_loss(
 ) -> Tensor:
     """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    ``kernel``: a key of ``KERNELS``; empty: the variant's. ``distance``: eq. 2 or an equivalent.
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` may be an
+    equivalent of equation 2.
     """
     kernel = kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]
     return _mean_distance(distance(enhanced, target, kernel), variant)

@@ -2,10 +2,13 @@
 
 ============ ==================================================================================================
 train_script The authors' training code (``train_model.py``, ``ssim.py``). Values are not clipped. PSNR is that of the
-             mean squared error of a batch of 50. MS-SSIM multiplies the batch's mean scales. Batches are averaged.
-pirm_script  The PIRM 2018 script (``evaluate_enhancement.py``): images' mean clipped PSNR and unclipped MS-SSIM.
-standard     The textbook definitions for clipped values, averaged over images: PSNR, SSIM (Wang et al. 2004, 11x11
-             window of deviation 1.5) and MS-SSIM (Wang et al. 2003), which is undefined (None) under 161 pixels a side.
+             mean squared error of a batch of 50. MS-SSIM averages each scale over that batch before it multiplies
+             them. The score is the mean over batches.
+pirm_script  The PIRM 2018 script (``evaluate_enhancement.py``). PSNR of clipped values and MS-SSIM of unclipped ones
+             are computed for each image and averaged.
+standard     The textbook definitions. Values are clipped. PSNR and SSIM (Wang et al. 2004, 11x11 window of deviation
+             1.5) are computed for each image and averaged. So is MS-SSIM (Wang et al. 2003); it is None for sides
+             under 161 pixels, where it is not defined.
 ============ ==================================================================================================
 
 What the paper's tables call SSIM is MS-SSIM in the authors' code. :func:`pair_statistics` computes numbers for every
@@ -40,7 +43,8 @@ def as_images(images) -> Tensor:
     """Return images as a float64 tensor N x C x H x W in which white is 1.0.
 
     Args:
-        images: a tensor N x C x H x W or an array N x H x W x C of 1 or 3 channels. White is 1.0, or 255 in uint8.
+        images: a tensor N x C x H x W or an array N x H x W x C, with 1 or 3 channels. White is 1.0 for floats and 255
+            for uint8.
 
     Raises:
         DpedError: the images have another shape or type.

@@ -148,9 +148,10 @@ class PaperDiscriminator(nn.Module):
 
     Six convolutions, each followed by LeakyReLU and batch norm, have 64, 64, 128, 128, 256 and 256
     channels. Each second one has stride 2. A fully connected layer of 1024 neurons and one output
-    follow. The loss has the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
+    follow. The loss applies the sigmoid. The paper gives no kernel size, so we take 3x3 (DEVIATIONS.md).
 
-    Input: gray N x ``inputs`` x 100 x 100 in about [0, 1]. Output: logits N x 1 of "first is DSLR".
+    Input: gray N x ``inputs`` x 100 x 100 in about [0, 1].
+    Output: logits N x 1 of "the first image is a DSLR photo".
 
     Args:
         inputs: 2 for the bi-channel network, which sees both images; 1 for the single-channel one.
@@ -201,7 +202,10 @@ DISCRIMINATORS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyTyp
 
 
 def generator(name: str = "dped", variant: str = "code", norm: str = "") -> nn.Module:
-    """Return a new, random network of ``GENERATORS``. The caller seeds PyTorch. An empty ``norm`` is the variant's."""
+    """Return a new network of ``GENERATORS`` with random weights. The caller seeds PyTorch.
+
+    ``norm`` is ``batch`` or ``instance``; the variant's if it is empty.
+    """
     norm = norm or NORM_OF[one_of("variant", variant, NORM_OF)]
     return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, ("instance", "batch")))
 

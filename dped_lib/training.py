@@ -140,7 +140,8 @@ class Trainer:
 def iterate(trainer: Trainer, log: Log) -> Iterator[dict[str, float]]:
     """Train to the last iteration. Log every term, and the scores of the validations.
 
-    Validate before the first iteration, after every ``eval_every``-th and the last. Yield after each: scores or {}.
+    Validate before the first iteration, after every ``eval_every`` iterations, and after the last. Yield after each
+    iteration: the scores of its validation, or an empty dictionary.
 
     Raises:
         TrainingDiverged: a term or an enhanced picture became NaN or infinite.
