@@ -92,6 +92,22 @@ def test_own_takes_what_align_made(folder, aligned, runs, tmp_path, monkeypatch)
     assert len(opening.open_or_make("own", "phone")) != len(store)
 
 
+def test_what_an_earlier_version_of_align_made_is_adopted_once(runs, tmp_path, monkeypatch):
+    """It cannot be made again here. Made again by `dped align`, it is adopted anew."""
+    source = make_store(builder.store_of(tmp_path / "out"), 4).folder / "meta.json"
+    known = json.loads(source.read_text())
+    source.write_text(json.dumps({**known, "format": known["format"] - 1}))
+    monkeypatch.setenv("DPED_OWN", str(tmp_path / "out"))
+
+    def adopted():
+        return os.stat(opening.open_or_make("own", "phone").folder).st_ino
+
+    first = adopted()
+    assert adopted() == first
+    source.write_text(json.dumps(known))
+    assert adopted() != first
+
+
 @pytest.mark.parametrize("named", [None, "empty"])
 def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named):
     monkeypatch.delenv("DPED_OWN", raising=False)
