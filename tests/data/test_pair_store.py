@@ -554,7 +554,7 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 88, "val": 2, "test": 3}
     for i, name in enumerate(found.names):  # rows are those of their names, also behind rows that were left out
         assert (found.phone[i] == int(name.split("/")[1])).all()
-    # Whoever asks next, a notebook for instance, gets the same pairs and the same report.
+    # The next to ask, a notebook for instance, gets the same pairs and the same report.
     assert opening.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
 
 
