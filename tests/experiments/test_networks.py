@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from small import make_store
 
 from dped_lib import models
 from dped_lib.base import datasets
-from dped_lib.experiments import networks
+from dped_lib.experiments import networks, tables
 
 
 @pytest.mark.parametrize(("name", "side"), [("dped", 37), ("resnet_8_32", 29), ("srcnn", 17)])
@@ -51,3 +52,27 @@ def test_table_2_has_their_scores_on_every_real_photograph(published):
     first = {d: networks.authors_beside_ours(d, datasets.first_phone(d), in_table2=True) for d in datasets.DATASETS}
     assert first == {"rig": SIMULATED, **dict.fromkeys(("pirm", "city100", "dped", "own"), "authors:iphone")}
     assert networks.authors_beside_ours("city100", "iphonex", "dong", in_table2=True) == FOR_IPHONE
+
+
+def test_captions_say_for_which_phone_the_authors_network_is():
+    assert networks.authors_words(["iphone", "sony"]) == "the authors' network for this phone"
+    assert "iPhone 3GS, another phone" in networks.authors_words(["iphonex"])
+
+
+def test_the_authors_weights_for_other_phones(monkeypatch):
+    """Nobody's iPhone X has weights of its own: those of the iPhone 3GS stand in, and tables say so."""
+    asked = []
+    monkeypatch.setattr(networks.authors_checkpoints, "load_network", asked.append)
+    for phone in ("iphonex", "phone", "sony"):
+        networks.authors_network_for(phone)
+    assert asked == ["iphone", "iphone", "sony"]
+
+
+def test_pictures_of_other_phones_do_not_depend_on_the_authors_weights(tmp_path, monkeypatch):
+    """A run of the rig finds the same with and without the internet."""
+    monkeypatch.setattr(networks.authors_checkpoints, "load_network", lambda name: pytest.fail(f"{name} was asked for"))
+    for dataset, phone in (("rig", "iphone"), ("city100", "iphonex")):
+        for method in ("ours", "dong"):
+            assert isinstance(networks.authors_beside_ours(dataset, phone, method), str)
+    methods = tables.methods2({}, "iphone", make_store(tmp_path / "pairs", dataset="rig", phone="iphone"))
+    assert methods["authors"] == methods["dong authors"] == "made for real photographs, and these are simulated"

@@ -332,7 +332,7 @@ def test_the_scene_before_is_not_drawn_under_the_next_name():
 
 
 def test_another_scene_is_opened_only_after_a_drawing_has_ended(aligned, monkeypatch):
-    """A scene is drawn in the background. Whoever opens the next one must not take it away meanwhile."""
+    """A scene is drawn in the background. Opening the next one must not take it away meanwhile."""
     inside, outcome, look = threading.Event(), [], alignment_explorer.AlignmentExplorer.look
 
     def slow_look(explorer):
