@@ -90,6 +90,21 @@ def test_long_code_lives_in_the_library(notebook):
             assert f.end_lineno - f.lineno < 15, f.name
 
 
+#: Notebooks whose lines of code are all short enough for the page.
+NARROW = ("00_start", "01_dataset", "02_color_loss", "03_training")
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_line_of_visible_code_fits_the_page(name):
+    """JupyterLab scrolls longer lines sideways, which a reader does not do. A folded cell shows only its first line."""
+    nb = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4)
+    for c in (c for c in nb.cells if c.cell_type == "code"):
+        lines = c.source.splitlines()
+        if c.metadata.get("jupyter", {}).get("source_hidden"):
+            lines = lines[:1]
+        assert max(map(len, lines)) <= 118, max(lines, key=len)
+
+
 def test_the_setup_cell_is_folded(notebook):
     """The imports are one cell, which JupyterLab and the site show folded."""
     _, nb = notebook
