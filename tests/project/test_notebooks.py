@@ -9,6 +9,7 @@ from nbval.plugin import find_comment_markers
 
 from dped_lib.app import notebook_runner
 from dped_lib.base import paths
+from dped_lib.report import figures
 
 FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
 
@@ -87,6 +88,13 @@ def test_long_code_lives_in_the_library(notebook):
         tree = ast.parse(c.source.replace("%matplotlib", "#"))
         for f in (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)):
             assert f.end_lineno - f.lineno < 15, f.name
+
+
+@pytest.mark.parametrize("file", FILES[4:], ids=lambda f: f.stem)
+def test_figures_are_no_wider_than_the_page(file):
+    """A page shrinks a wider figure, and its words with it. Those of 03 have up to five panels."""
+    code = "\n".join(c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code")
+    assert all(float(width) <= figures.WIDTH for width in re.findall(r"figsize=\((\d[\d.]*),", code))
 
 
 def test_the_setup_cell_is_folded(notebook):
