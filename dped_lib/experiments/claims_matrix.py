@@ -197,9 +197,9 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     )
 
 
-_HEIGHT = 0.235  # of a row, in inches
+_HEIGHT = 0.18  # of a row, in inches: the whole matrix fits on one screen of JupyterLab
 _LABELS = 3.15  # width of the labels, in inches
-_LINE = 21  # characters in a line of a claim that stands beside its kernels
+_LINE = 17  # characters in a line of a claim that stands beside its kernels
 
 
 def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:

@@ -26,10 +26,9 @@ from dped_lib.report import colors, figures
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
     {
-        "colour change": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
-        "95th percentile of the photograph",
+        "colour change": "CIEDE2000 after a blur of 4.34 px, at the original's lightness; 95th percentile",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
-        "noise amplification": "noise of the luminance in the flattest twentieth of the photograph, enhanced over original",
+        "noise amplification": "luminance noise in the flattest twentieth, enhanced over original",
     }
 )
 

@@ -31,8 +31,8 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
 def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] = ()) -> str:
     """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind.
 
-    More than three of the package are counted by their loss. ``others`` are the names of other networks that the figure
-    shows beside these, such as ``authors' weights``.
+    Up to three of the package are named. Of more, the first is named and the others are counted. ``others`` are the
+    names of other networks that the figure shows beside these, such as ``authors' weights``.
     """
     results = list(results)
     shipped = [r for r in results if r.origin.startswith(shipped_runs.PREFIX)]
@@ -41,22 +41,26 @@ def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] 
     elif len(shipped) <= 3:
         words = ", ".join(r.origin for r in shipped)
     else:
-        by_loss = Counter(labels.method_name(r.params.loss) for r in shipped)
-        counted = ", ".join(f"{loss}: {n}" for loss, n in by_loss.items())
-        words = f"{len(shipped)} networks of the package ({shipped[0].origin} ...; {counted})"
+        words = f"{shipped[0].origin} and {len(shipped) - 1} more of the package"
     if shipped and len(shipped) < len(results):
         words += f", {len(results) - len(shipped)} {shipped_runs.HERE}"
     return words + "".join(f", or {name} where named" for name in dict.fromkeys(others))
 
 
 def length(results: Iterable[training_runs.TrainResult]) -> str:
-    """Return how long networks were trained, for a caption: ``2000 of batch 8 (Dong et al.: 10000 of batch 8)``.
+    """Return how long networks were trained, for a caption: ``2000 of batch 8 (Dong et al.: 10000)``.
 
-    The length that most losses have comes first. ``evidence.too_short`` reads it.
+    The length that most losses have comes first. ``evidence.too_short`` reads it. The others have its batch size, or
+    state their own.
     """
     by_loss = {result.params.loss: result.params.length for result in results}
     usual = Counter(by_loss.values()).most_common(1)[0][0]
-    others = [f"{labels.method_name(loss)}: {text}" for loss, text in by_loss.items() if text != usual]
+    _, batch = usual.split(" of batch ")
+    others = [
+        f"{labels.method_name(loss)}: {text.removesuffix(f' of batch {batch}')}"
+        for loss, text in by_loss.items()
+        if text != usual
+    ]
     return usual + (f" ({', '.join(others)})" if others else "")
 
 

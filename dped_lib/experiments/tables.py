@@ -22,6 +22,8 @@ COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours"
 #: Columns of Table 2 with networks trained here, and the loss of their training.
 TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
 
+#: The columns of Table 2 with weights that the authors published.
+_OF_AUTHORS = ("dong authors", "authors")
 #: Phones of the rig whose losses are compared at preset ``cpu``. The Sony would add three networks to what ships.
 _COMPARED = ("iphone", "blackberry")
 
@@ -38,6 +40,14 @@ def losses_to_train(dataset: str, preset: str, phone: str) -> tuple[str, ...]:
     if (dataset, preset) == ("rig", "cpu") and phone not in _COMPARED:
         return tuple(loss for loss in losses.TRAINED if loss in TRAINED2.values())
     return losses.TRAINED
+
+
+def columns2(dataset: str) -> tuple[str, ...]:
+    """Return the columns of Table 2 that can be run on a dataset.
+
+    On the rig those of the authors' weights are left out. They were made for real photographs.
+    """
+    return tuple(column for column in COLUMNS2 if dataset != "rig" or column not in _OF_AUTHORS)
 
 
 def published2(phone: str) -> dict[str, paper.Score]:

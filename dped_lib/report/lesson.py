@@ -1,6 +1,7 @@
 """Show what a notebook teaches with: the library's own source, and figures and tables that are saved as they are shown."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ def show_source(*objects: Callable | type) -> Markdown:
 def _fenced(shown: Callable | type) -> str:
     file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
     return f"`{file.as_posix()}`\n\n```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```"
+
+
+def _unbroken(table: str) -> str:
+    """Return a table whose lines never end within an interval, or between a value and its interval."""
+    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,15 @@ class Record:
     def table(
         self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", show: bool = True, **facts
     ) -> None:
-        """Save a table (``figures.save_table``) and show it with its notes.
+        """Save a table (``figures.save_table``) and show it with its title and its notes.
 
         ``show=False`` only saves it, for numbers that depend on the machine and that a figure draws.
         """
         figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
         if not show:
             return
-        display(Markdown("\n\n".join(filter(None, (figures.to_markdown(frame), notes)))))
+        parts = f"**{title}**", _unbroken(figures.to_markdown(frame)), notes
+        display(Markdown("\n\n".join(filter(None, parts))))
 
     def _origin(self, facts: Mapping) -> dict:
         return figures.provenance(self.dataset, self.preset, self.seed, **{**self.facts, **facts})

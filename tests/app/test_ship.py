@@ -83,7 +83,7 @@ def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):
     store = pair_store.PairStore(opening.folder_of("rig", "smoke", "iphone"))
     copy = training_runs.train(run.params, store, run.folder, "cpu")
     assert networks.origins([copy]) == "shipped:rig-iphone-dong-preset_smoke"
-    assert networks.origins([copy] * 4) == f"4 networks of the package ({copy.origin} ...; Dong et al.: 4)"
+    assert networks.origins([copy] * 4) == f"{copy.origin} and 3 more of the package"
     assert networks.origins([copy], ["authors' weights"]) == f"{copy.origin}, or authors' weights where named"
     ship.main(runs, preset="smoke")
     assert "ships already" in capsys.readouterr().out
@@ -140,4 +140,4 @@ def test_lengths_in_words(run):
         training_runs.TrainResult(run.folder, settings(loss, iterations=n, batch_size=8), run.model, "")
         for loss, n in (("mse", 2000), ("dong", 10000), ("mse+texture", 2000))
     ]
-    assert networks.length(results) == "2000 of batch 8 (Dong et al.: 10000 of batch 8)"
+    assert networks.length(results) == "2000 of batch 8 (Dong et al.: 10000)"

@@ -180,6 +180,11 @@ def test_ranks_and_pictures():
     assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
 
 
+def test_the_meaning_of_a_measure_fits_into_a_line():
+    """A page of 900 px shows 98 characters of a printed line."""
+    assert max(len(f"{name}: {meaning}") for name, meaning in limitations.FLAW_MEASURES.items()) <= 98
+
+
 @pytest.mark.parametrize(
     ("measure", "value", "words"),
     [

@@ -9,6 +9,7 @@ from nbval.plugin import find_comment_markers
 
 from dped_lib.app import notebook_runner
 from dped_lib.base import paths
+from dped_lib.report import figures
 
 FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
 
@@ -90,19 +91,21 @@ def test_long_code_lives_in_the_library(notebook):
             assert f.end_lineno - f.lineno < 15, f.name
 
 
-#: Notebooks whose lines of code are all short enough for the page.
-NARROW = ("00_start", "01_dataset", "02_color_loss", "03_training")
-
-
-@pytest.mark.parametrize("name", NARROW)
-def test_a_line_of_visible_code_fits_the_page(name):
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_a_line_of_visible_code_fits_the_page(file):
     """JupyterLab scrolls longer lines sideways, which a reader does not do. A folded cell shows only its first line."""
-    nb = nbformat.read(paths.notebooks_dir() / f"{name}.ipynb", as_version=4)
-    for c in (c for c in nb.cells if c.cell_type == "code"):
+    for c in (c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"):
         lines = c.source.splitlines()
         if c.metadata.get("jupyter", {}).get("source_hidden"):
             lines = lines[:1]
         assert max(map(len, lines)) <= 118, max(lines, key=len)
+
+
+@pytest.mark.parametrize("file", FILES[4:], ids=lambda f: f.stem)
+def test_figures_are_no_wider_than_the_page(file):
+    """A page shrinks a wider figure, and its words with it. Those of 03 have up to five panels."""
+    code = "\n".join(c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code")
+    assert all(float(width) <= figures.WIDTH for width in re.findall(r"figsize=\((\d[\d.]*),", code))
 
 
 def test_the_setup_cell_is_folded(notebook):

@@ -87,6 +87,27 @@ def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     plt.close("all")
 
 
+def test_a_table_has_its_title_and_breaks_no_interval(tmp_path, monkeypatch):
+    """A line may end between words, and never within a value with its interval. The saved table has plain spaces."""
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(lesson, "display", lambda markdown: shown.append(markdown.data))
+    frame = pd.DataFrame(
+        {
+            "method": ["Dong et al."],
+            "PSNR (dB)": ["25.61 [23.58, 29.05]"],
+            "Wilson": ["[0.13, 0.20]"],
+            "rise": ["+0.8 [-0.1, +1.7]"],
+        }
+    )
+    lesson.Record("rig", "smoke").table(frame, "scores", "Table 2", {}, "Value [95 % interval].")
+    (text,) = shown
+    assert text.startswith("**Table 2**\n\n|") and text.endswith("\n\nValue [95 % interval].")
+    values = [cell.strip(" ") for cell in text.splitlines()[-3].strip("|").split("|")]
+    assert values == [v.replace(" ", "\N{NO-BREAK SPACE}") if "[" in v else v for v in frame.iloc[0]]
+    assert "25.61 [23.58, 29.05]" in (tmp_path / "rig-smoke" / "scores.md").read_text()
+
+
 def test_a_table_may_be_saved_without_being_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
     record = lesson.Record("rig", "smoke")
