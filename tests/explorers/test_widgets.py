@@ -313,6 +313,13 @@ def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
         assert extraction.ncc(*gray) == pytest.approx(window.ncc_before, abs=5e-3)
         assert (kept is None) == (window.verdict != extraction.KEPT)
         pictures.add(aligned.image.value)
+        whole = widgets.fit_to_screen(aligned.alignment.dslr, 330, 200)
+        scale = whole.shape[1] / aligned.alignment.dslr.shape[1]
+        left, right = (round(scale * n) for n in (window.x, window.x + 100))
+        line = aligned.look()[0][round(scale * (window.y + 50))]
+        for edge in (left, right):
+            around = line[max(0, edge - 3) : edge + 4].sum(1)
+            assert around.max() == 3 * 255 and around.min() == 0, "white, with a black rim"
     assert len(pictures) == len(aligned.extraction.windows)
 
 
