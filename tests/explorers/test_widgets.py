@@ -247,7 +247,9 @@ def test_dragging_sigma_leaves_the_named_kernels(color):
     assert wide < color.color < color.mse, "less blur leaves more of the difference"
     color.kernel.value = "printed"
     assert color.sigma.value == 1.73
-    assert len(color.static().axes) == 5
+    axes = color.static().axes
+    assert len(axes) == 5 and max(ax.get_title().count("\n") for ax in axes) == 1, "titles of two lines at most"
+    assert "Black and white are differences of -0.25 and +0.25." in color.numbers.value
 
 
 # ---------------------------------------------------------------------------------------------- alignment
