@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from legible import SCREEN, smallest_text
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -26,6 +27,7 @@ from dped_lib.explorers import alignment as alignment_explorer
 from dped_lib.explorers import color_loss as color_loss_explorer
 from dped_lib.explorers import enhancer, widgets
 from dped_lib.explorers import loss_terms as loss_terms_explorer
+from dped_lib.report import figures
 
 
 def opened(data: bytes) -> np.ndarray:
@@ -478,9 +480,12 @@ def test_another_patch_or_state_is_another_picture(run):
     (above,) = (text.get_window_extent() for text in fig.texts)
     titles = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
     assert len(titles) == 7 and all(title.y1 < above.y0 for title in titles), "below the title of the figure"
-    assert above.y1 <= fig.bbox.y1 and above.x0 >= 0
+    assert above.y1 <= fig.bbox.y1 and above.x0 >= 0 and above.x1 <= fig.bbox.x1
     assert any(ax.get_title().startswith("colour loss\n") for ax in fig.axes)
-    assert "cut at the border" in " ".join(fig.get_suptitle().split())
+    whose = "Network: trained here (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)."
+    assert fig.get_suptitle().splitlines()[1:] == [whose], "two lines stand above the pictures"
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figheight() <= SCREEN
+    plt.close(fig)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):
