@@ -584,4 +584,9 @@ def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_pa
 
 def test_the_still_figure_enhances_the_example(photo, srcnn):
     fig = enhancer.Enhancer(("cat", photo), [str(srcnn)]).static()
-    assert len(fig.axes) == 3 and "small.safetensors" in fig.get_suptitle()
+    assert [ax.get_title() for ax in fig.axes] == ["original, zoom 4", "enhanced, zoom 4"]
+    assert "small.safetensors" in fig.get_suptitle()
+    quarter = tuple(n // 4 for n in photo.shape[:2])
+    assert {ax.images[0].get_array().shape[:2] for ax in fig.axes} == {quarter}
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
