@@ -163,7 +163,7 @@ def color_loss(
 
 
 def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Return the MSE of Table 3, normalised like :func:`color_loss`: a scalar."""
+    """Return the MSE of Table 3, normalised like the colour loss: a scalar."""
     return _mean_distance(squared_distance(enhanced, target), variant)
 
 

@@ -16,16 +16,18 @@ from dped_lib.report import figures
 
 
 def show_source(*objects: Callable | type) -> Markdown:
-    """Return the source of functions, methods or classes as Markdown, each under the name of its file.
+    """Return the source of functions, methods or classes as Markdown. Sources of one file stand under its name.
 
     A notebook stores this output and nbval compares it, so the shown source is always that of the library.
     """
-    return Markdown("\n\n".join(_fenced(inspect.unwrap(o)) for o in objects))
-
-
-def _fenced(shown: Callable | type) -> str:
-    file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
-    return f"`{file.as_posix()}`\n\n```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```"
+    parts, before = [], None
+    for shown in map(inspect.unwrap, objects):
+        file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
+        if file != before:
+            parts.append(f"`{file.as_posix()}`")
+        parts.append(f"```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```")
+        before = file
+    return Markdown("\n\n".join(parts))
 
 
 def _unbroken(table: str) -> str:

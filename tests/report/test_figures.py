@@ -21,7 +21,7 @@ import saving
 import torch
 from IPython.core.formatters import DisplayFormatter
 from lacking import lacking
-from legible import smallest_text
+from legible import SCREEN, smallest_text
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import nn
@@ -311,7 +311,7 @@ def test_every_committed_result_says_whose_network_it_shows():
     [
         ("pirm-cpu/fig01_before_after.jpg", True),
         ("pirm-cpu/fig05_blurred_fragments.png", True),
-        ("pirm-cpu/fig07_networks_code.png", True),
+        ("pirm-cpu/fig07_system_code.png", True),
         ("pirm-cpu/training_samples-iphone-mse-s0.png", True),
         ("pirm-cpu/fig06_color_loss_shift.png", False),
         ("pirm-cpu/table2_methods_plot.png", False),
@@ -412,7 +412,7 @@ def test_drawn_layers_add_up_to_the_network(form):
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
 @pytest.mark.parametrize("loss", sorted(losses.LOSSES))
 def test_figure_7_shows_the_whole_system(loss, variant):
-    """Each term of the loss has its box and its weight; each layer of the networks that run has its box."""
+    """Each term of the loss has its box and its weight."""
     figures.use_style()
     picture = np.zeros((100, 100, 3), np.uint8)
     fig = network_diagrams.system(loss, variant, {"phone": picture, "dslr": picture})
@@ -426,12 +426,27 @@ def test_figure_7_shows_the_whole_system(loss, variant):
         assert (f"{losses.weights_of(variant)[term]:g} x {name}" in total) == (term in terms)
     assert {"phone", "enhanced", "DSLR", "generator"} <= set(words) and len(fig.axes[0].images) == 2
     assert any("discriminator" in w for w in words) == ("texture" in terms)
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert fig.get_figheight() <= SCREEN, "a screen shows all of it"
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_every_layer(loss, variant):
+    """Each layer of the networks that a loss trains has its box, and the abbreviations are explained."""
+    figures.use_style()
+    fig = network_diagrams.networks(loss, variant)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
     convolutions = sum(isinstance(m, nn.Conv2d) for m in models.generator(losses.LOSSES[loss].model).modules())
     if "texture" in terms:
         with torch.device("meta"):
             network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
         convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
     assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
+    assert any(w.startswith("Discriminator: ") for w in words) == ("texture" in terms)
+    assert any("FC: fully connected" in w for w in words) and fig.get_figheight() <= SCREEN
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
@@ -460,9 +475,10 @@ def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
 
 
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
-def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
+@pytest.mark.parametrize("part", [network_diagrams.system, network_diagrams.networks])
+def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant, part):
     figures.use_style()
-    fig = network_diagrams.system(variant=variant)
+    fig = part(variant=variant)
     fig.draw_without_rendering()
     ax = fig.axes[0]
     boxes = [patch.get_window_extent() for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
@@ -473,7 +489,7 @@ def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
             inside += 1
     assert inside == len(boxes)
     around = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 3]  # from a block's input to its sum
-    assert len(around) == 4
+    assert len(around) == (0 if part is network_diagrams.system else 4)
     for one, other in itertools.permutations(around, 2):
         same_row = one[0][1] == other[0][1]
         assert not same_row or abs(one[0][0] - other[-1][0]) > 0.04, "a sum ends beside the next block's input"
@@ -686,7 +702,7 @@ def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_p
         asked.append(params)
         return training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG") if result else None
 
-    monkeypatch.setattr(training_runs, "finished", finished)
+    monkeypatch.setattr(training_runs, "finished_run", finished)
     for result in (False, True):
         fig, facts = architecture.figure7(params, "smoke", store)
         assert len(fig.axes[0].images) == 2 + result

@@ -45,6 +45,13 @@ def test_source_is_the_librarys_own_text():
     assert "`dped_lib/losses.py`" in shown and "`dped_lib/models.py`" in shown and "class ResidualBlock" in shown
 
 
+def test_a_file_is_named_where_it_differs_from_the_one_before():
+    shown = lesson.show_source(losses.tv_loss, losses.mse_loss, models.Generator, losses.tv_loss).data
+    names = [line for line in shown.splitlines() if line.startswith("`dped_lib")]
+    assert names == ["`dped_lib/losses.py`", "`dped_lib/models.py`", "`dped_lib/losses.py`"]
+    assert shown.count("```python") == 4
+
+
 def test_a_method_is_shown_without_its_indentation():
     shown = lesson.show_source(models.ResidualBlock.forward).data
     assert "\n```python\ndef forward(" in shown
