@@ -19,8 +19,8 @@ CHECK = 3000
 #: and each one starts a process on the server.
 RELOADING = 120_000
 
-#: What a subject reads while the server cannot be reached.
-LOST_TEXT = "The connection is lost. Your answers are stored. This page goes on when the connection is back."
+#: What a subject reads while the server cannot be reached. An answer that was given meanwhile is not stored.
+LOST_TEXT = "The connection is lost. This page goes on when it is back. Your answers are stored; the last pair may come once more."
 
 _KEYS_AND_CLICKS = """
   const study = ".dped-study", pair = ".dped-study-pair";
