@@ -6,7 +6,7 @@ A build that was stopped can be resumed. The folder that is made contains::
     summary.json        settings, which pairs were left out and why, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches
-    dped_align.json     marks the folder as ours: which pairs, and from which folders of photographs
+    dped_align.json     marks the folder as ours: which pairs, from which photographs
 
 Once the store is there, pairs/ may be deleted. The next ``dped align`` into this folder then makes every pair again.
 
