@@ -71,7 +71,7 @@ _MEANING = MappingProxyType(
         "holds": "holds",
         "mixed": "k of n hold, others fail or are open",
         "does not hold": "fails: does not hold",
-        "undecided": "open: the data allow both",
+        "undecided": "open: undecided by these data",
         "not testable": "n/t: these data cannot test it",
     }
 )

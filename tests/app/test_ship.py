@@ -57,9 +57,10 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
     assert {k: scores[k] for k in ("psnr", "ms_ssim")} == {k: direct[k] for k in ("psnr", "ms_ssim")}
     assert scores["original"] == {k: original[k] for k in ("psnr", "ms_ssim")}
     (row,) = model_zoo.frame().to_dict("records")
-    assert row["weights"] == f"`{name}`" and row["held-out pairs"] == "4 of 4 photographs"
+    assert row["weights"] == f"`{name}`" and row[model_zoo.HELD_OUT] == "4 / 4"
     assert row["PSNR (dB) / MS-SSIM"] == f"{scores['psnr']:.2f} / {scores['ms_ssim']:.4f}"
     assert row["iterations"] == "2 of batch 1" and "4 photographs" in row["trained on"]
+    assert "networks of `rig` MIT (simulated photographs)." in model_zoo.markdown()
     assert ship.PAGE.read_text() == model_zoo.markdown() and name in model_zoo.markdown()
     before = (shipped.folder / "params.json").stat().st_mtime_ns
     ship.main(runs, preset="smoke")
