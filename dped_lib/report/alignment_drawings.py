@@ -20,7 +20,7 @@ _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
 _TALLEST = 6.2  # height of Figure 4 in inches; a notebook's page in JupyterLab shows about 6.7
-_CAPTION = 32  # characters in a line below a third of a figure's width
+_CAPTION = 30  # characters in a line below a third of a figure's width
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
 
