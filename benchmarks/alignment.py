@@ -18,7 +18,6 @@ Errors are distances from the known geometry at the corners of the aligned image
 import contextlib
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
+from process_memory import peak_mib
 
 SCENES = ("china-a", "wall-1", "town-2")
 CITY100 = ("001", "005", "009", "013", "017")
@@ -91,11 +91,6 @@ def timed(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]):
     return aligned, {**seconds, "rest": whole - sum(seconds.values())}
 
 
-def _peak_mib() -> float:
-    # A process inherits the value of getrusage from its parent, so we read the kernel's own.
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-
-
 def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     """Align one pair by one form: return seconds of each stage, errors if the geometry is known, and peak memory."""
     from dped_lib.alignment import geometry
@@ -117,7 +112,7 @@ def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     result = {
         "seconds": seconds,
         "total": sum(seconds.values()),
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
     }
     truth = Path(files[0]).with_suffix(".json")
     if truth.is_file():

@@ -26,7 +26,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import re
 import shutil
 import statistics
 import subprocess
@@ -36,6 +35,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from process_memory import peak_mib
 
 WEIGHTS = "authors:iphone"
 #: Multiply-adds of the network a pixel: two 9x9 layers between 3 and 64 channels, ten 3x3 layers of 64.
@@ -99,11 +99,6 @@ if __name__ == "__main__":
 """
 
 
-def peak_mib() -> float:
-    """Peak memory of this process (not getrusage: its value is inherited from the parent)."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-
-
 def write_plain(folder: Path) -> None:
     """The user's script and weights, as they would lie on a disk."""
     import torch
@@ -129,7 +124,7 @@ def machine(dtype, device) -> tuple[float, float]:
     import torch
 
     def best(work, times=5):
-        found = []
+        seconds = []
         for _ in range(times):
             if device.type == "cuda":
                 torch.cuda.synchronize()
@@ -137,8 +132,8 @@ def machine(dtype, device) -> tuple[float, float]:
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            found.append(time.perf_counter() - start)
-        return min(found)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
 
     size = 4096 if device.type == "cpu" else 8192
     a = torch.randn(size, size, device=device).to(dtype)
@@ -322,17 +317,17 @@ def compare(
             folder = Path(name)
             write_plain(folder)
             np.save(folder / "photograph.npy", photograph(width, height))
-            found: dict[str, list[dict]] = {form: [] for form in forms}
+            by_form: dict[str, list[dict]] = {form: [] for form in forms}
             for _ in range(rounds):
-                for form, runs in found.items():
+                for form, runs in by_form.items():
                     runs.append(measure(form, folder, device, beside=beside))
-            results = {form: np.load(folder / f"{form}.npy") for form, runs in found.items() if all(runs)}
+            results = {form: np.load(folder / f"{form}.npy") for form, runs in by_form.items() if all(runs)}
         load = ", beside a busy process" if beside else ""
         print(f"{width} x {height}, {device}, median of {rounds} round(s) in turns{load}")
-        for form, runs in found.items():
+        for form, runs in by_form.items():
             tell(form, runs, width * height)
-        seconds = {f: statistics.median(r["seconds"] for r in found[f]) for f in results}
-        memory = {f: statistics.median(r["memory"] for r in found[f]) for f in results}
+        seconds = {f: statistics.median(r["seconds"] for r in by_form[f]) for f in results}
+        memory = {f: statistics.median(r["memory"] for r in by_form[f]) for f in results}
         for form in forms[1:]:
             if "plain" in seconds and form in seconds:
                 print(
@@ -352,11 +347,11 @@ def memory(rounds: int, device: str) -> None:
         folder = Path(name)
         np.save(folder / "photograph.npy", photograph(width, height))
         print(f"{width} x {height}, {device}, median of {rounds} round(s) in turns")
-        found: dict[str, list[dict]] = {"none": [], "4GiB": [], "2GiB": [], "1GiB": []}
+        by_limit: dict[str, list[dict]] = {"none": [], "4GiB": [], "2GiB": [], "1GiB": []}
         for _ in range(rounds):
-            for limit, runs in found.items():
+            for limit, runs in by_limit.items():
                 runs.append(measure("default", folder, device, limit))
-        for limit, runs in found.items():
+        for limit, runs in by_limit.items():
             tell(limit, runs, width * height)
 
 
@@ -384,19 +379,19 @@ def commands(rounds: int) -> None:
             "plain": [sys.executable, "plain.py", "plain.pt", "photograph.jpg", "plain.jpg"],
             "default": [dped, "enhance", "photograph.jpg", "default.jpg", "--weights", WEIGHTS, "--overwrite"],
         }
-        found: dict[str, list[float]] = {form: [] for form in forms}
+        by_form: dict[str, list[float]] = {form: [] for form in forms}
         for at in range(rounds):
             for form, command in forms.items():
                 if at == 0:  # pip compiles what it installs to bytecode, but not a checkout
                     shutil.rmtree(Path(dped_lib.__file__).parent / "__pycache__", ignore_errors=True)
                 start = time.perf_counter()
                 subprocess.run(command, cwd=folder, check=True, capture_output=True)
-                found[form].append(time.perf_counter() - start)
+                by_form[form].append(time.perf_counter() - start)
         print("a 1920 x 1080 JPEG, start to finished file")
-        for form, seconds in found.items():
+        for form, seconds in by_form.items():
             rest = f", then {statistics.median(seconds[1:]):.2f} s" if seconds[1:] else ""
             print(f"  {form:8} first run {seconds[0]:.2f} s{rest}")
-        ratios = [p / d for p, d in zip(found["plain"], found["default"], strict=True)]
+        ratios = [p / d for p, d in zip(by_form["plain"], by_form["default"], strict=True)]
         rest = f", then {statistics.median(ratios[1:]):.2f}" if ratios[1:] else ""
         print(f"  default is {ratios[0]:.2f} times as fast in the first run{rest}")
 

@@ -41,8 +41,8 @@ def gaussian(size: int) -> np.ndarray:
 
 def single_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Return PSNR, SSIM and MS-SSIM of one pair of float64 H x W x 3 in [0, 1]."""
-    found = {"psnr": -10 * np.log10(np.square(x - y).mean() or 1e-30)}
-    found["ssim"] = structural_similarity(
+    scores = {"psnr": -10 * np.log10(np.square(x - y).mean() or 1e-30)}
+    scores["ssim"] = structural_similarity(
         x, y, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     product, box = 1.0, np.full((2, 2, 1), 0.25)
@@ -56,13 +56,13 @@ def single_pair(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         last = scale + 1 == len(metrics.SCALE_WEIGHTS)
         product *= max((ssim if last else cs).mean(), 0) ** weight
         x, y = (ndimage.convolve(z, box, mode="reflect")[::2, ::2] for z in (x, y))
-    return found | {"ms_ssim": product}
+    return scores | {"ms_ssim": product}
 
 
 def single_metrics(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     rows = [single_pair(a / 255, b / 255) for a, b in zip(x, y, strict=True)]
-    found = {k: float(np.mean([r[k] for r in rows])) for k in ("ssim", "ms_ssim")}
-    return found | {"psnr": float(np.mean([r["psnr"] for r in rows if r["psnr"] < 200]))}
+    scores = {k: float(np.mean([r[k] for r in rows])) for k in ("ssim", "ms_ssim")}
+    return scores | {"psnr": float(np.mean([r["psnr"] for r in rows if r["psnr"] < 200]))}
 
 
 def library_metrics(form: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -72,13 +72,13 @@ def library_metrics(form: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]
     return {"ssim": standard["ssim"], "ms_ssim": pirm["ms_ssim"], "psnr": pirm["psnr"]}
 
 
-def looped_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
+def looped_figure(pictures: list[photographs.Photograph], opencv: bool) -> dict[str, float]:
     """Return Figure 6's ratios at 3 to 5 px, by kernel."""
     rng, reach, size = np.random.default_rng(0), max(shift_study.SHIFTS) + 6, 100
     kernels = {k: losses.kernel_1d(k) for k in losses.KERNELS}
     squares: dict[str, list[float]] = {k: [] for k in ("mse", *kernels)}
     for at in range(PATCHES):
-        image = found[at % len(found)].image
+        image = pictures[at % len(pictures)].image
         y, x = (rng.integers(reach, n - size - reach + 1) for n in image.shape[:2])
         window = image[y - reach : y + size + reach, x - reach : x + size + reach]
         still = window[reach:-reach, reach:-reach].astype(np.float32) / 255
@@ -110,10 +110,10 @@ def looped_figure(found: list[photographs.Photograph], opencv: bool) -> dict[str
     return {k: np.mean(squares["mse"]) / np.mean(squares[k]) for k in kernels}
 
 
-def library_figure(form: str, found: list[photographs.Photograph]) -> dict[str, float]:
+def library_figure(form: str, pictures: list[photographs.Photograph]) -> dict[str, float]:
     """Return Figure 6's ratios at 3 to 5 px, by kernel, by the library's plain or quick form."""
     os.environ["DPED_SPEED"] = "0" if form == "plain" else "1"
-    mean = shift_study.measure(found, PATCHES).mean()
+    mean = shift_study.measure(pictures, PATCHES).mean()
     os.environ["DPED_SPEED"] = "1"
     chosen = [shift_study.SHIFTS.index(s) for s in (3, 4, 5)]
     return {k: mean["mse"][chosen].mean() / mean[k][chosen].mean() for k in losses.KERNELS}
@@ -128,11 +128,11 @@ def compare(title: str, forms: dict, rounds: int) -> None:
             results[name] = work()
             seconds[name].append(time.perf_counter() - start)
     print(title)
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
-    for name, found in medians.items():
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    for name, median in medians.items():
         said = ", ".join(f"{k} {v:.4f}" for k, v in results[name].items())
-        ratio = "" if name == "default" else f"; default is {found / medians['default']:.1f} times as fast"
-        print(f"  {name:12} {found:7.3f} s ({said}){ratio}")
+        ratio = "" if name == "default" else f"; default is {median / medians['default']:.1f} times as fast"
+        print(f"  {name:12} {median:7.3f} s ({said}){ratio}")
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def main() -> None:
     print(f"{device.describe(torch.device('cpu'))}, median of {rounds} rounds in turns")
     try:
         store = opening.open_or_make("pirm", "iphone")
-        found = [replace(p, read=partial(np.asarray, p.image)) for p in photographs.of_dataset("pirm")]  # read once
+        pictures = [replace(p, read=partial(np.asarray, p.image)) for p in photographs.of_dataset("pirm")]  # read once
     except DpedError as error:
         print(f"not run: {error}")
         return
@@ -158,12 +158,12 @@ def main() -> None:
         rounds,
     )
     compare(
-        f"Figure 6, {PATCHES} patches of {len(found)} photographs, MSE over colour loss at 3 to 5 px",
+        f"Figure 6, {PATCHES} patches of {len(pictures)} photographs, MSE over colour loss at 3 to 5 px",
         {
-            "scipy": lambda: looped_figure(found, False),
-            "OpenCV": lambda: looped_figure(found, True),
-            "plain": lambda: library_figure("plain", found),
-            "default": lambda: library_figure("default", found),
+            "scipy": lambda: looped_figure(pictures, False),
+            "OpenCV": lambda: looped_figure(pictures, True),
+            "plain": lambda: library_figure("plain", pictures),
+            "default": lambda: library_figure("default", pictures),
         },
         rounds,
     )

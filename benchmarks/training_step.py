@@ -137,9 +137,9 @@ def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
 
 
 def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iterations: int) -> None:
-    found: dict[str, list[dict]] = {form: [] for form in forms}
+    by_form: dict[str, list[dict]] = {form: [] for form in forms}
     for _ in range(rounds):
-        for form, runs in found.items():
+        for form, runs in by_form.items():
             command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
             command += ["--iterations", str(iterations)]
             out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -149,7 +149,7 @@ def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iteratio
         f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
     )
     medians = {}
-    for form, runs in found.items():
+    for form, runs in by_form.items():
         medians[form] = statistics.median(r["seconds"] for r in runs)
         best, first = max(r["peak"] for r in runs), runs[0]
         floor = OPERATIONS * batch / best
@@ -231,9 +231,11 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
         a, b = (float(terms[form][name].detach()) for form in ("default", "plain"))
         print(f"  {name:8} {a:12.6g} against {b:12.6g}: off by {abs(a - b) / abs(b):.1e}")
     a, b = gradients["default"], gradients["plain"]
-    off = float((a - b).norm() / b.norm())
-    print(f"  gradient: cosine {float(F.cosine_similarity(a, b, 0)):.6f}; norm of the difference {off:.1e} of its own")
-    found: dict[str, list[float]] = {form: [] for form in trainers}
+    relative_error = float((a - b).norm() / b.norm())
+    print(
+        f"  gradient: cosine {float(F.cosine_similarity(a, b, 0)):.6f}; norm of the difference {relative_error:.1e} of its own"
+    )
+    by_form: dict[str, list[float]] = {form: [] for form in trainers}
     for seed in range(seeds):
         for form, trainer in both(seed).items():
             for _ in range(iterations):
@@ -241,9 +243,9 @@ def agree(target: torch.device, dataset: str, iterations: int, seeds: int) -> No
             scores = metrics.score(
                 evaluation.evaluate(trainer.generator, store, store.index("val"), target), "train_script"
             )
-            found[form].append(scores["psnr"])
+            by_form[form].append(scores["psnr"])
     print(f"{iterations} iterations of batch 8 on {dataset}, validation PSNR (dB) of seeds 0 to {seeds - 1}:")
-    for name, values in found.items():
+    for name, values in by_form.items():
         spread = f", deviation {statistics.stdev(values):.2f}" if seeds > 1 else ""
         print(f"  {name:8} {', '.join(f'{v:.2f}' for v in values)}: mean {statistics.mean(values):.2f}{spread}")
 

@@ -35,6 +35,8 @@ PAGES = {
 }
 #: Cells with these tags are folded.
 FOLDED = {"parameters", "setup"}
+#: What MyST-NB writes on a folded solution, which holds code and outputs.
+SOLUTION = {"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 
 _LINK = re.compile(r"(?<!\\)(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
@@ -78,12 +80,14 @@ def relink(text: str, file: Path, page: str, source: Path) -> str:
 
 
 def copy_notebook(file: Path, source: Path) -> None:
-    """Copy a stored notebook: fold its set-up cells, and make its links lead to pages."""
+    """Copy a stored notebook: fold its set-up cells, name its solutions, and make its links lead to pages."""
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if FOLDED & set(tags) and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
+        if "solution" in tags:
+            cell.metadata["mystnb"] = SOLUTION
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, file, page_of(file), source)
     nbformat.write(notebook, source / page_of(file))

@@ -1,6 +1,7 @@
 """Configure the site. ``docs/build.py`` copies this file into the assembled sources and runs Sphinx there, offline."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "ext"))
 # The pages of the library are imported, not run: no GPU is looked for, and no bar is drawn.
 os.environ.setdefault("DPED_HEADLESS", "1")
 
+from docutils import nodes
 from sphinx import addnodes
 from sphinx.ext.napoleon import docstring
 
@@ -85,13 +87,17 @@ def whole_docstring(self):
 
 docstring.GoogleDocstring._consume_inline_attribute = whole_docstring
 
+_PLACE_OF_SPACE = "\u200b"
 consume_fields = docstring.GoogleDocstring._consume_fields
 
 
 def names_that_share_a_text(self, parse_type=True, prefer_type=False, multiple=False):
     """Return fields, names like ``a, b`` as one. Napoleon would repeat the text for each, or take the first for a type."""
-    # The name of a field cannot have a space. Lines break at this character, which has no width.
-    return [(name.replace(", ", ",\u200b"), *rest) for name, *rest in consume_fields(self, parse_type, prefer_type)]
+    # The name of a field cannot have a space. `space_names` replaces this character, which has no width.
+    return [
+        (name.replace(", ", f",{_PLACE_OF_SPACE}"), *rest)
+        for name, *rest in consume_fields(self, parse_type, prefer_type)
+    ]
 
 
 docstring.GoogleDocstring._consume_fields = names_that_share_a_text
@@ -104,6 +110,38 @@ def leave_out_long_value(app, domain, objtype, content):
             note.parent.remove(note)
 
 
+def space_names(app, doctree):
+    """Write a space between names that share a text."""
+    for text in list(doctree.findall(nodes.Text)):
+        if _PLACE_OF_SPACE in text:
+            text.parent.replace(text, nodes.Text(text.replace(_PLACE_OF_SPACE, " ")))
+
+
+#: Characters of a word of code. A longer one may be wider than a telephone, or than a column of a table, so it breaks.
+LONGEST_WORD = 30
+
+
+def class_code(app, doctree):
+    """Say for the style sheet which code has options and which has words that must break.
+
+    A long name in a table breaks after underscores.
+    """
+    for code in doctree.findall(nodes.literal):
+        words = code.astext().split()
+        if any(word.startswith("--") for word in words):
+            code["classes"].append("option")
+        if max(map(len, words), default=0) > LONGEST_WORD:
+            code["classes"].append("long")
+    for entry in doctree.findall(nodes.entry):
+        for code in entry.findall(nodes.literal):
+            name = code.astext()
+            if len(name) > LONGEST_WORD and re.fullmatch(r"\w+", name):
+                parts = [nodes.Text(part) for part in re.findall(r"[^_]*_*", name) if part]
+                code[:] = [n for part in parts for n in (part, nodes.raw("", "<wbr>", format="html"))][:-1]
+
+
 def setup(app):
-    """Register the change of signatures with Sphinx."""
+    """Register the changes of signatures, names and code with Sphinx."""
     app.connect("object-description-transform", leave_out_long_value)
+    app.connect("doctree-read", space_names)
+    app.connect("doctree-read", class_code)

@@ -29,7 +29,7 @@ ROOMS = {
 
 
 #: Columns of docs/model_zoo.md that the README shows.
-SHOWN_OF_MODELS = ("weights", "trained on", "PSNR (dB) / MS-SSIM", "original")
+SHOWN_OF_MODELS = ("weights", "PSNR (dB) / MS-SSIM", "original")
 
 
 def readme_models(page: str) -> str:
@@ -102,7 +102,7 @@ def commands() -> str:
         parts.append(f"```\n{' '.join(['dped', name, '[OPTIONS]', *arguments])}\n```\n")
         rows = [row for row in map(_row, command.params) if row]
         if rows:
-            parts.append("| | what it is | default |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n")
+            parts.append("| | what it is |\n| --- | --- |\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -115,10 +115,11 @@ def _row(parameter) -> str:
     )
     words = _with_options_as_code((getattr(parameter, "help", None) or "").replace("|", "\\|"))
     default = parameter.default
-    shown = "" if default in (None, "", False, [], ()) or callable(default) or not is_option else f"`{default}`"
     if parameter.required:
-        shown = "required"
-    return f"| {names} | {words} | {shown} |"
+        words += " Required."
+    elif is_option and default not in (None, "", False, [], ()) and not callable(default):
+        words += f" Default: `{default}`."
+    return f"| {names} | {words.strip()} |"
 
 
 def _with_options_as_code(words: str) -> str:

@@ -20,7 +20,7 @@ are in [0, 1] or slightly outside. An unknown name raises a DpedError that lists
 Sources: the paper; ``train_model.py`` and ``utils.py`` of aiff22/DPED.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -41,9 +41,9 @@ _OFFSETS = np.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, dtype=np.float64)
 
 @dataclass(frozen=True)
 class LossSpec:
-    """Describe a loss of the paper: its terms, the network it trains (``models.GENERATORS``), and its layer of VGG-19.
+    """Describe a loss of the paper: its terms, the network it trains, and its layer of VGG-19.
 
-    An empty layer means the variant's.
+    ``model`` is a key of ``models.GENERATORS``. An empty layer means the variant's.
     """
 
     terms: tuple[str, ...]
@@ -102,7 +102,10 @@ def gaussian(deviation: float) -> np.ndarray:
 
 
 def kernel_1d(kernel: str | float) -> np.ndarray:
-    """Return the 21 taps t of a key of ``KERNELS``, or of a deviation in pixels: G(k, l) = t(k) t(l) (equation 4)."""
+    """Return the 21 taps t whose outer product is the kernel: G(k, l) = t(k) t(l) (equation 4).
+
+    ``kernel`` is a key of ``KERNELS``, or a standard deviation in pixels.
+    """
     if isinstance(kernel, int | float):
         return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):
@@ -111,30 +114,30 @@ def kernel_1d(kernel: str | float) -> np.ndarray:
         case "sigma3":
             return gaussian(3.0)
         case "code":
-            # The probabilities of 21 equal bins of a normal variable over +-(3 + 1/6) deviations. The authors' code takes
-            # the square root of their outer product, which widens the kernel from 3.30 to 4.34 px.
+            # Probabilities of 21 equal bins of a Gaussian over +-(3 + 1/6) deviations. The root of
+            # their outer product, as in the authors' code, widens the kernel from 3.30 to 4.34 px.
             edges = torch.linspace(-3 - 1 / 6, 3 + 1 / 6, 22, dtype=torch.float64)
             taps = np.sqrt(np.diff(torch.special.ndtr(edges).numpy()))
             return taps / taps.sum()
 
 
 def blur(image: Tensor, kernel: str | float = "code") -> Tensor:
-    """Return every channel convolved with a kernel (equation 3): N x C x H x W as given, with zero padding."""
+    """Convolve every channel of N x C x H x W with a kernel, with zero padding (equation 3)."""
     channels = image.shape[1]
     taps = torch.tensor(kernel_1d(kernel), dtype=image.dtype, device=image.device)
-    # The kernel is the outer product of its taps, so we convolve with a row of them and then with a column.
+    # The kernel is the outer product of its taps: convolve with a row of them, then with a column.
     row, column = (taps.view(shape).expand(channels, *shape) for shape in ((1, 1, -1), (1, -1, 1)))
     x = F.conv2d(image, row, padding=(0, KERNEL_RADIUS), groups=channels)
     return F.conv2d(x, column, padding=(KERNEL_RADIUS, 0), groups=channels)
 
 
 def squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared Euclidean distance between the images of each pair: N values for N x C x H x W."""
+    """Return the squared Euclidean distance of each image pair: N values for N x C x H x W."""
     return (x - y).square().flatten(1).sum(1)
 
 
 def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
-    """Return the squared distance between the blurred images of each pair (equation 2): N values."""
+    """Return the squared distance of the blurred images of each pair (equation 2): N values."""
     return squared_distance(blur(enhanced, kernel), blur(target, kernel))
 
 
@@ -143,17 +146,24 @@ def _mean_distance(distances: Tensor, variant: str) -> Tensor:
     return batch_mean(distances) / (2 if one_of("variant", variant, VARIANTS) == "code" else 1)
 
 
-def color_loss(enhanced: Tensor, target: Tensor, variant="code", kernel="", distance=color_distance) -> Tensor:
+def color_loss(
+    enhanced: Tensor,
+    target: Tensor,
+    variant: str = "code",
+    kernel: str = "",
+    distance: Callable = color_distance,
+) -> Tensor:
     """Return the colour loss of a batch N x 3 x H x W (equations 1 and 2): a scalar.
 
-    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` may be an equivalent of equation 2.
+    ``kernel`` is a key of ``KERNELS``, or empty for the variant's. ``distance`` may be an
+    equivalent of equation 2.
     """
     kernel = kernel or KERNEL_OF[one_of("variant", variant, VARIANTS)]
     return _mean_distance(distance(enhanced, target, kernel), variant)
 
 
 def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
-    """Return the MSE of Table 3, normalised like :func:`color_loss`: a scalar."""
+    """Return the MSE of Table 3, normalised like the colour loss: a scalar."""
     return _mean_distance(squared_distance(enhanced, target), variant)
 
 
@@ -161,7 +171,7 @@ def mse_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
 
 
 def gray(image: Tensor) -> Tensor:
-    """Return RGB images N x 3 x H x W in gray, N x 1 x H x W, with the weights of TensorFlow's ``rgb_to_grayscale``."""
+    """Return RGB N x 3 x H x W in gray, N x 1 x H x W, as TensorFlow's ``rgb_to_grayscale``."""
     red, green, blue = image.split(1, 1)
     return 0.2989 * red + 0.5870 * green + 0.1140 * blue
 
@@ -172,10 +182,10 @@ def log_probability(logits: Tensor) -> Tensor:
 
 
 def texture_loss(logits: Tensor) -> Tensor:
-    """Return the texture loss from a discriminator's logits for enhanced images (equation 5): a scalar.
+    """Return the texture loss (equation 5) of discriminator logits for enhanced images: a scalar.
 
-    For N x 1 logits it is the mean of -log D, with D = sigmoid(logit); equation 5 prints a sum. For N x 2 logits (of the
-    authors' code) it is the sum of log p(enhanced). Both fall as the discriminator takes enhanced images for DSLR photos.
+    N x 1 logits give the mean of -log D, D = sigmoid(logit); equation 5 prints a sum. N x 2 give
+    the sum of log p(enhanced) (authors' code). Both fall as enhanced images pass for DSLR photos.
     """
     if logits.shape[1] == 2:
         return log_probability(logits)[:, 1].sum()
@@ -185,8 +195,8 @@ def texture_loss(logits: Tensor) -> Tensor:
 def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
     """Return the cross-entropy that trains a discriminator (section 3.1.2): a scalar.
 
-    It is the mean over N x 1 logits, or the sum over N x 2 logits. ``is_dslr`` has N values: 1 where the first (or
-    only) image was the DSLR photo, else 0.
+    It is the mean over N x 1 logits, or the sum over N x 2 logits. ``is_dslr`` has N values: 1
+    where the first (or only) image was the DSLR photo, else 0.
     """
     if logits.shape[1] == 2:
         log_p = log_probability(logits)
@@ -195,12 +205,12 @@ def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:
 
 
 def predicts_dslr(logits: Tensor) -> Tensor:
-    """Return whether logits (N x 1 or N x 2) favour "the first (or only) image is the DSLR photo": bool N."""
+    """Return bool N: whether N x 1 or N x 2 logits call the first (or only) image a DSLR photo."""
     return logits[:, 0] > (logits[:, 1] if logits.shape[1] == 2 else 0)
 
 
 def permute_pairs(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the second image of each pair in the order that a discriminator sees (section 3.1.2).
+    """Return each pair's first and second image in the order a discriminator sees (section 3.1.2).
 
     ``swaps`` has N values: 1 puts the DSLR photo (``target``) first, 0 the enhanced one.
     """
@@ -211,26 +221,27 @@ def permute_pairs(enhanced: Tensor, target: Tensor, swaps: Tensor) -> tuple[Tens
 # ---------------------------------------------------------------------------------------------- content, equation 6
 
 
-def content_loss(enhanced_features: Tensor, target_features: Tensor, variant: str = "code") -> Tensor:
-    """Return the content loss (equation 6; ``code``: a mean of squares) of VGG-19 features N x C x h x w: a scalar."""
-    difference = enhanced_features - target_features
+def content_loss(enhanced: Tensor, target: Tensor, variant: str = "code") -> Tensor:
+    """Return the content loss (equation 6) of VGG-19 features N x C x h x w: a scalar."""
+    difference = enhanced - target
     if one_of("variant", variant, VARIANTS) == "code":
         return difference.square().mean()
-    return batch_mean(torch.linalg.vector_norm(difference.flatten(1), dim=1)) / difference[0].numel()
+    norms = torch.linalg.vector_norm(difference.flatten(1), dim=1)
+    return batch_mean(norms) / difference[0].numel()
 
 
 # ------------------------------------------------------------------------------------------ total variation, equation 7
 
 
 def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the differences to the right neighbour, N x C x H x (W-1), and to the lower one, N x C x (H-1) x W."""
+    """Return the differences to the right, N x C x H x (W-1), and downwards, N x C x (H-1) x W."""
     return image[..., 1:] - image[..., :-1], image[..., 1:, :] - image[..., :-1, :]
 
 
 def tv_loss(image: Tensor, variant: str = "code") -> Tensor:
     """Return the total variation of a batch N x C x H x W (equation 7): a scalar.
 
-    Variant ``paper`` sums both gradients in the pixels that have both. Variant ``code`` adds the two means of squares.
+    ``paper`` sums both gradients in pixels that have both. ``code`` adds the two means of squares.
     """
     dx, dy = gradients(image)
     if one_of("variant", variant, VARIANTS) == "code":
@@ -243,7 +254,7 @@ def tv_loss(image: Tensor, variant: str = "code") -> Tensor:
 
 
 def weights_of(variant: str) -> dict[str, float]:
-    """Return the weight of every term in equation 8. The MSE replaces the colour term, so it has the same weight."""
+    """Return every term's weight (equation 8). The MSE has that of the colour term it replaces."""
     published = paper.LOSS_WEIGHTS[one_of("variant", variant, VARIANTS)]
     return {**published, "mse": published["color"]}
 
@@ -316,8 +327,9 @@ class Objective:
         return total_loss(terms, self.weights)
 
     def discriminate(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the discriminator's logits for gray images. If it takes one image, it gets only the first."""
-        return self.discriminator(torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first)
+        """Return the logits for gray images. A discriminator of one image gets only the first."""
+        seen = torch.cat((first, second), 1) if self.discriminator.inputs == 2 else first
+        return self.discriminator(seen)
 
     def discriminate_permuted(self, enhanced: Tensor, target: Tensor, swaps: Tensor) -> Tensor:
         """Return the discriminator's logits for RGB pairs in the order of ``swaps``. The generator gets no gradient."""

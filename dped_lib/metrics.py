@@ -61,9 +61,9 @@ def as_images(images) -> Tensor:
 
 
 def window(size: int, like: Tensor) -> Tensor:
-    """Return the ``size`` taps of the Gaussian window, with the type and device of ``like``. Their sum is 1.
+    """Return ``size`` taps of a Gaussian, with sum 1 and with the type and device of ``like``.
 
-    The deviation is 1.5 px for 11 taps. A smaller image has fewer taps and a proportional deviation, as in ``ssim.py``.
+    The deviation is 1.5 px for 11 taps. It shrinks with the taps of small images (``ssim.py``).
     """
     offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
     taps = torch.exp(-(offsets**2) / (2 * (SIGMA * size / WINDOW) ** 2))
@@ -71,15 +71,15 @@ def window(size: int, like: Tensor) -> Tensor:
 
 
 def window_mean(x: Tensor) -> Tensor:
-    """Return the window's weighted mean at each place: N x C x (H-10) x (W-10) for sides of 11 px or more."""
+    """Return weighted means in the window: N x C x (H-10) x (W-10) for sides of 11 px or more."""
     taps = window(min(WINDOW, *x.shape[-2:]), x)
-    # The window is the outer product of its taps, so we convolve with a row of them and then with a column.
-    row, column = (taps.view(shape).expand(x.shape[1], *shape) for shape in ((1, 1, -1), (1, -1, 1)))
+    # The window is the outer product of its taps: convolve with a row of them, then with a column.
+    row, column = (taps.view(form).expand(x.shape[1], *form) for form in ((1, 1, -1), (1, -1, 1)))
     return F.conv2d(F.conv2d(x, row, groups=x.shape[1]), column, groups=x.shape[1])
 
 
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean SSIM and mean contrast-structure factor of each pair (Wang et al. 2004): N values each."""
+    """Return each pair's mean SSIM and contrast-structure factor (Wang et al. 2004): N each."""
     mean_x, mean_y = window_mean(x), window_mean(y)
     var_x = window_mean(x * x) - mean_x**2
     var_y = window_mean(y * y) - mean_y**2
@@ -99,7 +99,7 @@ def half_size(x: Tensor) -> Tensor:
 
 
 def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both values of :func:`ssim_terms` at the five scales of MS-SSIM (Wang et al. 2003): N x 5 each."""
+    """Return :func:`ssim_terms` at the five scales of MS-SSIM (Wang et al. 2003): N x 5 each."""
     terms = []
     for scale in range(len(SCALE_WEIGHTS)):
         x, y = (half_size(x), half_size(y)) if scale else (x, y)
@@ -182,13 +182,13 @@ def concatenate(parts: Sequence[PairStatistics]) -> PairStatistics:
 
 
 def psnr(mse: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio (dB) of mean squared errors, for a peak of 1. Error 0 gives infinity."""
+    """Return the peak signal-to-noise ratio (dB) of MSEs for a peak of 1. MSE 0 gives infinity."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(mse)
 
 
 def ms_ssim(scale_ssim: np.ndarray, scale_cs: np.ndarray) -> np.ndarray:
-    """Return MS-SSIM: the product over the scales (last axis), each raised to the power of its weight.
+    """Return MS-SSIM: the product over the scales (last axis), each to the power of its weight.
 
     A negative value counts as 0. The authors' code gives NaN for it.
     """
@@ -206,15 +206,15 @@ def _batches(n: int) -> list[slice]:
 
 
 def _train_script(s: PairStatistics) -> dict[str, float | None]:
-    # The authors' code leaves out a smaller last batch. Here it counts by its size. A batch of identical pairs has an
-    # infinite PSNR and is left out.
+    # The authors' code leaves out a smaller last batch. Here it counts by its size. A batch of
+    # identical pairs has an infinite PSNR and is left out.
     parts = _batches(len(s))
     sizes = np.array([len(s.mse[p]) for p in parts])
     pooled = np.array([psnr(s.mse[p].mean()) for p in parts])
     scales = [ms_ssim(s.scale_ssim[p].mean(0), s.scale_cs[p].mean(0)) for p in parts]
-    finite = np.isfinite(pooled)
+    kept = np.isfinite(pooled)
     return {
-        "psnr": float(np.average(pooled[finite], weights=sizes[finite])) if finite.any() else math.inf,
+        "psnr": float(np.average(pooled[kept], weights=sizes[kept])) if kept.any() else math.inf,
         "ms_ssim": float(np.average(scales, weights=sizes)),
         "ssim": None,
     }

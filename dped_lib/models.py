@@ -20,7 +20,7 @@ NORM_EPSILON = 1e-3
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
-    """Return ``tanh(x) * 0.58 + 0.5`` in (-0.08, 1.08): the authors' form of the "scaled tanh" of section 3.2.2."""
+    """Return the authors' form of the "scaled tanh" of section 3.2.2, in (-0.08, 1.08)."""
     return torch.tanh(x) * 0.58 + 0.5
 
 
@@ -34,14 +34,14 @@ def initialise(network: nn.Module) -> None:
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:
-    """Return batch norm (section 3.2.2) or instance norm (authors' code), with a weight and a bias for each channel."""
+    """Return batch norm (section 3.2.2) or instance norm (authors' code), affine per channel."""
     if one_of("norm", kind, ("instance", "batch")) == "instance":
         return nn.InstanceNorm2d(channels, affine=True, eps=NORM_EPSILON)
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
 
 
 class ResidualBlock(nn.Module):
-    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W, as the authors' code does."""
+    """Apply convolution, norm and ReLU twice, then add the input N x ``channels`` x H x W."""
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
@@ -51,16 +51,16 @@ class ResidualBlock(nn.Module):
         self.norm2 = normalisation(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape."""
+        """Return features of the same shape, in the order of the authors' code."""
         y = F.relu(self.norm1(self.conv1(x)))
         return x + F.relu(self.norm2(self.conv2(y)))
 
 
 class Generator(nn.Module):
-    """Enhance photographs: the fully convolutional network of section 3.2.2 and Figure 7, with 12 layers.
+    """Enhance photographs: the fully convolutional network of section 3.2.2 and Figure 7.
 
-    It has a 9x9 layer, four residual blocks of two 3x3 layers, two more 3x3 layers and a last 9x9 layer. Every layer
-    but the last has 64 channels and ends in ReLU. Zero padding keeps the size.
+    Its 12 layers are one of 9x9, four residual blocks of two 3x3, two more of 3x3 and one of 9x9.
+    All but the last have 64 channels and end in ReLU. Zero padding keeps the size.
 
     Input: RGB N x 3 x H x W in [0, 1]. Output: the same shape, in (-0.08, 1.08).
 
@@ -89,10 +89,10 @@ class Generator(nn.Module):
 
 
 class SRCNN(nn.Module):
-    """Enhance photographs with Dong et al.'s three layers: 9x9, 5x5 and 5x5, with 64 and 32 channels between them.
+    """Enhance photographs with Dong et al.'s layers: 9x9, 5x5, 5x5, and 64 and 32 channels between.
 
-    The form is that of the checkpoint that the authors trained for PIRM 2018. Its last layer has one bias for all three
-    channels, and the generator's output activation. Input and output are those of :class:`Generator`.
+    The form is that of the authors' checkpoint for PIRM 2018. Its last layer has one bias for all
+    three channels and the generator's activation. Input and output are those of :class:`Generator`.
     """
 
     def __init__(self):
@@ -146,14 +146,15 @@ class CodeDiscriminator(nn.Module):
 class PaperDiscriminator(nn.Module):
     """Tell whether the first image of a pair is the DSLR photo (sections 3.1.2 and 3.2.2).
 
-    Six convolutions are each followed by LeakyReLU and batch norm. The number of channels grows from 64 to 256. It
-    doubles after each second layer, which has stride 2. A fully connected layer of 1024 neurons and one output follow.
-    The loss applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
+    Six convolutions, each followed by LeakyReLU and batch norm, have 64, 64, 128, 128, 256 and 256
+    channels. Each second one has stride 2. A fully connected layer of 1024 neurons and one output
+    follow. The loss applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
 
-    Input: gray N x ``inputs`` x 100 x 100 in about [0, 1]. Output: logits N x 1 of "the first image is a DSLR photo".
+    Input: gray N x ``inputs`` x 100 x 100 in about [0, 1].
+    Output: logits N x 1 of "the first image is a DSLR photo".
 
     Args:
-        inputs: 2 for the bi-channel network, which sees both images, or 1 for its single-channel counterpart.
+        inputs: 2 for the bi-channel network, which sees both images; 1 for the single-channel one.
     """
 
     outputs = 1

@@ -99,7 +99,7 @@ class Trainer:
         return {name: value.detach() for name, value in terms.items()}
 
     def generator_step(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
-        """Take one step of the generator and return its terms. The discriminator's weights stay as they are."""
+        """Take one step of the generator and return its terms. The discriminator keeps its weights."""
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         terms = self.generator_losses(phone, dslr)
@@ -107,14 +107,14 @@ class Trainer:
         return terms
 
     def discriminator_step(self, phone: Tensor, dslr: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Take one step of the discriminator and return its terms. The generator's weights stay as they are."""
+        """Take one step of the discriminator and return its terms. The generator keeps its weights."""
         self.discriminator.requires_grad_(True)
         terms = self.discriminator_losses(phone, dslr, swaps)
         self.descend("discriminator", terms["discriminator"])
         return terms
 
     def generator_losses(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
-        """Return every term of the generator's loss on a batch, and their weighted sum ``total`` (equation 8)."""
+        """Return every term of the loss on a batch, and their weighted sum ``total`` (equation 8)."""
         terms = self.objective.generator_terms(self.generator(phone), dslr)
         return {"total": self.objective.total(terms), **terms}
 

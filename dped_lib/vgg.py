@@ -53,7 +53,7 @@ class VGG19(nn.Module):
         return self.features(image, (layer,))[layer]
 
     def features(self, image: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-        """Return the activations of several layers (``reluB_C``) from one pass, which ends at the deepest of them."""
+        """Return the activations of several layers (``reluB_C``) from one pass, up to the deepest."""
         for layer in layers:
             one_of("VGG layer", layer, (f"relu{c}" for c in CONVS))
         activations = {}

@@ -168,13 +168,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def clone(tmp_path_factory) -> Path:
     """The committed state as a stranger has it after `make figures`: every network trained.
 
-    Made once, whoever asks first; takes many minutes.
+    The first test that asks makes it, which takes many minutes.
     """
     everybody = tmp_path_factory.getbasetemp()
     folder = (everybody.parent if _WORKERS > 1 else everybody) / "stranger"
     with FileLock(f"{folder}.lock"):
         if not (folder / "made").exists():
-            assert not folder.exists(), "`make figures` on a fresh clone has failed; whoever asked first says how"
+            assert not folder.exists(), "`make figures` on a fresh clone has failed; the first test that asked says how"
             stranger.make_figures(folder)
             (folder / "made").touch()
     return folder / stranger.CLONE

@@ -7,6 +7,9 @@ from matplotlib.text import Text
 
 from dped_lib.report import figures
 
+#: Height in inches that JupyterLab shows at once on a screen of 1366 x 768: 647 of 96 pixels an inch.
+SCREEN = 6.7
+
 
 def smallest_text(fig: Figure) -> float:
     """Return the size in points of the smallest text that a figure shows, once it is scaled down to ``figures.WIDTH``.

@@ -1,6 +1,6 @@
-"""What ships, against the photographs it was trained on: logs repeat, and scores and results are found again.
+"""City100 from its photographs to a training, and what ships: logs repeat, and scores and results are found again.
 
-Both need the photographs of City100 (DPED_MIRROR) and align all of them, which takes minutes.
+All need the photographs of City100 (DPED_MIRROR) and align all of them once, which takes minutes.
 """
 
 import dataclasses
@@ -9,10 +9,11 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
-from dped_lib.base import device, presets
-from dped_lib.data import experiment_results, network_files, opening, pair_store, shipped_runs
-from dped_lib.experiments import ablation, discriminators, model_zoo, training_runs
+from dped_lib.base import device, presets, run_parameters
+from dped_lib.data import experiment_results, network_files, opening, pair_store, photographs, shipped_runs
+from dped_lib.experiments import ablation, discriminators, model_zoo, scores, training_runs
 from dped_lib.speed import threads
 
 #: The networks of City100 that are checked: one with every term of the loss, and one that is quick.
@@ -55,6 +56,24 @@ def test_every_scene_is_aligned(city100):
         assert report["verdict"] == "aligned", (name, report)
         assert report["ncc"] > 0.85 and report["reprojection_px"] < 0.5 and report["overlap"] > 0.9, (name, report)
         assert abs(report["rotation"]) < 10, (name, report)
+
+
+def test_city100_goes_through_the_whole_pipeline(city100, runs):
+    """Fetched, aligned, cut, split; scored and trained on."""
+    assert city100.alignment["photographs aligned"] == 70 and not city100.skipped
+    tried = city100.alignment["windows tried"]
+    assert tried == 70 * 35 and len(city100) > 0.85 * tried
+    assert [n["photographs"] for n in city100.counts().values()] == [50, 10, 10]
+    seen = photographs.scene("city100", "001H")
+    assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
+    found, _ = scores.score_methods("2", city100, {"original": nn.Identity()}, "test", presets.preset("smoke"), {})
+    assert found[0].published is None and 10 < found[0].psnr < 25
+    assert "paper" not in found[0].text("psnr")
+    params = run_parameters.train_params(
+        "city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4
+    )
+    trained = training_runs.train(params, city100, training_runs.run_folder(params, "smoke"), "cpu")
+    assert [line["iteration"] for line in trained.log() if "validation" in line] == [0, 4]
 
 
 @pytest.mark.parametrize("name", CHECKED)

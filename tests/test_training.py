@@ -536,7 +536,7 @@ def test_a_damaged_checkpoint_is_said(store, interrupted):
         (folder / "checkpoint.safetensors").write_bytes(damaged)
         with pytest.raises(DpedError, match=r"checkpoint\.safetensors: damaged"):
             training_runs.train(params, store, folder, "cpu")
-    # It stays as it was for whoever wants to look, and nothing was trained over it.
+    # It stays as it was, and nothing was trained over it.
     assert (folder / "checkpoint.safetensors").read_bytes() == b"\xff" * 100
     assert not (folder / "model.safetensors").exists()
 

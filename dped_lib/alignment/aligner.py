@@ -200,8 +200,9 @@ class _Aligner:
     def _estimate_homography(self, phone_scale: float, dslr_scale: float) -> np.ndarray:
         """Estimate the homography from the DSLR's photograph to the phone's by RANSAC: 3 x 3.
 
-        The scales are those of the images in which keypoints were detected. RANSAC works in pixels of these images,
-        because a pixel covers about the same part of the scene in both. It uses the same random numbers at each call.
+        The scales are those of the images in which keypoints were detected. RANSAC works in pixels of
+        these images, because a pixel covers about the same part of the scene in both. It uses the same
+        random numbers at each call.
         """
         h, mask = cv2.findHomography(
             self.matches[:, 2:] * dslr_scale,
@@ -213,13 +214,13 @@ class _Aligner:
         )
         count = 0 if h is None else int(mask.sum())
         self._note(inliers=count)
-        # Random matches also agree on some homography. The more there are, the more agree (Brown and Lowe 2007, 3.2).
+        # The more random matches there are, the more agree by chance (Brown and Lowe 2007, 3.2).
         needed = 8 + 0.1 * self.report.matches
         if count < needed:
             reason = f"{self._matched()}, but {count} agree on one homography ({needed:.0f} needed)."
             raise _Rejected("different scene", reason)
         self.inliers = mask.ravel().astype(bool)
-        h = np.diag([1 / phone_scale, 1 / phone_scale, 1.0]) @ h @ np.diag([dslr_scale, dslr_scale, 1.0])
+        h = np.diag([1 / phone_scale, 1 / phone_scale, 1]) @ h @ np.diag([dslr_scale, dslr_scale, 1])
         self._check_homography(h)
         return h / h[2, 2]
 

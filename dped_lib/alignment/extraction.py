@@ -110,9 +110,11 @@ class Extraction:
 
 
 def windows(height: int, width: int, size: int = PATCH_SIZE) -> list[tuple[int, int]]:
-    """Return the top-left corners (y, x) of the non-overlapping windows of section 3.2.1, centred in the image."""
+    """Return the top-left corners (y, x) of non-overlapping, centred windows (section 3.2.1)."""
     y0, x0 = (height % size) // 2, (width % size) // 2
-    return [(y, x) for y in range(y0, height - size + 1, size) for x in range(x0, width - size + 1, size)]
+    rows = range(y0, height - size + 1, size)
+    columns = range(x0, width - size + 1, size)
+    return [(y, x) for y in rows for x in columns]
 
 
 def ncc(a: np.ndarray, b: np.ndarray) -> float:

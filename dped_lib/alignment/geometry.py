@@ -88,12 +88,13 @@ def largest_rectangle(quads: list[np.ndarray], aspect: float) -> tuple[float, fl
     a, b = [], []
     for quad in quads:
         edge = np.roll(quad, -1, 0) - quad
-        normal = np.stack([edge[:, 1], -edge[:, 0]], 1)  # points outwards if the corners are clockwise on the screen
+        normal = np.stack([edge[:, 1], -edge[:, 0]], 1)  # outwards, as the corners are clockwise
         a.append(np.column_stack([normal, np.abs(normal) @ [aspect, 1]]))
         b.append((normal * quad).sum(1))
     from scipy.optimize import linprog  # slow to import, so not before it is needed
 
-    answer = linprog([0, 0, -1], np.vstack(a), np.concatenate(b), bounds=[(None, None), (None, None), (0, None)])
+    bounds = [(None, None), (None, None), (0, None)]
+    answer = linprog([0, 0, -1], np.vstack(a), np.concatenate(b), bounds=bounds)
     return tuple(answer.x) if answer.success and answer.x[2] >= 1 else None
 
 

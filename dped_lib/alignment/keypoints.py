@@ -63,12 +63,12 @@ def detect(gray: np.ndarray, pixels: float = _DETECTION_PIXELS) -> Keypoints:
 def match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Match RootSIFT descriptors (N x 128 and M x 128): return pairs of their indices, K x 2.
 
-    Two descriptors match if each is the other's nearest, and if the nearest is clearly nearer than the second nearest
-    (Lowe's ratio test).
+    Two descriptors match if each is the other's nearest, and if the nearest is clearly nearer than
+    the second nearest (Lowe's ratio test).
     """
     if len(a) < 2 or len(b) < 2:
         return np.zeros((0, 2), int)
-    # RootSIFT descriptors have length 1, so the largest product is the smallest distance. BLAS computes it fastest.
+    # Descriptors have length 1, so the nearest has the largest product. BLAS computes it fastest.
     nearest = np.empty(len(a), int)
     best, second = np.empty((2, len(a)), np.float32)
     nearest_in_a, best_in_a = np.zeros(len(b), int), np.full(len(b), -1, np.float32)
@@ -79,12 +79,13 @@ def match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         part = slice(start, start + len(products))
         top = products.argmax(0)
         better = products[top, columns] > best_in_a
-        nearest_in_a[better], best_in_a[better] = top[better] + start, products[top, columns][better]
+        nearest_in_a[better] = top[better] + start
+        best_in_a[better] = products[top, columns][better]
         nearest[part] = products.argmax(1)
         best[part] = products[rows, nearest[part]]
         products[rows, nearest[part]] = -1
         second[part] = products.max(1)
-    # Equal descriptors differ by the rounding of their product, so no squared distance below it counts.
+    # Equal descriptors differ by the rounding of their product. No smaller squared distance counts.
     distance = np.sqrt(np.maximum(2 - 2 * np.stack([best, second]), _ROUNDING))
     good = (distance[0] < _LOWE_RATIO * distance[1]) & (nearest_in_a[nearest] == np.arange(len(a)))
     return np.column_stack([np.flatnonzero(good), nearest[good]])

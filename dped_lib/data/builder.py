@@ -6,8 +6,7 @@ A build that was stopped can be resumed. The folder that is made contains::
     summary.json        settings, which pairs were left out and why, and how many windows were kept
     pairs/NAME.json     the report of one pair: alignment, and every window with its NCC
     pairs/NAME.npy      its patches
-    dped_align.json     marks the folder as ours, names the pairs whose files in pairs/ are ours, and the folders of
-                        photographs that they came from
+    dped_align.json     marks the folder as ours: which pairs, from which photographs
 
 Once the store is there, pairs/ may be deleted. The next ``dped align`` into this folder then makes every pair again.
 
@@ -275,8 +274,8 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
-    splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in store.counts().items())
-    lines.append(f"{store.folder}: {len(store)} patch pairs: {splits}")
+    splits = ", ".join(f"{v['pairs']} ({v['photographs']}) {s}" for s, v in store.counts().items())
+    lines.append(f"{store.folder}: {len(store)} patch pairs (photographs): {splits}")
     held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
     text = "\n".join([*lines, f"photographs of the test, which no training sees: {first_few(held_out, 9)}"])
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed

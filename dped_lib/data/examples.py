@@ -13,9 +13,9 @@ import numpy as np
 
 from dped_lib.data import image_decoding
 
-SCENE = "056H"
+SCENE = "056"
 #: Stands beside every picture of the pair.
-CREDIT = "City100, scene 056, (c) 2019 Chang Chen, MIT"
+CREDIT = f"City100, scene {SCENE}, (c) 2019 Chang Chen, MIT"
 _FOLDER = Path(__file__).parent / "examples"
 
 

@@ -11,17 +11,14 @@ The ablation's scores are computed anew from its networks each time (``experimen
 """
 
 import contextlib
-import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
-from dped_lib.data import checkpoints, shipped_runs
+from dped_lib.data import checkpoints, shipped_registry, shipped_runs
 from dped_lib.data.pair_store import PairStore
 
 REGISTRY = "results.json"
@@ -85,7 +82,7 @@ def finished_result(experiment: Experiment, read: Callable[[dict], _Result]) -> 
         return None
     copy = {**record, "shipped": True}
     if own != copy:
-        _say_other_pairs(experiment, record)
+        _report_other_pairs(experiment, record)
         paths.write_text(experiment.file, json.dumps(copy))
     return read(record["result"]), SHIPPED
 
@@ -99,7 +96,7 @@ def shipped_result(experiment: Experiment) -> dict | None:
     record = _shipped_record(experiment)
     if record is None:
         return None
-    _say_other_pairs(experiment, record)
+    _report_other_pairs(experiment, record)
     return record["result"]
 
 
@@ -142,13 +139,7 @@ def _measured_here(record: Mapping, experiment: Experiment) -> bool:
 
 
 def _registry() -> dict[str, str]:
-    file = shipped_runs.FOLDER / REGISTRY
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise DpedError(f"{file}: damaged ({error!r}). {shipped_runs.REMEDY}") from error
+    return shipped_registry.read(shipped_runs.FOLDER / REGISTRY, lambda _, sha256: sha256)
 
 
 def is_registered(key: str) -> bool:
@@ -161,7 +152,7 @@ def _shipped_record(experiment: Experiment) -> dict | None:
     registered = None if shipped_runs.fresh() else _registry().get(experiment.key)
     if registered is None:
         return None
-    record = json.loads(shipped_runs.checked_content(shipped_runs.FOLDER / experiment.key, registered))
+    record = json.loads(shipped_registry.checked_content(shipped_runs.FOLDER / experiment.key, registered))
     if not _answers(record, experiment):
         return None
     store = experiment.store
@@ -170,20 +161,14 @@ def _shipped_record(experiment: Experiment) -> dict | None:
     if not why and record["photographs"]["test"] != checkpoints.photographs_by_split(store)["test"]:
         why = f"other photographs are held out in {store.folder}"
     if why:
-        shipped_runs.tell_once(store.folder, f"the result {experiment.key} that ships is not used: {why}.")
+        shipped_registry.tell_once(store.folder, f"the result {experiment.key} that ships is not used: {why}.")
         return None
     return record
 
 
-def _say_other_pairs(experiment: Experiment, record: Mapping) -> None:
-    # Pixels of patches differ slightly between processors (``shipping.provide``).
-    store = experiment.store
-    if record["pairs"] != store.digest:
-        print(
-            f"the result {experiment.key} that ships was measured on slightly other pairs of the same photographs (digest "
-            f"{record['pairs']} there, {store.digest} in {store.folder}). It is used. --fresh measures anew.",
-            file=sys.stderr,
-        )
+def _report_other_pairs(experiment: Experiment, record: Mapping) -> None:
+    made = f"the result {experiment.key} that ships was measured"
+    shipped_registry.report_other_pairs(made, "measures anew", record["pairs"], experiment.store)
 
 
 def pack(experiment: Experiment) -> bool:
@@ -196,8 +181,8 @@ def pack(experiment: Experiment) -> bool:
         return False
     content = json.dumps(record) + "\n"
     paths.write_text(shipped_runs.FOLDER / experiment.key, content)
-    registry = {**_registry(), experiment.key: hashlib.sha256(content.encode()).hexdigest()}
-    paths.write_text(shipped_runs.FOLDER / REGISTRY, json.dumps(dict(sorted(registry.items())), indent=1) + "\n")
+    sha256 = shipped_registry.sha256_of(content.encode())
+    shipped_registry.add(shipped_runs.FOLDER / REGISTRY, experiment.key, sha256)
     return True
 
 

@@ -49,7 +49,10 @@ def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairSto
     one_of("on_bad", on_bad, ("error", "skip"))
     folder = folder_of(dataset, preset, phone)
     origin = _origin(dataset)
-    if store := current_store(folder, origin):
+    # A store that `dped align` made cannot be made again here, so it is used whatever its format. Its origin changes if
+    # `dped align` makes it again.
+    adopted = dataset == "own" and bool(origin) and made_in(own_root())
+    if store := current_store(folder, origin, any_format=adopted):
         return store
     if dataset == "dped":
         official_layout.where()  # raises if there is nothing to read, before a folder is made
@@ -57,7 +60,7 @@ def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairSto
         folder.parent / f".{phone}.lock", f"{folder}: another process is making these pairs; waiting for it."
     ):
         paths.clear_killed(folder)
-        return current_store(folder, origin) or _make(dataset, phone, preset, on_bad, origin)
+        return current_store(folder, origin, any_format=adopted) or _make(dataset, phone, preset, on_bad, origin)
 
 
 def _origin(dataset: str) -> str:

@@ -223,9 +223,19 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
     return PairStore(folder)
 
 
-def write_meta(file: TextIO, meta: dict, names: list[str], photographs: list[str], splits: list[str]) -> None:
-    """Write ``meta.json`` piece by piece: as one string, 160 000 pairs would take tens of megabytes of memory."""
-    content = {**meta, "format": _FORMAT, "names": names, "photographs": photographs, "splits": splits}
+def write_meta(
+    file: TextIO,
+    meta: dict,
+    names: list[str],
+    photographs: list[str],
+    splits: list[str],
+    version: int | None = _FORMAT,
+) -> None:
+    """Write ``meta.json`` piece by piece: as one string, 160 000 pairs would take tens of megabytes of memory.
+
+    ``version`` is the format of the store.
+    """
+    content = {**meta, "format": version, "names": names, "photographs": photographs, "splits": splits}
     for piece in json.JSONEncoder().iterencode(content):
         file.write(piece)
 
@@ -247,18 +257,20 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
             except OSError:
                 shutil.copyfile(source / name, part / name)
         # The format stays that of the source: a store of an earlier version is not current (``current_store``).
-        (part / "meta.json").write_text(json.dumps({**store.meta, **meta}))
+        known = {**store.meta, **meta}
+        with open(part / "meta.json", "w", encoding="utf-8") as file:
+            write_meta(file, known, store.names, known["photographs"], known["splits"], known.get("format"))
     return PairStore(folder)
 
 
-def current_store(folder: Path, origin: str = "") -> PairStore | None:
+def current_store(folder: Path, origin: str = "", any_format: bool = False) -> PairStore | None:
     """Return the store in ``folder`` if it is whole, of this format, and of this ``origin`` (empty: any).
 
-    Otherwise return None.
+    Otherwise return None. With ``any_format`` its format does not matter.
     """
     try:
         store = PairStore(folder)
     except DpedError:  # missing, damaged or of another format: it can be made again
         return None
-    same = store.meta.get("format") == _FORMAT and (not origin or store.meta.get("origin") == origin)
-    return store if same else None
+    same_format = any_format or store.meta.get("format") == _FORMAT
+    return store if same_format and (not origin or store.meta.get("origin") == origin) else None

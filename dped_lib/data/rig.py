@@ -176,7 +176,7 @@ def _view_axis(rotation):
 
 
 def _mount(model, height, width, rng):
-    """Return the geometry of a pinhole camera at ``_DISTANCE`` that looks at the scene's centre, with its lens."""
+    """Return the geometry of a pinhole camera at ``_DISTANCE`` that looks at the scene's centre."""
     rotation = _rotation(*(np.array([model.yaw, model.pitch, model.roll]) + rng.normal(0, 0.15, 3)))
     axis = _view_axis(rotation)
     aim = rng.normal(0, 0.004, 2)
@@ -185,7 +185,8 @@ def _mount(model, height, width, rng):
     intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
     plane = np.array([[1, 0, axis[0] - aim[0]], [0, 1, axis[1] - aim[1]], [0, 0, _DISTANCE]])
     h = intrinsics @ rotation @ plane
-    optical_centre = (centre[0] + 0.006 * width, centre[1] - 0.008 * height)  # slightly off the sensor's centre
+    # The lens is slightly off the sensor's centre.
+    optical_centre = (centre[0] + 0.006 * width, centre[1] - 0.008 * height)
     lens = Lens(optical_centre, float(np.hypot(width, height) / 2), model.k1, model.k2)
     return Geometry(h / h[2, 2], lens)
 

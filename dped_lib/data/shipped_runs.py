@@ -7,20 +7,21 @@
     data/shipped/DATASET-PRESET/RUN/scores.json        its scores on held-out pairs (``experiments.model_zoo``)
     data/shipped/DATASET-PRESET/RUN/discriminator.safetensors   where it ships (``shipping.with_discriminator``)
 
-``shipping`` adds a run to them and turns one into a finished run. ``make ship RUNS=FOLDER`` calls it.
+``shipped_registry`` reads the registry and checks the files. ``shipping`` adds a run to them and turns one into a finished
+run. ``make ship RUNS=FOLDER`` calls it.
 """
 
 import functools
-import hashlib
 import json
 import os
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import build_dataclass, one_of
+from dped_lib.data import shipped_registry
 
 FOLDER = Path(__file__).parent / "shipped"
 REGISTRY, DESCRIPTION, MODEL, DISCRIMINATOR, LOG, SCORES = (
@@ -66,7 +67,7 @@ class ShippedRun:
         Raises:
             DpedError: the file is missing, or its sha256 is not the registered one.
         """
-        return checked_content(self.folder / name, self.files[name])
+        return shipped_registry.checked_content(self.folder / name, self.files[name])
 
     def checked(self, name: str) -> Path:
         """Return the path of a file of the run after checking its sha256."""
@@ -83,25 +84,6 @@ class ShippedRun:
 
 
 _FULL = "color+content+texture"  # losses.TABLE3_LOSSES[0]; this module is read before PyTorch
-REMEDY = "Install the package again, or train anew with --fresh."
-
-
-def checked_content(file: Path, registered: str) -> bytes:
-    """Return the content of a file that ships.
-
-    Raises:
-        DpedError: the file is missing, or its sha256 is not the registered one.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DpedError(f"{file}: cannot be read ({error}). {REMEDY}") from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != registered:
-        raise DpedError(
-            f"{file}: not the file that was shipped (sha256 {sha256[:16]}..., registered {registered[:16]}...). {REMEDY}"
-        )
-    return content
 
 
 def name_of(params: TrainParams, preset: str) -> str:
@@ -124,28 +106,18 @@ def runs() -> dict[str, ShippedRun]:
 
 @functools.cache
 def _runs(folder: Path) -> dict[str, ShippedRun]:
-    file = folder / REGISTRY
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            name: ShippedRun(name, folder / run["folder"], run["digest"], dict(run["files"]))
-            for name, run in known.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DpedError(f"{file}: damaged ({error!r}). {REMEDY}") from error
+    return shipped_registry.read(
+        folder / REGISTRY,
+        lambda name, run: ShippedRun(name, folder / run["folder"], run["digest"], dict(run["files"])),
+    )
 
 
-@functools.cache
-def tell_once(place: Path, message: str) -> None:
-    """Print on standard error, once a process, why what ships is not used in a place."""
-    print(message, file=sys.stderr)
-
-
-def forget() -> None:
-    """Clear the cached registry. :mod:`shipping` calls this after it has added a run."""
+def register(name: str, folder: Path, digest: str, files: Mapping[str, str]) -> ShippedRun:
+    """Add a run to the registry, and return it. Its folder lies in ``FOLDER``; the others are as in :class:`ShippedRun`."""
+    place = folder.relative_to(FOLDER).as_posix()
+    shipped_registry.add(FOLDER / REGISTRY, name, {"folder": place, "digest": digest, "files": dict(files)})
     _runs.cache_clear()
+    return runs()[name]
 
 
 def named(name: str) -> ShippedRun:

@@ -6,9 +6,7 @@ has 8 bits a weight and a scale for each row. The log is whole, with six digits 
 
 import dataclasses
 import gzip
-import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +17,7 @@ from torch import Tensor
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data import checkpoints, network_files, shipped_runs
+from dped_lib.data import checkpoints, network_files, shipped_registry, shipped_runs
 from dped_lib.data.pair_store import PairStore
 from dped_lib.data.shipped_runs import ShippedRun
 from dped_lib.data.training_log import read_log
@@ -132,25 +130,8 @@ def pack(source: Path, store: PairStore, preset: str, scores: Mapping) -> Shippe
             if file == checkpoints.MODEL or (with_discriminator(params) and (source / file).is_file()):
                 tensors, metadata = network_files.load_tensors(source / file)
                 network_files.save_tensors(compact(tensors), part / file, metadata)
-        files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(part.iterdir())}
-    _register(name, folder, params.digest(), files)
-    return shipped_runs.runs()[name]
-
-
-def _register(name: str, folder: Path, digest: str, files: Mapping[str, str]) -> None:
-    registry = {
-        run.name: {
-            "folder": run.folder.relative_to(shipped_runs.FOLDER).as_posix(),
-            "digest": run.digest,
-            "files": run.files,
-        }
-        for run in shipped_runs.runs().values()
-    }
-    place = folder.relative_to(shipped_runs.FOLDER).as_posix()
-    registry[name] = {"folder": place, "digest": digest, "files": dict(files)}
-    text = json.dumps(dict(sorted(registry.items())), indent=1)
-    paths.write_text(shipped_runs.FOLDER / shipped_runs.REGISTRY, text + "\n")
-    shipped_runs.forget()
+        files = {f.name: shipped_registry.sha256_of(f.read_bytes()) for f in sorted(part.iterdir())}
+    return shipped_runs.register(name, folder, params.digest(), files)
 
 
 # ---------------------------------------------------------------------------------------------- a finished run
@@ -180,18 +161,10 @@ def provide(folder: Path, params: TrainParams, store: PairStore) -> None:
         return
     description = run.description()
     if why := checkpoints.unfit(description, store):
-        shipped_runs.tell_once(folder, f"{shipped_runs.PREFIX}{run.name} is not used: {why}.")
+        shipped_registry.tell_once(folder, f"{shipped_runs.PREFIX}{run.name} is not used: {why}.")
         return
-    # Matched keypoints, and with them the pixels of patches, differ slightly between processors. The weights that ship
-    # are what the parameters gave on the pairs of one machine. Refusing them elsewhere would make everybody train for
-    # hours, for a difference far below that between seeds. So parameters, the source of the photographs and the split
-    # must agree, and other pixels are only reported.
-    if description["pairs"] != store.digest:
-        print(
-            f"{shipped_runs.PREFIX}{run.name} was trained on slightly other pairs of the same photographs (digest "
-            f"{description['pairs']} there, {store.digest} in {store.folder}). It is used. --fresh trains anew.",
-            file=sys.stderr,
-        )
+    made = f"{shipped_runs.PREFIX}{run.name} was trained"
+    shipped_registry.report_other_pairs(made, "trains anew", description["pairs"], store)
     _copy(run, description, folder)
 
 

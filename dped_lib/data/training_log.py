@@ -80,7 +80,7 @@ class LastQuarter:
 def last_quarter(curve: np.ndarray) -> LastQuarter:
     """Fit a straight line to the last quarter of a curve N x 2 by least squares.
 
-    The value at the start of the quarter is interpolated. A line is fitted because single scores jump up and down.
+    The value at its start is interpolated. A line is fitted because single scores jump up and down.
     """
     iterations, scores = curve.T
     start = iterations[0] + 0.75 * (iterations[-1] - iterations[0])
@@ -88,7 +88,7 @@ def last_quarter(curve: np.ndarray) -> LastQuarter:
     y = np.interp(x, iterations, scores)
     line = np.polynomial.Polynomial.fit(x, y, min(1, len(x) - 1))(x)
     scatter = math.sqrt(((y - line) ** 2).sum() / (len(x) - 2)) if len(x) > 2 else 0.0
-    return LastQuarter((float(start), float(iterations[-1])), (float(line[0]), float(line[-1])), scatter)
+    return LastQuarter((float(x[0]), float(x[-1])), (float(line[0]), float(line[-1])), scatter)
 
 
 class Log:

@@ -1,7 +1,8 @@
 """Enhance the patch pairs of a store, and compare them with the DSLR's."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from dped_lib.data.pair_store import PairStore
 #: Larger batches are slower on a CPU: their memory is returned to the system and taken again each time.
 GPU_BATCH, CPU_BATCH = 50, 8
 
+Measured = TypeVar("Measured")
+
 
 def enhance_pairs(
     model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 0
@@ -31,10 +34,18 @@ def enhance_pairs(
     yield from speed.in_order(enhance, _batches(index, batch, device), device)
 
 
-def evaluate(
-    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device | None = None
-) -> metrics.PairStatistics:
-    """Return the statistics of the pairs at ``index``: enhanced against DSLR. ``nn.Identity()`` enhances nothing.
+def measure_pairs(
+    model: nn.Module,
+    store: PairStore,
+    index: np.ndarray,
+    measure: Callable[[Tensor, Tensor], Measured],
+    device: torch.device | None = None,
+) -> list[Measured]:
+    """Return what ``measure`` returns for each batch of the pairs at ``index``, in order.
+
+    Args:
+        model: the network; ``nn.Identity()`` enhances nothing.
+        measure: takes a batch (enhanced, DSLR) as :func:`enhance_pairs` yields it. On a CPU several threads call it.
 
     Raises:
         DpedError: ``index`` is empty.
@@ -44,10 +55,17 @@ def evaluate(
     device = device or devices.pick()
     network = speed.prepare(model.eval(), device)
 
-    def statistics(chosen: np.ndarray) -> metrics.PairStatistics:
-        return speed.pair_statistics(*_enhanced(network, store, device, chosen))
+    def measured(chosen: np.ndarray) -> Measured:
+        return measure(*_enhanced(network, store, device, chosen))
 
-    return metrics.concatenate(list(speed.in_order(statistics, _batches(index, 0, device), device)))
+    return list(speed.in_order(measured, _batches(index, 0, device), device))
+
+
+def evaluate(
+    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device | None = None
+) -> metrics.PairStatistics:
+    """Return the statistics of the pairs at ``index``: enhanced against DSLR (:func:`measure_pairs`)."""
+    return metrics.concatenate(measure_pairs(model, store, index, speed.pair_statistics, device))
 
 
 def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.ndarray]:

@@ -7,16 +7,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
-from torch import nn
+from torch import Tensor
 
 from dped_lib.base.datasets import camera_name
-from dped_lib.data.pair_store import PairStore
-from dped_lib.enhance import evaluation
 from dped_lib.experiments import statistics
-from dped_lib.experiments.scores import repetitions
 from dped_lib.report import labels
 
 #: Standard deviation in pixels of the blur that removes texture and keeps colour. It equals that of the colour loss in
@@ -80,37 +76,23 @@ class LookDifference:
     interval: tuple[float, float]
 
 
-def _of_pairs(model: nn.Module, store: PairStore, index: np.ndarray) -> np.ndarray:
-    """Return the measures of each pair at ``index``: (pairs, measures)."""
-    rows = []
-    for batches in evaluation.enhance_pairs(model, store, index, torch.device("cpu")):
-        enhanced, dslr = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batches)
-        rows += [(color_difference(i, t), sharpness(i, t)) for i, t in zip(enhanced, dslr, strict=True)]
-    return np.array(rows)
+def measure_batch(enhanced: Tensor, dslr: Tensor) -> np.ndarray:
+    """Return the measures of each image pair: (pairs, measures). Images are N x 3 x H x W and clipped to [0, 1]."""
+    images, targets = (i.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64) for i in (enhanced, dslr))
+    return np.array([(color_difference(i, t), sharpness(i, t)) for i, t in zip(images, targets, strict=True)])
 
 
-def measure_looks(
-    store: PairStore, methods: Mapping[str, Mapping[int, nn.Module]], split: str, most: int, resamples: int
+def compare_looks(
+    phone: str, photographs: np.ndarray, values: Mapping[str, np.ndarray], resamples: int
 ) -> tuple[list[Look], list[LookDifference]]:
-    """Measure networks on the same held-out pairs of one phone, and compare each with each.
+    """Return the measures of several methods on the same pairs of one phone, and compare each with each.
 
     Args:
-        store: the pairs of the phone.
-        methods: networks by column and seed, all with the same seeds (``scores.score_methods``).
-        split: as in ``scores.score_methods``.
-        most: largest number of pairs of the split; 0 takes all.
+        phone: the phone of the pairs.
+        photographs: (N,) the photograph of each pair.
+        values: the measures of each pair by column, (N, measures): mean over the repetitions of training.
         resamples: number of bootstrap resamples for each interval.
     """
-    phone = store.meta["phone"]
-    groups = repetitions(store.meta["dataset"], next(iter(methods.values())))
-    held_out = {s: store.fold(s).sample(split, most) for group in groups for s in group}
-    photographs = store.photographs[np.concatenate([held_out[s] for s in groups[0]])]
-    values = {
-        column: np.mean(
-            [np.concatenate([_of_pairs(by_seed[s].eval(), store, held_out[s]) for s in g]) for g in groups], axis=0
-        )
-        for column, by_seed in methods.items()
-    }
     looks, differences = [], []
     means: dict[tuple[str, str], float] = {}
     samples: dict[tuple[str, str], np.ndarray] = {}

@@ -13,7 +13,7 @@ from dped_lib.report import network_diagrams
 
 
 def figure7(params: TrainParams, preset: str, store: PairStore) -> tuple[Figure, dict[str, str]]:
-    """Draw Figure 7 with one training pair of the store, enhanced if its network has been trained.
+    """Draw the first part of Figure 7 with one training pair of the store, enhanced if its network has been trained.
 
     The drawn system trains with the paper's loss, whatever the loss of ``params``. Return the figure, and whose network
     enhanced the picture (``training_report.facts_of``). Without a network, the figure says that there is no picture.

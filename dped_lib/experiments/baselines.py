@@ -60,7 +60,7 @@ def _sheets(store: PairStore) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def auto_contrast(picture: np.ndarray) -> np.ndarray:
-    """Return a uint8 H x W x 3 picture, each channel stretched to full range (``PIL.ImageOps.autocontrast``)."""
+    """Return a uint8 H x W x 3 picture, each channel stretched to full range by Pillow."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(picture), cutoff=CUTOFF))
 
 

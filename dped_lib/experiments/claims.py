@@ -76,7 +76,7 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
     target = folder / "claims.md"
     head = (
         "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by "
-        "`08_claims` from the JSON files in the folders `DATASET-PRESET/` beside this page. Each of these files names its "
+        "`08_claims` from the JSON files in the folders `figures/DATASET-PRESET/`. Each of these files names its "
         "dataset, preset and seed. `provenance.json` in each folder has commit, time and versions.\n\n"
         "![Does the paper hold?](claims_overview.png)\n\n"
     )

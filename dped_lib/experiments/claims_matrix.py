@@ -71,7 +71,7 @@ _MEANING = MappingProxyType(
         "holds": "holds",
         "mixed": "k of n hold, others fail or are open",
         "does not hold": "fails: does not hold",
-        "undecided": "open: the data allow both",
+        "undecided": "open: undecided by these data",
         "not testable": "n/t: these data cannot test it",
     }
 )
@@ -197,9 +197,9 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     )
 
 
-_HEIGHT = 0.235  # of a row, in inches
+_HEIGHT = 0.18  # of a row, in inches: the whole matrix fits on one screen of JupyterLab
 _LABELS = 3.15  # width of the labels, in inches
-_LINE = 21  # characters in a line of a claim that stands beside its kernels
+_LINE = 17  # characters in a line of a claim that stands beside its kernels
 
 
 def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:

@@ -138,7 +138,8 @@ def saved_results(dataset: str | None = None, preset: str | None = None) -> list
 
 def verdict_above(interval: Sequence[float]) -> str:
     """Return the verdict on the claim that a value is above zero, given its interval."""
-    return {"higher": "holds", "lower": "does not hold", "undecided": "undecided"}[statistics.relation(interval)]
+    verdicts = {"higher": "holds", "lower": "does not hold", "undecided": "undecided"}
+    return verdicts[statistics.relation(interval)]
 
 
 def verdict_below(interval: Sequence[float]) -> str:

@@ -72,7 +72,7 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
         words = READY.get(spec, "named by you")
         caption = f"{examples.CREDIT}. Enhanced by {label}: {words}."
         titles = camera_name("city100", "iphonex"), f"enhanced by {label}", camera_name("city100", "dslr")
-        name = f"City100 {examples.SCENE}"
+        name = f"City100, scene {examples.SCENE}"
         return _look(name, caption, words, spec, network, pair["iphonex"], pair["dslr"], titles)
     return _of_dataset(dataset, preset, phone, seed)
 

@@ -5,7 +5,7 @@ and raise contrast, so a high value does not prove a flaw. A ranking shows which
 does not show errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -26,10 +26,9 @@ from dped_lib.report import colors, figures
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
     {
-        "colour change": "CIEDE2000 between enhanced and original, both blurred by 4.34 px and at equal lightness; "
-        "95th percentile of the photograph",
+        "colour change": "CIEDE2000 after a blur of 4.34 px, at the original's lightness; 95th percentile",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
-        "noise amplification": "noise of the luminance in the flattest twentieth of the photograph, enhanced over original",
+        "noise amplification": "luminance noise in the flattest twentieth, enhanced over original",
     }
 )
 
@@ -43,7 +42,7 @@ _NOISE_TICKS = (0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.4, 2, 3, 4, 5, 7, 10)
 
 
 def flat_blocks(image: np.ndarray) -> np.ndarray:
-    """Return the upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of an RGB image in [0, 1].
+    """Return upper left corners (n x 2: y, x) of the flattest 16 x 16 blocks of RGB in [0, 1].
 
     There is at least one. Clipped blocks come last.
     """
@@ -62,16 +61,17 @@ def flat_blocks(image: np.ndarray) -> np.ndarray:
 
 
 def noise_level(image: np.ndarray, corners: np.ndarray) -> float:
-    """Return the standard deviation of the luminance noise of an RGB image in [0, 1], in the blocks at ``corners``.
+    """Return the standard deviation of luminance noise in the blocks at ``corners``; RGB in [0, 1].
 
-    Noise is what differs from a plane that is fitted to each block, whether its grain is one pixel or several.
+    Noise is what a plane fitted to each block leaves, whether its grain is one pixel or several.
     """
     gray = rgb2gray(image)
     blocks = np.stack([gray[y : y + _BLOCK, x : x + _BLOCK].ravel() for y, x in corners], 1)
     y, x = np.mgrid[:_BLOCK, :_BLOCK].reshape(2, -1)
     planes = np.stack([np.ones(_BLOCK**2), y, x], 1)
     left = blocks - planes @ np.linalg.lstsq(planes, blocks, rcond=None)[0]
-    return float(np.sqrt(np.square(left).sum() / (left.size - 3 * blocks.shape[1])))  # a plane has 3 parameters
+    freedom = left.size - 3 * blocks.shape[1]  # a plane has 3 parameters
+    return float(np.sqrt(np.square(left).sum() / freedom))
 
 
 def color_change(original: np.ndarray, enhanced: np.ndarray) -> float:
@@ -123,9 +123,29 @@ def measure_flaws(example: gallery.Example, network: str, enhanced: np.ndarray) 
     return Flaw(example.name, example.phone, network, values, steps, (int(corners[0][0]), int(corners[0][1])))
 
 
-def enhance_and_measure(examples: Sequence[gallery.Example], networks: Mapping[str, enhancement.Engine]) -> list[Flaw]:
-    """Enhance every photograph with every network, and measure the results."""
-    return [measure_flaws(e, name, enhance(e.original)) for e in examples for name, enhance in networks.items()]
+def enhance_once(
+    networks: Mapping[str, Mapping[str, enhancement.Engine]], most: int = 256 << 20
+) -> Callable[[gallery.Example, str], np.ndarray]:
+    """Return a function that enhances a photograph with a network of its phone, and keeps the result.
+
+    Figure 12 shows some of the photographs that were measured, and their ranks are known last.
+
+    Args:
+        networks: phone -> name -> network.
+        most: the bytes of results that are kept. Photographs that do not fit are enhanced again when they are shown.
+    """
+    kept: dict[tuple[str, str], np.ndarray] = {}
+
+    def enhanced(example: gallery.Example, network: str) -> np.ndarray:
+        wanted = example.name, network
+        if wanted in kept:
+            return kept[wanted]
+        result = networks[example.phone][network](example.original)
+        if sum(picture.nbytes for picture in kept.values()) + result.nbytes <= most:
+            kept[wanted] = result
+        return result
+
+    return enhanced
 
 
 def rank_flaws(flaws: Sequence[Flaw], network: str, measure: str) -> list[Flaw]:
@@ -155,11 +175,15 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
     return entries
 
 
-def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str = "") -> dict[str, str]:
-    """Return the verdict on the paper's sentence ("only on photos from the poor iPhone 3Gs camera") for one network.
+def noise_verdict(
+    entries: Sequence[Amplification],
+    dataset: str,
+    why_not: str = "",
+) -> dict[str, str]:
+    """Judge the paper's "only on photos from the poor iPhone 3Gs camera" for one network.
 
-    The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not hold if another
-    phone's interval lies above 1, or the iPhone's below 1.
+    The sentence holds if the iPhone's interval lies above 1 and no other phone's does. It does not
+    hold if another phone's interval lies above 1, or the iPhone's below 1.
 
     Args:
         entries: the network's amplifications by phone.
@@ -167,14 +191,17 @@ def noise_verdict(entries: Sequence[Amplification], dataset: str, why_not: str =
         why_not: the reason why these photographs or networks cannot decide it; empty if they can.
     """
     names = {a.phone: camera_name(dataset, a.phone) for a in entries}
-    text = ", ".join(f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
+    values = (f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
+    text = ", ".join(values)
     relations = {a.phone: statistics.relation(a.interval, 1) for a in entries}
     iphone = relations.pop("iphone", None)
     if why_not or iphone is None or not relations:
-        return {"evidence": text, "verdict": "not testable", "why": why_not or "not all phones are here"}
+        why = why_not or "not all phones are here"
+        return {"evidence": text, "verdict": "not testable", "why": why}
     louder = [names[phone] for phone, relation in relations.items() if relation == "higher"]
     if louder or iphone == "lower":
-        why = f"amplified on {' and '.join(louder)}, too" if louder else "not amplified on the iPhone"
+        others = " and ".join(louder)
+        why = f"amplified on {others}, too" if louder else "not amplified on the iPhone"
         return {"evidence": text, "verdict": "does not hold", "why": why}
     return {"evidence": text, "verdict": "holds" if iphone == "higher" else "undecided", "why": ""}
 

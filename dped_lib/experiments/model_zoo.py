@@ -16,6 +16,8 @@ from dped_lib.report import figures
 #: The split whose pairs the networks are scored on. No choice in a training depends on it.
 SPLIT = "test"
 TITLE = "Networks that ship with the package"
+#: The column that counts what a network is scored on.
+HELD_OUT = "held-out pairs / photographs"
 
 
 def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
@@ -57,17 +59,17 @@ def frame() -> pd.DataFrame:
         params, scores = run.params(), shipped_runs.scores(run)
         camera = datasets.camera_name(params.dataset, params.phone)
         photographs = len(run.description()["photographs"]["train"])
+        seed = f", seed {params.seed}" if params.seed else ""
         rows.append(
             {
                 "weights": f"`{shipped_runs.PREFIX}{run.name}`",
                 "loss": params.loss,
-                "trained on": f"{params.dataset}, {camera}, {photographs} photographs, seed {params.seed}",
+                "trained on": f"{params.dataset}, {camera}, {photographs} photographs{seed}",
                 "iterations": params.length,
                 "PSNR (dB) / MS-SSIM": _in_words(scores),
                 "original": _in_words(scores["original"]),
-                "held-out pairs": f"{scores['pairs']} of {scores['photographs']} photographs",
+                HELD_OUT: f"{scores['pairs']} / {scores['photographs']}",
                 "size (MB)": f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
-                "licence": shipping.LICENCES[params.dataset],
             }
         )
     return pd.DataFrame(rows)
@@ -85,9 +87,11 @@ def markdown() -> str:
         return f"# {TITLE}\n\nNone in this version.\n"
     lower = [f"`{shipped_runs.PREFIX}{name}`" for name in below_original()]
     warning = f"These score below the original in both: {', '.join(lower)}. " if lower else ""
+    licences = {run.params().dataset: shipping.LICENCES[run.params().dataset] for run in shipped_runs.runs().values()}
     choice = (
         "To enhance photographs, take a network with the full loss (`color+content+texture`) that was trained on real "
-        "photographs. The other networks are for the tables and figures."
+        "photographs. The other networks are for the tables and figures. Where no seed is named, it is 0. Licences: "
+        f"{', '.join(f'networks of `{dataset}` {licence}' for dataset, licence in licences.items())}."
     )
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "

@@ -31,8 +31,8 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
 def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] = ()) -> str:
     """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind.
 
-    More than three of the package are counted by their loss. ``others`` are the names of other networks that the figure
-    shows beside these, such as ``authors' weights``.
+    Up to three of the package are named. Of more, the first is named and the others are counted. ``others`` are the
+    names of other networks that the figure shows beside these, such as ``authors' weights``.
     """
     results = list(results)
     shipped = [r for r in results if r.origin.startswith(shipped_runs.PREFIX)]
@@ -41,22 +41,26 @@ def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] 
     elif len(shipped) <= 3:
         words = ", ".join(r.origin for r in shipped)
     else:
-        by_loss = Counter(labels.method_name(r.params.loss) for r in shipped)
-        counted = ", ".join(f"{loss}: {n}" for loss, n in by_loss.items())
-        words = f"{len(shipped)} networks of the package ({shipped[0].origin} ...; {counted})"
+        words = f"{shipped[0].origin} and {len(shipped) - 1} more of the package"
     if shipped and len(shipped) < len(results):
         words += f", {len(results) - len(shipped)} {shipped_runs.HERE}"
     return words + "".join(f", or {name} where named" for name in dict.fromkeys(others))
 
 
 def length(results: Iterable[training_runs.TrainResult]) -> str:
-    """Return how long networks were trained, for a caption: ``2000 of batch 8 (Dong et al.: 10000 of batch 8)``.
+    """Return how long networks were trained, for a caption: ``2000 of batch 8 (Dong et al.: 10000)``.
 
-    The length that most losses have comes first. ``evidence.too_short`` reads it.
+    The length that most losses have comes first. ``evidence.too_short`` reads it. The others have its batch size, or
+    state their own.
     """
     by_loss = {result.params.loss: result.params.length for result in results}
     usual = Counter(by_loss.values()).most_common(1)[0][0]
-    others = [f"{labels.method_name(loss)}: {text}" for loss, text in by_loss.items() if text != usual]
+    _, batch = usual.split(" of batch ")
+    others = [
+        f"{labels.method_name(loss)}: {text.removesuffix(f' of batch {batch}')}"
+        for loss, text in by_loss.items()
+        if text != usual
+    ]
     return usual + (f" ({', '.join(others)})" if others else "")
 
 
@@ -66,10 +70,10 @@ def of_seeds(networks: Trained, phone: str, loss: str) -> dict[int, nn.Module]:
 
 
 def receptive_field(network: nn.Module) -> int:
-    """Return the side of a network's receptive field in pixels: of the square that its convolutions see.
+    """Return the side (px) of a network's receptive field: of the square that its convolutions see.
 
-    This holds for convolutions that follow each other, as in ``models.GENERATORS``. The means of instance norm, which
-    depend on the whole picture, are left out.
+    This holds for convolutions that follow each other, as in ``models.GENERATORS``. The means of
+    instance norm, which depend on the whole picture, are left out.
     """
     side, step = 1, 1
     for conv in (layer for layer in network.modules() if isinstance(layer, nn.Conv2d)):
@@ -95,13 +99,26 @@ def authors_network_for(phone: str) -> nn.Module | str:
     return authors_network(phone if phone in paper.PHONES else "iphone")
 
 
-def shows_authors(dataset: str) -> bool:
-    """Return whether the authors' networks are shown beside ours on a dataset.
+def authors_beside_ours(dataset: str, phone: str, method: str = "ours", in_table2: bool = False) -> nn.Module | str:
+    """Return the authors' network that stands beside ours on a dataset, or the reason why there is none.
 
-    On ``rig`` and ``city100`` they are not. These hold no photographs of the authors' phones, and a run must find the same
-    whether or not the authors' weights can be fetched.
+    ``rig`` and ``city100`` hold no photographs of the authors' phones. Their pictures show no network of the authors,
+    because a run must draw the same whether or not the authors' weights can be fetched. Table 2 scores them on
+    ``city100``, whose photographs are real.
+
+    Args:
+        dataset, phone: the photographs that the networks enhance.
+        method: ``ours`` for the authors' own network (:func:`authors_network_for`), ``dong`` for their SRCNN, which they
+            trained on the iPhone's pairs only.
+        in_table2: whether the network is one for Table 2.
     """
-    return dataset not in ("rig", "city100")
+    if dataset == "rig":
+        return "made for real photographs, and these are simulated"
+    if dataset == "city100" and not in_table2:
+        return "not shown: pictures of other phones do not depend on the authors' weights"
+    if method == "ours":
+        return authors_network_for(phone)
+    return authors_network("srcnn") if phone == "iphone" else "the authors published it for the iPhone only"
 
 
 def authors_words(phones: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from dped_lib import losses, paper
 from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.evidence import ClaimFinding, Findings
-from dped_lib.report.labels import method_name
+from dped_lib.report.labels import method_heading, method_name
 
 
 def _finding(claim: str, evidence: str, verdict: str, why: str = "") -> ClaimFinding:
@@ -74,8 +74,8 @@ def top_scores() -> Findings:
         full = row[losses.TABLE3_LOSSES[0]]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
-            f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr} ({best['psnr']}), "
-            f"highest SSIM {row[best['ssim']].ssim} ({best['ssim']})"
+            f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr} ({method_heading(best['psnr'])}), "
+            f"highest SSIM {row[best['ssim']].ssim} ({method_heading(best['ssim'])})"
         )
         yield _finding("top_scores", text, _verdict(on_top))
 

@@ -1,7 +1,7 @@
 """Score several methods on the same held-out pairs: each score, its interval, and the differences between methods."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -114,6 +114,58 @@ def repetitions(dataset: str, seeds: Iterable[int]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values() if {s % folds for s in group} == {s % folds for s in first}]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Hold the pairs of one phone on which methods are compared.
+
+    Attributes:
+        store: the pairs of the phone.
+        split: the split that they are from.
+        repetitions: for each repetition of training, the indices of the pairs by the seed whose network is tested on
+            them. Every repetition has the same pairs in the same order.
+    """
+
+    store: PairStore
+    split: str
+    repetitions: list[dict[int, np.ndarray]]
+
+    @property
+    def index(self) -> np.ndarray:
+        """Return the indices of the pairs of one repetition."""
+        return np.concatenate(list(self.repetitions[0].values()))
+
+    @property
+    def photographs(self) -> np.ndarray:
+        """Return the photograph of each pair."""
+        return self.store.photographs[self.index]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds of all repetitions."""
+        return tuple(seed for repetition in self.repetitions for seed in repetition)
+
+
+def held_out(store: PairStore, seeds: Iterable[int], split: str, most: int) -> HeldOut:
+    """Return the pairs on which the networks of these seeds are compared.
+
+    Args:
+        store: the pairs of the phone.
+        seeds: the seeds of the trainings; one alone for methods that are not trained here.
+        split: ``val``, ``test`` or ``all``. A dataset in ``datasets.FOLDS`` tests each seed on the fold it was trained
+            without.
+        most: largest number of pairs of the split of a seed; 0 takes all.
+
+    Raises:
+        DpedError: the split is empty.
+    """
+    groups = repetitions(store.meta["dataset"], seeds)
+    by_seed = {s: store.fold(s).sample(split, most) for group in groups for s in group}
+    found = HeldOut(store, split, [{s: by_seed[s] for s in group} for group in groups])
+    if not len(found.index):
+        raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
+    return found
+
+
 def method_statistics(method: Method, store: PairStore, index: np.ndarray, at_once: int = 1000) -> PairStatistics:
     """Return the statistics of one method on the pairs at ``index``. Every score is computed from them.
 
@@ -144,31 +196,46 @@ def score_methods(
         store: the pairs of the phone.
         methods: the method of each column. Networks trained here are given by seed, and all columns have the same
             seeds.
-        split: ``val`` or ``test``. A dataset in ``datasets.FOLDS`` scores each seed on the fold it was trained without.
+        split: as in :func:`held_out`.
         preset: sets the numbers of pairs and of bootstrap resamples.
         published: the paper's scores by column.
 
     Raises:
         DpedError: the split is empty.
     """
-    dataset, phone = store.meta["dataset"], store.meta["phone"]
-    seeds = next((tuple(m) for m in methods.values() if isinstance(m, Mapping)), (0,))
-    groups = repetitions(dataset, seeds)
-    held_out = {s: store.fold(s).sample(split, preset.table_pairs) for group in groups for s in group}
-    index = np.concatenate([held_out[s] for s in groups[0]])
-    if not len(index):
-        raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
+    by_seed = {column: method for column, method in methods.items() if isinstance(method, Mapping)}
+    pairs = held_out(store, next(iter(by_seed.values()), (0,)), split, preset.table_pairs)
     measured: dict[str, list[PairStatistics]] = {}
     for column, method in methods.items():
         if isinstance(method, Mapping):
             measured[column] = [
-                metrics.concatenate([method_statistics(method[s], store, held_out[s]) for s in group])
-                for group in groups
+                metrics.concatenate([method_statistics(method[s], store, index) for s, index in repetition.items()])
+                for repetition in pairs.repetitions
             ]
         else:
-            measured[column] = [method_statistics(method, store, index)]
-    photographs = store.photographs[index]
-    samples = _samples(measured, photographs, preset.resamples)
+            measured[column] = [method_statistics(method, store, pairs.index)]
+    return compare_scores(table, pairs, measured, by_seed, published, preset.resamples)
+
+
+def compare_scores(
+    table: str,
+    pairs: HeldOut,
+    measured: Mapping[str, list[PairStatistics]],
+    trained: Collection[str],
+    published: Mapping[str, paper.Score],
+    resamples: int,
+) -> tuple[list[Cell], list[Difference]]:
+    """Return the cells of several methods from their statistics on the same pairs, and compare each with each.
+
+    Args:
+        table, published: as in :func:`score_methods`.
+        pairs: the pairs.
+        measured: the statistics of each column, one entry a repetition of training.
+        trained: the columns of networks trained here.
+        resamples: number of bootstrap resamples for each interval.
+    """
+    photographs = pairs.photographs
+    samples = _samples(measured, photographs, resamples)
     cells = []
     for column, by_repetition in measured.items():
         scored = [metrics.score_all(s) for s in by_repetition]
@@ -176,12 +243,12 @@ def score_methods(
         cells.append(
             Cell(
                 table=table,
-                phone=phone,
+                phone=pairs.store.meta["phone"],
                 column=column,
-                split=split,
-                pairs=len(index),
+                split=pairs.split,
+                pairs=len(photographs),
                 photographs=len(set(photographs)),
-                seeds=tuple(s for g in groups for s in g) if isinstance(methods[column], Mapping) else (),
+                seeds=pairs.seeds if column in trained else (),
                 psnr=mean[PROTOCOL]["psnr"],
                 psnr_interval=statistics.bounds(samples["psnr"][column]),
                 ms_ssim=mean[PROTOCOL]["ms_ssim"],

@@ -260,6 +260,8 @@ def plot_blurred(store: PairStore, chosen: Sequence[int]) -> Figure:
     inside = np.s_[losses.KERNEL_RADIUS : -losses.KERNEL_RADIUS, losses.KERNEL_RADIUS : -losses.KERNEL_RADIUS]
     width = figures.WIDTH / (2 * len(columns))
     fig = plt.figure(figsize=(figures.WIDTH, width * len(chosen) + 0.65))
+    # Narrow gaps leave each patch its own size on the screen (80 pixels). If it shrank, its noise would be lost.
+    fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     sides = ((store.meta["phone"], store.phone), ("dslr", store.dslr))
     for half, (camera, images) in zip(fig.subfigures(1, 2), sides, strict=True):
         half.suptitle(camera_name(store.meta["dataset"], camera))

@@ -171,7 +171,7 @@ def reverse(low_high: Sequence[float]) -> tuple[float, float]:
 
 
 def relation(low_high: Sequence[float], reference: float = 0.0) -> str:
-    """Return ``higher`` or ``lower`` where the whole interval lies above or below the reference, else ``undecided``."""
+    """Return ``higher`` or ``lower`` if the interval excludes the reference, else ``undecided``."""
     low, high = low_high
     return "higher" if low > reference else "lower" if high < reference else "undecided"
 

@@ -1,12 +1,13 @@
 """Lay out tables for a reader: Tables 2 and 3 with a row of scores for each phone and method, without empty columns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import pandas as pd
 
 from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell
-from dped_lib.experiments.tables import published
+from dped_lib.experiments.tables import columns2, published
 from dped_lib.report import labels
 
 _PAPER = ", paper"  # ends the heading of a column with published values
@@ -18,7 +19,7 @@ def metric_name(metric: str) -> str:
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> pd.DataFrame:
-    """Return a row for each phone and method: scores with intervals, the published values, and the number of pairs.
+    """Return a row for each phone and method: scores with intervals, and the published values.
 
     Phones and methods have the names that a reader knows (``datasets.camera_name``, ``labels.method_heading``).
 
@@ -39,7 +40,6 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> 
                 row[name] = cell.measured(metric) if cell else "not run"
                 score = of_paper.get(column)
                 row[f"{name}{_PAPER}"] = f"{score[i]:.{DIGITS[metric]}f}" if score else ""
-            row["pairs (photographs)"] = f"{cell.pairs} ({cell.photographs})" if cell else ""
             rows.append(row)
     return without_empty(pd.DataFrame(rows))
 
@@ -47,6 +47,47 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> 
 def without_empty(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table without the columns that are empty or 0 in every row."""
     return frame.loc[:, [not frame[column].isin(["", 0]).all() for column in frame]]
+
+
+def held_out(cells: Iterable[Cell], dataset: str) -> str:
+    """Return on how many pairs the cells of each phone were scored: ``iPhone X 120 pairs of 7 photographs``."""
+    counts = {c.phone: f"{c.pairs} pairs of {c.photographs} photographs" for c in cells}
+    return "; ".join(f"{camera_name(dataset, phone)} {count}" for phone, count in counts.items())
+
+
+#: Reasons why a method is not run, in a few words, by a part of their sentence.
+_REASONS = MappingProxyType(
+    {
+        "DPED_BASELINES names no folder": "no pictures were brought",
+        "cannot be fetched": "their weights cannot be fetched",
+    }
+)
+
+
+def notes_on_methods(missing: Mapping[str, Mapping[str, str]], dataset: str) -> str:
+    """Return the sentences below Table 2 on its methods: whose they are, and why some were not run.
+
+    ``missing`` has the reason by phone and column (``tables.score_table2``).
+    """
+    sentences = []
+    if dataset == "rig":
+        sentences.append("The authors' weights were made for real photographs, so they are not tested on the rig.")
+    elif dataset in ("city100", "own"):
+        sentences.append("The authors' weights were made for the iPhone 3GS, another phone.")
+    elif "iphone" in missing:
+        sentences.append(
+            "On the iPhone the value beside the authors' own network is that of the paper's later version."
+        )
+    sentences.append("The automatic contrast is Pillow's, a stand-in for Apple's.")
+    phones: dict[tuple[str, str], list[str]] = {}
+    for phone, reasons in missing.items():
+        for column in (c for c in columns2(dataset) if c in reasons):
+            why = next((words for part, words in _REASONS.items() if part in reasons[column]), reasons[column])
+            phones.setdefault((labels.method_name(column), why), []).append(camera_name(dataset, phone))
+    where = {key: "" if len(of) == len(missing) else f" on {', '.join(of)}" for key, of in phones.items()}
+    if where:
+        sentences.append(f"Not run: {'; '.join(f'{key[0]}{on} ({key[1]})' for key, on in where.items())}.")
+    return " ".join(sentences)
 
 
 def how_to_read(frame: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from dped_lib.report import colors, figures, labels
 _APART = 0.24  # from the mark of one phone to that of the next, in rows
 
 
-def _in_lines(column: str) -> str:
+def in_lines(column: str) -> str:
     """Return the name of a method or loss in two lines, or in one if it is short."""
     name = labels.method_heading(column)
     if column in labels.LOSSES:
@@ -62,7 +62,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
             else:
                 axes.text(0.02, height[phone, column], "not run", color=colors.PHONES[phone], **place)
         axes.set(xlabel=metric_name(metric), ylim=(len(columns) - 0.5, -0.5))
-        axes.set_yticks(range(len(columns)), [_in_lines(c) for c in columns])
+        axes.set_yticks(range(len(columns)), [in_lines(c) for c in columns])
         axes.tick_params(axis="y", length=0)
         axes.locator_params(axis="x", nbins=6)
         axes.grid(False, axis="y")

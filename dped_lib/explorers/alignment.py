@@ -181,10 +181,15 @@ class AlignmentExplorer:
 
     def _patch(self) -> tuple[np.ndarray, str]:
         window, phone, kept, dslr = self.patch()
-        overview = self.alignment.dslr.copy()
-        y, x, side = window.y, window.x, PATCH_SIZE
-        cv2.rectangle(overview, (x, y), (x + side - 1, y + side - 1), _OUTLIER, 2)
-        tiles = {_PARTS[0]: fit_to_screen(overview, 330, 200)}
+        overview = fit_to_screen(self.alignment.dslr, 330, 200).copy()
+        y, x, scale = window.y, window.x, overview.shape[1] / self.alignment.dslr.shape[1]
+        corners = [tuple(round(n * scale) for n in corner) for corner in ((x, y), (x + PATCH_SIZE, y + PATCH_SIZE))]
+        for color, thickness in (
+            ((0, 0, 0), 5),
+            ((255, 255, 255), 2),
+        ):  # white with a black rim shows on any photograph
+            cv2.rectangle(overview, *corners, color, thickness)
+        tiles = {_PARTS[0]: overview}
         for label, patch in zip(_PARTS[1:], (phone, kept, dslr), strict=True):
             if patch is not None:
                 tiles[label] = fit_to_screen(patch, 200, 200)

@@ -122,8 +122,7 @@ class ColorLoss:
             "X": x,
             "X blurred": self.blurred(x),
             "Y: X shifted, blurred": self.blurred(y),
-            "difference of the blurred images (gray: none; black and white: -0.25 and +0.25)": 0.5
-            + 2 * self.blurred(y - x),
+            "difference of the blurred images (gray: none)": 0.5 + 2 * self.blurred(y - x),
         }
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 
@@ -156,7 +155,8 @@ class ColorLoss:
         pictures = self._measure()
         gap = np.full((_SIDE, 8, 3), 255, np.uint8)
         self.image.value = jpeg(np.hstack([part for image in pictures.values() for part in (image, gap)][:-1]))
-        self.numbers.value = note(f"Left to right: {'; '.join(pictures)}.") + f"<b>{note(self.summary())}</b>"
+        named = f"Left to right: {'; '.join(pictures)}. Black and white are differences of -0.25 and +0.25."
+        self.numbers.value = note(named) + f"<b>{note(self.summary())}</b>"
         # Jupyter would show a figure of pyplot again at the end of the cell.
         fig = Figure(figsize=(8, 2.6), dpi=100, layout="constrained")
         self._plot(fig.subplots())

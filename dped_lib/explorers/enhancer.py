@@ -174,13 +174,13 @@ class Enhancer:
         self._end(f"{name}: {width} x {height} pixels enhanced by {_short(spec)} in {seconds:.1f} s.{lost}")
 
     def static(self) -> Figure:
-        """Enhance the photograph with the chosen weights, and draw it before and after."""
+        """Enhance the photograph with the chosen weights, and draw a part of it before and after."""
         self.run()
         self.work.wait()
         if self.enhanced is None:
             raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
-        fig = widgets.BeforeAfter({self.name: self._versions}).static()
-        fig.suptitle(f"enhanced by {_short(self.weights.value)}", fontsize=9)
+        fig = widgets.BeforeAfter({self.name: self._versions}).crops()
+        fig.suptitle(f"{self.name}, enhanced by {_short(self.weights.value)}", fontsize=9)
         return fig
 
 

@@ -20,7 +20,7 @@ from dped_lib.base import datasets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
 from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
-from dped_lib.report import labels
+from dped_lib.report import figures, labels
 
 #: Description of the map of each term.
 MAPS = {
@@ -206,17 +206,18 @@ class LossTerms:
         total = sum(self.objective.weights[k] * v for k, v in self.terms.items())
         missing = [t for t in losses.LOSSES[self.params.loss].terms if t not in self.terms]
         lacking = " without the texture loss: no discriminator was kept with this file" if missing else ""
-        scale = "Bright areas of a map are large; each map has its own scale."
-        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}. {scale}"
+        return f"{name}, {self.state.value}: weighted sum {total:.5g}{lacking}."
 
     def origin(self) -> str:
         """Return whose network enhances the shown patch, the stage, and what it was trained on."""
-        p, shipped = self.params, checkpoints.shipped_name(self.folder)
+        shipped = checkpoints.shipped_name(self.folder)
         where = f"shipped network {shipped}" if shipped else "network trained here"
-        camera = datasets.camera_name(p.dataset, p.phone)
-        loss = labels.method_name(p.loss)
-        trained_on = f"{p.dataset}, {camera}, {loss}, {p.iterations} iterations, seed {p.seed}"
-        return f"{where}, {self.state.value} ({trained_on})"
+        return f"{where}, {self.state.value} ({self._trained_on()})"
+
+    def _trained_on(self) -> str:
+        p = self.params
+        camera, loss = datasets.camera_name(p.dataset, p.phone), labels.method_name(p.loss)
+        return f"{p.dataset}, {camera}, {loss}, {p.iterations} iterations, seed {p.seed}"
 
     def _draw(self) -> None:
         shown = self.look()
@@ -231,6 +232,7 @@ class LossTerms:
             self._captions[name].value = bar + note(picture.caption)
         self.numbers.value = (
             f"<b>{note(self.summary())}</b>"
+            + note("Bright areas of a map are large; each map has its own scale.")
             + note(f"Enhanced by the {self.origin()}.")
             + note("; ".join(f"{labels.TERMS[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
         )
@@ -240,8 +242,9 @@ class LossTerms:
         shown = self.look()
         columns = 3 if len(shown) <= 6 else 4
         rows = -(-len(shown) // columns)
-        height = (7.5 / columns + 0.6) * rows + 0.6
-        fig, axes = plt.subplots(rows, columns, figsize=(7.5, height), squeeze=False, layout="constrained")
+        height = (6.3 / columns + 0.55) * rows + 0.5  # at most 6.2 inches, so that a screen shows all of it
+        fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, height), squeeze=False, layout="constrained")
+        fig.get_layout_engine().set(h_pad=0.06)
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, picture in zip(axes.flat, shown.values(), strict=False):
@@ -253,10 +256,9 @@ class LossTerms:
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
         # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
-        lines = [self.summary(), f"Enhanced by the {self.origin()}."]
-        if "content" in shown:
-            lines.append(f"{labels.TERMS['content'].capitalize()}: {MAPS['content']}.")
-        fig.suptitle("\n".join(textwrap.fill(line, 115) for line in lines), fontsize=8)
+        whose = checkpoints.shipped_name(self.folder) or "trained here"
+        lines = [self.summary(), f"Network: {whose} ({self._trained_on()})."]
+        fig.suptitle("\n".join(textwrap.fill(line, 115) for line in lines), fontsize=figures.SMALLEST_TEXT)
         return fig
 
 

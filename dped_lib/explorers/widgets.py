@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.explorers import gestures
+from dped_lib.report import figures
 
 #: Width of a picture that fills a notebook's width, and the greatest height of a picture, in screen pixels. With its
 #: controls above it, a picture of this height fits JupyterLab's window on a screen of 1366 x 768.
@@ -243,19 +244,34 @@ class BeforeAfter:
 
     def static(self) -> Figure:
         """Draw the photograph as on the screen, and both versions of the part chosen by the pan sliders, at zoom 4."""
-        before, after = self._versions()
-        y, x = (round(c.value * 0.75 * s) for c, s in zip((self.down, self.across), before.shape[:2], strict=True))
-        cut = np.s_[y : y + before.shape[0] // 4, x : x + before.shape[1] // 4]
-        fig = plt.figure(figsize=(9, 6.6 * before.shape[0] / before.shape[1] + 0.3))
-        axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.05, 1))
+        height, width = self._versions()[0].shape[:2]
+        fig = plt.figure(figsize=(9, 6.6 * height / width + 0.3))
+        axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.2, 1))
         names = {"before": _over_detail(self.left.value), "after": _over_detail(self.right.value)}
         names["whole"] = f"{self.photograph.value}: {self.left.value} | {self.right.value}"
-        images = {"whole": self.view(_STILL), "before": before[cut], "after": after[cut]}
+        images = {"whole": self.view(_STILL), **dict(zip(("before", "after"), self._cuts(), strict=True))}
         for key, ax in axes.items():
             ax.imshow(images[key])
             ax.set_title(names[key], fontsize=9)
             ax.set_axis_off()
         return fig
+
+    def crops(self) -> Figure:
+        """Draw only both versions of the part chosen by the pan sliders, at zoom 4, side by side."""
+        cuts = self._cuts()
+        size = figures.WIDTH, figures.WIDTH / 2 * cuts[0].shape[0] / cuts[0].shape[1] + 0.6
+        fig, axes = plt.subplots(1, 2, figsize=size)
+        for ax, cut, name in zip(axes, cuts, (self.left.value, self.right.value), strict=True):
+            ax.imshow(cut)
+            ax.set_title(_over_detail(name), fontsize=9)
+            ax.set_axis_off()
+        return fig
+
+    def _cuts(self) -> list[np.ndarray]:
+        """Return a quarter of the height and width of both versions, at the place of the pan sliders."""
+        height, width = self._versions()[0].shape[:2]
+        y, x = (round(c.value * 0.75 * n) for c, n in ((self.down, height), (self.across, width)))
+        return [version[y : y + height // 4, x : x + width // 4] for version in self._versions()]
 
     def _versions(self) -> tuple[np.ndarray, np.ndarray]:
         versions = self.photographs[self.photograph.value]
@@ -280,8 +296,11 @@ class BeforeAfter:
 
 
 def _over_detail(name: str) -> str:
-    """Return the title of a part of a version, in lines that its narrow picture has room for."""
-    return textwrap.fill(f"{name}, zoom 4", 38, break_on_hyphens=False)
+    """Return the title of a part of a version, in lines that its narrow picture has room for.
+
+    Of "enhanced by NETWORK" only "enhanced" is left, because the title of the whole photograph names the network.
+    """
+    return textwrap.fill(f"{name.split(' by ')[0]}, zoom 4", 38, break_on_hyphens=False)
 
 
 def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

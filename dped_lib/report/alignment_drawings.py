@@ -1,6 +1,7 @@
 """Draw how the dataset is made: the rig (Figure 2), quadruplets (Figure 3), the matching step by step (Figure 4)."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -18,6 +19,8 @@ from dped_lib.report import colors, figures
 _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
+_TALLEST = 6.2  # height of Figure 4 in inches; a notebook's page in JupyterLab shows about 6.7
+_CAPTION = 30  # characters in a line below a third of a figure's width
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
 
@@ -89,49 +92,54 @@ def quadruplets(photographs: Mapping[str, Mapping[str, np.ndarray]], names: Mapp
 def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alignment, names: tuple[str, str]) -> Figure:
     """Draw the matching step by step (Figure 4): keypoint matches, intersection, crop, and the two aligned images.
 
+    Each column is a step. The upper row is the phone's, the lower row the DSLR's.
+
     Args:
         phone, dslr: the photographs, uint8 H x W x 3, RGB.
         alignment: their alignment, with verdict ``aligned``.
         names: of the phone and of the DSLR, for the titles.
     """
-    fig, axes = plt.subplots(3, 2, figsize=(figures.WIDTH, 8.6))
+    tallest = [max(i.shape[0] / i.shape[1] for i in row) for row in ((phone, alignment.phone), (dslr, alignment.dslr))]
+    height = figures.WIDTH / 3 * sum(tallest) + 0.9
+    size = figures.WIDTH, min(height, _TALLEST)
+    fig, axes = plt.subplots(2, 3, figsize=size, gridspec_kw={"height_ratios": tallest})
     count = len(alignment.matches)
     sample = np.linspace(0, count - 1, min(_MAX_DRAWN_MATCHES, count)).astype(int)
     sides = ((phone, slice(0, 2), names[0]), (dslr, slice(2, 4), names[1]))
-    for ax, (image, columns, name) in zip(axes[0], sides, strict=True):
+    for ax, (image, columns, name) in zip(axes[:, 0], sides, strict=True):
         _show(ax, image, gray=True)
         for inlier, color, mark in ((False, _OUTLIER, "x"), (True, _INLIER, ".")):
             xy = alignment.matches[sample][alignment.inliers[sample] == inlier][:, columns]
             ax.plot(*xy.T, mark, color=color, ms=4, mew=1)
         height, width = image.shape[:2]
-        ax.set_title(f"{name}: {width} x {height}")
+        ax.set_ylabel(f"{name}\n{width} x {height}")
     r = alignment.report
     drawn = f", {len(sample)} of them drawn" if len(sample) < count else ""
-    axes[0, 0].set_xlabel(
-        f"1. SIFT: {r.matches} matches{drawn}. RANSAC: {r.inliers}\n"
-        "agree on one homography (dots), the others do not (crosses)",
-        loc="left",
-    )
+    matched = f"1. SIFT: {r.matches} matches{drawn}. RANSAC: {r.inliers} agree on one homography (dots), "
+    captions = [matched + "the others do not (crosses)"]
     size = alignment.dslr.shape[:2]
     crop = geometry.outline(*size)
     outlines = (
         (phone, alignment.map.to_phone(geometry.outline(*dslr.shape[:2])), alignment.to_phone(crop)),
         (dslr, alignment.map.to_dslr(geometry.outline(*phone.shape[:2])), alignment.to_dslr(crop)),
     )
-    for ax, (image, other_frame, crop_outline) in zip(axes[1], outlines, strict=True):
+    for ax, (image, other_frame, crop_outline) in zip(axes[:, 1], outlines, strict=True):
         _show(ax, image)
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
         ax.add_patch(Polygon(other_frame, fill=False, edgecolor=_OUTLIER, lw=1.8))
         ax.add_patch(Polygon(crop_outline, fill=False, edgecolor=_CROP, lw=2.2))
     aspect = "1080:800" if size[1] >= size[0] else "800:1080"
-    axes[1, 0].set_xlabel(
+    captions.append(
         f"2. Orange: the other camera's frame (intersection {r.overlap:.0%})\n"
-        f"3. Green: the largest {aspect} rectangle in both",
-        loc="left",
+        f"3. Green: the largest {aspect} rectangle in both"
     )
-    for ax, image in zip(axes[2], (alignment.phone, alignment.dslr), strict=True):
+    for ax, image in zip(axes[:, 2], (alignment.phone, alignment.dslr), strict=True):
         _show(ax, image)
-    axes[2, 0].set_xlabel(f"4. Resampled to {size[1]} x {size[0]}", loc="left")
+    captions.append(f"4. Resampled to {size[1]} x {size[0]}")
+    for ax, caption in zip(axes[1], captions, strict=True):
+        lines = "\n".join(textwrap.fill(line, _CAPTION) for line in caption.split("\n"))
+        ax.set_xlabel(lines, loc="left")
+        ax.set_anchor("S")  # the captions then begin on one line
     return fig
 
 

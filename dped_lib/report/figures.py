@@ -5,9 +5,11 @@ all artifacts of a folder are in one file, ``provenance.json``. A run that compu
 file.
 """
 
+import base64
 import dataclasses
 import datetime
 import functools
+import io
 import json
 import math
 import os
@@ -24,10 +26,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.getipython import get_ipython
+from IPython.core.pylabtools import print_figure
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib_inline.backend_inline import set_matplotlib_formats
+from matplotlib_inline import backend_inline  # noqa: F401, it would set its own formats if it were loaded later
+from PIL import Image
 
 import dped_lib
 from dped_lib.base import datasets, device, paths
@@ -71,10 +77,10 @@ def use_style(photographs: bool = False) -> None:
     """Set the style: figures are legible at the width of a column, and tables show their whole text.
 
     Args:
-        photographs: store figures as JPEG, for a notebook that shows many photographs.
+        photographs: store figures small, for a notebook that shows many photographs (:func:`store_small`).
     """
-    if photographs:
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 55})
+    if photographs and (shell := get_ipython()):
+        store_small(shell.display_formatter)
     pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
@@ -100,6 +106,36 @@ def use_style(photographs: bool = False) -> None:
             "image.interpolation": "antialiased",
         }
     )
+
+
+def store_small(display: DisplayFormatter) -> None:
+    """Let a notebook store figures with pictures as JPEG, and plots as PNG of few colours, whose lines stay sharp."""
+    for formatter in display.formatters.values():
+        formatter.pop(Figure, None)
+    display.formatters["image/jpeg"].for_type(Figure, _small_jpeg)
+    display.formatters["image/png"].for_type(Figure, _small_png)
+
+
+def _has_pictures(fig: Figure) -> bool:
+    return any(ax.images for ax in fig.axes)
+
+
+def _small_jpeg(fig: Figure) -> str | None:
+    """Return a figure with pictures as JPEG, else None. Colours have the resolution of the picture, for its words."""
+    if not _has_pictures(fig):
+        return None
+    return print_figure(fig, "jpeg", base64=True, pil_kwargs={"quality": 55, "subsampling": "4:4:4"})
+
+
+def _small_png(fig: Figure) -> str | None:
+    """Return a figure without pictures as PNG of 256 colours, else None."""
+    if _has_pictures(fig) or not (whole := print_figure(fig, "png")):
+        return None
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(whole)) as picture:
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode("ascii")
 
 
 def plain_numbers(axis: Axis) -> None:

@@ -1,6 +1,7 @@
 """Show what a notebook teaches with: the library's own source, and figures and tables that are saved as they are shown."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +16,23 @@ from dped_lib.report import figures
 
 
 def show_source(*objects: Callable | type) -> Markdown:
-    """Return the source of functions, methods or classes as Markdown, each under the name of its file.
+    """Return the source of functions, methods or classes as Markdown. Sources of one file stand under its name.
 
     A notebook stores this output and nbval compares it, so the shown source is always that of the library.
     """
-    return Markdown("\n\n".join(_fenced(inspect.unwrap(o)) for o in objects))
+    parts, before = [], None
+    for shown in map(inspect.unwrap, objects):
+        file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
+        if file != before:
+            parts.append(f"`{file.as_posix()}`")
+        parts.append(f"```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```")
+        before = file
+    return Markdown("\n\n".join(parts))
 
 
-def _fenced(shown: Callable | type) -> str:
-    file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
-    return f"`{file.as_posix()}`\n\n```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```"
+def _unbroken(table: str) -> str:
+    """Return a table whose lines never end within an interval, or between a value and its interval."""
+    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,15 @@ class Record:
     def table(
         self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", show: bool = True, **facts
     ) -> None:
-        """Save a table (``figures.save_table``) and show it with its notes.
+        """Save a table (``figures.save_table``) and show it with its title and its notes.
 
         ``show=False`` only saves it, for numbers that depend on the machine and that a figure draws.
         """
         figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
         if not show:
             return
-        display(Markdown("\n\n".join(filter(None, (figures.to_markdown(frame), notes)))))
+        parts = f"**{title}**", _unbroken(figures.to_markdown(frame)), notes
+        display(Markdown("\n\n".join(filter(None, parts))))
 
     def _origin(self, facts: Mapping) -> dict:
         return figures.provenance(self.dataset, self.preset, self.seed, **{**self.facts, **facts})

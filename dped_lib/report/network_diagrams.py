@@ -1,4 +1,4 @@
-"""Draw Figure 7: the whole system from the phone's photograph to the loss, and the layers of its networks.
+"""Draw Figure 7 in two parts: the system from the phone's photograph to the loss, and the layers of its networks.
 
 Terms, weights, shapes and numbers of parameters are read from the library's own networks and losses.
 """
@@ -116,7 +116,7 @@ def _terms(loss: str, variant: str) -> dict[str, _Term]:
 def system(
     loss: str = losses.TABLE3_LOSSES[0], variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None
 ) -> Figure:
-    """Draw Figure 7: how the networks and the terms of a loss of ``losses.LOSSES`` belong together, and the layers.
+    """Draw the first part of Figure 7: how the networks and the terms of a loss of ``losses.LOSSES`` belong together.
 
     Args:
         loss: the loss whose terms are drawn.
@@ -125,30 +125,51 @@ def system(
             that there is no picture.
     """
     terms = _terms(loss, variant)
+    fig, ax = _page(4.45)
+    _draw_flow(ax, terms, _sum_in_words(terms, variant), pictures or {})
+    return fig
+
+
+def networks(loss: str = losses.TABLE3_LOSSES[0], variant: str = "code") -> Figure:
+    """Draw the second part of Figure 7: the layers of the networks that a loss of ``losses.LOSSES`` trains.
+
+    Args:
+        loss: the loss, which sets the generator, and whether there is a discriminator.
+        variant: ``paper`` or ``code``.
+    """
     # The figure needs layers and shapes only. Random values for 45 million weights would take seconds.
     with torch.device("meta"):
         generator = models.generator(losses.LOSSES[loss].model, variant)
         parts = [("Generator", layers(generator, torch.zeros(1, 3, 100, 100)), models.count_parameters(generator))]
-        if "texture" in terms:
+        if "texture" in losses.LOSSES[loss].terms:
             network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
             inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
             parts.append(("Discriminator", inside, models.count_parameters(network)))
-    tops = [4.65]
+    tops = [0.15]
     for _, inside, _ in parts:
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
-    fig = plt.figure(figsize=(figures.WIDTH, tops[-1] + 0.75))
+    fig, ax = _page(tops[-1] + 0.3)
+    for top, (name, inside, parameters) in zip(tops, parts, strict=False):
+        _draw_layers(ax, inside, top, f"{name}: {parameters:,} parameters")
+    legend = (
+        "Each box: kernel (/ stride), channels, height x width of the output.\n"
+        "IN, BN: instance norm, batch norm. FC: fully connected."
+    )
+    ax.text(0.1, tops[-1], legend, fontsize=_TEXT, color="0.25", va="center")
+    return fig
+
+
+def _page(height: float) -> tuple[Figure, Axes]:
+    """Return a figure for a drawing of this height in inches, with room for a caption, and its axes in inches."""
+    fig = plt.figure(figsize=(figures.WIDTH, height + _CAPTION))
     fig.set_layout_engine("none")  # all places are given in inches
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
     ax.set_axis_off()
-    _draw_flow(ax, terms, _sum_in_words(terms, variant), pictures or {})
-    for top, (name, inside, parameters) in zip(tops, parts, strict=False):
-        _draw_layers(ax, inside, top, f"{name}: {parameters:,} parameters")
-    legend = "Each box: kernel (/ stride), channels, height x width of the output. IN, BN: instance norm, batch norm."
-    ax.text(0.1, fig.get_figheight() - 0.72, legend, fontsize=_TEXT, color="0.25", va="center")
-    return fig
+    return fig, ax
 
 
+_CAPTION = 0.5  # room for three lines below a drawing, in inches
 _PER_ROW = 8  # boxes
 _GAP = 0.18  # between two boxes, in inches
 _ROW = 1.1  # height of a row of boxes, in inches

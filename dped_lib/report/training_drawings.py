@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -13,10 +14,12 @@ from dped_lib.data.training_log import last_quarter
 from dped_lib.report import colors, figures, labels
 
 _COLUMNS = 3
+_BEGINNING = 50  # the first of so many parts of a log does not set the axis of a term
+_CUT = "\n(the first 2 % may lie outside)"
 _WORDS = MappingProxyType(
     {
         **labels.TERMS,
-        "total": "total loss",
+        "total": "total loss (weighted sum)",
         "discriminator": "discriminator's loss",
         "accuracy": "discriminator's accuracy",
     }
@@ -28,7 +31,9 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
     A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
     shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
-    The axis of a score begins at its second value: the first is that of a network that has not been trained.
+    The axis of a score begins at its second value: the first is that of a network that has not been trained. The axis of
+    a term has room for all but the first 2 % of its iterations, because some terms fall or rise by much more there. If
+    that cuts values off, the legend says so.
 
     Args:
         log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.
@@ -39,12 +44,15 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     columns = 2 if panels == 4 else _COLUMNS
     rows = -(-panels // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
-    places = iter(axes.flat)
+    places, cut = iter(axes.flat), False
     for (name, points), ax in zip(terms.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, color="0.8", lw=0.7)
         ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSSES[loss], lw=1.5)
         ax.set_title(_WORDS.get(name, name), loc="left")
+        _set_limits(ax, values[len(values) // _BEGINNING :])
+        low, high = ax.get_ylim()
+        cut |= bool(values.min() < low or values.max() > high)
     for (name, points), ax in zip(scores.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSSES[loss])
@@ -56,13 +64,11 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
         moved = round(quarter.moved, digits) + 0.0  # never -0
         ax.set_title(f"validation {label.name}\nlast quarter: {moved:+.{digits}f}{unit}", loc="left")
-        later = values[1:] if len(values) > 1 else values
-        room = 0.1 * np.ptp(later) or 0.05 * abs(later[0]) or 1.0
-        ax.set_ylim(later.min() - room, later.max() + room)
+        _set_limits(ax, values[1:] if len(values) > 1 else values)
     for ax in places:
         ax.set_axis_off()
     marks = [
-        Line2D([], [], color="0.8", lw=0.7, label="each iteration"),
+        Line2D([], [], color="0.8", lw=0.7, label="each iteration" + _CUT * cut),
         Line2D([], [], color=colors.LOSSES[loss], lw=1.5, label="moving average"),
         Line2D([], [], color=colors.LOSSES[loss], marker="o", ms=3, label="validation"),
         Patch(color="0.9", label="its last quarter"),
@@ -72,6 +78,12 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("iteration")
     return fig
+
+
+def _set_limits(ax: Axes, values: np.ndarray) -> None:
+    """Set the limits of the vertical axis to those of the values, with a tenth of room at both ends."""
+    room = 0.1 * np.ptp(values) or 0.05 * abs(values[0]) or 1.0
+    ax.set_ylim(values.min() - room, values.max() + room)
 
 
 def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:

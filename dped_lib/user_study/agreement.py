@@ -130,34 +130,42 @@ def _wider(one: Share) -> tuple[float, float]:
 
 
 def equivalence(
-    choices: Choices, name: str, first: str, second: str, margin: float = 0.1, resamples: int = 2000, seed: int = 0
+    choices: Choices,
+    name: str,
+    first: str,
+    second: str,
+    margin: float = 0.1,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Verdict:
-    """Test with two one-sided tests (TOST) whether the share of ``first`` lies between 0.5 - margin and 0.5 + margin.
+    """Test by two one-sided tests (TOST) whether ``first``'s share is within ``margin`` of 0.5.
 
-    The result is ``CANNOT_TELL`` if it does, at 5 %: the whole 90 % interval lies inside. Otherwise it is ``CAN_TELL``
-    if the 95 % interval excludes one half. Otherwise, or with fewer than ``FEWEST_SUBJECTS`` subjects, it is
-    ``UNDECIDED``. A difference that was not found may still exist.
+    The result is ``CANNOT_TELL`` if it is, at 5 %: the whole 90 % interval lies within. Otherwise
+    it is ``CAN_TELL`` if the 95 % interval excludes one half. Otherwise, or with fewer than
+    ``FEWEST_SUBJECTS`` subjects, it is ``UNDECIDED``. A difference not found may still exist.
 
     Raises:
         DpedError: ``margin`` is not between 0 and 0.5, or the study has no such pair.
     """
     if not 0 < margin < 0.5:
-        raise DpedError(
-            f"margin is {margin}; it must be between 0 and 0.5 (0.1: shares from 0.4 to 0.6 count as equal)."
-        )
-    at_90, at_95 = (share(choices, name, first, second, resamples, seed, level) for level in (0.90, 0.95))
+        example = "0.1: shares from 0.4 to 0.6 count as equal"
+        raise DpedError(f"margin is {margin}; it must be between 0 and 0.5 ({example}).")
+    at_90 = share(choices, name, first, second, resamples, seed, 0.90)
+    at_95 = share(choices, name, first, second, resamples, seed, 0.95)
     counted = (at_90.share, at_90.answers, at_90.subjects)
     if at_90.subjects < FEWEST_SUBJECTS:
-        why = f"{at_90.subjects} subject{'' if at_90.subjects == 1 else 's'}; a verdict needs {FEWEST_SUBJECTS}"
+        subjects = f"{at_90.subjects} subject{'' if at_90.subjects == 1 else 's'}"
+        why = f"{subjects}; a verdict needs {FEWEST_SUBJECTS}"
         return Verdict(name, first, second, margin, *counted, None, None, UNDECIDED, why, ())
     within, apart = _wider(at_90), _wider(at_95)
+    equal = f"{0.5 - margin:g} to {0.5 + margin:g}"
     if 0.5 - margin < within[0] and within[1] < 0.5 + margin:
-        word, why = CANNOT_TELL, f"90 % interval inside {0.5 - margin:g} to {0.5 + margin:g}"
+        word, why = CANNOT_TELL, f"90 % interval inside {equal}"
     elif not apart[0] <= 0.5 <= apart[1]:
         word, why = CAN_TELL, "95 % interval excludes one half"
     else:
         word = UNDECIDED
-        why = f"90 % interval is not inside {0.5 - margin:g} to {0.5 + margin:g}, 95 % interval contains one half"
+        why = f"90 % interval is not inside {equal}, 95 % interval contains one half"
     of_pair = choices.of(name, (first, second))
     split = tuple(
         q.scene

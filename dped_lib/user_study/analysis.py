@@ -262,25 +262,26 @@ class Strength:
 def is_decided(wins: np.ndarray) -> bool:
     """Return whether the likelihood of Bradley and Terry's model has a finite maximum (Ford 1957).
 
-    It has one if, for every division of the classes into two groups, each group has won against the other. It has none
-    if the answers do not connect the classes, or if a class never won or never lost.
+    It has one if, for every division of the classes into two groups, each group has won against the
+    other. It has none if answers do not connect all classes, or a class never won or never lost.
 
     Args:
         wins: (classes, classes); how often the row was preferred to the column.
     """
-    return sparse.csgraph.connected_components(wins > 0, connection="strong", return_labels=False) == 1
+    parts = sparse.csgraph.connected_components(wins > 0, connection="strong", return_labels=False)
+    return parts == 1
 
 
 def bradley_terry(wins: np.ndarray, asked: np.ndarray | None = None) -> np.ndarray:
     """Return the strengths, sum zero, of maximum likelihood (``choix``).
 
-    Half an answer is added in each direction to each pair that was asked. It keeps strengths finite in resamples where
-    a class won always.
+    Half an answer is added in each direction to each pair that was asked. It keeps strengths finite
+    in resamples where a class won always.
 
     Args:
         wins: (classes, classes); how often the row was preferred to the column.
-        asked: bool (classes, classes): the pairs that were asked, which must connect all classes; None: the pairs with
-            answers.
+        asked: bool (classes, classes): the pairs that were asked, which must connect all classes.
+            None: the pairs with answers.
     """
     asked = (wins + wins.T) > 0 if asked is None else asked
     return choix.ilsr_pairwise_dense(wins + 0.5 * asked, max_iter=1000)

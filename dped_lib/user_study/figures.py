@@ -89,18 +89,37 @@ def figure11(pictures: Pictures, name: str, cls: str, dataset: str) -> Figure:
 
 def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
     """Draw one scene in every class of every set."""
-    sets = {s: by_class for s, by_class in pictures.scenes.items() if scene in next(iter(by_class.values()))}
-    width = max(len(by_class) for by_class in sets.values())
-    fig, axes = plt.subplots(
-        len(sets), width, figsize=(report.WIDTH, (5.2 / width + 0.3) * len(sets) + 0.3), squeeze=False
-    )
-    for row, (name, by_class) in zip(axes, sets.items(), strict=True):
-        for ax in row:
-            ax.set_axis_off()
-        for ax, cls in zip(row, by_class, strict=False):
-            ax.imshow(pictures.read((name, cls, scene)))
-            ax.set_title(f"{set_name(name, dataset)}\n{class_name(cls)}", fontsize=report.SMALLEST_TEXT)
+    rows = _rows_of_scene(pictures, scene, dataset)
+    classes = list(dict.fromkeys(cls for by_class in rows.values() for cls in by_class))
+    shown = {key: pictures.read(key) for by_class in rows.values() for key in by_class.values()}
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in shown.values())
+    height = len(rows) * (report.WIDTH / len(classes) * tallest + 0.08) + 0.7
+    fig, axes = plt.subplots(len(rows), len(classes), figsize=(report.WIDTH, height), squeeze=False)
+    for line, (camera, by_class) in zip(axes, rows.items(), strict=True):
+        for ax, cls in zip(line, classes, strict=True):
+            ax.set(xticks=[], yticks=[], frame_on=False)
+            if cls in by_class:
+                ax.imshow(shown[by_class[cls]])
+        line[0].set_ylabel(camera, fontsize=report.SMALLEST_TEXT + 0.5)
+    for column, cls in zip(axes.T, classes, strict=True):
+        first = next(ax for ax in column if ax.images)
+        first.set_title(class_name(cls), fontsize=report.SMALLEST_TEXT + 0.5)
     return fig
+
+
+def _rows_of_scene(pictures: Pictures, scene: str, dataset: str) -> dict[str, dict[str, tuple[str, str, str]]]:
+    """Return the pictures of a scene by row and class. The enhancers' share the row of the phone that took them."""
+    rows: dict[str, dict[str, tuple[str, str, str]]] = {}
+    for name, by_class in pictures.scenes.items():
+        if scene not in next(iter(by_class.values())):
+            continue
+        of_phone = name
+        if name == "enhancers" and dataset != "own":
+            of_phone = enhancers_phone(datasets.DATASET_PHONES[dataset])
+        row = rows.setdefault(set_name(of_phone, dataset), {})
+        for cls in by_class:
+            row.setdefault(cls, (name, cls, scene))
+    return rows
 
 
 def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
@@ -137,9 +156,9 @@ def _interval(
     ax: Axes, y: float, at: float, wilson: tuple[float, float], clustered: tuple[float, float] | None
 ) -> None:
     # The lines lie beneath the bar, so that they do not hide its text.
-    for offset, interval, style in ((0.36, wilson, "-"), (0.45, clustered, (0, (2, 1)))):
+    for offset, interval, style in ((0.34, wilson, "-"), (0.47, clustered, (0, (2, 1)))):
         if interval:
-            ax.plot(interval, (y + offset,) * 2, color=_INTERVAL, lw=1.8, ls=style, solid_capstyle="butt")
+            ax.plot(interval, (y + offset,) * 2, color=_INTERVAL, lw=1.4, ls=style, solid_capstyle="butt")
     ax.plot((at, at), (y + 0.28, y + 0.5), color=_INTERVAL, lw=1)
 
 
@@ -194,7 +213,7 @@ def figure10(
             _count(ax, y, s.answers)
             _interval(ax, y, s.share, s.wilson, s.clustered)
             if truth:
-                ax.plot(truth[s.set, s.first, s.second], y + 0.405, "o", mfc="none", mec="black", ms=6)
+                ax.plot(truth[s.set, s.first, s.second], y + 0.405, "o", mfc="none", mec="black", ms=5, mew=0.8)
         _all_choices(ax, len(pairs) + 0.25, [f for f in fractions if f.set == name])
         ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
         ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.52), xlabel="share of choices")
@@ -205,12 +224,14 @@ def figure10(
     classes = dict.fromkeys(cls for s in shares for cls in (s.first, s.second))
     marks = [Patch(color=colors.CLASSES[cls], label=class_name(cls)) for cls in classes]
     marks += [
-        Line2D([], [], color=_INTERVAL, lw=1.8, label="95 %: Wilson"),
-        Line2D([], [], color=_INTERVAL, lw=1.8, ls=(0, (2, 1)), label="95 %: bootstrap over subjects"),
+        Line2D([], [], color=_INTERVAL, lw=1.4, label="95 %: Wilson"),
+        Line2D([], [], color=_INTERVAL, lw=1.4, ls=(0, (2, 1)), label="95 %: bootstrap over subjects"),
         Line2D([], [], color="0.55", lw=0.8, ls=":", label="chosen equally often"),
     ]
     if truth:
-        marks.append(Line2D([], [], ls="none", marker="o", mfc="none", mec="black", label="model's true share"))
+        marks.append(
+            Line2D([], [], ls="none", marker="o", mfc="none", mec="black", ms=5, mew=0.8, label="model's true share")
+        )
     # The legend has a row of its own, because the caption and the title take the places outside the panels.
     below = fig.add_subplot(places[rows, :])
     below.set_axis_off()
@@ -256,7 +277,7 @@ def ranking_table(strengths: Iterable[Strength], dataset: str) -> pd.DataFrame:
             "set": set_name(s.set, dataset),
             "class": class_name(s.cls),
             "answers": s.answers,
-            "strength (logit)": NOT_YET if s.logit is None else f"{s.logit:+.2f} {_span(s.interval, '+.2f')}",
+            "strength (logit)": NOT_YET if s.logit is None else f"{s.logit:+z.2f} {_span(s.interval, '+z.2f')}",
             "first in": "not known" if s.first is None else f"{s.first:.0%} of resamples",
         }
         for s in strengths
@@ -273,7 +294,7 @@ def agreement_table(agreements: Iterable[Agreement], dataset: str) -> pd.DataFra
             "pairs of answers": a.answer_pairs,
             "agreeing": NOT_YET if a.agreeing is None else f"{a.agreeing:.2f}",
             "by chance": "not known" if a.by_chance is None else f"{a.by_chance:.2f}",
-            "Fleiss' kappa": "not known" if a.kappa is None else f"{a.kappa:+.2f} {_span(a.interval, '+.2f')}",
+            "Fleiss' kappa": "not known" if a.kappa is None else f"{a.kappa:+z.2f} {_span(a.interval, '+z.2f')}",
         }
         for a in agreements
     )
@@ -290,13 +311,13 @@ def verdict_table(verdicts: Iterable[Verdict], dataset: str) -> pd.DataFrame:
             "share": NOT_YET if v.share is None else f"{v.share:.2f}",
             "90 %": _span(v.within),
             "95 %": _span(v.apart),
-            "verdict": v.word,
-            "why": v.why,
+            # The intervals and the margin say why. Without intervals, something else does.
+            "verdict": v.word if v.within else f"{v.word}: {v.why}",
             "scenes told apart": len(v.split_scenes),
         }
         for v in verdicts
     )
-    columns = ("set", "pair", "answers", "share", "90 %", "95 %", "verdict", "why", "scenes told apart")
+    columns = ("set", "pair", "answers", "share", "90 %", "95 %", "verdict", "scenes told apart")
     return _frame(rows, columns)
 
 

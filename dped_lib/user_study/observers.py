@@ -53,22 +53,22 @@ def simulate(
     seed: int,
     taste: float = 0.0,
 ) -> np.ndarray:
-    """Return the choices of simulated subjects: bool (subjects, questions), True where ``first`` was chosen.
+    """Return the choices of simulated subjects: bool (subjects, questions), True for ``first``.
 
     The model is Bradley and Terry's: P(first) = 1 / (1 + exp(u(second) - u(first))).
 
     Args:
         utility: (set, class, scene) -> logits.
-        taste: standard deviation, in logits, of a subject's own preference for each class. It makes the answers of one
-            subject depend on each other, as those of people do.
+        taste: standard deviation, in logits, of a subject's own preference for each class. It makes
+            the answers of one subject depend on each other, as those of people do.
     """
     rng = np.random.default_rng(seed)
-    gap = np.array([utility[q.set, q.first, q.scene] - utility[q.set, q.second, q.scene] for q in questions])
+    of_first = np.array([utility[q.set, q.first, q.scene] for q in questions])
+    of_second = np.array([utility[q.set, q.second, q.scene] for q in questions])
     own = taste * rng.standard_normal((subjects, len(study_questions.CLASSES)))
-    first, second = (
-        [study_questions.CLASSES.index(getattr(q, side)) for q in questions] for side in ("first", "second")
-    )
-    logits = gap + own[:, first] - own[:, second]
+    first = [study_questions.CLASSES.index(q.first) for q in questions]
+    second = [study_questions.CLASSES.index(q.second) for q in questions]
+    logits = of_first - of_second + own[:, first] - own[:, second]
     return rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
 
 

@@ -129,7 +129,9 @@ class SubjectPage:
         try:
             trial = self.store.next(self.subject)
             if trial is None:
-                self._hide("That was the last question. Thank you. You can close this page now.")
+                self._hide(
+                    "That was the last question. Thank you. Your answers are stored. You can close this page now."
+                )
                 self.pause_button.layout.display = "none"
                 self.widget.add_class(DONE)
                 return
@@ -219,8 +221,8 @@ class Entrance:
     """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
-    name. The browser remembers the last name. If its study is not finished, a button offers to go on with it. The field
-    stays empty, because the next subject may sit at the same computer.
+    name. The browser remembers the last name. If its study is not finished, a button offers to go on with it. If it is
+    finished, the page thanks the subject. The field stays empty, because the next subject may sit at the same computer.
     """
 
     def __init__(self, pictures: study_pictures.Pictures, store: AnswerStore):
@@ -271,9 +273,7 @@ class Entrance:
             self.message.value = _WRONG
             return
         if done == len(self.store.questions):
-            self.message.value = html.escape(
-                f"{_short(typed)} has answered all {done} questions. Thank you. If that was not you, choose another nickname."
-            )
+            self._thank(typed)
             return
         if not new and self._confirming != subject:
             self._confirming = subject
@@ -294,6 +294,14 @@ class Entrance:
         if 0 < done < total:
             self.go_on.description = f"Go on as {_short(name)}: {done} of {total} answered"
             self.go_on.layout.display = None
+        elif done == total:
+            self._thank(name)
+
+    def _thank(self, name: str) -> None:
+        total = len(self.store.questions)
+        self.message.value = html.escape(
+            f"{_short(name)} has answered all {total} questions. Thank you. If that was not you, choose another nickname."
+        )
 
     def _open(self, name: str) -> None:
         self.page = SubjectPage(self.pictures, self.store, name)

@@ -15,8 +15,12 @@ PATIENCE = 20
 #: Milliseconds between two checks of the connection.
 CHECK = 3000
 
-#: What a subject reads while the server cannot be reached.
-LOST_TEXT = "The connection is lost. Your answers are stored. This page goes on when the connection is back."
+#: Milliseconds that a reload may take. Until then the page does not reload again: a second reload would cancel the first,
+#: and each one starts a process on the server.
+RELOADING = 120_000
+
+#: What a subject reads while the server cannot be reached. An answer that was given meanwhile is not stored.
+LOST_TEXT = "The connection is lost. This page goes on when it is back. Your answers are stored; the last pair may come once more."
 
 _KEYS_AND_CLICKS = """
   const study = ".dped-study", pair = ".dped-study-pair";
@@ -164,7 +168,7 @@ _CONNECTION = """
   const awaited = () => Math.max(0, ...[...document.querySelectorAll(study)].map(watch).map(
     state => state.asked === null ? 0 : performance.now() - state.asked
   ));
-  let busy = false, failed = 0;
+  let busy = false, failed = 0, leaving = false;
   const check = async () => {
     if (busy || document.hidden || document.querySelector(".DONE")) return;
     busy = true;
@@ -181,7 +185,10 @@ _CONNECTION = """
     busy = false;
     failed = serves ? 0 : failed + 1;
     notice(failed > 1);
-    if (reached && failed > 2) location.reload();
+    if (!reached || failed < 3 || leaving) return;
+    leaving = true;
+    setTimeout(() => { leaving = false; }, RELOADING);
+    location.reload();
   };
   setInterval(check, CHECK);
   for (const sign of ["online", "offline"]) window.addEventListener(sign, check);
@@ -199,6 +206,7 @@ SCRIPT = f"""
 """
 for _name in ("FIRST", "SECOND", "SHOWN", "BEGIN", "REMEMBERED", "ASKING", "OPEN", "DONE", "CHOSEN", "NARROW"):
     SCRIPT = SCRIPT.replace(_name, str(getattr(page_style, _name)))
-for _name, _value in (("LOST_TEXT", LOST_TEXT), ("LOST", page_style.LOST), ("LOOK", LOOK), ("PATIENCE", PATIENCE)):
+for _name, _value in (("LOST_TEXT", LOST_TEXT), ("LOST", page_style.LOST)):
+    SCRIPT = SCRIPT.replace(_name, _value)
+for _name, _value in (("LOOK", LOOK), ("PATIENCE", PATIENCE), ("CHECK", CHECK), ("RELOADING", RELOADING)):
     SCRIPT = SCRIPT.replace(_name, str(_value))
-SCRIPT = SCRIPT.replace("CHECK", str(CHECK))

@@ -74,11 +74,11 @@ def _hash(*parts: object) -> str:
 
 
 def order(questions: Iterable[Question], subject: str, seed: int) -> tuple[Trial, ...]:
-    """Return the trials of one subject: the pairs and the pictures of each pair are shuffled (section 4.3).
+    """Return a subject's trials, with pairs and the pictures of each pair shuffled (section 4.3).
 
-    The order is computed with hashes from the questions, the subject and the seed. So it stays the same after an
-    interruption, in every process and with every version of every library. In half of the trials ``first`` is on the
-    left. If the number of questions is odd, a hash decides which side has one more.
+    The order is computed with hashes from the questions, the subject and the seed. So it stays the
+    same after an interruption, in every process and with every version of every library. In half of
+    the trials ``first`` is on the left. If their number is odd, a hash decides which side has more.
 
     Args:
         subject: name or id (``subjects.subject_id``).
@@ -90,7 +90,12 @@ def order(questions: Iterable[Question], subject: str, seed: int) -> tuple[Trial
     first_on_left = {q for i, q in enumerate(by_side) if i % 2 == parity}
     shuffled = sorted(questions, key=lambda q: _hash(seed, subject, "place", q.key))
     return tuple(
-        Trial(q, *((q.first, q.second) if q in first_on_left else (q.second, q.first)), number, len(questions))
+        Trial(
+            q,
+            *((q.first, q.second) if q in first_on_left else (q.second, q.first)),
+            number,
+            len(questions),
+        )
         for number, q in enumerate(shuffled, start=1)
     )
 

@@ -384,3 +384,18 @@ def test_a_rejected_pair_has_no_patches():
 def test_images_smaller_than_a_window_give_none(canvas):
     result = extract(Known(canvas[:-20]))
     assert result.windows == () and result.counts()["tried"] == 0
+
+
+@examples(max_examples=50)
+@given(st.integers(1, 250), st.integers(1, 250), st.integers(1, 60))
+def test_windows_tile_the_middle_of_the_image(height, width, size):
+    corners = extraction.windows(height, width, size)
+    assert len(corners) == (height // size) * (width // size)
+    covered = np.zeros((height, width), int)
+    for y, x in corners:
+        assert covered[y : y + size, x : x + size].shape == (size, size)
+        covered[y : y + size, x : x + size] += 1
+    assert covered.max() <= 1
+    if corners:
+        rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+        assert 0 <= (height - 1 - rows[-1]) - rows[0] <= 1 and 0 <= (width - 1 - columns[-1]) - columns[0] <= 1

@@ -57,9 +57,10 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
     assert {k: scores[k] for k in ("psnr", "ms_ssim")} == {k: direct[k] for k in ("psnr", "ms_ssim")}
     assert scores["original"] == {k: original[k] for k in ("psnr", "ms_ssim")}
     (row,) = model_zoo.frame().to_dict("records")
-    assert row["weights"] == f"`{name}`" and row["held-out pairs"] == "4 of 4 photographs"
+    assert row["weights"] == f"`{name}`" and row[model_zoo.HELD_OUT] == "4 / 4"
     assert row["PSNR (dB) / MS-SSIM"] == f"{scores['psnr']:.2f} / {scores['ms_ssim']:.4f}"
     assert row["iterations"] == "2 of batch 1" and "4 photographs" in row["trained on"]
+    assert "networks of `rig` MIT (simulated photographs)." in model_zoo.markdown()
     assert ship.PAGE.read_text() == model_zoo.markdown() and name in model_zoo.markdown()
     before = (shipped.folder / "params.json").stat().st_mtime_ns
     ship.main(runs, preset="smoke")
@@ -83,7 +84,7 @@ def test_a_copy_of_a_run_that_ships_is_labelled_everywhere(run, runs, capsys):
     store = pair_store.PairStore(opening.folder_of("rig", "smoke", "iphone"))
     copy = training_runs.train(run.params, store, run.folder, "cpu")
     assert networks.origins([copy]) == "shipped:rig-iphone-dong-preset_smoke"
-    assert networks.origins([copy] * 4) == f"4 networks of the package ({copy.origin} ...; Dong et al.: 4)"
+    assert networks.origins([copy] * 4) == f"{copy.origin} and 3 more of the package"
     assert networks.origins([copy], ["authors' weights"]) == f"{copy.origin}, or authors' weights where named"
     ship.main(runs, preset="smoke")
     assert "ships already" in capsys.readouterr().out
@@ -140,4 +141,4 @@ def test_lengths_in_words(run):
         training_runs.TrainResult(run.folder, settings(loss, iterations=n, batch_size=8), run.model, "")
         for loss, n in (("mse", 2000), ("dong", 10000), ("mse+texture", 2000))
     ]
-    assert networks.length(results) == "2000 of batch 8 (Dong et al.: 10000 of batch 8)"
+    assert networks.length(results) == "2000 of batch 8 (Dong et al.: 10000)"

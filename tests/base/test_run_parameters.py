@@ -106,7 +106,7 @@ def test_digest_changes_with_every_field(name):
 
 
 def test_digest_is_the_same_in_every_version_of_the_code():
-    # An artifact made by an earlier version stays current. Whoever changes a default or adds a field sees it here.
+    # An artifact made by an earlier version stays current. A changed default or a new field shows here.
     assert params().digest() == "6a70436b16def042"
 
 

@@ -585,7 +585,10 @@ def test_names_that_are_not_utf_8(photographs, tmp_path, runs, monkeypatch):
     store = builder.build(*scenes, tmp_path / "out", SMALL, workers=1)
     assert set(store.photographs) == set(names.values()) and {r["name"] for r in store.records()} > set(names.values())
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert "1 rejected: different scene (z\\udcff)" in builder.render(store, summary)
+    shown = builder.render(store, summary)
+    assert "1 rejected: different scene (z\\udcff)" in shown
+    train = store.counts()["train"]
+    assert f"{len(store)} patch pairs (photographs): {train['pairs']} ({train['photographs']}) train, " in shown
     before = tree(tmp_path / "out")
     assert builder.build(*scenes, tmp_path / "out", SMALL, workers=1).digest == store.digest
     assert tree(tmp_path / "out") == before

@@ -326,3 +326,11 @@ def test_the_real_files_of_the_mirror_are_the_published_ones(mirror, monkeypatch
     wanted = [k for group in ("hd", "weights") for k in downloads.keys(group)]
     for key, file in zip(wanted, downloads.fetch_all(wanted, "files"), strict=True):
         assert hashlib.sha256(file.read_bytes()).hexdigest() == downloads.sha256_of(key)
+
+
+def test_city100_is_what_can_be_verified():
+    keys = downloads.keys("city100")
+    assert len(keys) == 140 and all(len(downloads.sha256_of(k)) == 64 for k in keys)
+    scenes = {f"{number:03}H.PNG" for number in range(1, 71)}  # 071 to 100 are a final test that no run reads
+    for camera in ("City100_iPhoneX", "City100_NikonD5500"):
+        assert {k.split("/")[4] for k in keys if k.split("/")[3] == camera} == scenes

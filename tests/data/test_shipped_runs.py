@@ -11,7 +11,7 @@ from torch import nn
 
 from dped_lib import models, training
 from dped_lib.base.errors import DpedError
-from dped_lib.data import experiment_results, network_files, pair_store, shipped_runs, shipping
+from dped_lib.data import experiment_results, network_files, pair_store, shipped_registry, shipped_runs, shipping
 from dped_lib.experiments import training_runs
 from dped_lib.explorers import loss_terms
 
@@ -390,7 +390,7 @@ def test_every_file_that_ships_is_registered_and_whole():
     everything = {f for f in folder.rglob("*") if f.is_file()}
     assert everything - registries == registered | {folder / key for key in results}
     for key, sha256 in results.items():
-        assert shipped_runs.checked_content(folder / key, sha256)
+        assert shipped_registry.checked_content(folder / key, sha256)
         assert key.partition("-")[0] in shipping.LICENCES
     for name, run in shipped_runs.runs().items():
         assert all(run.read(file) for file in run.files)

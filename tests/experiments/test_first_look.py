@@ -56,7 +56,7 @@ def test_the_first_network_that_is_there_is_taken_and_named(monkeypatch, there, 
     only(monkeypatch, *there)
     look = first_look.choose("rig", "smoke", "iphone")
     assert list(look.versions) == ["iPhone X", f"enhanced by {there[0]}", "Nikon D5500"]
-    assert look.weights == there[0]
+    assert look.weights == there[0] and look.name == "City100, scene 056"
     assert look.caption == f"City100, scene 056, (c) 2019 Chang Chen, MIT. Enhanced by {there[0]}: {words}."
     assert look.origins == {f"enhanced by {there[0]}": f"enhanced by {there[0]} ({words})"}
     before, after, dslr = look.versions.values()

@@ -83,6 +83,28 @@ def test_contrast_gain_of_a_gray_scale_in_lightness_is_its_factor(factor):
     assert np.isfinite(limitations.contrast_gain(np.full((32, 32, 3), 0.5), wide[:32, :32]))
 
 
+def test_a_photograph_is_enhanced_once_while_the_results_fit_into_the_memory_for_them():
+    def photograph(phone, value):
+        return gallery.Example(Photograph(f"{phone}/{value}", phone, partial(np.full, (4, 5, 3), value, np.uint8), ""))
+
+    def network(by):
+        return lambda image: asked.append((by, int(image[0, 0, 0]))) or image + np.uint8(by)
+
+    asked, bytes_of_one = [], 4 * 5 * 3
+    networks = {"sony": {"ours": network(100), "authors": network(50)}, "iphone": {"ours": network(70)}}
+    expected = {
+        ("sony", 1, "ours"): 101,
+        ("sony", 1, "authors"): 51,
+        ("iphone", 1, "ours"): 71,
+        ("sony", 2, "ours"): 102,
+    }
+    enhanced = limitations.enhance_once(networks, most=3 * bytes_of_one)
+    for _ in range(2):
+        for (phone, value, name), result in expected.items():
+            assert (enhanced(photograph(phone, value), name) == result).all()
+    assert asked == [(100, 1), (50, 1), (70, 1), (100, 2), (100, 2)], "the fourth result does not fit"
+
+
 def flaws() -> list[limitations.Flaw]:
     """Three phones with four photographs each; the noise of the iPhone's is doubled, all others' are as they were."""
     rng, found = np.random.default_rng(0), []
@@ -156,6 +178,11 @@ def test_ranks_and_pictures():
     frame = limitations.flaws_frame(found, "rig")
     noise = frame[frame["measure"] == "noise amplification"].set_index("phone")
     assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
+
+
+def test_the_meaning_of_a_measure_fits_into_a_line():
+    """A page of 900 px shows 98 characters of a printed line."""
+    assert max(len(f"{name}: {meaning}") for name, meaning in limitations.FLAW_MEASURES.items()) <= 98
 
 
 @pytest.mark.parametrize(

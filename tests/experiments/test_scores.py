@@ -1,6 +1,7 @@
 """Comparisons of methods on the same pairs: repetitions, folds, intervals and verdicts with known answers."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from torch import nn
 from dped_lib import metrics
 from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
-from dped_lib.data import pair_store, splits
+from dped_lib.data import opening, pair_store, splits
 from dped_lib.data.pairing import Pair
-from dped_lib.experiments import scores
+from dped_lib.enhance import evaluation
+from dped_lib.experiments import appearance, scores, tables
 
 
 class Gain(nn.Module):
@@ -105,6 +107,42 @@ def test_each_fold_is_scored_by_the_network_that_has_not_seen_it(folded):
     assert good.pairs == bad.pairs == len(folded) and len(good.by_repetition) == 1
     one = scores.score_methods("3", folded, {"a": {1: Gain(0.5)}}, "test", PRESET, {})[0][0]
     assert one.pairs == len(folded.fold(1).index("test")) and one.psnr < bad.psnr < good.psnr
+
+
+def looks_of(network: nn.Module, store: pair_store.PairStore, index: np.ndarray) -> list[tuple[float, float]]:
+    rows = []
+    for batches in evaluation.enhance_pairs(network, store, index, torch.device("cpu")):
+        images, targets = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batches)
+        rows += [
+            (appearance.color_difference(i, t), appearance.sharpness(i, t))
+            for i, t in zip(images, targets, strict=True)
+        ]
+    return rows
+
+
+@pytest.mark.parametrize(("dataset", "split", "seeds"), [("rig", "val", (0, 1)), ("pirm", "test", (0, 1, 2))])
+def test_table_3_enhances_each_pair_once_and_finds_what_two_separate_measures_find(
+    rig_store, folded, dataset, split, seeds, monkeypatch
+):
+    store, seen = {"rig": rig_store, "pirm": folded}[dataset], []
+    methods = {
+        loss: {s: nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)) for s in seeds} for loss in ("mse", "mse+texture")
+    }
+    pairs = scores.held_out(store, seeds, split, 0)
+    apart = scores.score_methods("3", store, methods, split, PRESET, tables.published("3", "iphone"))
+    looks = {
+        loss: np.mean(
+            [[row for s, i in r.items() for row in looks_of(by_seed[s], store, i)] for r in pairs.repetitions], 0
+        )
+        for loss, by_seed in methods.items()
+    }
+    apart += appearance.compare_looks("iphone", store.photographs[pairs.index], looks, PRESET.resamples)
+    networks = {("iphone", loss, s): SimpleNamespace(model=methods[loss][s]) for loss in methods for s in seeds}
+    for trained in networks.values():
+        trained.model.register_forward_hook(lambda network, given, enhanced: seen.append(len(enhanced)))
+    monkeypatch.setattr(opening, "open_or_make", lambda *_: store)
+    assert tables.score_table3(dataset, "smoke", networks, ["iphone"], list(methods)) == apart
+    assert sum(seen) == len(methods) * len(pairs.repetitions) * len(pairs.index)
 
 
 def test_a_method_may_be_a_function_of_pixels(rig_store):

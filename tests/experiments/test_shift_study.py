@@ -334,6 +334,8 @@ def test_figure_5_shows_patches_of_both_cameras_sharp_and_blurred():
     assert titles == ["original", *(labels.kernel_name(k, "\n") for k in losses.KERNELS)] * 2, "above each first row"
     assert [half.get_suptitle() for half in fig.subfigs] == ["Sony Xperia Z", "Canon 70D DSLR"]
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    fig.draw_without_rendering()
+    assert all(ax.get_window_extent().width >= 80 for ax in fig.axes), "a patch that shrinks loses its noise"
     plt.close(fig)
 
 

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from legible import SCREEN, smallest_text
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -26,6 +27,7 @@ from dped_lib.explorers import alignment as alignment_explorer
 from dped_lib.explorers import color_loss as color_loss_explorer
 from dped_lib.explorers import enhancer, widgets
 from dped_lib.explorers import loss_terms as loss_terms_explorer
+from dped_lib.report import figures
 
 
 def opened(data: bytes) -> np.ndarray:
@@ -247,7 +249,9 @@ def test_dragging_sigma_leaves_the_named_kernels(color):
     assert wide < color.color < color.mse, "less blur leaves more of the difference"
     color.kernel.value = "printed"
     assert color.sigma.value == 1.73
-    assert len(color.static().axes) == 5
+    axes = color.static().axes
+    assert len(axes) == 5 and max(ax.get_title().count("\n") for ax in axes) == 1, "titles of two lines at most"
+    assert "Black and white are differences of -0.25 and +0.25." in color.numbers.value
 
 
 # ---------------------------------------------------------------------------------------------- alignment
@@ -313,6 +317,13 @@ def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
         assert extraction.ncc(*gray) == pytest.approx(window.ncc_before, abs=5e-3)
         assert (kept is None) == (window.verdict != extraction.KEPT)
         pictures.add(aligned.image.value)
+        whole = widgets.fit_to_screen(aligned.alignment.dslr, 330, 200)
+        scale = whole.shape[1] / aligned.alignment.dslr.shape[1]
+        left, right = (round(scale * n) for n in (window.x, window.x + 100))
+        line = aligned.look()[0][round(scale * (window.y + 50))]
+        for edge in (left, right):
+            around = line[max(0, edge - 3) : edge + 4].sum(1)
+            assert around.max() == 3 * 255 and around.min() == 0, "white, with a black rim"
     assert len(pictures) == len(aligned.extraction.windows)
 
 
@@ -332,7 +343,7 @@ def test_the_scene_before_is_not_drawn_under_the_next_name():
 
 
 def test_another_scene_is_opened_only_after_a_drawing_has_ended(aligned, monkeypatch):
-    """A scene is drawn in the background. Whoever opens the next one must not take it away meanwhile."""
+    """A scene is drawn in the background. Opening the next one must not take it away meanwhile."""
     inside, outcome, look = threading.Event(), [], alignment_explorer.AlignmentExplorer.look
 
     def slow_look(explorer):
@@ -469,9 +480,12 @@ def test_another_patch_or_state_is_another_picture(run):
     (above,) = (text.get_window_extent() for text in fig.texts)
     titles = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
     assert len(titles) == 7 and all(title.y1 < above.y0 for title in titles), "below the title of the figure"
-    assert above.y1 <= fig.bbox.y1 and above.x0 >= 0
+    assert above.y1 <= fig.bbox.y1 and above.x0 >= 0 and above.x1 <= fig.bbox.x1
     assert any(ax.get_title().startswith("colour loss\n") for ax in fig.axes)
-    assert "cut at the border" in " ".join(fig.get_suptitle().split())
+    whose = "Network: trained here (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)."
+    assert fig.get_suptitle().splitlines()[1:] == [whose], "two lines stand above the pictures"
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figheight() <= SCREEN
+    plt.close(fig)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):
@@ -570,4 +584,9 @@ def test_what_is_wrong_with_a_photograph_or_weights_is_said(photo, srcnn, tmp_pa
 
 def test_the_still_figure_enhances_the_example(photo, srcnn):
     fig = enhancer.Enhancer(("cat", photo), [str(srcnn)]).static()
-    assert len(fig.axes) == 3 and "small.safetensors" in fig.get_suptitle()
+    assert [ax.get_title() for ax in fig.axes] == ["original, zoom 4", "enhanced, zoom 4"]
+    assert "small.safetensors" in fig.get_suptitle()
+    quarter = tuple(n // 4 for n in photo.shape[:2])
+    assert {ax.images[0].get_array().shape[:2] for ax in fig.axes} == {quarter}
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)

@@ -53,6 +53,7 @@ def test_everything_promised_is_there(clone):
         "fig05_blurred_fragments",
         "fig06_color_loss_shift",
         "fig07_networks_code",
+        "fig07_system_code",
         "table2_methods_plot",
         "table3_losses_plot",
         "noise_amplification",

@@ -9,6 +9,7 @@ from nbval.plugin import find_comment_markers
 
 from dped_lib.app import notebook_runner
 from dped_lib.base import paths
+from dped_lib.report import figures
 
 FILES = sorted(paths.notebooks_dir().glob("*.ipynb"))
 
@@ -67,8 +68,9 @@ def test_volatile_cells_say_why(notebook):
     _, nb = notebook
     for c in nb.cells:
         if c.cell_type == "code" and "NBVAL" in c.source:
-            # On a line of its own: nbval does not see a marker with words behind it.
-            assert re.match(r"# NBVAL_IGNORE_OUTPUT\n# \w.{15,}\n", c.source), c.source.splitlines()[0]
+            # On a line of its own: nbval does not see a marker with words behind it. A folded cell shows its first line.
+            head = c.source.splitlines()[:2]
+            assert "# NBVAL_IGNORE_OUTPUT" in head and [s for s in head if re.match(r"# [a-z].{15,}", s)], head
             assert dict(find_comment_markers(c.source)) == {"check": False}
         assert not [t for t in c.metadata.get("tags", []) if "nbval" in t]
 
@@ -89,6 +91,23 @@ def test_long_code_lives_in_the_library(notebook):
             assert f.end_lineno - f.lineno < 15, f.name
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_a_line_of_visible_code_fits_the_page(file):
+    """JupyterLab scrolls longer lines sideways, which a reader does not do. A folded cell shows only its first line."""
+    for c in (c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"):
+        lines = c.source.splitlines()
+        if c.metadata.get("jupyter", {}).get("source_hidden"):
+            lines = lines[:1]
+        assert max(map(len, lines)) <= 118, max(lines, key=len)
+
+
+@pytest.mark.parametrize("file", FILES[4:], ids=lambda f: f.stem)
+def test_figures_are_no_wider_than_the_page(file):
+    """A page shrinks a wider figure, and its words with it. Those of 03 have up to five panels."""
+    code = "\n".join(c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code")
+    assert all(float(width) <= figures.WIDTH for width in re.findall(r"figsize=\((\d[\d.]*),", code))
+
+
 def test_the_setup_cell_is_folded(notebook):
     """The imports are one cell, which JupyterLab and the site show folded."""
     _, nb = notebook
@@ -97,6 +116,22 @@ def test_the_setup_cell_is_folded(notebook):
     assert setup.metadata.get("jupyter") == {"source_hidden": True}
     others = [c.source for c in nb.cells[3:] if c.cell_type == "code"]
     assert not [s for s in others if re.search(r"^(import|from) ", s, re.M)]
+
+
+def test_jupyterlab_and_the_site_fold_the_same_cells(notebook):
+    """They fold the code of bookkeeping, and a solution with its outputs."""
+    _, nb = notebook
+    solutions = 0
+    for c in (c for c in nb.cells if c.cell_type == "code"):
+        tags, hidden = c.metadata.get("tags", []), c.metadata.get("jupyter", {})
+        if "solution" in tags:
+            solutions += 1
+            assert tags == ["solution", "hide-cell"] and hidden == {"source_hidden": True, "outputs_hidden": True}
+            # JupyterLab shows the first line of folded code.
+            assert c.source.startswith("# Solution\n"), c.source.splitlines()[0]
+        else:
+            assert ("hide-input" in tags) == bool(hidden) and hidden in ({}, {"source_hidden": True}), c.source
+    assert solutions == 3
 
 
 def test_a_study_of_ones_own_replaces_no_other_results():

@@ -98,6 +98,15 @@ def test_commands_and_options_exist(page):
             assert program in OTHERS, words
 
 
+def test_the_page_of_commands_says_each_default_once(monkeypatch):
+    """In the text of its option: a column of its own would take half of a telephone."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    rows = [line for line in importlib.import_module("generated").commands().splitlines() if line.startswith("| ")]
+    assert {row.replace("\\|", "").count("|") for row in rows} == {3}
+    assert "Default: `800x1080`. |" in "".join(rows)
+    assert not [row for row in rows if row.count("Default:") + row.count("Required.") > 1]
+
+
 def test_variables_of_the_environment_exist():
     page = PAGES["docs/reference/environment.md"]
     described = set(re.findall(r"^\| `(DPED_\w+)`", page, re.MULTILINE))
@@ -129,7 +138,7 @@ def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
     generated.fill_readme(tmp_path / "README.md", ROOT / "docs" / "model_zoo.md")
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
-    columns = (*generated.SHOWN_OF_MODELS, "loss", "licence")
+    columns = (*generated.SHOWN_OF_MODELS, "trained on", "loss", "size")
     full, other = (
         f"| {' | '.join(f'{c} {loss}' if c != 'loss' else loss for c in columns)} |"
         for loss in ("color+content+texture", "mse")
@@ -138,7 +147,7 @@ def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
     page = "\n".join((f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|", full, other, simulated))
     block = generated.readme_models(page)
     assert "weights color+content+texture" in block
-    assert not any(word in block for word in ("mse", "licence", "simulated"))
+    assert not any(word in block for word in ("mse", "size", "simulated"))
 
 
 def test_the_page_of_networks_names_those_that_score_below_the_original():

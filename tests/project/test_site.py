@@ -65,8 +65,9 @@ def test_every_notebook_command_and_module_has_its_place(site):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
         tags = [set(cell["metadata"].get("tags", [])) for cell in cells]
         assert sum("parameters" in t for t in tags) == sum("setup" in t for t in tags) == 1
-        folded = sum(bool({"parameters", "setup", "hide-input"} & t) for t in tags)
+        folded = sum(bool({"parameters", "setup", "hide-input", "hide-cell"} & t) for t in tags)
         assert text.count('<details class="admonition hide') == folded, "parameters, set-up cell and solutions"
+        assert text.count(">Show the solution<") == sum("solution" in t for t in tags) > 0
         assert "<img" in text
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert "--max-memory" in commands and "dped align" in commands
@@ -85,6 +86,7 @@ def test_docstrings_of_constants_and_properties_stay_whole(site):
     pages = {f.stem: f.read_text(encoding="utf-8") for f in (site / "reference" / "api").glob("*.html")}
     shown = {name: re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", text))) for name, text in pages.items()}
     assert "Section 3.2.1: side of a patch in pixels" in shown["core"]
+    assert "phone, dslr \u2013 uint8" in shown["alignment"] and "\u200b" not in "".join(pages.values())
     assert not [name for name, text in shown.items() if re.search(r"\bType ?:", text)]
 
 
@@ -127,6 +129,57 @@ def test_no_module_is_wider_than_a_telephone(site, browser):
         for file in (site / "reference" / "api").glob("*.html"):
             page.goto(file.as_uri())
             assert page.evaluate("document.querySelector('.bd-article-container').scrollWidth <= innerWidth"), file.stem
+    finally:
+        page.close()
+
+
+_BROKEN_WORDS = """() => [...document.querySelectorAll(".bd-article code .pre")].filter(
+  word => word.getClientRects().length > 1 && (word.closest(".option") || !word.closest("td, .long"))
+).map(word => word.innerText)"""
+_TORN_SIGNS = """() => {
+  const torn = [];
+  for (const code of document.querySelectorAll(".bd-article :is(p, li) code:not(td code, .long)")) {
+    const words = [...code.querySelectorAll(".pre")], next = code.nextSibling;
+    if (!words.length || next?.nodeType !== Node.TEXT_NODE || !/^[),.;:]/.test(next.data)) continue;
+    const sign = document.createRange();
+    sign.setStart(next, 0);
+    sign.setEnd(next, 1);
+    if (sign.getBoundingClientRect().top > words.at(-1).getBoundingClientRect().bottom - 2) torn.push(code.innerText);
+  }
+  return torn;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_code_in_sentences_and_options_in_tables_stay_whole(site, browser, width):
+    """`--by` never becomes `--` and `by`, and no line begins with the comma after a word of code."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    try:
+        for name in (
+            "howto/datasets",
+            "howto/enhancers",
+            "explanation/deviations",
+            "reference/commands",
+            "contributing",
+        ):
+            page.goto((site / f"{name}.html").as_uri())
+            assert not page.evaluate(_BROKEN_WORDS) and not page.evaluate(_TORN_SIGNS), name
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    finally:
+        page.close()
+
+
+def test_tables_begin_where_the_text_does_and_show_names_whole(site, browser):
+    page = browser.new_page(viewport={"width": 1366, "height": 844})
+    try:
+        page.goto((site / "howto" / "enhance.html").as_uri())
+        lefts = "[...document.querySelectorAll('.bd-article :is(table, section > p)')].map(e => e.getBoundingClientRect().left)"
+        assert len({round(left) for left in page.evaluate(lefts)}) == 1
+        page.goto((site / "model_zoo.html").as_uri())
+        assert not page.evaluate(
+            "[...document.querySelectorAll('td:first-child .pre')].filter(e => e.getClientRects().length > 1).length"
+        )
+        assert page.evaluate("[...document.querySelectorAll('table')].every(e => e.scrollWidth <= e.clientWidth)")
     finally:
         page.close()
 

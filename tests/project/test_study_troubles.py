@@ -180,6 +180,29 @@ def test_a_lost_connection_is_told_and_the_study_goes_on(telephone, tmp_path):
         assert [a.chosen == a.left for a in server.store.answers("tern")] == [True, False]
 
 
+def test_a_server_that_answers_slowly_gets_one_request(telephone):
+    """After a restart the server does not know the page's process, and takes long for a new page. A second request would
+    cancel the first and start one more process."""
+    page, asked = telephone.new_page(), []
+    config = '{"baseUrl": "/", "kernelId": "gone"}'
+    head = f'<script id="jupyter-config-data" type="application/json">{config}</script>'
+
+    def answer(route):
+        asked.append(route)
+        if len(asked) == 1:  # the page before the restart. Later requests wait.
+            text = f"{head}<body data-voila=''><script>{page_script.SCRIPT}</script></body>"
+            route.fulfill(body=text, content_type="text/html")
+
+    page.route("http://study.test/", answer)
+    page.route("http://study.test/api/kernels/gone", lambda route: route.fulfill(status=404))
+    page.goto("http://study.test/")
+    page.evaluate("setInterval(() => dispatchEvent(new Event('online')), 200)")  # each one is a check of the connection
+    with page.expect_request("http://study.test/", timeout=PATIENCE):
+        pass
+    page.wait_for_timeout(2000)
+    assert len(asked) == 2
+
+
 def test_a_finished_subject_needs_no_connection(telephone, tmp_path):
     """The last page stays when the study ends, and nothing frightens the subject."""
     server = Server(tmp_path)

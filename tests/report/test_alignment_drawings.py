@@ -7,7 +7,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from legible import smallest_text
+from legible import SCREEN, smallest_text
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
@@ -119,18 +119,24 @@ def test_a_photograph_is_not_drawn_noisier_than_it_is():
 
 def test_the_steps_carry_the_numbers_of_the_report(pair):
     fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
-    words = " ".join(ax.xaxis.label.get_text() + ax.get_title() for ax in fig.axes)
+    words = " ".join(" ".join(ax.get_xlabel().split()) for ax in fig.axes)
     report = pair[2].report
     assert f"{report.matches} matches" in words and str(report.inliers) in words and "540 x 400" in words
     drawn = sum(len(line.get_xdata()) for line in fig.axes[0].lines)
     assert ("drawn" in words) == (drawn < report.matches)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["Sony\n{1} x {0}".format(*pair[0].shape), "", ""] + [
+        "Canon\n{1} x {0}".format(*pair[1].shape),
+        "",
+        "",
+    ], "a row is a camera"
+    assert fig.get_figheight() <= SCREEN
     plt.close(fig)
 
 
 def test_matches_that_are_not_drawn_are_told(pair, monkeypatch):
     monkeypatch.setattr(alignment_drawings, "_MAX_DRAWN_MATCHES", 50)
     fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
-    assert f"{pair[2].report.matches} matches, 50 of them drawn" in fig.axes[0].get_xlabel()
+    assert f"{pair[2].report.matches} matches, 50 of them drawn" in " ".join(fig.axes[3].get_xlabel().split())
     assert sum(len(line.get_xdata()) for line in fig.axes[0].lines) == 50
     plt.close(fig)
 

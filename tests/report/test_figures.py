@@ -1,6 +1,8 @@
 """Figures and tables: whole, with provenance beside them, strict JSON; and the drawing of Figure 7 says what the modules are."""
 
+import base64
 import functools
+import io
 import itertools
 import json
 import math
@@ -17,8 +19,9 @@ import pandas as pd
 import pytest
 import saving
 import torch
+from IPython.core.formatters import DisplayFormatter
 from lacking import lacking
-from legible import smallest_text
+from legible import SCREEN, smallest_text
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import nn
@@ -35,6 +38,7 @@ from dped_lib.experiments import (
     scores,
     table_layout,
     table_plot,
+    tables,
     training_runs,
 )
 from dped_lib.experiments.scores import Cell
@@ -116,6 +120,24 @@ def test_a_picture_may_be_as_wide_as_asked_for(saved):
     axes.plot([1, 2])
     file = figures.save_figure(fig, "fig01_test", MADE, {}, photographs=True, pixels=2000)
     assert cv2.imread(str(file)).shape[1] == 2000
+    plt.close(fig)
+
+
+def test_notebooks_store_plots_as_png_and_photographs_as_jpeg():
+    """The lines and letters of a plot stay sharp, and keep their colours; photographs stay small."""
+    display = DisplayFormatter()
+    figures.store_small(display)
+    fig, axes = plt.subplots(figsize=(3, 2))
+    axes.plot([1, 2], color=colors.VERMILION, lw=4)
+    data, _ = display.format(fig)
+    assert {kind for kind in data if kind.startswith("image/")} == {"image/png"}
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as plot:
+        drawn = {color for _, color in plot.convert("RGB").getcolors(256)}
+    wanted = [round(255 * v) for v in mpl.colors.to_rgb(colors.VERMILION)]
+    assert min(max(abs(a - b) for a, b in zip(color, wanted, strict=True)) for color in drawn) <= 4
+    axes.imshow(np.zeros((4, 4, 3), np.uint8))
+    data, _ = display.format(fig)
+    assert {kind for kind in data if kind.startswith("image/")} == {"image/jpeg"}
     plt.close(fig)
 
 
@@ -289,7 +311,7 @@ def test_every_committed_result_says_whose_network_it_shows():
     [
         ("pirm-cpu/fig01_before_after.jpg", True),
         ("pirm-cpu/fig05_blurred_fragments.png", True),
-        ("pirm-cpu/fig07_networks_code.png", True),
+        ("pirm-cpu/fig07_system_code.png", True),
         ("pirm-cpu/training_samples-iphone-mse-s0.png", True),
         ("pirm-cpu/fig06_color_loss_shift.png", False),
         ("pirm-cpu/table2_methods_plot.png", False),
@@ -390,7 +412,7 @@ def test_drawn_layers_add_up_to_the_network(form):
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
 @pytest.mark.parametrize("loss", sorted(losses.LOSSES))
 def test_figure_7_shows_the_whole_system(loss, variant):
-    """Each term of the loss has its box and its weight; each layer of the networks that run has its box."""
+    """Each term of the loss has its box and its weight."""
     figures.use_style()
     picture = np.zeros((100, 100, 3), np.uint8)
     fig = network_diagrams.system(loss, variant, {"phone": picture, "dslr": picture})
@@ -404,12 +426,27 @@ def test_figure_7_shows_the_whole_system(loss, variant):
         assert (f"{losses.weights_of(variant)[term]:g} x {name}" in total) == (term in terms)
     assert {"phone", "enhanced", "DSLR", "generator"} <= set(words) and len(fig.axes[0].images) == 2
     assert any("discriminator" in w for w in words) == ("texture" in terms)
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert fig.get_figheight() <= SCREEN, "a screen shows all of it"
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_every_layer(loss, variant):
+    """Each layer of the networks that a loss trains has its box, and the abbreviations are explained."""
+    figures.use_style()
+    fig = network_diagrams.networks(loss, variant)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
     convolutions = sum(isinstance(m, nn.Conv2d) for m in models.generator(losses.LOSSES[loss].model).modules())
     if "texture" in terms:
         with torch.device("meta"):
             network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
         convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
     assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
+    assert any(w.startswith("Discriminator: ") for w in words) == ("texture" in terms)
+    assert any("FC: fully connected" in w for w in words) and fig.get_figheight() <= SCREEN
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
@@ -438,9 +475,10 @@ def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
 
 
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
-def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
+@pytest.mark.parametrize("part", [network_diagrams.system, network_diagrams.networks])
+def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant, part):
     figures.use_style()
-    fig = network_diagrams.system(variant=variant)
+    fig = part(variant=variant)
     fig.draw_without_rendering()
     ax = fig.axes[0]
     boxes = [patch.get_window_extent() for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
@@ -451,7 +489,7 @@ def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant):
             inside += 1
     assert inside == len(boxes)
     around = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 3]  # from a block's input to its sum
-    assert len(around) == 4
+    assert len(around) == (0 if part is network_diagrams.system else 4)
     for one, other in itertools.permutations(around, 2):
         same_row = one[0][1] == other[0][1]
         assert not same_row or abs(one[0][0] - other[-1][0]) > 0.04, "a sum ends beside the next block's input"
@@ -528,7 +566,8 @@ def test_cells_measure_compare_and_cite(store):
     assert list(frame["MS-SSIM, paper"]) == ["", "0.9114", "0.9201"]
     assert table_layout.how_to_read(frame) == "Value [95 % interval], and the paper's value beside it."
     assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
-    assert frame["pairs (photographs)"][1] == f"{ours.pairs} ({ours.photographs})"
+    counted = f"iPhone 3GS {ours.pairs} pairs of {ours.photographs} photographs"
+    assert table_layout.held_out(found, "rig") == counted
     of_ours = [d if d.first == "ours" else d.reversed() for d in differences]
     assert {(d.first, d.second, d.verdict) for d in of_ours} == {("ours", "original", "higher")}
     assert all(d.difference > 0 for d in of_ours)
@@ -565,11 +604,38 @@ def test_a_camera_that_the_paper_does_not_have_has_no_place_for_its_values():
     """The iPhone X: neither columns, nor words, nor a mark of the legend speak of values that nobody published."""
     found = [cell("iphonex", column) for column in ("original", "ours", "authors")]
     frame = table_layout.cells_frame(found, ("original", "ours", "authors"), "city100")
-    assert list(frame) == ["phone", "method", "PSNR (dB)", "MS-SSIM", "pairs (photographs)"]
+    assert list(frame) == ["phone", "method", "PSNR (dB)", "MS-SSIM"]
     assert table_layout.how_to_read(frame) == "Value [95 % interval]."
     fig = table_plot.plot_cells(found, ("original", "ours", "authors"), "Table 2", "city100")
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["iPhone X", "this run, 95 % interval"]
     plt.close(fig)
+
+
+def test_the_rig_has_no_rows_of_the_authors_weights():
+    """They were made for real photographs. The note of Table 2 says so once."""
+    lacking = {
+        "ape": "DPED_BASELINES names no folder with its pictures",
+        "authors": "made for real photographs, and ...",
+    }
+    assert tables.columns2("rig") == ("original", "auto", "ape", "dong", "johnson", "ours")
+    assert tables.columns2("city100") == tables.COLUMNS2
+    assert table_layout.notes_on_methods({"iphone": lacking, "sony": lacking}, "rig") == (
+        "The authors' weights were made for real photographs, so they are not tested on the rig. "
+        "The automatic contrast is Pillow's, a stand-in for Apple's. "
+        "Not run: Apple Photo Enhancer (no pictures were brought)."
+    )
+
+
+def test_a_note_names_the_phones_only_where_they_differ():
+    missing = {"iphone": {}, "sony": {"dong authors": "the authors published it for the iPhone only"}}
+    words = table_layout.notes_on_methods(missing, "pirm")
+    assert words.startswith(
+        "On the iPhone the value beside the authors' own network is that of the paper's later version."
+    )
+    assert words.endswith(
+        "Not run: Dong et al., authors' weights on Sony Xperia Z (the authors published it for the iPhone only)."
+    )
+    assert "Not run" not in table_layout.notes_on_methods({"iphone": {}}, "pirm")
 
 
 def test_columns_without_a_count_are_left_out():
@@ -636,7 +702,7 @@ def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_p
         asked.append(params)
         return training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG") if result else None
 
-    monkeypatch.setattr(training_runs, "finished", finished)
+    monkeypatch.setattr(training_runs, "finished_run", finished)
     for result in (False, True):
         fig, facts = architecture.figure7(params, "smoke", store)
         assert len(fig.axes[0].images) == 2 + result

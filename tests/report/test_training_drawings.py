@@ -97,6 +97,19 @@ def test_a_fall_of_validation_has_its_sign_and_late_changes_can_be_seen():
     plt.close(fig)
 
 
+def test_the_first_iterations_do_not_set_the_axis_and_the_legend_says_so():
+    """A term that begins at -1000 and stays between 1 and 2 would else be a straight line at the upper border."""
+    log = log_of("mse", 400)
+    for line in log:
+        if "total" in line:
+            line["mse"] = -1000.0 if line["iteration"] <= 8 else 1.5 + 0.5 * (-1) ** line["iteration"]
+    fig = training_drawings.training_curves(log, "mse")
+    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left") == labels.TERMS["mse"])
+    assert panel.get_ylim() == pytest.approx((0.9, 2.1)) and panel.lines[0].get_ydata().min() == -1000
+    assert fig.legends[0].get_texts()[0].get_text() == "each iteration\n(the first 2 % may lie outside)"
+    plt.close(fig)
+
+
 def test_the_figure_says_what_its_lines_are():
     figures.use_style()
     fig = training_drawings.training_curves(log_of("dong"), "dong")

@@ -44,6 +44,19 @@ def test_a_folder_of_ones_own_has_its_own_names():
     assert study_figures.set_name("enhancers", "city100") == "enhancers, iPhone X"
 
 
+def test_a_verdict_without_intervals_says_why():
+    verdict = study_agreement.Verdict(
+        "sony", "dslr", "enhanced", 0.1, 0.5, 18, 2, None, None, "undecided", "2 subjects", ()
+    )
+    assert study_figures.verdict_table([verdict], "rig")["verdict"].tolist() == ["undecided: 2 subjects"]
+
+
+def test_zero_has_no_sign():
+    found = study_agreement.Agreement("sony", "original", "enhanced", 9, 0.94, 0.94, -0.001, (-0.03, 0.03), {})
+    table = study_figures.agreement_table([found], "rig")
+    assert table["Fleiss' kappa"].tolist() == ["+0.00 [-0.03, +0.03]"]
+
+
 def test_figures_and_tables(small):
     pictures, store = small
     liked = study_observers.utilities(pictures)
@@ -61,7 +74,11 @@ def test_figures_and_tables(small):
     assert {"chosen equally often", "model's true share"} < named
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     assert len(study_figures.figure11(pictures, "sony", "enhanced", "rig").axes) == 9
-    assert len(study_figures.scene_figure(pictures, SCENES[0], "rig").axes) == 6
+    scene = study_figures.scene_figure(pictures, SCENES[0], "rig")
+    titles = [ax.get_title() for ax in scene.axes]
+    assert titles == ["original", "DSLR", "ours", "", "", "", "", "automatic"], "a class has its name once"
+    assert [ax.get_ylabel() for ax in scene.axes[::4]] == ["Sony Xperia Z", "iPhone 3GS"]
+    assert smallest_text(scene) >= figures.SMALLEST_TEXT and scene.get_figwidth() <= figures.WIDTH
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
     study_figures.trial_figure(*study_pictures.shown_pair(pictures, asked), asked)
     assert len(study_figures.share_table(shares, "rig")) == 4
@@ -73,7 +90,8 @@ def test_figures_and_tables(small):
     assert len(study_figures.ranking_table(study_analysis.ranking(choices, 20), "rig")) == 5
     assert len(study_figures.agreement_table(study_agreement.agreement(choices, 20), "rig")) == 4
     verdict = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
-    assert study_figures.verdict_table([verdict], "rig")["answers"].tolist() == [108]
+    table = study_figures.verdict_table([verdict], "rig")
+    assert table["answers"].tolist() == [108] and table["verdict"].tolist() == [verdict.word]
     counts = [[t.get_text() for t in ax.texts if t.get_text().startswith("n = ")] for ax in fig.axes[:2]]
     assert counts == [["n = 108"] * 3 + ["n = 324"], ["n = 0", "n = 108", "n = 0", "n = 108"]], "two are not run"
     told = study_figures.describe_subjects("model", 12)

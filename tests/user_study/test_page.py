@@ -119,15 +119,21 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
 
 
 def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
-    """Only with a study that is begun and not finished. The field stays empty for the next subject at this computer."""
+    """Only with a study that is begun and not finished. The field stays empty for the next subject at this computer.
+
+    A telephone reloads a page by itself, also the last one. It then thanks its subject again."""
     pictures, store = small
     first = study_page.Entrance(pictures, store)
     first.name.value = "Grey  Heron"
     first.begin.click()
 
-    def offered(name):
+    def remembering(name):
         door = study_page.Entrance(pictures, store)
         door.remembered.value = name
+        return door
+
+    def offered(name):
+        door = remembering(name)
         return door if door.go_on.layout.display is None else None
 
     assert not offered("Grey Heron"), "nothing is answered yet"
@@ -143,6 +149,10 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
         clock.now += 2.0
         first.page.buttons[0].click()
     assert not offered("Grey Heron"), "nothing is left to answer"
+    assert "Your answers are stored." in first.page.message.value
+    assert remembering("Grey Heron").message.value.startswith("Grey Heron has answered all 36 questions. Thank you.")
+    for other in ("", "somebody else"):
+        assert not remembering(other).message.value
     door = study_page.Entrance(pictures, store)
     door.name.value = "grey heron"
     for _ in range(2):

@@ -1,0 +1,92 @@
+"""The matrix of verdicts: a cell for each claim and run, as a picture and as a table."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import pytest
+from judging import difference, ratio
+from legible import smallest_text
+
+from dped_lib import losses, paper
+from dped_lib.experiments import claims, claims_matrix, evidence
+from dped_lib.report import figures
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (["holds"], "holds"),
+        (["holds", "holds"], "holds"),
+        (["holds", "does not hold", "undecided"], "1 of 3"),
+        (["holds", "undecided"], "1 of 2"),
+        (["undecided", "does not hold"], "0 of 2"),
+        (["does not hold", "does not hold"], "fails"),
+        (["undecided", "undecided"], "open"),
+        (["not testable", "holds"], "holds"),
+        (["not testable", "not testable"], "n/t"),
+        (["(holds)", "not testable"], "(holds)"),
+        (["(holds)", "(undecided)"], "(1 of 2)"),
+        (["(undecided)", "(does not hold)"], "(0 of 2)"),
+        (["(holds)", "does not hold"], "fails"),
+    ],
+)
+def test_a_cell_sums_up_its_findings(found, words):
+    """What a short training shows stands in brackets, and only where no finding decides."""
+
+    def finding(verdict):
+        here = verdict.strip("()") if verdict.startswith("(") else ""
+        return evidence.ClaimFinding("best_ssim", "rig", "cpu", "", "", "not testable" if here else verdict, here=here)
+
+    assert claims_matrix.summarise(map(finding, found)).words == words
+
+
+def test_a_cell_without_findings_is_empty():
+    assert claims_matrix.summarise([]) is None
+
+
+def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
+    """Each claim has its row, each cell its word beside its colour, and no text is under 8 points at 700 pixels."""
+    kernels = {kernel: {"3-5 px": ratio(7.0)} for kernel in losses.KERNELS}
+    for dataset, preset in itertools.product(("rig", "pirm", "city100"), ("smoke", "cpu", "paper")):
+        shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}}, dataset, preset)
+        found = claims.judge_claims(evidence.saved_results())
+        figures.use_style()
+        fig = claims_matrix.plot_matrix(found)
+        shown = [text.get_text() for text in fig.axes[0].texts]
+        listed = claims_matrix.rows(found)
+        assert {row.label for row in listed if not row.kernel} <= set(shown)
+        assert {"Gaussian of 1.73 px (as printed)", "Gaussian of 3 px", "Gaussian of 4.34 px (code)"} <= set(shown)
+        assert "5-10 times below MSE at 3-5 px" in [words.replace("\n", " ") for words in shown]
+        assert shown.count("not run: needs people") == len(claims.PEOPLE)
+        assert "the paper: its own numbers, checked" in [text.get_text() for text in fig.texts]
+        assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
+        assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+        if len(claims_matrix.columns(found)) < 8:
+            assert fig.get_figheight() * 96 < 647, "one screen of JupyterLab at 1366 x 768"
+        texts = [t for t in fig.axes[0].texts if t.get_text()]
+        boxes = [t.get_window_extent() for t in texts]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), "no word lies on another"
+        plt.close(fig)
+
+
+def test_the_colour_of_differing_findings_takes_no_side():
+    """A cell "1 of 3" may have two findings against the sentence: it must not look like one that holds or fails."""
+    red, green, blue = (int(claims_matrix.Summary("mixed", 1, 3).color[i : i + 2], 16) for i in (1, 3, 5))
+    assert max(red, green, blue) - blue < 60 and abs(red - green) < 20, (
+        "neither blue nor vermilion, nor the yellow of open"
+    )
+
+
+def test_the_table_says_which_rows_need_people(shelf):
+    shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
+    found = claims.judge_claims(evidence.saved_results())
+    table = claims_matrix.frame(found).set_index("claim")
+    asked = table.loc["people prefer ours to manual enhancement"]
+    assert (asked["the paper"], asked["pirm-paper"]) == ("", "needs people")
+    assert (table["pirm-paper"] == "needs people").sum() == len(claims.PEOPLE)
+    assert "needs people: not run, because only people can answer" in claims_matrix.readme_table(found)
+
+
+def test_every_claim_has_a_few_words():
+    assert set(claims_matrix.SHORT) == {c.key for c in paper.CLAIMS}
+    assert max(len(row.label) for row in claims_matrix.rows(claims.judge_claims([]))) <= 46

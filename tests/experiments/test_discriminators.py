@@ -1,0 +1,102 @@
+"""The accuracy of discriminators: what is easy is told apart, and the curves are drawn beside the paper's numbers."""
+
+import copy
+import functools
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from legible import smallest_text
+
+from dped_lib import models
+from dped_lib.base import paths, presets
+from dped_lib.base.errors import DpedError
+from dped_lib.data import pair_store
+from dped_lib.data.pairing import Pair
+from dped_lib.experiments import discriminators
+from dped_lib.report import figures
+
+TINY = replace(
+    presets.preset("smoke"),
+    discriminator_iterations=10,
+    discriminator_batch=6,
+    iterations=2,
+    variant_iterations=2,
+    table_pairs=0,
+)
+#: Of a training whose length does not matter.
+SHORT = replace(TINY, discriminator_iterations=2)
+
+
+@pytest.fixture(scope="module")
+def drawn_once():
+    return functools.cache(models.discriminator)
+
+
+@pytest.fixture
+def same_weights(drawn_once, monkeypatch):
+    """Every discriminator of a form begins with the same weights: 44 million random numbers take seconds."""
+    monkeypatch.setattr(models, "discriminator", lambda form: copy.deepcopy(drawn_once(form)))
+
+
+@pytest.mark.parametrize("form", discriminators.FORMS)
+def test_what_is_easy_is_told_apart(store, runs, same_weights, form, monkeypatch):
+    found = discriminators.curve(store, form, TINY)
+    assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
+    assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
+    low, high = found.interval()
+    assert 0 <= low <= found.accuracy[-1] <= high <= 1
+    monkeypatch.setattr(models, "discriminator", lambda *_: pytest.fail("was trained again"))
+    assert discriminators.curve(store, form, TINY) == found
+    with pytest.raises(BaseException, match="was trained again"):
+        discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
+
+
+def test_the_same_image_twice_cannot_be_told(store, runs, same_weights, tmp_path):
+    """Where phone and DSLR are the same picture, exactly one of two answers is right."""
+    same = [
+        Pair(n, p, np.array(c), np.array(c)) for n, p, c in zip(store.names, store.photographs, store.dslr, strict=True)
+    ]
+    twin = pair_store.write_store(tmp_path / "twin", same, store.meta)
+    for form in discriminators.FORMS:
+        assert set(discriminators.curve(twin, form, SHORT).correct) == {1}
+
+
+def test_a_damaged_result_is_made_again(store, runs):
+    found = discriminators.curve(store, "one_image", SHORT)
+    file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-one_image-s0.json"
+    file.write_text(file.read_text()[:40])
+    assert discriminators.curve(store, "one_image", SHORT) == found
+    with pytest.raises(DpedError, match="unknown form 'double'"):
+        discriminators.curve(store, "double", SHORT)
+
+
+def test_accuracies_are_drawn_beside_the_papers():
+    def curve(form, value):
+        names = ["a", "b", "c", "d"]
+        return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
+
+    figures.use_style()
+    fig = discriminators.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
+    (ax,) = fig.axes
+    hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "none"]
+    assert hollow == [(300, 0.99), (5000, 0.86)]
+    named = [text.get_text() for text in fig.legends[0].get_texts()]
+    forms = ("two-image", "one-image")
+    assert {f"{form}, {what}" for form in forms for what in ("this run", "the paper")} == set(named)
+    assert [text.get_text() for text in ax.texts] == ["guessing"], "the line has its name beside it"
+    assert "(the paper: 50)" in ax.get_xlabel() and "too short" not in ax.get_xlabel()
+    fig.draw_without_rendering()
+    assert fig.legends[0].get_window_extent().y0 > ax.bbox.y1, "no line runs through the legend"
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+def test_an_interval_that_cannot_be_seen_is_written():
+    names = ["a", "b", "c", "d"]
+    sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2, 2, 2, 2], names)
+    fig = discriminators.plot_accuracy([sure])
+    (ax,) = fig.axes
+    assert "batch 50, as in the paper" in ax.get_xlabel() and "two-image: [1.00, 1.00]" in ax.get_xlabel()
+    plt.close(fig)

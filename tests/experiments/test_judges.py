@@ -1,0 +1,155 @@
+"""Verdicts follow from numbers: made-up results with known answers."""
+
+import pytest
+from judging import difference, ratio, verdicts
+
+from dped_lib.experiments import claims, claims_matrix, evidence
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        (((0.001, 0.01), (0.002, 0.02), (0.1, 0.2)), "holds"),
+        (((0.001, 0.01), (-0.002, 0.02), (0.1, 0.2)), "undecided"),
+        (((0.001, 0.01), (-0.02, -0.01), (-0.1, 0.2)), "does not hold"),
+    ],
+)
+def test_best_needs_every_interval_above_zero(shelf, intervals, expected):
+    rows = [
+        difference("ours", o, *i, metric="ms_ssim") for o, i in zip(("ape", "dong", "johnson"), intervals, strict=True)
+    ]
+    shelf("table2_methods", {"differences": rows})
+    assert verdicts("best_ssim") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "expected"),
+    [
+        ((0.1, 0.2), (0.01, 0.02), "holds"),
+        ((0.1, 0.2), (-0.02, -0.01), "does not hold"),
+        ((-0.2, -0.1), (-0.01, 0.02), "does not hold"),
+        ((0.1, 0.2), (-0.01, 0.02), "undecided"),
+    ],
+)
+def test_top_psnr_and_ssim_need_both(shelf, psnr, ssim, expected):
+    full, *others = ("color+content+texture", "content+texture", "mse+texture", "mse")
+    scores = (("psnr", psnr), ("ms_ssim", ssim))
+    shelf("table3_losses", {"differences": [difference(full, o, *i, metric=m) for m, i in scores for o in others]})
+    assert verdicts("top_scores") == [expected]
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "top_scores" and f.preset)
+    assert "psnr: " in finding.evidence and "ms_ssim: " in finding.evidence
+
+
+def test_a_column_that_is_missing_leaves_best_undecided(shelf):
+    rows = [difference("dong", "ours", -0.2, -0.1, metric="ms_ssim")]  # given the other way round
+    shelf("table2_methods", {"differences": rows})
+    assert verdicts("best_ssim") == ["undecided"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")],
+)
+def test_a_difference_contradicts_equivalence_and_nothing_shows_it(shelf, interval, expected):
+    """To show that two methods are equivalent takes a margin, which the paper does not give."""
+    shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
+    assert verdicts("psnr_dong") == [expected]
+
+
+def test_lower_is_better_for_colour_deviation(shelf):
+    row = difference("color+content+texture", "content+texture", -2.0, -1.0, measure="colour deviation")
+    shelf("table3_looks", {"differences": [{k: v for k, v in row.items() if k != "metric"}]})
+    assert verdicts("colour_term") == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("form", "last", "batch", "interval", "expected"),
+    [
+        ("two_image", 300, 50, (0.99, 1.0), "holds"),
+        ("two_image", 300, 50, (0.98, 1.0), "undecided"),
+        ("two_image", 300, 50, (0.50, 1.0), "undecided"),
+        ("two_image", 300, 50, (0.80, 0.90), "does not hold"),
+        ("two_image", 300, 16, (0.80, 0.90), "not testable"),
+        ("two_image", 40, 50, (0.80, 0.90), "not testable"),
+        ("two_image", 40, 50, (0.98, 1.0), "not testable"),
+        ("two_image", 40, 16, (0.995, 1.0), "holds"),
+        ("one_image", 5000, 50, (0.84, 0.86), "holds"),
+        ("one_image", 5000, 50, (0.84, 0.87), "undecided"),
+        ("one_image", 5000, 50, (0.50, 1.0), "undecided"),
+        ("one_image", 5000, 50, (0.87, 0.90), "does not hold"),
+        ("one_image", 300, 16, (0.90, 0.95), "does not hold"),
+        ("one_image", 300, 50, (0.60, 0.70), "not testable"),
+        ("one_image", 300, 50, (0.60, 0.90), "not testable"),
+    ],
+)
+def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
+    """A sentence holds only if the whole interval lies on its side."""
+    shelf("discriminator_accuracy", {"curves": [curve(form, last, batch, interval)]})
+    assert verdicts(form) == [expected]
+
+
+def curve(form, last, batch, interval):
+    return {
+        "form": form,
+        "phone": "iphone",
+        "iterations": [5, last],
+        "accuracy": [0.5, sum(interval) / 2],
+        "interval": interval,
+        "batch_size": batch,
+    }
+
+
+@pytest.mark.parametrize(
+    ("last", "batch", "why"),
+    [
+        (300, 50, "trained for 300 of 5000 iterations"),
+        (5000, 16, "trained with batches of 16 instead of 50"),
+        (300, 16, "trained for 300 of 5000 iterations with batches of 16 instead of 50"),
+    ],
+)
+def test_a_short_training_of_a_discriminator_names_what_differs_from_the_papers(shelf, last, batch, why):
+    shelf("discriminator_accuracy", {"curves": [curve("one_image", last, batch, (0.60, 0.70))]})
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "one_image")
+    assert finding.why == why
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "expected"),
+    [
+        ((19.0, 19.5), (0.910, 0.912), "undecided"),
+        ((19.2, 19.5), (0.910, 0.912), "does not hold"),
+        ((19.0, 19.5), (0.912, 0.914), "does not hold"),
+    ],
+)
+def test_published_scores_can_only_be_contradicted(shelf, psnr, ssim, expected):
+    """An interval that contains 19.16 dB also contains other numbers."""
+    cell = {"column": "authors", "phone": "iphone", "pairs": 400, "psnr": 19.3, "ms_ssim": 0.91}
+    shelf("table2_all_pairs", {"cells": [{**cell, "psnr_interval": psnr, "ms_ssim_interval": ssim}]})
+    assert verdicts("ours_iphone") == [expected]
+
+
+def test_figure_6_has_a_verdict_for_each_kernel(shelf):
+    kernels = {"printed": {"3-5 px": ratio(3.0)}, "sigma3": {"3-5 px": ratio(7.0)}, "code": {"3-5 px": ratio(20.0)}}
+    other = {**kernels, "sigma3": {"3-5 px": ratio(2.0)}}
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels, "iphone patches": other}})
+    findings = claims.judge_claims(evidence.saved_results())
+    by_kernel = {(f.kernel, f.evidence.split(":")[0]): f.verdict for f in findings if f.claim == "shift_middle"}
+    assert by_kernel == {
+        ("printed", "Canon 70D DSLR patches"): "does not hold",
+        ("sigma3", "Canon 70D DSLR patches"): "holds",
+        ("code", "Canon 70D DSLR patches"): "does not hold",
+        ("printed", "iPhone 3GS patches"): "does not hold",
+        ("sigma3", "iPhone 3GS patches"): "does not hold",
+        ("code", "iPhone 3GS patches"): "does not hold",
+    }
+    assert not verdicts("shift_large")
+    cells = {(r.claim.key, r.kernel): s for (r, c), s in claims_matrix.cells(findings).items() if c == "pirm-paper"}
+    assert cells["shift_middle", "printed"].words == "fails"
+    assert cells["shift_middle", "sigma3"].words == "1 of 2"
+    assert ("shift_middle", "") not in cells, "no single verdict stands for three kernels"
+
+
+def test_the_authors_weights_improve_where_they_belong(shelf):
+    rows = [difference("original", "authors", -4.0, -3.0), difference("original", "authors", 0.01, 0.02, "ms_ssim")]
+    shelf("table2_all_pairs", {"differences": rows, "cells": []})
+    assert verdicts("improves") == ["holds", "does not hold"]
