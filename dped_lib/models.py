@@ -148,7 +148,7 @@ class PaperDiscriminator(nn.Module):
 
     Six convolutions, each followed by LeakyReLU and batch norm, have 64, 64, 128, 128, 256 and 256
     channels. Each second one has stride 2. A fully connected layer of 1024 neurons and one output
-    follow. The loss applies the sigmoid. The paper gives no kernel size; we take 3x3 (DEVIATIONS.md).
+    follow. The loss applies the sigmoid. The paper has no kernel size; ours is 3x3 (DEVIATIONS.md).
 
     Input: gray N x ``inputs`` x 100 x 100 in about [0, 1].
     Output: logits N x 1 of "the first image is a DSLR photo".
