@@ -378,7 +378,7 @@ def test_the_smallest_text_counts_the_width_and_exponents():
 
 #: Results in which no network of ours has a part, by the beginning of their names.
 UNTRAINED = (
-    "alignment_errors", "fig02", "fig03", "fig04", "fig05", "fig06", "ncc_distribution", "patch_counts", "provenance",
+    "alignment_errors", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07_networks", "ncc_distribution", "patch_counts", "provenance",
     "residual_shifts", "table2_all_pairs", "windows_left_out",
 )  # fmt: skip
 
