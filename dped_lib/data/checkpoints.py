@@ -95,8 +95,8 @@ def photographs_by_split(store: PairStore) -> dict[str, list[str]]:
 def unfit(description: Mapping, store: PairStore) -> str:
     """Return why a network that ships must not be used as one trained on a store; empty if it may.
 
-    Its pairs may have slightly other pixels (``shipped_registry.report_other_pairs`` says why), but they must be of the same source, and no
-    photograph that the network has seen may be held out.
+    Its pairs may have slightly other pixels (``shipped_registry.report_other_pairs`` says why), but they must be of the
+    same source, and no photograph that the network has seen may be held out.
     """
     origin = store.meta.get("origin", "")
     if description["origin"] != origin:

@@ -184,11 +184,8 @@ class AlignmentExplorer:
         overview = fit_to_screen(self.alignment.dslr, 330, 200).copy()
         y, x, scale = window.y, window.x, overview.shape[1] / self.alignment.dslr.shape[1]
         corners = [tuple(round(n * scale) for n in corner) for corner in ((x, y), (x + PATCH_SIZE, y + PATCH_SIZE))]
-        for color, thickness in (
-            ((0, 0, 0), 5),
-            ((255, 255, 255), 2),
-        ):  # white with a black rim shows on any photograph
-            cv2.rectangle(overview, *corners, color, thickness)
+        for level, thickness in ((0, 5), (255, 2)):  # white with a black rim shows on any photograph
+            cv2.rectangle(overview, *corners, (level,) * 3, thickness)
         tiles = {_PARTS[0]: overview}
         for label, patch in zip(_PARTS[1:], (phone, kept, dslr), strict=True):
             if patch is not None:

@@ -206,7 +206,12 @@ SCRIPT = f"""
 """
 for _name in ("FIRST", "SECOND", "SHOWN", "BEGIN", "REMEMBERED", "ASKING", "OPEN", "DONE", "CHOSEN", "NARROW"):
     SCRIPT = SCRIPT.replace(_name, str(getattr(page_style, _name)))
-for _name, _value in (("LOST_TEXT", LOST_TEXT), ("LOST", page_style.LOST)):
-    SCRIPT = SCRIPT.replace(_name, _value)
-for _name, _value in (("LOOK", LOOK), ("PATIENCE", PATIENCE), ("CHECK", CHECK), ("RELOADING", RELOADING)):
+for _name, _value in {
+    "LOST_TEXT": LOST_TEXT,  # before LOST, with which its name begins
+    "LOST": page_style.LOST,
+    "LOOK": LOOK,
+    "PATIENCE": PATIENCE,
+    "CHECK": CHECK,
+    "RELOADING": RELOADING,
+}.items():
     SCRIPT = SCRIPT.replace(_name, str(_value))
