@@ -66,13 +66,8 @@ def _fetch_dataset(dataset: str, phone: str, preset: str, on_bad: str) -> None:
     all_phones = datasets.DATASET_PHONES[validation.one_of("dataset", dataset, datasets.DATASETS)]
     for name in (datasets.check_phone(dataset, phone),) if phone else all_phones:
         store = opening.open_or_make(dataset, name, preset, on_bad)
-        counts = store.counts()
-        if dataset == "dped":  # its patches do not name the photographs that they were cut from
-            splits = ", ".join(f"{v['pairs']} {s}" for s, v in counts.items())
-        else:
-            splits = ", ".join(f"{v['pairs']} {s} ({v['photographs']} photographs)" for s, v in counts.items())
-        typer.echo(f"{store.folder}: {len(store)} pairs: {splits}")
-        for line in official_layout.compare(name, counts) if dataset == "dped" else ():
+        typer.echo(f"{store.folder}: {store.in_words()}")
+        for line in official_layout.compare(name, store.counts()) if dataset == "dped" else ():
             typer.echo(line)
         if store.alignment:
             typer.echo(f"  {', '.join(f'{k}: {v}' for k, v in store.alignment.items() if v)}")

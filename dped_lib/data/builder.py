@@ -274,8 +274,7 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     tried, kept, moved = (windows.pop(k) for k in ("tried", extraction.KEPT, "moved"))
     lost = "".join(f", {number} {why}" for why, number in sorted(windows.items()) if number)
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
-    splits = ", ".join(f"{v['pairs']} ({v['photographs']}) {s}" for s, v in store.counts().items())
-    lines.append(f"{store.folder}: {len(store)} patch pairs (photographs): {splits}")
+    lines.append(f"{store.folder}: {store.in_words()}")
     held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
     text = "\n".join([*lines, f"photographs of the test, which no training sees: {first_few(held_out, 9)}"])
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed

@@ -141,6 +141,16 @@ class PairStore:
             for s in SPLITS
         }
 
+    def in_words(self) -> str:
+        """Return the numbers of pairs and photographs: ``530 patch pairs (photographs): 396 (12) train, ...``.
+
+        Pairs of the authors' dataset do not name the photographs that they were cut from, so only pairs are counted.
+        """
+        named = self.meta.get("dataset") != "dped"
+        numbers = {s: f"{n['pairs']}" + f" ({n['photographs']})" * named for s, n in self.counts().items()}
+        splits = ", ".join(f"{number} {split}" for split, number in numbers.items())
+        return f"{len(self)} patch pairs{' (photographs)' * named}: {splits}"
+
 
 # ---------------------------------------------------------------------------------------------- writing
 

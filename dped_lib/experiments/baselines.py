@@ -134,6 +134,8 @@ def _read_layout(file: Path) -> dict:
 def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarray], np.ndarray] | str:
     """Check the user's pictures, and return a method that reads them. If there are none, return the reason.
 
+    A reason is a few words, a colon, and details.
+
     Raises:
         DpedError: the method is unknown; or pictures are missing, differ from the sheets in size, or show other
             patches.
@@ -141,10 +143,10 @@ def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarr
     one_of("baseline", method, USER_METHODS)
     root = os.environ.get("DPED_BASELINES")
     if not root:
-        return "DPED_BASELINES names no folder with its pictures"
+        return "no pictures were brought: DPED_BASELINES names no folder with them"
     place = Path(root).expanduser() / store.meta["dataset"] / store.meta["phone"]
     if not (place / method).is_dir():
-        return f"no folder {place / method}"
+        return f"no pictures were brought: no folder {place / method}"
     layout = _read_layout(place / "input" / "layout.json")
     if layout["store"] != _digest(store):
         raise DpedError(

@@ -12,6 +12,9 @@ from dped_lib.data import authors_checkpoints, opening, shipped_runs
 from dped_lib.experiments import training_runs
 from dped_lib.report import labels
 
+#: Datasets whose pictures show no network of the authors, and those whose Table 2 scores none.
+NO_AUTHORS_IN_PICTURES, NO_AUTHORS_IN_TABLE2 = ("rig", "city100"), ("rig",)
+
 #: Trained networks by phone, loss and seed.
 Trained = Mapping[tuple[str, str, int], training_runs.TrainResult]
 
@@ -83,11 +86,11 @@ def receptive_field(network: nn.Module) -> int:
 
 
 def authors_network(name: str) -> nn.Module | str:
-    """Return the authors' network ``authors:NAME``, or the reason why it is not available."""
+    """Return the authors' network ``authors:NAME``, or the reason why it is not available: few words, a colon, details."""
     try:
         return authors_checkpoints.load_network(name)
     except DpedError as error:
-        return str(error)
+        return f"the authors' weights are not here: {error}"
 
 
 def authors_network_for(phone: str) -> nn.Module | str:
@@ -112,9 +115,9 @@ def authors_beside_ours(dataset: str, phone: str, method: str = "ours", in_table
             trained on the iPhone's pairs only.
         in_table2: whether the network is one for Table 2.
     """
-    if dataset == "rig":
+    if dataset in NO_AUTHORS_IN_TABLE2:
         return "made for real photographs, and these are simulated"
-    if dataset == "city100" and not in_table2:
+    if dataset in NO_AUTHORS_IN_PICTURES and not in_table2:
         return "not shown: pictures of other phones do not depend on the authors' weights"
     if method == "ours":
         return authors_network_for(phone)

@@ -1,11 +1,11 @@
 """Lay out tables for a reader: Tables 2 and 3 with a row of scores for each phone and method, without empty columns."""
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 import pandas as pd
 
 from dped_lib.base.datasets import camera_name
+from dped_lib.experiments.networks import NO_AUTHORS_IN_TABLE2
 from dped_lib.experiments.scores import DIGITS, SHOWN, Cell
 from dped_lib.experiments.tables import columns2, published
 from dped_lib.report import labels
@@ -55,22 +55,13 @@ def held_out(cells: Iterable[Cell], dataset: str) -> str:
     return "; ".join(f"{camera_name(dataset, phone)} {count}" for phone, count in counts.items())
 
 
-#: Reasons why a method is not run, in a few words, by a part of their sentence.
-_REASONS = MappingProxyType(
-    {
-        "DPED_BASELINES names no folder": "no pictures were brought",
-        "cannot be fetched": "their weights cannot be fetched",
-    }
-)
-
-
 def notes_on_methods(missing: Mapping[str, Mapping[str, str]], dataset: str) -> str:
     """Return the sentences below Table 2 on its methods: whose they are, and why some were not run.
 
-    ``missing`` has the reason by phone and column (``tables.score_table2``).
+    ``missing`` has the reason by phone and column (``tables.score_table2``). Details after its colon are left out.
     """
     sentences = []
-    if dataset == "rig":
+    if dataset in NO_AUTHORS_IN_TABLE2:
         sentences.append("The authors' weights were made for real photographs, so they are not tested on the rig.")
     elif dataset in ("city100", "own"):
         sentences.append("The authors' weights were made for the iPhone 3GS, another phone.")
@@ -82,7 +73,7 @@ def notes_on_methods(missing: Mapping[str, Mapping[str, str]], dataset: str) -> 
     phones: dict[tuple[str, str], list[str]] = {}
     for phone, reasons in missing.items():
         for column in (c for c in columns2(dataset) if c in reasons):
-            why = next((words for part, words in _REASONS.items() if part in reasons[column]), reasons[column])
+            why = reasons[column].partition(": ")[0]
             phones.setdefault((labels.method_name(column), why), []).append(camera_name(dataset, phone))
     where = {key: "" if len(of) == len(missing) else f" on {', '.join(of)}" for key, of in phones.items()}
     if where:

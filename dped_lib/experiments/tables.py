@@ -12,7 +12,7 @@ from dped_lib.base import datasets, presets
 from dped_lib.data import opening, pair_store
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import appearance, baselines, scores
-from dped_lib.experiments.networks import Trained, authors_beside_ours, of_seeds
+from dped_lib.experiments.networks import NO_AUTHORS_IN_TABLE2, Trained, authors_beside_ours, of_seeds
 from dped_lib.experiments.scores import Cell, Difference, Method
 
 #: Columns of Table 2. The paper's are ``original``, ``ape``, ``dong``, ``johnson`` and ``ours``. ``auto`` is an open
@@ -25,16 +25,16 @@ TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losse
 #: The columns of Table 2 with weights that the authors published.
 _OF_AUTHORS = ("dong authors", "authors")
 
-#: By phone, the columns that are not run, each with the reason.
+#: By phone, the columns that are not run, each with the reason: few words, and sometimes a colon and details.
 Missing = dict[str, dict[str, str]]
 
 
 def columns2(dataset: str) -> tuple[str, ...]:
     """Return the columns of Table 2 that can be run on a dataset.
 
-    On the rig those of the authors' weights are left out. They were made for real photographs.
+    On the rig those of the authors' weights are left out (``networks.NO_AUTHORS_IN_TABLE2``).
     """
-    return tuple(column for column in COLUMNS2 if dataset != "rig" or column not in _OF_AUTHORS)
+    return tuple(column for column in COLUMNS2 if dataset not in NO_AUTHORS_IN_TABLE2 or column not in _OF_AUTHORS)
 
 
 def published2(phone: str) -> dict[str, paper.Score]:

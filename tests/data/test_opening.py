@@ -192,6 +192,7 @@ def test_the_official_layout(official, runs):
     found = opening.open_or_make("dped", "sony")
     assert found.meta["report"] == {"read": 113}
     assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
+    assert found.in_words() == "113 patch pairs: 108 train, 2 val, 3 test"
     # The last ones by number, not by letter.
     assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
     for i, name in enumerate(found.names):

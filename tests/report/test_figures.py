@@ -42,7 +42,7 @@ from dped_lib.experiments import (
     training_runs,
 )
 from dped_lib.experiments.scores import Cell
-from dped_lib.report import colors, figures, network_diagrams
+from dped_lib.report import colors, figures, labels, network_diagrams
 from dped_lib.user_study import questions
 
 MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
@@ -614,7 +614,7 @@ def test_a_camera_that_the_paper_does_not_have_has_no_place_for_its_values():
 def test_the_rig_has_no_rows_of_the_authors_weights():
     """They were made for real photographs. The note of Table 2 says so once."""
     lacking = {
-        "ape": "DPED_BASELINES names no folder with its pictures",
+        "ape": "no pictures were brought: DPED_BASELINES names no folder with them",
         "authors": "made for real photographs, and ...",
     }
     assert tables.columns2("rig") == ("original", "auto", "ape", "dong", "johnson", "ours")
@@ -716,7 +716,10 @@ def test_missing_weights_are_explained(monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_MIRROR", str(tmp_path))
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
     for phone in ("iphone", "iphonex"):
-        assert "mirror lacks" in networks.authors_network_for(phone)
+        reason = networks.authors_network_for(phone)
+        assert "mirror lacks" in reason
+        note = table_layout.notes_on_methods({phone: {"authors": reason}}, "city100")
+        assert note.endswith(f"Not run: {labels.method_name('authors')} (the authors' weights are not here).")
 
 
 def test_paths_follow_the_environment(monkeypatch, tmp_path):
