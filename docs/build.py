@@ -87,7 +87,7 @@ def copy_notebook(file: Path, source: Path) -> None:
         if FOLDED & set(tags) and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
         if "solution" in tags:
-            cell.metadata["mystnb"] = SOLUTION
+            cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **SOLUTION}  # keep the text of its pictures
         if cell.cell_type == "markdown":
             cell.source = relink(cell.source, file, page_of(file), source)
     nbformat.write(notebook, source / page_of(file))

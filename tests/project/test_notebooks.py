@@ -58,6 +58,20 @@ def test_stored_outputs_are_those_of_a_clean_run(notebook):
     assert 'dataset = "rig"' in parameters and 'preset = "cpu"' in parameters
 
 
+def test_every_picture_has_a_text_for_people_who_cannot_see_it():
+    """The site writes it into the picture's ``alt``. One text tells all pictures of a cell."""
+    texts = []
+    for file in FILES:
+        for c in (c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"):
+            text = c.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            if any({"image/png", "image/jpeg"} & o.get("data", {}).keys() for o in c.outputs):
+                assert 40 <= len(text) <= 300 and text[0].isupper() and text[-1] == ".", (file.stem, c.id, text)
+                texts.append(text)
+            else:
+                assert not text, (file.stem, c.id, "a text without a picture")
+    assert len(set(texts)) == len(texts) > 70
+
+
 def test_nothing_of_one_machine(notebook):
     file, _ = notebook
     assert not re.search(r"(?<![\w.])/(root|home|work|tmp|usr|Users)/", file.read_text())
