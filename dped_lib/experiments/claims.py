@@ -78,7 +78,7 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
         "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by "
         "`08_claims` from the JSON files in the folders `figures/DATASET-PRESET/`. Each of these files names its "
         "dataset, preset and seed. `provenance.json` in each folder has commit, time and versions.\n\n"
-        "![Does the paper hold?](claims_overview.png)\n\n"
+        "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)\n\n"
     )
     paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1) + "\n")
     claims_matrix.save_picture(findings, folder / "claims_overview.png")

@@ -30,7 +30,7 @@ def site(tmp_path_factory) -> Path:
 class _Page(HTMLParser):
     def __init__(self, file: Path):
         super().__init__()
-        self.anchors, self.links, self.loaded = set(), [], []
+        self.anchors, self.links, self.loaded, self.alternatives = set(), [], [], []
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -38,6 +38,8 @@ class _Page(HTMLParser):
         self.anchors.add(given.get("id"))
         if tag == "a" and given.get("href"):
             self.links.append(given["href"])
+        if tag == "img" and given.get("class") != "toggler":  # a sign of Sphinx's index of modules
+            self.alternatives.append(given.get("alt") or "")
         if given.get("src") or tag == "link" and given.get("rel") in ("stylesheet", "preload", "icon"):
             self.loaded.append(given.get("src") or given["href"])
 
@@ -57,6 +59,19 @@ def test_links_hold_and_nothing_is_loaded_from_elsewhere(site):
             if not to.exists() or (anchor and to in pages and unquote(anchor) not in pages[to].anchors):
                 wrong.append((file, target))
     assert not wrong
+
+
+def test_a_screen_reader_gets_a_text_for_every_picture(site):
+    """A picture without one gets its file's path from Sphinx, which a screen reader would read out."""
+    for file in (f for f in site.rglob("*.html") if "_static" not in f.parts):
+        for text in _Page(file).alternatives:
+            assert len(text) >= 10 and not re.search(r"^\.\.?/|^_images|\.(png|jpe?g|svg)$", text), (file.name, text)
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        stored = []
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            shown = [o for o in cell.get("outputs", []) if {"image/png", "image/jpeg"} & o.get("data", {}).keys()]
+            stored += [cell["metadata"]["mystnb"]["image"]["alt"] for _ in shown]
+        assert _Page(site / "notebooks" / f"{file.stem}.html").alternatives == stored
 
 
 def test_every_notebook_command_and_module_has_its_place(site):
