@@ -166,6 +166,7 @@ def ours_iphone(results: Results) -> Findings:
     An interval that contains these scores contains others, too. It cannot confirm them.
     """
     if results.dataset != "pirm" or not (numbers := results.numbers(_ALL_PAIRS)):
+        yield from _other_photographs(results, "ours_iphone")
         return
     first, later = paper.TABLE2["iphone"]["ours"], paper.TABLE2_LATER_VERSION["iphone"]
     for cell in numbers["cells"]:
@@ -186,6 +187,7 @@ def ours_iphone(results: Results) -> Findings:
 def improves(results: Results) -> Findings:
     """Judge that the authors' weights improve on the original photographs of the phone they were made for."""
     if not (numbers := results.numbers(_ALL_PAIRS)):
+        yield from _other_photographs(results, "improves")
         return
     for phone in phones_of(numbers):
         for metric, digits in (("psnr", 2), ("ms_ssim", 4)):
@@ -201,6 +203,14 @@ def improves(results: Results) -> Findings:
                 "not testable" if other_phone else verdict_above(difference.interval),
                 "another phone than the weights were made for" if other_phone else "",
             )
+
+
+def _other_photographs(results: Results, claim: str) -> Findings:
+    """Report that the photographs of this Table 2 cannot test a claim about the paper's networks on its own ones."""
+    whose = {"rig": "simulated photographs", "city100": "photographs of another phone"}.get(results.dataset)
+    if whose and results.numbers("table2_methods"):
+        text = "Table 2 here has no real photograph of the paper's phones"
+        yield results.finding(claim, "table2_methods", "", text, "not testable", whose)
 
 
 # ---------------------------------------------------------------------------------------------- Table 3 and its looks

@@ -23,11 +23,14 @@ def _verdict(holds: bool) -> str:
 
 
 def cameras() -> Findings:
-    """Judge the Sony's megapixels in Table 1 from its image size in the same row."""
-    camera = paper.CAMERAS["sony"]
-    size = camera.width * camera.height / 1e6
+    """Judge the Sony's megapixels in Table 1 from its image size in the same row. The Canon's row has the same flaw."""
+    sony, canon = paper.CAMERAS["sony"], paper.CAMERAS["dslr"]
+    size, of_canon = (c.width * c.height / 1e6 for c in (sony, canon))
     yield _finding(
-        "cameras", f"{camera.width} x {camera.height} is {size:.1f} MP", _verdict(abs(size - camera.sensor_mp) <= 1)
+        "cameras",
+        f"{sony.width} x {sony.height} is {size:.1f} MP; likewise the {canon.name}'s {canon.width} x {canon.height} "
+        f"is {of_canon:.1f} MP beside {canon.sensor_mp} MP",
+        _verdict(abs(size - sony.sensor_mp) <= 1),
     )
 
 

@@ -67,7 +67,8 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
     notes = f"{len(index)} test pairs of dataset {params.dataset}; enhanced: {trained}."
     if published:
         notes += (
-            f" Published (Table 3, PSNR/SSIM, full training on the full dataset): {published.psnr} / {published.ssim}."
+            " Published (Table 3, PSNR/SSIM on the paper's validation pairs, full training on the full dataset): "
+            f"{published.psnr} / {published.ssim}."
         )
     numbers = {
         "test": by_image,

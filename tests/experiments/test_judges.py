@@ -153,3 +153,14 @@ def test_the_authors_weights_improve_where_they_belong(shelf):
     rows = [difference("original", "authors", -4.0, -3.0), difference("original", "authors", 0.01, 0.02, "ms_ssim")]
     shelf("table2_all_pairs", {"differences": rows, "cells": []})
     assert verdicts("improves") == ["holds", "does not hold"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "improves"), [("rig", ["not testable"]), ("city100", ["not testable"]), ("own", [])]
+)
+def test_photographs_that_are_not_the_papers_cannot_test_its_networks(shelf, dataset, improves):
+    """A cell of the matrix is empty only if a notebook was not run."""
+    shelf("fig06_verdicts", {"ratios": {}}, dataset)
+    assert not verdicts("improves") and not verdicts("ours_iphone")
+    shelf("table2_methods", {"differences": []}, dataset)
+    assert verdicts("improves") == verdicts("ours_iphone") == improves
