@@ -135,7 +135,12 @@ def align(
     typer.echo(builder.render(store, summary))
     if written:
         typer.echo(f"{written}: the same in the layout of the official dataset")
-    typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} {program()} train --dataset own")
+    if empty := [split for split, count in store.counts().items() if not count["pairs"]]:
+        typer.echo(
+            f"no pairs for {' and '.join(empty)}: a training needs patches of at least three photographs. Add more."
+        )
+    else:
+        typer.echo(f"next: DPED_OWN={shlex.quote(str(out.absolute()))} {program()} train --dataset own")
 
 
 def baselines(

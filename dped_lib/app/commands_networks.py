@@ -68,7 +68,7 @@ def train(
     if dataset == "own":
         typer.echo(f"photographs: {store.meta.get('origin') or 'of an earlier version'}", err=True)
     result = training_runs.train(params, store, training_runs.run_folder(params, preset), device)
-    last = [line["validation"] for line in result.log() if "validation" in line][-1]
+    last = result.scores()
     typer.echo(
         f"{result.file}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
         + (f" ({result.origin}; --fresh trains it anew)" if result.is_shipped else "")

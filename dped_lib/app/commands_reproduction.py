@@ -70,6 +70,7 @@ def study(
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
+    server.check_free(port, address)
     named = {"folder": folder, "manual": manual, "answers": answers, "scenes": scenes}
     named |= {"network": network if network != "trained" else "", "vgg": vgg if vgg != run_parameters.VGG else ""}
     where = [] if folder else ["--dataset", dataset]

@@ -3,8 +3,10 @@
 import ast
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -149,10 +151,46 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[key] = value
 
 
+#: The entry of an executed notebook's metadata that shows whether a user has changed its cells since: their checksum.
+_CELLS = "dped_cells"
+
+
+def _checksum(notebook: nbformat.NotebookNode) -> str:
+    return hashlib.sha256(json.dumps([cell.source for cell in notebook.cells]).encode()).hexdigest()
+
+
+def _is_edited(content: bytes) -> bool:
+    try:
+        notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
+        # A notebook that an earlier version has executed has no checksum.
+        return (
+            notebook.metadata.get(_CELLS, _checksum(notebook)) != _checksum(notebook)
+            or "papermill" not in notebook.metadata
+        )
+    except Exception:  # damaged, or no notebook; nbformat raises many kinds of errors
+        return True
+
+
+def keep_edited(file: Path) -> None:
+    """Copy an executed notebook, which will be replaced, to ``NAME.edited.ipynb`` if a user has changed its cells."""
+    if not file.is_file() or not _is_edited(content := file.read_bytes()):
+        return
+    for number in itertools.count(1):
+        kept = file.with_suffix(f".edited{'' if number == 1 else number}.ipynb")
+        if not kept.exists():
+            with paths.atomic_path(kept, replace=False) as part:
+                part.write_bytes(content)
+            print(f"{file}: its cells were edited; that version is kept as {kept.name}", file=sys.stderr)
+            return
+        if kept.read_bytes() == content:
+            return
+
+
 def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     """Execute one notebook and return the path of the executed copy.
 
-    The notebook saves pictures and tables in :func:`paths.figures_dir`: in ``runs/``, unless ``DPED_FIGURES`` is set.
+    The notebook saves pictures and tables in :func:`paths.figures_dir`: in ``runs/``, unless ``DPED_FIGURES`` is set. A
+    copy that a user has edited is kept (:func:`keep_edited`).
 
     Raises:
         DpedError: a notebook or parameter is unknown, or a cell failed. The message names the cell and its error. The
@@ -165,6 +203,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
     paths.clear_killed(target)
+    keep_edited(target)
     with paths.atomic_path(target) as part, environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
@@ -177,6 +216,9 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
                 start_timeout=180,
                 extra_arguments=_KERNEL_ARGUMENTS,
             )
+            executed = nbformat.read(part, as_version=4)
+            executed.metadata[_CELLS] = _checksum(executed)
+            nbformat.write(executed, part)
         except PapermillExecutionError as error:
             os.replace(part, failed)
             message = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"
@@ -229,6 +271,11 @@ def run_all(
     runs = paths.run_dir(dataset, preset)
     for folder in (runs, paths.figures_dir(dataset, preset)):
         paths.in_workflow(folder, root)  # raises an error at a name that the workflow cannot use
+    for file in (
+        () if "--dry-run" in extra else (runs / "notebooks").glob("*.ipynb")
+    ):  # Snakemake deletes what it makes again
+        if not re.search(r"\.(edited\d*|failed)\.ipynb$", file.name):
+            keep_edited(file)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(workflow / "Snakefile"), "--directory", str(root)]
     command += ["--profile", str(workflow / "profiles" / profile)]
     if cores:

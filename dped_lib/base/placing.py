@@ -5,6 +5,7 @@ A *holder* is the temporary folder, beside its target, in which a file or folder
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import stat
@@ -14,6 +15,21 @@ from dped_lib.base.errors import DpedError
 
 HELD = ".dped-is-writing"  # a file in a holder, which its process holds locked
 _ASIDE = ".dped-replaces"  # suffix of an old folder in a holder, until the new one is in its place
+
+
+class WholeFile(io.BufferedRandom):
+    """Open a new file, of which every byte is written, or an error is raised.
+
+    Given a file that has a number, Pillow hands the number to C code, which takes a part of a write for all of it. A JPEG
+    or TIFF on a full disk would then lack its end, and nobody would notice. This file tells no number.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path, "w+"))
+
+    def fileno(self) -> int:
+        """Raise io.UnsupportedOperation."""
+        raise io.UnsupportedOperation("fileno")
 
 
 def put_file(part: Path, target: Path, replace: bool, elsewhere: str) -> None:

@@ -26,6 +26,9 @@ CHOICES = MappingProxyType(
     {"kernel": "color term", "content_layer": "content term", "norm": "norm", "discriminator": "texture term"}
 )
 
+#: PyTorch takes no larger seed.
+LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class TrainParams:
@@ -76,6 +79,8 @@ class TrainParams:
         for key in ("seed", "eval_pairs"):
             if getattr(self, key) < 0:
                 raise DpedError(f"parameter {key!r} must not be negative, but it is {getattr(self, key)}.")
+        if self.seed > LARGEST_SEED:
+            raise DpedError(f"parameter 'seed' must be at most {LARGEST_SEED}, not {self.seed}.")
         if not 0 < self.learning_rate < math.inf:
             raise DpedError(f"parameter 'learning_rate' must be positive, not {self.learning_rate}.")
 

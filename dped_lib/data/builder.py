@@ -276,7 +276,9 @@ def render(store: pair_store.PairStore, summary: dict) -> str:
     lines.append(f"windows: {tried} tried, {kept} kept ({moved} of them moved){lost}")
     lines.append(f"{store.folder}: {store.in_words()}")
     held_out = sorted(set(store.photographs[store.index("test")].tolist()), key=readers.natural)
-    text = "\n".join([*lines, f"photographs of the test, which no training sees: {first_few(held_out, 9)}"])
+    if held_out:
+        lines.append(f"photographs of the test, which no training sees: {first_few(held_out, 9)}")
+    text = "\n".join(lines)
     return text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8 cannot be printed
 
 

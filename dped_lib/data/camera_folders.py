@@ -1,6 +1,7 @@
 """Find which photographs of two cameras' folders are a pair, and check their headers before hours of work."""
 
 import filecmp
+import hashlib
 import os
 import sys
 from collections.abc import Container
@@ -53,6 +54,7 @@ def pairs(
         raise readers.or_skip(DpedError(bad[first] + more))
     if not paired:
         raise DpedError(f"{phone_dir}, {dslr_dir}: no pair of photographs. The first: {next(iter(bad.values()))}")
+    _report_equal(paired)
     if larger == len(paired):
         print(
             f"note: the photographs in {phone_dir} have more pixels than those in {dslr_dir}. The phone's folder comes first.",
@@ -74,6 +76,29 @@ def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str
 def _check_different(one: Path, other: Path) -> None:
     if one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False):
         raise DpedError(f"{one} and {other}: are the same photograph. Put there that of the other camera.")
+
+
+def _report_equal(paired: dict[str, tuple[Path, Path]]) -> None:
+    """Print on standard error which photographs occur under two names.
+
+    Photographs are divided among training, validation and test by their names, so one of them may be in two.
+    """
+    for side in (0, 1):
+        by_size: dict[int, list[Path]] = {}
+        for files in paired.values():
+            by_size.setdefault(files[side].stat().st_size, []).append(files[side])
+        by_content: dict[bytes, list[str]] = {}
+        for file in (file for alike in by_size.values() if len(alike) > 1 for file in alike):
+            with open(file, "rb") as f:
+                by_content.setdefault(hashlib.file_digest(f, "sha256").digest(), []).append(file.name)
+        equal = [" = ".join(names[:2]) for names in by_content.values() if len(names) > 1]
+        if equal:
+            folder = next(iter(paired.values()))[side].parent
+            print(
+                f"note: {folder} holds the same photograph under two names ({first_few(equal)}). Remove one of them: the test may "
+                "show what a training has seen.",
+                file=sys.stderr,
+            )
 
 
 def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> dict[str, Path]:

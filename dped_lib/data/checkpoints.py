@@ -51,10 +51,14 @@ def vgg_label_of(folder: Path, params: TrainParams, store: PairStore) -> str | N
     """Return the VGG label of the run in a folder, or None if there is no run yet.
 
     Raises:
-        DpedError: the description is damaged, or the run has other parameters or pairs.
+        DpedError: the description is damaged or was removed from a finished run, or the run has other parameters or pairs.
     """
-    file = folder / DESCRIPTION
-    if not file.is_file():
+    if not (folder / DESCRIPTION).is_file():
+        if (folder / MODEL).is_file():
+            raise DpedError(
+                f"{folder / MODEL}: a finished network, but its {DESCRIPTION} is missing. Restore that file, or move the folder "
+                "away to train again."
+            )
         return None
     known = description(folder)
     if known is None or not {"params", "digest", "vgg_label"} <= known.keys() or not isinstance(known["params"], dict):
@@ -194,6 +198,11 @@ def restore(state: State, file: Path) -> None:
             f"{file}: checkpoint of a run with other parameters. Delete {file.parent} or choose another seed."
         )
     _check_pairs(metadata, state.store, file, file.parent)
+    iteration = metadata.get("iteration", "")
+    if not iteration.isdecimal() or int(iteration) > state.params.iterations:
+        raise DpedError(
+            f"{file}: damaged (iteration {iteration!r} of {state.params.iterations}). Delete {file.parent} and train again."
+        )
     for name, network in state.networks.items():
         try:
             network.load_state_dict(_under(tensors, f"{name}/"))
@@ -210,7 +219,7 @@ def restore(state: State, file: Path) -> None:
             }
         optimizer = state.optimizers[name]
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    state.iteration = int(metadata["iteration"])
+    state.iteration = int(iteration)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

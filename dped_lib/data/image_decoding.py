@@ -94,7 +94,9 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
         except PermissionError:
             raise DpedError(f"{file}: cannot be read (no permission). Make it readable.") from None
         except UnidentifiedImageError:
-            raise DpedError(f"{file}: no image that can be read. Remove it.") from None
+            raise DpedError(
+                f"{file}: no image of a kind that can be read. Convert it to PNG, JPEG or TIFF (8 or 16 bits), or remove it."
+            ) from None
         except Image.DecompressionBombError as error:  # we keep Pillow's limit of 179 million pixels
             raise DpedError(
                 f"{file}: too large ({error}). Scale it down to {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels."
@@ -186,7 +188,8 @@ class Decoded:
         alpha: H x W in the same type, or None if the file has no transparency.
         exif: the file's EXIF, unchanged (``photo_metadata.parts``).
         icc: the bytes of the colour profile: for RGB, or for gray if the picture is gray. Empty if there is none.
-        stray: whether the file has a profile for other colours (CMYK, for example), which is left out.
+        stray: the bytes of a profile that is left out, because it is for other colours (CMYK, for example) or damaged.
+            Empty if there is none.
     """
 
     header: Header
@@ -194,7 +197,7 @@ class Decoded:
     alpha: np.ndarray | None
     exif: photo_metadata.Parts
     icc: bytes
-    stray: bool
+    stray: bytes
 
 
 def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
@@ -226,7 +229,7 @@ def decode(file: Path, least: int = 1, content: bytes | None = None) -> Decoded:
             pixels, alpha = (
                 None if a is None else np.ascontiguousarray(upright(a, orientation)) for a in (pixels, alpha)
             )
-            icc, stray = (icc, False) if _describes(icc, header, pixels) else (b"", bool(icc))
+            icc, stray = (icc, b"") if _describes(icc, header, pixels) else (b"", icc)
             return Decoded(header, pixels, alpha, exif, icc, stray)
         except Exception as error:  # the readers of the formats raise many kinds of errors on damaged files
             if memory_ran_out(error):  # the file may be whole

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def _file_of(spec: str) -> Path:
     """Return the file of a shipped network, after checking its sha256, or the file that the user names."""
     if spec.startswith(shipped_runs.PREFIX):
         return shipped_runs.named(spec.removeprefix(shipped_runs.PREFIX)).checked(shipped_runs.MODEL)
-    return Path(spec).expanduser()
+    return Path(os.path.expanduser(spec))  # unlike Path's, this leaves the name of an unknown user as it is
 
 
 def _authors(name: str) -> nn.Module:
@@ -108,6 +109,9 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     """Return what a result must state about its network: how it was trained, its VGG features, and its fingerprint.
 
     ``model`` is the network that :func:`resolve` returns for ``spec``.
+
+    Raises:
+        DpedError: the file does not describe its training as this project does.
     """
     facts: dict[str, object] = {"network": spec, "fingerprint": fingerprint(model)}
     if spec.startswith("authors:"):
@@ -115,8 +119,21 @@ def describe(spec: str, model: nn.Module) -> dict[str, object]:
     if spec != "identity":
         _, metadata = load_tensors(_file_of(spec))
         facts |= {k: metadata[k] for k in ("model", "variant", "vgg", "origin", "sha256") if k in metadata}
-        facts |= {"params": json.loads(metadata["params"])} if "params" in metadata else {}
+        facts |= {"params": _params_in(metadata, spec)} if "params" in metadata else {}
     return facts
+
+
+def _params_in(metadata: Mapping[str, str], spec: str) -> dict:
+    """Return the parameters of its training that a network's file states."""
+    try:
+        params = json.loads(metadata["params"])
+        if params["seed"] < 0:
+            raise ValueError(f"seed {params['seed']}")
+        return dict(params)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DpedError(
+            f"{spec}: the metadata 'params' is not that of a training ({error!r}). Train or export the network again."
+        ) from error
 
 
 def save_authors(name: str, target: Path) -> bool:

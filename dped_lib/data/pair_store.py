@@ -49,6 +49,10 @@ class PairStore:
             self.names = self.meta["names"]
             self.photographs = np.array(self.meta["photographs"])
             self._splits = np.array(self.meta["splits"])
+            dict(self.meta["report"])
+            counts = {len(self.photographs), len(self._splits), len(self.names)}
+            if len(counts) > 1 or not set(self._splits.tolist()) <= set(SPLITS):
+                raise ValueError("meta.json does not name the photograph and the split of each pair")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty array
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."

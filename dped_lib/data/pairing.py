@@ -164,8 +164,12 @@ def work(job: PairJob) -> dict:
         if known := job.record(digest):
             return _brief(known)
         images = [job.read(f) for f in (job.phone, job.dslr)]
-    except (DpedError, OSError) as error:
+    except DpedError as error:
         return {"bad": str(error)}
+    except OSError as error:
+        return {
+            "bad": f"{error.filename or job.phone}: cannot be read ({error.strerror}). Bring it back, or remove its partner."
+        }
     except MemoryError:
         return {"bad": f"{job.phone} or {job.dslr}: too little memory to read it. {_SPARE_MEMORY}"}
     try:

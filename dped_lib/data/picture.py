@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dped_lib.base import paths
+from dped_lib.base import paths, placing
 from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.data import color_profiles, image_decoding, photo_metadata
 
@@ -81,8 +81,11 @@ def read(file: Path) -> Picture:
         raise DpedError(f"{file}: empty. Remove it.")
     decoded = image_decoding.decode(file)
     pixels, icc, lost = decoded.pixels, decoded.icc, image_decoding.lost_parts(file)
+    if decoded.header.mode == "CMYK":
+        lost.append("its four inks (CMYK), of which red, green and blue are made")
     if decoded.stray:
-        lost.append("the colour profile, which is for other colours")
+        why = "is for other colours" if color_profiles.space(decoded.stray) else "cannot be read"
+        lost.append(f"the colour profile, which {why}")
     if color_profiles.space(icc) == "GRAY":
         pixels, icc = image_decoding.in_srgb(decoded), b""
         pixels = image_decoding.in_8bit(pixels) if decoded.pixels.dtype == np.uint8 else pixels
@@ -140,7 +143,8 @@ def write(
                 more = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
                 more |= {"subsampling": 0} if kind == "JPEG" else {}
                 more |= {k: v for k, v in (("exif", exif), ("icc_profile", picture.icc)) if v}
-                image.save(part, kind, **more)
+                with placing.WholeFile(part) as file:
+                    image.save(file, kind, **more)
     except DpedError:
         raise
     except Exception as error:  # the writers of the formats raise many kinds of errors

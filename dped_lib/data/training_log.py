@@ -34,7 +34,7 @@ def read_log(file: Path) -> list[dict]:
     """Return the complete lines of a log. A last line that a kill cut short is left out.
 
     Raises:
-        DpedError: a line before the last is damaged.
+        DpedError: a line before the last is damaged, or is not of an iteration.
     """
     if not file.is_file():
         return []
@@ -44,7 +44,8 @@ def read_log(file: Path) -> list[dict]:
             break
         try:
             lines.append(json.loads(line))
-        except ValueError as error:
+            lines[-1]["iteration"] + 0  # a number
+        except (ValueError, TypeError, KeyError) as error:
             raise DpedError(
                 f"{file}, line {number}: damaged ({error}). Delete {file.parent} and train again."
             ) from error
@@ -97,11 +98,19 @@ class Log:
     Args:
         after: the iteration from which the run goes on. Later lines are cut off: those iterations are done again.
         hold: the number of iterations in a group.
+
+    Raises:
+        DpedError: the file lacks an iteration up to ``after``.
     """
 
     def __init__(self, file: Path, after: int, hold: int):
         # A run that starts anew also logs its first evaluation (iteration 0) again.
         kept = [line for line in read_log(file) if line["iteration"] <= after] if after else []
+        if missing := set(range(1, after + 1)) - {line["iteration"] for line in kept if "validation" not in line}:
+            raise DpedError(
+                f"{file}: lacks iteration {min(missing)}, although the training has reached {after}. Restore the file, or "
+                f"delete {file.parent} and train again."
+            )
         paths.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = file.open("a", encoding="utf-8")
         self._path, self._hold = file, hold

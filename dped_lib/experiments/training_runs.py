@@ -9,6 +9,7 @@ from torch import nn
 from dped_lib import losses, speed, training
 from dped_lib.base import device as devices
 from dped_lib.base import interrupt, paths
+from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import checkpoints, network_files, shipped_runs, shipping
@@ -32,6 +33,21 @@ class TrainResult:
     def log(self) -> list[dict]:
         """Return the lines of the log, in order."""
         return read_log(self.folder / checkpoints.LOG)
+
+    def scores(self) -> dict[str, float]:
+        """Return the validation scores after the last iteration.
+
+        Raises:
+            DpedError: the log lacks them.
+        """
+        try:
+            last = [line["validation"] for line in self.log() if "validation" in line][-1]
+            return {metric: float(last[metric]) for metric in ("psnr", "ms_ssim")}
+        except (IndexError, KeyError, TypeError) as error:
+            raise DpedError(
+                f"{self.folder / checkpoints.LOG}: lacks the scores of the last evaluation. The network {self.file} is whole. "
+                f"Restore the log, or delete {self.folder} and train again."
+            ) from error
 
     @property
     def origin(self) -> str:

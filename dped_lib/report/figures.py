@@ -36,7 +36,7 @@ from matplotlib_inline import backend_inline  # noqa: F401, it would set its own
 from PIL import Image
 
 import dped_lib
-from dped_lib.base import datasets, device, paths
+from dped_lib.base import datasets, device, paths, placing
 from dped_lib.base.errors import DpedError
 from dped_lib.report import colors
 
@@ -69,7 +69,7 @@ _CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
 #: of Pillow, and matplotlib writes its own version into every PNG.
 PNG = MappingProxyType({"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 6, "optimize": False}})
 _JPEG = MappingProxyType(
-    {"pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
+    {"format": "jpeg", "pil_kwargs": {"quality": 85, "subsampling": "4:2:0", "optimize": False, "progressive": False}}
 )
 
 
@@ -345,7 +345,11 @@ def save_figure(
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
     fig.draw_without_rendering()
     with paths.atomic_path(target) as part:
-        fig.savefig(part, **dpi, **(_JPEG if photographs else PNG))
+        if photographs:
+            with placing.WholeFile(part) as file:
+                fig.savefig(file, **dpi, **_JPEG)
+        else:
+            fig.savefig(part, **dpi, **PNG)
     _save_numbers(target, origin, {"figure": name, "numbers": numbers})
     return target
 

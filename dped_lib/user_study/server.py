@@ -5,6 +5,7 @@ the disk before the next question is asked (``answers.AnswerStore``).
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import nbformat
 from jupyter_client import localinterfaces
 
+from dped_lib.base.errors import DpedError
 from dped_lib.user_study.answers import AnswerStore
 from dped_lib.user_study.pictures import Pictures
 
@@ -39,6 +41,20 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 </style>
 {%- endblock notebook_css -%}
 """
+
+
+def check_free(port: int, address: str) -> None:
+    """Raise DpedError if no page can be served at this port and address, for example because another program does."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            if os.name == "posix":  # as the server does; elsewhere this would allow two programs one port
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except OSError as error:
+        raise DpedError(
+            f"port {port} of {address}: cannot be used ({error.strerror}). Choose another --port, or stop the program that uses it."
+        ) from error
 
 
 def write_page(folder: Path, pictures: Pictures, store: AnswerStore) -> Path:

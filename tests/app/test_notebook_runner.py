@@ -184,6 +184,36 @@ def test_a_good_notebook(shelf, capfd):
     assert "injected" not in (shelf / "11_tiny.ipynb").read_text()
 
 
+def test_a_copy_that_was_edited_is_kept(shelf, capfd):
+    """A student wrote into an executed notebook. A second run makes it anew, and keeps what the student wrote."""
+    write_notebook(shelf, "11_tiny", "print(seed)")
+    target = notebook_runner.run_notebook("11_tiny", {})
+    notebook_runner.run_notebook("11_tiny", {})
+    assert results(shelf) == ["rig-smoke/notebooks/11_tiny.ipynb"]  # nobody edited the first
+    for number, note in (("", "my note"), ("2", "another note")):
+        edited = nbformat.read(target, as_version=4)
+        edited.cells.append(nbformat.v4.new_markdown_cell(note))
+        nbformat.write(edited, target)
+        notebook_runner.run_notebook("11_tiny", {})
+        kept = target.with_suffix(f".edited{number}.ipynb")
+        assert nbformat.read(kept, as_version=4).cells[-1].source == note
+        assert f"is kept as {kept.name}" in capfd.readouterr().err
+        assert nbformat.read(target, as_version=4).cells[-1].source == "print(seed)"
+    target.write_text("{}")  # no notebook at all
+    notebook_runner.run_notebook("11_tiny", {})
+    assert target.with_suffix(".edited3.ipynb").read_text() == "{}"
+
+
+def test_run_all_keeps_edited_copies(snakemake, shelf, capfd):
+    """Snakemake deletes a notebook before it makes it again. A dry run writes nothing."""
+    folder = shelf.parent / "runs" / "pirm-smoke" / "notebooks"
+    folder.mkdir(parents=True)
+    write_notebook(folder, "00_start", "print('mine')")
+    for extra, kept in ((("--dry-run",), []), ((), ["00_start.edited.ipynb"]), ((), ["00_start.edited.ipynb"])):
+        notebook_runner.run_all("pirm", "smoke", extra=extra)
+        assert sorted(f.name for f in folder.iterdir()) == [*kept, "00_start.ipynb"]
+
+
 def test_a_folder_may_have_braces_in_its_name(shelf, monkeypatch, tmp_path):
     """papermill takes them for parameters."""
     folder = tmp_path / "{me}{}"

@@ -220,7 +220,7 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
     damaged = (*range(5), *range(95, 110))
     for i in damaged:
         (official / "sony" / "training_data" / "sony" / f"{i}.jpg").write_bytes(b"damaged")
-    with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image that can be read"):
+    with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image of a kind that can be read"):
         opening.open_or_make("dped", "sony")
     assert not opening.folder_of("dped", presets.DEFAULT, "sony").exists()
     found = opening.open_or_make("dped", "sony", on_bad="skip")

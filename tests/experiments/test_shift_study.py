@@ -266,7 +266,9 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
     found = list(photographs.of_dataset("dped"))
     assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
     (folder / "1.jpg").write_bytes(b"damaged")
-    with pytest.raises(DpedError, match="iphone/test_data/full_size_test_images/1.jpg: no image that can be read"):
+    with pytest.raises(
+        DpedError, match="iphone/test_data/full_size_test_images/1.jpg: no image of a kind that can be read"
+    ):
         [p.image for p in photographs.of_dataset("dped")]
     with pytest.raises(DpedError, match="unknown dataset 'owned'"):
         list(photographs.of_dataset("owned"))

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import os
 import re
 import shlex
 import subprocess
@@ -710,6 +711,21 @@ def test_figure_7_shows_what_the_trained_network_makes(store, monkeypatch, tmp_p
         assert facts.get("network") == ("trained here" if result else None)
         plt.close(fig)
     assert {(p.loss, p.seed) for p in asked} == {("color+content+texture", 5)}
+
+
+def test_a_picture_that_does_not_fit_on_the_disk_is_not_written(small_disk, monkeypatch):
+    """Pillow's C code takes a part of a write for all of it: a JPEG would lack its end."""
+    fig, ax = plt.subplots(figsize=(2, 2))
+    ax.imshow(np.random.default_rng(0).random((40, 40, 3)))
+    made = {"dataset": "rig", "preset": "smoke", "seed": 0}
+    monkeypatch.setenv("DPED_FIGURES", str(small_disk.parent / "whole"))
+    size = figures.save_figure(fig, "fig99", made, {}, photographs=True).stat().st_size
+    monkeypatch.setenv("DPED_FIGURES", str(small_disk))
+    room = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - (size - 1) // 4096 * 4096))
+    with pytest.raises(DpedError, match="disk is full"):
+        figures.save_figure(fig, "fig99", made, {}, photographs=True)
+    assert not [f for f in small_disk.rglob("*") if f.is_file() and f.name != "filler"]
 
 
 def test_missing_weights_are_explained(monkeypatch, tmp_path):
