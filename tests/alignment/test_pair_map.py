@@ -36,7 +36,7 @@ def test_a_map_and_its_inverse():
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, -37])
-def test_rotation(degrees):
+def test_a_map_rotates_against_the_photograph(degrees):
     """A phone photograph rotated clockwise is matched by rotating it counter-clockwise, and vice versa."""
     a = np.radians(degrees)
     rotation = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])

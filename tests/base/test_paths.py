@@ -337,7 +337,7 @@ def test_the_longest_names_can_be_written(tmp_path, letter):
     assert only(tmp_path) == [name]
 
 
-def test_what_must_stay_stays(old):
+def test_a_file_that_must_not_be_replaced_stays(old):
     with (
         pytest.raises(
             DpedError,
@@ -363,7 +363,7 @@ def test_a_folder_that_must_stay_stays(tmp_path):
     assert only(store) == ["old"] and only(tmp_path) == ["store"]
 
 
-def test_what_must_stay_stays_on_disks_without_links(old, monkeypatch):
+def test_a_file_that_must_not_be_replaced_stays_on_disks_without_links(old, monkeypatch):
     def no_links(*_):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
