@@ -604,3 +604,8 @@ def test_the_workflow_names_files_from_its_folder(tmp_path):
     for name in ("{me}", "a{", "a}"):
         with pytest.raises(DpedError, match="cannot use a name with { or }. Rename the folder, or name another"):
             paths.in_workflow(tmp_path / name / "runs", tmp_path)
+
+
+def test_paths_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+    assert paths.figures_dir("pirm", "paper") == tmp_path / "pirm-paper"
