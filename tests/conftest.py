@@ -103,6 +103,15 @@ def own_folders(tmp_path_factory):
         yield base
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums of floats are the same from run to run only with the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of runs of the test's own."""

@@ -80,7 +80,7 @@ def test_help_is_quick_and_names_the_commands():
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
-def test_train(trained, place):
+def test_train_prints_file_and_scores_and_refuses_other_settings(trained, place):
     assert trained.returncode == 0, trained.stderr
     folder = Path(place["DPED_RUNS"]) / "dped-cpu" / "train" / "iphone-dong-s3"
     assert re.fullmatch(
@@ -361,7 +361,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
-def test_what_it_refuses(monkeypatch, capsys, line, message):
+def test_wrong_arguments_are_refused_with_a_remedy(monkeypatch, capsys, line, message):
     """Status 2, and one line on standard error that names the fault and what is allowed. No pictures are made before."""
     monkeypatch.delenv("DPED_DATA", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -59,7 +59,7 @@ def by_topic() -> dict[str, doctor.Check]:
     return {f.topic: f for f in found}
 
 
-def test_here(monkeypatch):
+def test_nothing_is_broken_in_this_installation(monkeypatch):
     monkeypatch.delenv("DPED_DATA", raising=False)
     monkeypatch.delenv("DPED_VGG_MAT", raising=False)
     monkeypatch.delenv("DPED_MIRROR", raising=False)
@@ -164,7 +164,7 @@ def test_a_link_to_a_disk_that_is_not_mounted(tmp_path, monkeypatch):
     assert found.detail == f"{tmp_path}/runs: {tmp_path}/runs is a link to a missing folder"
 
 
-def test_the_full_dataset(tmp_path, monkeypatch):
+def test_a_folder_without_training_data_is_no_full_dataset(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_DATA", str(tmp_path))
     assert by_topic()["dataset dped"].state == "broken"
     (tmp_path / "sony" / "training_data").mkdir(parents=True)
@@ -216,7 +216,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     assert "under 1 GiB free" in found.remedy
 
 
-def test_the_vgg_file(tmp_path, monkeypatch):
+def test_a_missing_vgg_file_is_broken_and_one_in_the_working_folder_is_noted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPED_VGG_MAT", str(tmp_path / "no.mat"))
     found = by_topic()["VGG-19 (mat)"]
@@ -229,7 +229,7 @@ def test_the_vgg_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_command(tmp_path, broken):
+def test_doctor_prints_json_and_exits_1_if_something_is_broken(tmp_path, broken):
     """One JSON list on standard output; status 1 when something is broken, with or without --json."""
     environment = {k: v for k, v in os.environ.items() if k not in ("DPED_MIRROR", "DPED_DATA", "DPED_VGG_MAT")}
     environment |= {"DPED_MIRROR": str(tmp_path / "gone")} if broken else {}

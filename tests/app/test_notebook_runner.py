@@ -163,7 +163,7 @@ def test_folders_are_found_from_where_the_command_runs(shelf, monkeypatch, tmp_p
 # ---------------------------------------------------------------------------------------------- runs
 
 
-def test_a_good_notebook(shelf, capfd):
+def test_a_run_stores_its_copy_and_deletes_an_earlier_failure(shelf, capfd):
     write_notebook(
         shelf, "11_tiny", "import os\nprint(dataset, seed, share, os.environ['DPED_HEADLESS'])", "os.getcwd()"
     )

@@ -1,10 +1,13 @@
 """Signals end a program where nothing is half done."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from dped_lib.base import interrupt
 
 PROGRAM = """
 import sys, time
@@ -38,3 +41,17 @@ def test_a_signal_that_is_ignored_stays_ignored():
         "interrupt.spare_imports(); signal.raise_signal(signal.SIGINT); print('on')"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "on\n"
+
+
+def test_signals_are_given_back():
+    def mine(*_):
+        pass
+
+    with contextlib.ExitStack() as stack:
+        for word, handler in ((signal.SIGTERM, mine), (signal.SIGINT, signal.SIG_IGN)):
+            stack.callback(signal.signal, word, signal.signal(word, handler))
+        with interrupt.stop_between_steps():
+            assert signal.getsignal(signal.SIGTERM) is not mine
+            # A background job of a shell script is deaf to Ctrl-C, and stays so.
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is mine

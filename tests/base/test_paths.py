@@ -337,7 +337,7 @@ def test_the_longest_names_can_be_written(tmp_path, letter):
     assert only(tmp_path) == [name]
 
 
-def test_what_must_stay_stays(old):
+def test_a_file_that_must_not_be_replaced_stays(old):
     with (
         pytest.raises(
             DpedError,
@@ -363,7 +363,7 @@ def test_a_folder_that_must_stay_stays(tmp_path):
     assert only(store) == ["old"] and only(tmp_path) == ["store"]
 
 
-def test_what_must_stay_stays_on_disks_without_links(old, monkeypatch):
+def test_a_file_that_must_not_be_replaced_stays_on_disks_without_links(old, monkeypatch):
     def no_links(*_):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -604,3 +604,8 @@ def test_the_workflow_names_files_from_its_folder(tmp_path):
     for name in ("{me}", "a{", "a}"):
         with pytest.raises(DpedError, match="cannot use a name with { or }. Rename the folder, or name another"):
             paths.in_workflow(tmp_path / name / "runs", tmp_path)
+
+
+def test_paths_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
+    assert paths.figures_dir("pirm", "paper") == tmp_path / "pirm-paper"

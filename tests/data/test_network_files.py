@@ -100,7 +100,7 @@ def test_files_of_others_are_refused(tmp_path):
         network_files.load_model(file)
 
 
-def test_resolve(tmp_path, monkeypatch):
+def test_a_name_or_path_gives_a_network_and_other_words_list_the_names(tmp_path, monkeypatch):
     assert isinstance(network_files.resolve("identity"), nn.Identity)
     save(network("resnet_8_32"), tmp_path / "mine.safetensors", model="resnet_8_32", variant="code")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -125,7 +125,7 @@ def test_a_result_can_say_which_network_it_used(tmp_path):
     assert set(network_files.describe("identity", network_files.resolve("identity"))) == {"network", "fingerprint"}
 
 
-def test_fingerprint():
+def test_only_equal_weights_have_equal_fingerprints():
     """Equal for equal bits whatever the memory layout; another for another bit, name or network."""
     one = network_files.fingerprint(network("resnet_8_32"))
     assert re.fullmatch("[0-9a-f]{16}", one)

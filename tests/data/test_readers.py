@@ -105,7 +105,7 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
             assert still == (window["dx"] == window["dy"] == window["angle"] == 0)
 
 
-def test_the_rig_is_aligned_not_told(monkeypatch):
+def test_the_rig_is_aligned_without_its_known_geometry(monkeypatch):
     """Known geometry judges the rig's alignment; it must not make it."""
     scene = rig.scenes()[0]
     monkeypatch.setattr(rig, "scenes", lambda: (scene,))

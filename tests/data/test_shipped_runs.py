@@ -335,7 +335,7 @@ def test_a_further_run_leaves_the_others_as_they_are(package, shipped, store, fi
     assert files_of(shipped.folder) == before
 
 
-def test_names():
+def test_the_name_of_a_run_leaves_out_the_defaults():
     names = [shipped_runs.name_of(settings(**{"model": "", **kwargs}), preset) for kwargs, preset in (
         ({}, "cpu"), ({"loss": "mse"}, "cpu"), ({"loss": "dong", "seed": 2}, "cpu"), ({"variant": "paper"}, "cpu"), ({}, "paper"),
     )]  # fmt: skip
@@ -351,7 +351,7 @@ def test_names():
 # ---------------------------------------------------------------------------------------------- by name
 
 
-def test_by_name(shipped, finished, tmp_path):
+def test_a_network_that_ships_is_loaded_by_its_name(shipped, finished, tmp_path):
     model = network_files.resolve(f"shipped:{NAME}")
     assert isinstance(model, nn.Module) and not model.training
     assert torch.equal(model.state_dict()["head.weight"], finished.model.state_dict()["head.weight"].half().float())

@@ -132,7 +132,7 @@ def working() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("dped-worker")]
 
 
-def test_what_ends_the_reading_ends_the_threads():
+def test_threads_end_when_the_reader_stops():
     """An error or Ctrl-C in the thread that reads the results, a caller that wants no more, an error in a thread."""
     model, image = NETWORKS["resnet_8_32"], noise(300, 200)
     how = plans.Plan(2, 4, plans.sweeps(model, 2), 1.0, 0, 2)

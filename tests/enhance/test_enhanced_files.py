@@ -288,7 +288,7 @@ def test_kept_are_results_under_their_final_names_and_missing_sheets_are_made(ne
     assert [k for k, v in everything().items() if before[k] != v] == [], "the same network, the same pictures"
 
 
-def test_what_a_killed_run_has_left_goes(net, here):
+def test_remains_of_a_killed_run_are_deleted(net, here):
     put("f/a.jpg")
     for name in (".a.jpg.ab12cd34.part", ".a-compare.jpg._0123456.part"):
         Path("out", name).mkdir(parents=True)

@@ -349,7 +349,7 @@ def test_one_file_into_another_of_another_format(net, tmp_path):
         (["none", "out"], "no photographs in it"),
     ],
 )
-def test_what_it_refuses(net, tmp_path, monkeypatch, arguments, message):
+def test_wrong_arguments_are_refused_and_nothing_is_written(net, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "none").mkdir()

@@ -50,7 +50,7 @@ def test_batch_norm_exports_too(tmp_path):
     assert not left.exists()
 
 
-def test_what_it_refuses(tmp_path):
+def test_a_wrong_file_name_or_network_is_refused(tmp_path):
     with pytest.raises(DpedError, match="ends in .onnx"):
         onnx_export.export(models.generator(), tmp_path / "a.pt", {})
     with pytest.raises(DpedError, match="do not enhance"):

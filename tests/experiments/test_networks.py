@@ -6,7 +6,8 @@ from small import make_store
 
 from dped_lib import models
 from dped_lib.base import datasets
-from dped_lib.experiments import networks, tables
+from dped_lib.experiments import networks, table_layout, tables
+from dped_lib.report import labels
 
 
 @pytest.mark.parametrize(("name", "side"), [("dped", 37), ("resnet_8_32", 29), ("srcnn", 17)])
@@ -76,3 +77,13 @@ def test_pictures_of_other_phones_do_not_depend_on_the_authors_weights(tmp_path,
             assert isinstance(networks.authors_beside_ours(dataset, phone, method), str)
     methods = tables.methods2({}, "iphone", make_store(tmp_path / "pairs", dataset="rig", phone="iphone"))
     assert methods["authors"] == methods["dong authors"] == "made for real photographs, and these are simulated"
+
+
+def test_missing_weights_are_explained(monkeypatch, tmp_path):
+    monkeypatch.setenv("DPED_MIRROR", str(tmp_path))
+    monkeypatch.setenv("DPED_CACHE", str(tmp_path / "cache"))
+    for phone in ("iphone", "iphonex"):
+        reason = networks.authors_network_for(phone)
+        assert "mirror lacks" in reason
+        note = table_layout.notes_on_methods({phone: {"authors": reason}}, "city100")
+        assert note.endswith(f"Not run: {labels.method_name('authors')} (the authors' weights are not here).")

@@ -45,7 +45,7 @@ def test_the_equivalence_test_has_three_outcomes():
     assert study_agreement.equivalence(few, "sony", "dslr", "enhanced").word == "not enough answers"
 
 
-def test_a_wrong_cannot_tell_is_rare():
+def test_different_classes_are_seldom_called_indistinguishable():
     """At the margin's edge (share 0.4) "cannot tell" may come out in 5 % of studies."""
     gap = float(np.log(0.6 / 0.4))
     wrong = sum(
@@ -69,7 +69,7 @@ def test_preferences_that_cancel_out_are_seen():
 
 
 @pytest.mark.parametrize("margin", [0, 0.5, -0.1, 1])
-def test_margins_that_mean_nothing(margin):
+def test_a_margin_outside_0_to_0_5_is_refused(margin):
     with pytest.raises(DpedError, match="between 0 and 0.5"):
         study_agreement.equivalence(simulated(20), "sony", "dslr", "enhanced", margin)
 

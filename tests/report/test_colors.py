@@ -1,0 +1,27 @@
+"""Colours of things and of the words on them."""
+
+import pytest
+
+from dped_lib import losses, models
+from dped_lib.base import datasets
+from dped_lib.report import colors
+from dped_lib.user_study import questions
+
+
+@pytest.mark.parametrize(
+    ("mapping", "things"),
+    [
+        (colors.PHONES, {*datasets.ALL_PHONES, "dslr"}),
+        (colors.KERNELS, {"mse", *losses.KERNELS}),
+        (colors.LOSSES, set(losses.LOSSES)),
+        (colors.DISCRIMINATORS, set(models.DISCRIMINATORS)),
+        (colors.CLASSES, {cls for classes in questions.KINDS.values() for cls in classes}),
+    ],
+)
+def test_each_thing_has_a_colour_of_its_own(mapping, things):
+    assert set(mapping) == things
+    assert len(set(mapping.values())) == len(mapping)
+
+
+def test_words_on_a_colour_can_be_read():
+    assert colors.text_on(colors.BLACK) == "white" and colors.text_on(colors.YELLOW) == "black"

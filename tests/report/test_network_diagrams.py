@@ -1,0 +1,120 @@
+"""Figure 7 shows what the modules are: every layer, every term of the loss, and where the images are used."""
+
+import itertools
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from legible import SCREEN, smallest_text
+from matplotlib.patches import FancyBboxPatch
+from torch import nn
+
+from dped_lib import losses, models
+from dped_lib.report import colors, figures, network_diagrams
+
+
+@pytest.mark.parametrize("form", sorted(models.DISCRIMINATORS))
+def test_drawn_layers_add_up_to_the_network(form):
+    """Every trainable parameter is in a drawn box, and shapes are those that run."""
+    with torch.device("meta"):  # the weights play no part
+        pairs = (
+            (models.generator(), torch.zeros(1, 3, 100, 100)),
+            (d := models.discriminator(form), torch.zeros(1, d.inputs, 100, 100)),
+        )
+    for network, image in pairs:
+        found = network_diagrams.layers(network, image)
+        assert sum(layer.parameters for layer in found) == models.count_parameters(network)
+    assert [layer.kind for layer in found].count("conv") == (5 if form == "code" else 6)
+    generator = network_diagrams.layers(models.generator(), torch.zeros(1, 3, 64, 48))
+    assert [layer.kind for layer in generator].count("conv") == 12
+    assert generator[-1].shape == (3, 64, 48) and generator[0].label == "9x9"
+    assert not any(m._forward_hooks for m in network.modules()), "hooks are taken off again"
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_the_whole_system(loss, variant):
+    """Each term of the loss has its box and its weight."""
+    figures.use_style()
+    picture = np.zeros((100, 100, 3), np.uint8)
+    fig = network_diagrams.system(loss, variant, {"phone": picture, "dslr": picture})
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
+    names = {"color": "colour loss", "content": "content loss", "texture": "texture loss", "tv": "total variation"}
+    total = next(w for w in words if w.startswith("loss ="))
+    for term in losses.weights_of(variant):
+        name = names.get(term, "MSE")
+        assert any(w.startswith(name) for w in words) == (term in terms)
+        assert (f"{losses.weights_of(variant)[term]:g} x {name}" in total) == (term in terms)
+    assert {"phone", "enhanced", "DSLR", "generator"} <= set(words) and len(fig.axes[0].images) == 2
+    assert any("discriminator" in w for w in words) == ("texture" in terms)
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert fig.get_figheight() <= SCREEN, "a screen shows all of it"
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_figure_7_shows_every_layer(loss, variant):
+    """Each layer of the networks that a loss trains has its box, and the abbreviations are explained."""
+    figures.use_style()
+    fig = network_diagrams.networks(loss, variant)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    terms = losses.LOSSES[loss].terms
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in models.generator(losses.LOSSES[loss].model).modules())
+    if "texture" in terms:
+        with torch.device("meta"):
+            network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        convolutions += sum(isinstance(m, nn.Conv2d) for m in network.modules())
+    assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
+    assert any(w.startswith("Discriminator: ") for w in words) == ("texture" in terms)
+    assert any("FC: fully connected" in w for w in words) and fig.get_figheight() <= SCREEN
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(("variant", "texture"), [("code", ["enhanced"]), ("paper", ["enhanced", "dslr"])])
+def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
+    """The code's texture loss sees the enhanced image alone, but both images train its discriminator."""
+    fig = network_diagrams.system(variant=variant)
+    ax = fig.axes[0]
+    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if text.get_text()}
+    inks = {colors.CLASSES[name]: name for name in ("enhanced", "dslr")}
+    arrows = [(*text.xy, inks.get(text.arrowprops["color"])) for text in ax.texts if getattr(text, "arrowprops", None)]
+
+    def reach(box):
+        x, y = place[box]
+        return [name for at, end, name in arrows if name and abs(at - x) < 0.5 and 0 < y - end < 0.3]
+
+    assert reach("texture loss") == texture
+    assert reach("discriminator of") == reach("Gaussian blur") == reach("colour loss") == ["enhanced", "dslr"]
+    assert reach("total variation") == ["enhanced"]
+    words = [text.get_text() for text in ax.texts]
+    assert words.count("trains") == 2 and any("also trains the discriminator" in w for w in words)
+    whose = next(w for w in words if w.startswith("loss =")).splitlines()[1]
+    assert whose == {"code": "(form of equation 8, weights of the authors' code)", "paper": "(equation 8)"}[variant]
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+@pytest.mark.parametrize("part", [network_diagrams.system, network_diagrams.networks])
+def test_words_of_figure_7_stay_in_their_boxes_and_arrows_apart(variant, part):
+    figures.use_style()
+    fig = part(variant=variant)
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    boxes = [patch.get_window_extent() for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
+    inside = 0
+    for words in (text.get_window_extent() for text in ax.texts if text.get_text()):
+        for box in (b for b in boxes if b.contains((words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2)):
+            assert box.x0 + 2 < words.x0 and words.x1 < box.x1 - 2 and box.y0 < words.y0 and words.y1 < box.y1
+            inside += 1
+    assert inside == len(boxes)
+    around = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 3]  # from a block's input to its sum
+    assert len(around) == (0 if part is network_diagrams.system else 4)
+    for one, other in itertools.permutations(around, 2):
+        same_row = one[0][1] == other[0][1]
+        assert not same_row or abs(one[0][0] - other[-1][0]) > 0.04, "a sum ends beside the next block's input"
+    plt.close(fig)
