@@ -49,11 +49,11 @@ class PairStore:
             self.names = self.meta["names"]
             self.photographs = np.array(self.meta["photographs"])
             self._splits = np.array(self.meta["splits"])
-            dict(self.meta["report"])
             counts = {len(self.photographs), len(self._splits), len(self.names)}
-            if len(counts) > 1 or not set(self._splits.tolist()) <= set(SPLITS):
+            if len(counts) > 1 or not set(self._splits.tolist()) <= set(SPLITS) or not isinstance(self.skipped, dict):
                 raise ValueError("meta.json does not name the photograph and the split of each pair")
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: an empty array
+        # AttributeError: something other than a dictionary; EOFError: an empty array.
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DpedError(
                 f"{self.folder}: not a store of patch pairs ({error}). Delete the folder and run the command again."
                 if self.folder.exists()
@@ -87,7 +87,7 @@ class PairStore:
     @property
     def skipped(self) -> dict[str, int]:
         """Return the number of bad pairs that were left out, by reason."""
-        return {k: v for k, v in self.meta["report"].items() if k != "read"}
+        return {k: v for k, v in self.meta.get("report", {}).items() if k != "read"}
 
     @property
     def alignment(self) -> dict[str, int]:

@@ -307,6 +307,25 @@ def rename(folder: Path, stem: str) -> None:
         file.rename(folder / f"{stem}{number}{file.suffix}")
 
 
+def test_a_photograph_under_two_names_is_said(two, capsys):
+    """It could be trained on and tested on. Without photographs for the test no training is recommended."""
+    shutil.copy(two / "phone" / "coffee-a.jpeg", two / "phone" / "again.jpeg")
+    shutil.copy(two / "dslr" / "coffee-a.JPG", two / "dslr" / "again.JPG")
+    store = builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
+    said = capsys.readouterr().err
+    for side, names in (("phone", "again.jpeg = coffee-a.jpeg"), ("dslr", "again.JPG = coffee-a.JPG")):
+        assert f"note: {two / side} holds the same photograph under two names ({names})" in said
+    assert len(store.counts()) == 3
+
+
+def test_two_photographs_are_too_few_to_train(two, tmp_path):
+    done = command(two, tmp_path / "out")
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    assert "next: " not in out and "photographs of the test" not in out
+    assert "no pairs for val and test: a training needs patches of at least three photographs" in out
+
+
 def test_photographs_of_two_cameras_are_paired_by_order(photographs, built, tmp_path, capsys):
     """The numbers that cameras give differ. 9 comes before 10."""
     for folder in ("phone", "dslr"):

@@ -40,6 +40,19 @@ def test_round_trip(tmp_path, name, variant):
         assert torch.allclose(found(image), model.eval()(image), atol=1e-5)
 
 
+@pytest.mark.parametrize("params", ["{", "[]", "null", "{}", '{"seed": "x"}', '{"seed": -1}'])
+def test_a_network_that_does_not_describe_its_training_is_refused(tmp_path, params):
+    model = network("srcnn")
+    save(model, tmp_path / "model.safetensors", model="srcnn", params=params)
+    with pytest.raises(DpedError, match=r"model\.safetensors: the metadata 'params' is not that of a training"):
+        network_files.describe(str(tmp_path / "model.safetensors"), model)
+
+
+def test_an_unknown_home_is_no_file():
+    with pytest.raises(DpedError, match="weights '~nobody99/x': no such file"):
+        network_files.resolve("~nobody99/x")
+
+
 def test_every_bit_survives(tmp_path):
     """Infinities, NaN with its payload, negative zero, the smallest numbers; integers; scalars; any memory layout."""
     bits = torch.tensor([0x7F800000, 0x7FC01234, -0x80000000, 1, 0x3F800000], dtype=torch.int32)

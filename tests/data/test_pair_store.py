@@ -112,7 +112,16 @@ def test_writers_of_the_same_store_do_not_disturb_each_other(tmp_path):
     assert len(PairStore(tmp_path / "s")) == 4 and os.listdir(tmp_path) == ["s"]
 
 
+def rewritten(**entries):
+    """Return a function that replaces entries of a store's meta.json."""
+    return lambda f: (f / "meta.json").write_text(json.dumps(json.loads((f / "meta.json").read_text()) | entries))
+
+
 DAMAGE = {
+    "too few splits": rewritten(splits=["train"]),
+    "too few photographs": rewritten(photographs=["a", "b"]),
+    "an unknown split": rewritten(splits=["train", "val", "exam"]),
+    "a report of another kind": rewritten(report=[1]),
     "no meta": lambda f: (f / "meta.json").unlink(),
     "half meta": lambda f: (f / "meta.json").write_text((f / "meta.json").read_text()[:40]),
     "old meta": lambda f: (f / "meta.json").write_text('{"names": []}'),

@@ -297,6 +297,48 @@ def test_a_damaged_log_is_said(interrupted, store):
         training_runs.train(params, store, folder, "cpu")
 
 
+@pytest.mark.parametrize("left", [(), (0, 2, 3)], ids=["no log", "a line is gone"])
+def test_a_log_that_lost_iterations_is_not_continued(interrupted, store, left):
+    params, folder = interrupted
+    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    (folder / "log.jsonl").write_text("".join(lines[i] for i in left))
+    before = (folder / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(DpedError, match=r"log\.jsonl: lacks iteration 1, although the training has reached 2"):
+        training_runs.train(params, store, folder, "cpu")
+    assert (folder / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["", "5\n", '{"iteration": 3, "validation": null}\n', '{"total": 1}\n'])
+def test_a_finished_run_without_its_scores_is_said(interrupted, store, line):
+    params, folder = interrupted
+    result = training_runs.train(params, store, folder, "cpu")
+    assert set(result.scores()) == {"psnr", "ms_ssim"}
+    (folder / "log.jsonl").write_text(line)
+    with pytest.raises(DpedError, match=r"log\.jsonl.* (lacks the scores|damaged)"):
+        result.scores()
+
+
+def test_a_finished_network_without_its_description_is_not_trained_over(interrupted, store):
+    params, folder = interrupted
+    training_runs.train(params, store, folder, "cpu")
+    network = (folder / "model.safetensors").read_bytes()
+    (folder / "params.json").unlink()
+    for asked in (params, replace(params, iterations=4)):
+        with pytest.raises(DpedError, match=r"model\.safetensors: a finished network, but its params\.json is missing"):
+            training_runs.train(asked, store, folder, "cpu")
+    assert (folder / "model.safetensors").read_bytes() == network
+
+
+@pytest.mark.parametrize("iteration", [None, "x", "-1", "9"])
+def test_a_checkpoint_of_no_iteration_of_the_run_is_refused(interrupted, store, iteration):
+    params, folder = interrupted
+    tensors, metadata = network_files.load_tensors(folder / "checkpoint.safetensors")
+    metadata = {k: v for k, v in (metadata | {"iteration": iteration}).items() if v is not None}
+    network_files.save_tensors(tensors, folder / "checkpoint.safetensors", metadata)
+    with pytest.raises(DpedError, match=r"checkpoint\.safetensors: damaged \(iteration .* of 3\)"):
+        training_runs.train(params, store, folder, "cpu")
+
+
 def test_a_run_without_a_checkpoint_begins_its_log_anew(store, tmp_path):
     """Killed before the first checkpoint, with the first evaluation already in the log."""
     params = settings("dong", model="", iterations=2)
