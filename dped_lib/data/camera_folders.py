@@ -73,7 +73,9 @@ def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str
 
 def _check_different(one: Path, other: Path) -> None:
     if one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False):
-        raise DpedError(f"{one} and {other}: are the same photograph. Put there that of the other camera.")
+        raise DpedError(
+            f"{one} and {other}: the same photograph twice. Replace one by the photograph of the other camera."
+        )
 
 
 def _in_order(phone_dir: Path, dslr_dir: Path, phone: dict[str, Path], dslr: dict[str, Path]) -> dict[str, Path]:
