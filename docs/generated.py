@@ -9,6 +9,7 @@ from pathlib import Path
 from typer.main import get_command
 
 import dped_lib
+from dped_lib import paper
 from dped_lib.app import cli
 
 #: The README's block on the networks that ship stands between these marks.
@@ -40,9 +41,7 @@ def readme_models(page: str) -> str:
     head, _, *rows = rows
     chosen = [dict(zip(head, row, strict=True)) for row in rows]
     lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
-    full = (
-        row for row in chosen if row["loss"] == "color+content+texture" and not row["trained on"].startswith("rig,")
-    )
+    full = (row for row in chosen if row["loss"] == paper.FULL_LOSS and not row["trained on"].startswith("rig,"))
     lines += [[row[c] for c in SHOWN_OF_MODELS] for row in full]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

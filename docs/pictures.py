@@ -58,11 +58,11 @@ def held_out_pair(scene: str) -> aligner.Alignment:
 def city100(weights: str) -> None:
     """Write the scenes that this network enhances, before and after, and the DSLR's picture of the first scene."""
     engine = enhancement.engine(network_files.resolve(weights), "float32", "cpu")
-    whose = "authors" if weights.startswith("authors:") else "shipped"
-    for scene in (scene for scene, networks in SHOWN.items() if whose in networks):
+    origin = "authors" if weights.startswith("authors:") else "shipped"
+    for scene in (scene for scene, networks in SHOWN.items() if origin in networks):
         pair = held_out_pair(scene)
         save(f"city100-{scene[:3]}-phone.jpg", pair.phone)
-        save(f"city100-{scene[:3]}-{whose}.jpg", engine(pair.phone))
+        save(f"city100-{scene[:3]}-{origin}.jpg", engine(pair.phone))
         if scene == next(iter(SHOWN)):
             save(f"city100-{scene[:3]}-dslr.jpg", pair.dslr)
 

@@ -98,6 +98,9 @@ TABLE3 = _rows(
     ),
 )
 
+#: The loss that the paper proposes: the first column of Table 3.
+FULL_LOSS = "color+content+texture"
+
 #: Section 4.3, the user study: scenes in each of the four parts of Figure 10, number of questions, number of subjects.
 #: The paper prints no numbers of its results. It states only how the classes of pictures compare.
 STUDY_SCENES, STUDY_QUESTIONS, STUDY_SUBJECTS = 9, 108, 42

@@ -11,6 +11,7 @@ aiff22/DPED names SIFT and windows, but no settings. The settings here were chos
 (benchmarks/README.md).
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -248,7 +249,8 @@ class _Aligner:
         rotation = refined.rotation_at(dslr_frame.mean(0))
         self._note(overlap=round(overlap, 4), rotation=round(rotation, 2), model=refined.model)
         if overlap < _MIN_OVERLAP:
-            raise _Rejected("too little overlap", f"the photographs share {overlap:.0%} ({_MIN_OVERLAP:.0%} needed).")
+            shared = math.floor(1000 * overlap) / 10  # rounded down: a share below the threshold never reads as it
+            raise _Rejected("too little overlap", f"the photographs share {shared:g}% ({_MIN_OVERLAP:.0%} needed).")
         aspect = self.size[1] / self.size[0]
         rectangle = geometry.largest_rectangle([dslr_frame, phone_frame], aspect)
         if rectangle is None:

@@ -100,9 +100,7 @@ def align(
     flat: Annotated[str, typer.Option(help="'drop' or 'keep' patches without detail.")] = "drop",
     by: Annotated[
         str,
-        typer.Option(
-            help="Which photographs are a pair: those of one 'name', or of one place in the 'order' of names."
-        ),
+        typer.Option(help="How photographs are paired: by equal 'name', or by their place in the 'order' of names."),
     ] = "name",
     workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one for each core.")] = None,
     on_bad: OnBad = "error",

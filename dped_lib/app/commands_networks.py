@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dped_lib import paper
 from dped_lib.app.options import (
     Dataset,
     Device,
@@ -39,7 +40,7 @@ class SplitChoice(StrEnum):
 def train(
     dataset: Dataset = "rig",
     phone: Phone = "",
-    loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = "color+content+texture",
+    loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = paper.FULL_LOSS,
     preset: PresetName = presets.DEFAULT,
     seed: Annotated[
         int, typer.Option(help="Seed of the first weights and the batches; on pirm also of the split.")
@@ -81,7 +82,10 @@ def train(
 
 
 def _refuse_idle(loss: str, chosen: Mapping[str, object]) -> None:
-    """Raise DpedError for a choice that would name the run and change nothing: the loss lacks the term it belongs to."""
+    """Raise DpedError if a parameter belongs to a part that the loss lacks.
+
+    It would change the name of the run and nothing else.
+    """
     from dped_lib import losses
 
     spec = losses.LOSSES[loss]

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from dped_lib.app.options import program
 from dped_lib.base import device, paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.data import archives, downloads, official_layout, readers, shipped_runs, vgg_files
 
 
@@ -157,7 +157,7 @@ def _shipped(topic: str) -> Check:
     if not names:
         return Check(topic, "optional", "none in this version", f"train your own with {program()} train")
     size = shipped_runs.total_size() / 1e6
-    listed = ", ".join(shipped_runs.PREFIX + name for name in names[:4]) + (" ..." if len(names) > 4 else "")
+    listed = first_few([shipped_runs.PREFIX + name for name in names], 4)
     return Check(topic, "ok", f"{len(names)} ({size:.0f} MB), sha256 as registered: {listed}")
 
 

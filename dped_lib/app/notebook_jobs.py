@@ -40,7 +40,7 @@ def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int,
     figures.use_style(photographs=True)
     chosen = {"dataset": dataset, "preset": preset, "phone": phone, "loss": loss, "seed": seed, "vgg": vgg}
     result = networks.trained(dataset, preset, phone, loss, seed, vgg=vgg)
-    with notebook_runner.environment({paths.COMMAND: notebook_runner.command_of("03_training", chosen)}):
+    with notebook_runner.variables_set({paths.COMMAND: notebook_runner.command_of("03_training", chosen)}):
         report.save(result, opening.open_or_make(dataset, phone, preset, seed=seed), preset)
     typer.echo(f"{result.params.run_name}: {result.params.length}")
 

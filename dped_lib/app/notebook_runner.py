@@ -89,7 +89,7 @@ _FOLDERS = ("folder", "manual", "answers")
 
 
 def suffix_of_own(**folders: str) -> str:
-    """Return the end of the names of everything that a study of the user's own saves. It is empty without ``folders``.
+    """Return the suffix of all files that a study with folders of the user's own saves. It is empty without ``folders``.
 
     Two studies with other pictures, retouched originals or answers have other suffixes. Neither replaces the other's
     results, nor those of a dataset.
@@ -137,7 +137,7 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
 
 
 @contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
+def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment, which a kernel inherits, and restore them afterwards."""
     before = {key: os.environ.get(key) for key in variables}
     os.environ |= variables
@@ -204,7 +204,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     failed = target.with_suffix(".failed.ipynb")
     paths.clear_killed(target)
     keep_edited(target)
-    with paths.atomic_path(target) as part, environment({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
+    with paths.atomic_path(target) as part, variables_set({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
                 _for_papermill(paths.notebooks_dir() / f"{name}.ipynb"),

@@ -33,7 +33,9 @@ Fresh = Annotated[
 ]
 OnBad = Annotated[
     str,
-    typer.Option(help="What a damaged image file does: 'error' stops the command, 'skip' counts and reports the file."),
+    typer.Option(
+        help="What to do with a damaged image file: 'error' stops the command, 'skip' leaves the file out and counts it."
+    ),
 ]
 
 #: Categories of Unicode: control characters, halves of surrogate pairs (bytes that are no text), line and paragraph ends.

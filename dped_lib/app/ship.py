@@ -70,7 +70,7 @@ def results(dataset: str, preset: str) -> list[experiment_results.Experiment]:
 def main(
     runs: Annotated[Path, typer.Argument(help="A folder of runs.")],
     table: Annotated[bool, typer.Option("--table", help="Only write the table.")] = False,
-    preset: Annotated[str, typer.Option(help="The preset whose runs are added.")] = "cpu",
+    preset: Annotated[str, typer.Option(help="The preset whose runs are added.")] = presets.DEFAULT,
 ) -> None:
     """Add the finished runs below a folder to those that ship, and write the table."""
     presets.preset(preset)

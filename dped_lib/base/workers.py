@@ -20,7 +20,7 @@ import cv2
 
 #: Variables of the environment of a worker. One thread each gives the same bytes for any number of workers, and no more
 #: threads than cores.
-ENVIRONMENT = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 class WorkerLost(Exception):
@@ -80,7 +80,7 @@ def _start() -> tuple[Connection, subprocess.Popen]:
             [sys.executable, "-c", command],
             stdin=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ONE_THREAD,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -77,6 +77,10 @@ class Folder:
         """Return the path of ``name`` on the disk."""
         return os.path.join(self.path, *name.split("/")[1:])
 
+    def shown(self, name: str) -> str:
+        """Return ``name`` as a message shows it: the path on the disk."""
+        return self.place(name)
+
     def read(self, name: str, token: int) -> bytes:
         """Return the content of a file."""
         try:
@@ -106,6 +110,10 @@ class Zip:
     def origin(self) -> str:
         """Return a text that identifies the source."""
         return _origin(self.path)
+
+    def shown(self, name: str) -> str:
+        """Return ``name`` as a message shows it: the archive, and the member in it."""
+        return f"{self.path}: {name}"
 
     def _damaged(self, why: str) -> DpedError:
         return DpedError(f"{self.path}: damaged or incomplete zip ({why}). Get the file again.")
@@ -230,6 +238,10 @@ class Tar:
     def origin(self) -> str:
         """Return a text that identifies the source."""
         return _origin(self.path)
+
+    def shown(self, name: str) -> str:
+        """Return ``name`` as a message shows it: the archive, and the member in it."""
+        return f"{self.path}: {name}"
 
     def _members(self) -> Iterator[tuple[tarfile.TarFile, int, tarfile.TarInfo]]:
         try:

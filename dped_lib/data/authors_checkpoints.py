@@ -247,5 +247,5 @@ def metadata_of(name: str) -> dict[str, str]:
         "model": known.model,
         "variant": "code",
         "origin": f"{known.prefix} @ {downloads.commit_of(known.prefix)}",
-        "sha256": downloads.sha256_of(f"{known.prefix}.data-00000-of-00001"),
+        "sha256": downloads.published_sha256(f"{known.prefix}.data-00000-of-00001"),
     }

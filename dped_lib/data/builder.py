@@ -77,7 +77,7 @@ def build(
             photographs, a bad file, nothing aligned, a full disk, or a worker that was killed.
         KeyboardInterrupt: finished pairs are kept, and the same call continues from there.
     """
-    one_of("on_bad", on_bad, ("error", "skip"))
+    one_of("on_bad", on_bad, readers.ON_BAD)
     if workers is not None and workers < 1:
         raise DpedError(f"workers must be at least 1, not {workers}.")
     settings = settings or Settings()
@@ -145,7 +145,7 @@ def _check_source(out: Path, source: dict) -> None:
 
 
 def _say_settings(out: Path, settings: Settings) -> None:
-    """Print on standard error which settings differ from those of the dataset in ``out``, which is made again."""
+    """Print on standard error which settings differ from those of the dataset in ``out``. That dataset is made again."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no summary, or a damaged one
         old = json.loads((out / "summary.json").read_text(encoding="utf-8"))["settings"]
         new = json.loads(json.dumps(asdict(settings)))

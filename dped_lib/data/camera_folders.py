@@ -75,7 +75,9 @@ def _pixels(folder: Path, name: str, side: dict[str, Path], looks: dict[str, str
 
 def _check_different(one: Path, other: Path) -> None:
     if one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False):
-        raise DpedError(f"{one} and {other}: are the same photograph. Put there that of the other camera.")
+        raise DpedError(
+            f"{one} and {other}: the same photograph twice. Replace one by the photograph of the other camera."
+        )
 
 
 def _report_equal(paired: dict[str, tuple[Path, Path]]) -> None:

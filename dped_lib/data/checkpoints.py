@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import build_dataclass
 from dped_lib.data import network_files, splits
@@ -109,7 +109,7 @@ def unfit(description: Mapping, store: PairStore) -> str:
     if not seen & set(now["train"]):
         return f"it was trained on other photographs than those in {store.folder}"
     if leaked := sorted(seen & {*now["val"], *now["test"]}):
-        return f"it was trained on photographs that are held out in {store.folder} ({', '.join(leaked[:3])})"
+        return f"it was trained on photographs that are held out in {store.folder} ({first_few(leaked)})"
     return ""
 
 

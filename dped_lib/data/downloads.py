@@ -65,7 +65,7 @@ def commit_of(key: str) -> str:
     return COMMITS[_repository(key)]
 
 
-def sha256_of(key: str) -> str:
+def published_sha256(key: str) -> str:
     """Return the published checksum of a file."""
     return _REGISTRY[one_of("source", key, _REGISTRY)]
 

@@ -6,8 +6,8 @@
 
 A result records what was asked, and on which photographs it was measured. It is used for the same question only.
 
-The ablation's scores are computed anew from its networks each time (``experiments.ablation``). Their file exists for
-:func:`pack` alone.
+If a row of the ablation was trained here, all scores are computed from the networks each time, and written for
+:func:`pack` (``experiments.ablation``). Otherwise the result that ships is used.
 """
 
 import contextlib

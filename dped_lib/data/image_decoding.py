@@ -269,7 +269,8 @@ def _deep(data: np.ndarray, header: Header, tags: dict, clear: object) -> tuple[
         alpha = np.where(raw == clear, 0, 65535).astype(np.uint16) if isinstance(clear, int) else None
         return np.repeat(raw[..., None], 3, 2), alpha
     pixels, alpha = raw[..., 2::-1], raw[..., 3] if raw.shape[2] == 4 else None
-    meaning = np.atleast_1d(tags.get(_EXTRA, 2))[0]  # if a TIFF does not say, it is taken as transparency
+    # a TIFF that does not say what its fourth channel means is taken to have transparency
+    meaning = np.atleast_1d(tags.get(_EXTRA, 2))[0]
     if alpha is None or meaning == 0:  # the fourth channel has no stated meaning
         return pixels, None
     if meaning == 1:  # the colours are premultiplied by it

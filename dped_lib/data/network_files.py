@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dped_lib import models
 from dped_lib.base import paths
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.data import authors_checkpoints, shipped_runs
 
 
@@ -100,7 +100,7 @@ def _authors(name: str) -> nn.Module:
     except DpedError as error:
         if name in authors_checkpoints.AUTHORS_NETWORKS and (names := shipped_names()):
             raise DpedError(
-                f"{error} Networks that come with this package work offline: --weights {', '.join(names[:6])}."
+                f"{error} Networks that come with this package work offline: --weights {first_few(names, 6)}"
             ) from error
         raise
 

@@ -45,9 +45,9 @@ def where() -> Path:
     named = os.environ.get("DPED_DATA")
     if not named:
         raise DpedError(
-            "dataset 'dped' is the full dataset on your disk: set DPED_DATA to the folder or archive (.zip, .tar, .tar.gz) that holds "
-            "iphone/, blackberry/ and sony/, or run 'dped fetch --dataset dped --from FILE' (its official download has been dead for "
-            "years; datasets 'rig' and 'pirm' need none)."
+            "dataset 'dped' is the full dataset on your disk. Set DPED_DATA to the folder or archive (.zip, .tar, .tar.gz) "
+            "that holds iphone/, blackberry/ and sony/, or run 'dped fetch --dataset dped --from FILE'. Its official "
+            "download has been dead for years. The datasets 'rig', 'pirm' and 'city100' do not need it."
         )
     path = Path(named).expanduser()
     if not path.exists():
@@ -98,7 +98,7 @@ class Listing:
                 side = int(of_suffix[row].argmax() == 0)
                 folder = self._folders.get((place, side)) or f"{phone}/{place}/{(phone, 'canon')[side]}"
                 name = f"{folder}/{stems[row]}{self._suffixes[of_suffix[row].max()]}"
-                raise readers.or_skip(readers.missing_partner(self._shown(name)))
+                raise readers.or_skip(readers.missing_partner(self.source.shown(name)))
             self.missing += int((~whole).sum())
             self._rows.append((len(self.names), place))
             self.names += [f"{split}/{s}" for s, good in zip(stems, whole, strict=True) if good]
@@ -143,7 +143,7 @@ class Listing:
             kind = known.setdefault(suffix, len(known))
             if suffixes[2 * number + side] not in (-1, kind):
                 raise DpedError(
-                    f"{self._shown(path)}: another file has the same name with another suffix. Remove one of them."
+                    f"{self.source.shown(path)}: another file has the same name with another suffix. Remove one of them."
                 )
             # If an archive holds one path twice, the later member counts, as it does for programs that unpack.
             tokens[2 * number + side], suffixes[2 * number + side] = token, kind
@@ -161,11 +161,7 @@ class Listing:
 
     def shown(self, row: int, side: int) -> str:
         """Return the path of a patch as an error message shows it."""
-        return self._shown(self.path(row, side))
-
-    def _shown(self, path: str) -> str:
-        folder = isinstance(self.source, archives.Folder)
-        return self.source.place(path) if folder else f"{self.source.path}: {path}"
+        return self.source.shown(self.path(row, side))
 
     def left_out(self) -> str:
         """Return a text that counts the members that are never read, as the end of a sentence.
@@ -312,7 +308,7 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
     pair_store.check_replaceable(folder)
     listing = Listing(archives.open_source(path), phone, on_bad)
     if lost := listing.left_out():
-        print(f"{path}: members that are never read{lost}", file=sys.stderr)
+        print(f"{path}: some members are not read{lost}.", file=sys.stderr)
     making = folder.parent / f".{folder.name}.making"
     with paths.explain_full_disk(folder), contextlib.closing(_Work(making, listing)) as work:
         _fill(work, listing, on_bad)
@@ -386,5 +382,4 @@ def photographs(path: Path) -> list[tuple[str, str, int]]:
 def read_photograph(path: Path, name: str, token: int) -> np.ndarray:
     """Return a full-size test image as uint8 H x W x 3, RGB."""
     source = archives.open_source(path)
-    shown = source.place(name) if isinstance(source, archives.Folder) else f"{path}: {name}"
-    return readers.read_image(shown, source.read(name, token))
+    return readers.read_image(source.shown(name), source.read(name, token))

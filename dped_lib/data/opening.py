@@ -8,7 +8,7 @@ from pathlib import Path
 from dped_lib.base import paths, presets
 from dped_lib.base.datasets import check_phone
 from dped_lib.base.validation import one_of
-from dped_lib.data import builder, official_layout
+from dped_lib.data import builder, official_layout, readers
 from dped_lib.data.pair_store import PairStore, adopt_store, current_store, made_in, store_of, write_store
 from dped_lib.data.readers import (
     CITY100_SETTINGS,
@@ -46,7 +46,7 @@ def open_or_make(
 
 def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairStore:
     check_phone(dataset, phone)
-    one_of("on_bad", on_bad, ("error", "skip"))
+    one_of("on_bad", on_bad, readers.ON_BAD)
     folder = folder_of(dataset, preset, phone)
     origin = _origin(dataset)
     # A store that `dped align` made cannot be made again here, so it is used whatever its format. Its origin changes if

@@ -17,7 +17,7 @@ import numpy as np
 
 from dped_lib.base import paths
 from dped_lib.base.datasets import FOLDS
-from dped_lib.base.errors import DpedError
+from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.validation import one_of
 from dped_lib.data.pairing import Pair
 from dped_lib.data.splits import SPLITS, assign_splits, split_fold
@@ -185,7 +185,7 @@ def check_replaceable(folder: Path) -> None:
     there = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
     foreign = sorted(there - _FILES - paths.OF_DESKTOPS)
     if foreign or folder.is_file():
-        content = f" and holds {', '.join(foreign[:3])}" if foreign else ""
+        content = f" and holds {first_few(foreign)}" if foreign else ""
         raise DpedError(
             f"{folder}: is there already{content}, which dped did not make. Move it away, or write elsewhere."
         )

@@ -138,7 +138,7 @@ def _encodes(part: int | None, tag: int, value: object) -> bool:
         return False
 
 
-def fit(exif: bytes, most: int) -> tuple[bytes, list[str]]:
+def trimmed(exif: bytes, most: int) -> tuple[bytes, list[str]]:
     """Return EXIF of at most ``most`` bytes, and the names of the entries that were removed or shortened.
 
     Maker notes are removed first, then other entries, the longest first. Place, date, camera, person and copyright come

@@ -41,7 +41,7 @@ def _frame(scene: str, camera: str) -> np.ndarray:
 
 def _rig() -> Iterator[Photograph]:
     for scene in rig.scenes():
-        for camera in rig.CAMERAS:
+        for camera in rig.CAMERA_MODELS:
             read = partial(_frame, scene.name, camera)
             yield Photograph(f"{scene.name}/{camera}", camera, read, f"{scene.kind}:{scene.photograph}")
 

@@ -128,7 +128,7 @@ def write(
             tell("JPEG has no transparency: the photograph is laid over white")
             pixels = image_decoding.over_white(pixels, alpha)
         alpha = None
-        exif, gone = photo_metadata.fit(exif, _JPEG_EXIF)
+        exif, gone = photo_metadata.trimmed(exif, _JPEG_EXIF)
         if gone:
             tell(f"EXIF is too long for JPEG; trimmed: {', '.join(gone)}")
     try:

@@ -21,6 +21,8 @@ from dped_lib.data import downloads, image_decoding, pair_store, pairing, photo_
 from dped_lib.data.pairing import Pair, Settings
 from dped_lib.paper import PATCH_SIZE
 
+#: What to do with a bad file: stop with an error, or leave it out and count it.
+ON_BAD = ("error", "skip")
 #: The rig's frames have 0.3 of the cameras' sizes, so its aligned images have half the paper's size.
 RIG_SETTINGS = Settings(size=(400, 540))
 
@@ -94,7 +96,7 @@ def read_folders(
         DpedError: a missing folder, a missing partner, a wrong size, or an unreadable image; the message names the
             file.
     """
-    one_of("on_bad", on_bad, ("error", "skip"))
+    one_of("on_bad", on_bad, ON_BAD)
     report = Counter() if report is None else report
     sides = [photo_folders.list_photographs(folder, only) for folder in (phone_dir, dslr_dir)]
     names = sorted(sides[0].keys() | sides[1].keys(), key=natural)

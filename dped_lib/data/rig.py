@@ -17,14 +17,14 @@ from dped_lib import paper
 from dped_lib.alignment.geometry import Lens, apply_homography, as_points, corners
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
-from dped_lib.data.rig_cameras import CAMERAS, develop, expose
+from dped_lib.data.rig_cameras import CAMERA_MODELS, develop, expose
 from dped_lib.data.rig_scenes import RigScene, find_scene, radiance, scenes
 
 if TYPE_CHECKING:
     from dped_lib.alignment.aligner import Alignment
 
 __all__ = [
-    "CAMERAS",
+    "CAMERA_MODELS",
     "Frame",
     "Geometry",
     "RigScene",
@@ -80,7 +80,9 @@ class Frame:
     geometry: Geometry
 
 
-def shoot(scene: str, seed: int = 0, scale: float = 0.3, cameras: Iterable[str] = tuple(CAMERAS)) -> dict[str, Frame]:
+def shoot(
+    scene: str, seed: int = 0, scale: float = 0.3, cameras: Iterable[str] = tuple(CAMERA_MODELS)
+) -> dict[str, Frame]:
     """Photograph a scene with all four cameras at once, or with some of them (section 2, Figure 3).
 
     The same arguments give the same bytes in every process and for any number of threads. Another version of OpenCV may
@@ -89,7 +91,8 @@ def shoot(scene: str, seed: int = 0, scale: float = 0.3, cameras: Iterable[str] 
     Args:
         scene: name of the scene, see ``scenes``.
         seed: number of the attempt. Another attempt moves the rig slightly; exposure, white balance and noise change.
-        scale: factor of the frame sizes of Table 1, in (0, 1]. The scenes hold detail for about 0.35.
+        scale: factor of the frame sizes of Table 1, in (0, 1]. Above about 0.35 a frame shows no finer detail, because
+            the scenes have none.
         cameras: ``iphone``, ``blackberry``, ``sony``, ``dslr``: the keys of the result.
 
     Raises:
@@ -100,7 +103,7 @@ def shoot(scene: str, seed: int = 0, scale: float = 0.3, cameras: Iterable[str] 
         raise DpedError(f"seed is {seed}, but must be a whole number, 0 or more")
     if not 0 < scale <= 1:
         raise DpedError(f"scale is {scale}, but must be above 0 and at most 1 (1 is the full size of Table 1)")
-    return {camera: _photograph(scene, one_of("camera", camera, CAMERAS), seed, scale) for camera in cameras}
+    return {camera: _photograph(scene, one_of("camera", camera, CAMERA_MODELS), seed, scale) for camera in cameras}
 
 
 def map_points(a: Frame, b: Frame, xy) -> np.ndarray:
@@ -136,7 +139,7 @@ def alignment_error(alignment: "Alignment", phone: Frame, dslr: Frame) -> np.nda
 
 def _photograph(scene, camera, seed, scale):
     """Return the frame of one camera: viewpoint, lens, sensor, processor, JPEG."""
-    spec, model = paper.CAMERAS[camera], CAMERAS[camera]
+    spec, model = paper.CAMERAS[camera], CAMERA_MODELS[camera]
     rng = np.random.default_rng([zlib.crc32(scene.encode()), zlib.crc32(camera.encode()), int(seed)])
     height, width = round(spec.height * scale), round(spec.width * scale)
     geometry = _mount(model, height, width, rng)
@@ -160,7 +163,7 @@ def camera_position(camera: str) -> np.ndarray:
     Raises:
         DpedError: the camera is unknown.
     """
-    model = CAMERAS[one_of("camera", camera, CAMERAS)]
+    model = CAMERA_MODELS[one_of("camera", camera, CAMERA_MODELS)]
     return np.array([*-_view_axis(_rotation(model.yaw, model.pitch, model.roll))[:2], -_DISTANCE])
 
 

@@ -52,7 +52,7 @@ class CameraModel:
 
 
 #: The model of each camera.
-CAMERAS: Mapping[str, CameraModel] = MappingProxyType(
+CAMERA_MODELS: Mapping[str, CameraModel] = MappingProxyType(
     {
         "iphone": CameraModel(  # dark, soft, pale, greenish yellow; clips early
             yaw=-2.6, pitch=0.9, roll=-0.7, field=0.95,
@@ -134,7 +134,7 @@ def develop(
     """Turn the light on the sensor (H x W x 3 float32) into uint8 RGB before JPEG: the sensor and the processor."""
     height = sensor_light.shape[0]
     light = sensor_light * np.float32(exposure)
-    light += noise(light, model, rng)
+    light += sensor_noise(light, model, rng)
     np.clip(light, 0, model.saturation_level, out=light)
     light /= np.float32(model.saturation_level)
     # One matrix applies the white balance, then moves colours towards their luminance or away from it.
@@ -149,7 +149,7 @@ def develop(
     return cv2.convertScaleAbs(np.clip(image, 0, 1, out=image), alpha=255)
 
 
-def noise(light: np.ndarray, model: CameraModel, rng: np.random.Generator) -> np.ndarray:
+def sensor_noise(light: np.ndarray, model: CameraModel, rng: np.random.Generator) -> np.ndarray:
     """Return signal-dependent noise (H x W x 3): fine grain that all channels share, and coarse colour noise.
 
     A pixel of diffuse white collects ``photons / (H W)``, so each pixel is noisier in a frame of more pixels.

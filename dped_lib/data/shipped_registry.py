@@ -73,13 +73,13 @@ def checked_content(file: Path, registered: str) -> bytes:
 
 
 @functools.cache
-def tell_once(place: Path, message: str) -> None:
-    """Print on standard error, once a process, why what ships is not used in a place."""
+def tell_once(store_folder: Path, message: str) -> None:
+    """Print on standard error why something that ships is not used for a store. Say it once a process."""
     print(message, file=sys.stderr)
 
 
 def report_other_pairs(made: str, anew: str, digest: str, store: "PairStore") -> None:
-    """Print on standard error that what ships is of slightly other pairs than those of a store, if it is.
+    """Print a note on standard error if what ships was made from slightly other pairs than those of a store.
 
     Matched keypoints, and with them the pixels of patches, differ slightly between processors. What ships is what the
     parameters gave on the pairs of one machine. Refusing it elsewhere would make everybody train for hours, for a

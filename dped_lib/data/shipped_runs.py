@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dped_lib import paper
+from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import build_dataclass, one_of
@@ -83,16 +85,13 @@ class ShippedRun:
         return build_dataclass(TrainParams, self.description()["params"])
 
 
-_FULL = "color+content+texture"  # losses.TABLE3_LOSSES[0]; this module is read before PyTorch
-
-
 def name_of(params: TrainParams, preset: str) -> str:
     """Return the name under which a run ships, for instance ``city100-iphonex`` or ``city100-iphonex-mse-s1``.
 
-    The full loss, seed 0 and preset ``cpu`` are not named.
+    The full loss, seed 0 and the default preset are not named.
     """
-    run = params.run_name.removeprefix(params.phone).removeprefix(f"-{_FULL}").removesuffix("-s0")
-    return f"{params.dataset}-{params.phone}{run}" + (f"-preset_{preset}" if preset != "cpu" else "")
+    run = params.run_name.removeprefix(params.phone).removeprefix(f"-{paper.FULL_LOSS}").removesuffix("-s0")
+    return f"{params.dataset}-{params.phone}{run}" + (f"-preset_{preset}" if preset != presets.DEFAULT else "")
 
 
 def runs() -> dict[str, ShippedRun]:

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dped_lib import losses
+from dped_lib import paper
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.run_parameters import VGG
 from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
 from dped_lib.experiments import statistics, training_runs
-from dped_lib.experiments.scores import DIGITS, SHOWN, Cell, Difference, score_methods
+from dped_lib.experiments.scores import DIGITS, TABLE_METRICS, Cell, Difference, score_methods
 from dped_lib.experiments.table_layout import metric_name
 from dped_lib.report import labels
 
-#: The row of the authors' code. Every other row changes one choice of it, and the last row changes all.
+#: The row of the authors' code. The last row changes all its choices, and each row between changes one.
 BASELINE = "code"
 #: The rows: for each, the parameters of ``TrainParams`` that differ from the authors' code.
 CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -66,9 +66,7 @@ def row_params(
     preset = presets.preset(preset_name)
     length = min(preset.iterations, preset.variant_iterations)
     changed = {"iterations": length, "eval_every": length, **choices}
-    return run_parameters.train_params(
-        dataset, phone, losses.TABLE3_LOSSES[0], preset_name, seed=seed, vgg=vgg, **changed
-    )
+    return run_parameters.train_params(dataset, phone, paper.FULL_LOSS, preset_name, seed=seed, vgg=vgg, **changed)
 
 
 def train_row(params: run_parameters.TrainParams, preset_name: str) -> training_runs.TrainResult:
@@ -165,7 +163,7 @@ def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Diffe
     rows = []
     for o in outcomes:
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
-        for metric in SHOWN:
+        for metric in TABLE_METRICS:
             row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
             row[f"{labels.METRICS[metric].name} minus {BASELINE}"] = _minus_baseline(differences, o.row, metric)
         rows.append(row)

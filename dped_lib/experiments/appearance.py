@@ -22,7 +22,7 @@ BLUR = 4.34
 #: Measures by name, with the meaning of a value.
 LOOK_MEASURES = MappingProxyType(
     {
-        "colour deviation": "mean CIEDE2000 difference to the DSLR after a blur of 4.34 px; "
+        "colour deviation": f"mean CIEDE2000 difference to the DSLR after a blur of {BLUR:g} px; "
         "0 is the DSLR's colour, 2 is just visible",
         "sharpness": "mean gradient of the luminance over that of the DSLR; 1 is as sharp",
     }

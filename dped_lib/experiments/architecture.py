@@ -3,7 +3,7 @@
 import torch
 from matplotlib.figure import Figure
 
-from dped_lib import losses
+from dped_lib import paper
 from dped_lib.base.run_parameters import TrainParams, train_params
 from dped_lib.data import batches
 from dped_lib.data.pair_store import PairStore
@@ -19,7 +19,7 @@ def figure7(params: TrainParams, preset: str, store: PairStore) -> tuple[Figure,
     enhanced the picture (``training_report.facts_of``). Without a network, the figure says that there is no picture.
     """
     same = {name: getattr(params, name) for name in ("seed", "variant", "vgg")}
-    params = train_params(params.dataset, params.phone, losses.TABLE3_LOSSES[0], preset, **same)
+    params = train_params(params.dataset, params.phone, paper.FULL_LOSS, preset, **same)
     one = max(store.sample("train", 24), key=lambda i: store.dslr[i].std())  # not a flat one
     pictures, facts = {"phone": store.phone[one], "dslr": store.dslr[one]}, {}
     if result := training_runs.finished_run(params, store, training_runs.run_folder(params, preset)):

@@ -48,7 +48,8 @@ def judge_claims(results: Iterable[Results]) -> list[ClaimFinding]:
         if claim.key in JUDGES:
             on_claim += [finding for r in results for finding in JUDGES[claim.key](r)]
         if not on_claim:
-            why = "needs people: 06_user_study asks them" if claim.key in PEOPLE else "its notebook has not been run"
+            asked = f"{claims_matrix.NEEDS_PEOPLE}: 06_user_study asks them"
+            why = asked if claim.key in PEOPLE else "its notebook has not been run"
             on_claim = [ClaimFinding(claim.key, "", "", "", "not run", "not testable", why)]
         findings += on_claim
     return findings

@@ -79,8 +79,8 @@ _MEANING = MappingProxyType(
 _HERE = "(in brackets): seen in trainings that are too short or too few to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
-#: How a finding begins that only answers of people could replace.
-_PEOPLE = "needs people"
+#: How the reason of a finding begins that only people's answers could replace.
+NEEDS_PEOPLE = "needs people"
 
 
 @dataclass(frozen=True)
@@ -170,14 +170,14 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
 
 def _only_people(findings: Iterable[ClaimFinding]) -> set[str]:
     """Return the claims that nothing has tested because only people can (``claims.PEOPLE``)."""
-    return {f.claim for f in findings if not f.results and f.why.startswith(_PEOPLE)}
+    return {f.claim for f in findings if not f.results and f.why.startswith(NEEDS_PEOPLE)}
 
 
 def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
     summaries, people, listed = cells(findings), _only_people(findings), []
     for row in rows(findings):
-        empty = {c: _PEOPLE if row.claim.key in people and c != "the paper" else "" for c in columns(findings)}
+        empty = {c: NEEDS_PEOPLE if row.claim.key in people and c != "the paper" else "" for c in columns(findings)}
         words = {c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else empty[c] for c in columns(findings)}
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
@@ -191,7 +191,7 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     signs = "; ".join(f"{_LOOK[v][1]} {meaning}" for v, meaning in _MEANING.items())
     return (
-        f"{text}\n\n{signs}; {_HERE}; {_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
+        f"{text}\n\n{signs}; {_HERE}; {NEEDS_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
         "A verdict is about these data and this length of training. "
         "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
     )
@@ -235,7 +235,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
                 Rectangle((_LABELS + 0.015, y + 0.015), figures.WIDTH - _LABELS - 0.03, _HEIGHT - 0.03, **blank)
             )
             middle = (_LABELS + figures.WIDTH) / 2, y + _HEIGHT / 2
-            ax.text(*middle, f"not run: {_PEOPLE}", ha="center", va="center", fontsize=size, color="0.4")
+            ax.text(*middle, f"not run: {NEEDS_PEOPLE}", ha="center", va="center", fontsize=size, color="0.4")
             continue
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03

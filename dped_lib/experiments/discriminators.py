@@ -29,6 +29,8 @@ from dped_lib.report import colors, figures
 FORMS = ("two_image", "one_image")
 #: The folder of their results, below ``DATASET-PRESET``.
 FOLDER = "discriminators"
+#: Bootstrap resamples of the interval of an accuracy. They take an instant, so no preset has fewer.
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class Curve:
     photographs: list[str]
     origin: str = experiment_results.HERE
 
-    def interval(self, resamples: int = 2000) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """Return the 95 % bootstrap interval of the last accuracy over photographs."""
-        return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, resamples))
+        return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES))
 
 
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:
@@ -66,9 +68,9 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     for c in curves:
         color, mark = colors.DISCRIMINATORS[c.form], marks[c.form]
         words = c.form.replace("_", "-")
-        whose = "this run" if c.origin == experiment_results.HERE else c.origin
+        trained_by = "this run" if c.origin == experiment_results.HERE else c.origin
         low, high = c.interval()
-        ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, {whose}")
+        ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, {trained_by}")
         end = c.accuracy[-1]
         bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
         ax.errorbar([c.iterations[-1]], [end], **bar)

@@ -1,5 +1,6 @@
 """Read the results that the notebooks saved in ``figures/`` as evidence on the claims of the paper."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,14 +126,13 @@ class Results:
         return f"{self.dataset}-{self.preset}"
 
 
-def saved_results(dataset: str | None = None, preset: str | None = None) -> list[Results]:
-    """Return the results in ``figures/`` in the order of datasets and presets, or only those of the named ones."""
+def saved_results() -> list[Results]:
+    """Return the results in ``figures/`` in the order of datasets and presets."""
     results = []
-    for d in datasets.DATASETS if dataset is None else (dataset,):
-        for p in presets.PRESETS if preset is None else (preset,):
-            folder = figures.result_folder(d, p)
-            if any(folder.glob("*.json")):
-                results.append(Results(d, p, folder))
+    for dataset, preset in itertools.product(datasets.DATASETS, presets.PRESETS):
+        folder = figures.result_folder(dataset, preset)
+        if any(folder.glob("*.json")):
+            results.append(Results(dataset, preset, folder))
     return results
 
 
@@ -160,8 +160,9 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
     """Return why the trainings of these columns of a table cannot decide a claim about them; empty if they can.
 
     Trainings of the paper's length can. Shorter ones can if their validation had levelled off, and if each network was
-    trained twice or more: the difference of two single trainings may be chance. Both are what the result records
-    (``experiments.networks``). A preset may have had another length when the result was made.
+    trained twice or more: the difference of two single trainings may be chance. The result records both
+    (``levelling.by_phone``) and the length (``networks.length``). The preset is not asked: it may have had another length
+    when the result was made.
     """
     parameters = results.parameters(name)
     length = _LENGTH.match(str(parameters.get("iterations", "")))

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from torch import nn
 
+from dped_lib import paper
 from dped_lib.alignment import aligner
 from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.base.errors import DpedError
@@ -21,7 +22,6 @@ from dped_lib.data import examples, network_files, opening, shipped_runs
 from dped_lib.enhance import enhancement
 from dped_lib.experiments import gallery
 from dped_lib.experiments.networks import trained
-from dped_lib.losses import TABLE3_LOSSES
 
 #: The networks that may enhance the real photograph, best first, each with the words that say whose it is.
 READY = MappingProxyType(
@@ -79,7 +79,7 @@ def choose(dataset: str, preset: str, phone: str, seed: int = 0, weights: str = 
 
 def _of_dataset(dataset: str, preset: str, phone: str, seed: int) -> FirstLook:
     """Return a photograph of the test split, enhanced by the network trained on the dataset."""
-    result = trained(dataset, preset, phone, TABLE3_LOSSES[0], seed)
+    result = trained(dataset, preset, phone, paper.FULL_LOSS, seed)
     store = opening.open_or_make(dataset, phone, preset, seed=seed)
     example = gallery.choose_examples(dataset, phone, 1, set(store.photographs[store.index("test")]))[0]
     original, dslr = example.original, None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
@@ -57,9 +56,9 @@ class Example:
 
 
 def choose_examples(dataset: str, phone: str, count: int, held_out: set[str] | None = None) -> list[Example]:
-    """Return photographs of ``count`` scenes, or of all scenes if there are fewer, evenly spread over the dataset's.
+    """Return photographs of ``count`` scenes, or of all scenes if there are fewer.
 
-    Each scene is there once, even if the dataset has several photographs of it.
+    They are evenly spread over the dataset's scenes. Each scene is there once, even if the dataset has several photographs of it.
 
     ``held_out`` names the photographs to choose from: those that no network was trained on (``PairStore.photographs``).
     The patches of ``pirm`` and ``dped`` are not cut from the whole photographs that are shown, so all of those are held
@@ -134,7 +133,8 @@ _CHARACTERS = 13.5
 def _wrapped(title: str, inches: float) -> str:
     """Return a title in lines that fit into a width.
 
-    A longer word begins a line. It breaks after its colons, and then after its hyphens.
+    A word longer than a line begins a new one, and is broken after colons, or after hyphens if its parts are still too
+    long.
     """
     width = round(_CHARACTERS * inches)
     lines = [""]
@@ -157,14 +157,6 @@ def _broken_after(mark: str, word: str) -> list[str]:
     return re.findall(f"[^{mark}]*{mark}|[^{mark}]+", word)
 
 
-def _show(ax: Axes, picture: np.ndarray, title: str = "") -> None:
-    ax.imshow(picture)
-    ax.set(xticks=[], yticks=[], frame_on=False)
-    ax.grid(False)
-    if title:
-        ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
-
-
 def grid(rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     """Draw pictures in a grid: a row for each mapping, a column for each key."""
     names = list(rows[0])
@@ -173,7 +165,7 @@ def grid(rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
     fig, axes = plt.subplots(len(rows), len(names), figsize=size, squeeze=False, gridspec_kw={"height_ratios": heights})
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
         for ax, name in zip(line, names, strict=True):
-            _show(ax, row[name], name if i == 0 else "")
+            figures.show_picture(ax, row[name], name if i == 0 else "")
     return fig
 
 
@@ -186,7 +178,7 @@ def mosaic(versions: Mapping[str, np.ndarray], columns: int) -> Figure:
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (name, picture) in zip(axes.flat, versions.items(), strict=False):
-        _show(ax, picture, name)
+        figures.show_picture(ax, picture, name)
     return fig
 
 
@@ -230,11 +222,11 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            _show(ax, row[name], _wrapped(name, each) if i == 0 else "")
+            figures.show_picture(ax, row[name], _wrapped(name, each) if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
             top, left, h, w = (round(scale * n) for n in (y, x, height, width))
-            _show(close, row[name][top : top + h, left : left + w])
+            figures.show_picture(close, row[name][top : top + h, left : left + w])
             if name == "original":
                 ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
     if missing:
@@ -264,7 +256,7 @@ def phone_page(
     for i, row in enumerate(rows):
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
-            _show(ax, row[name], _wrapped(name, each) if i < across else "")
+            figures.show_picture(ax, row[name], _wrapped(name, each) if i < across else "")
     title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(
         f" ({words})" for words in _not_here(missing)
     )
@@ -285,7 +277,7 @@ def over_under(
     fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
     for i, (column, pair) in enumerate(zip(axes.T, pairs, strict=True)):
         for ax, picture, title in zip(column, pair, (names[i] if names else "", ""), strict=True):
-            _show(ax, picture, title)
+            figures.show_picture(ax, picture, title)
     for ax, words in zip(axes[:, 0], ("original", label), strict=True):
         ax.set_ylabel(_wrapped(words, each * tallest))
     return fig

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from dped_lib import losses, paper
+from dped_lib import paper
 from dped_lib.base.datasets import camera_name
 from dped_lib.experiments import shift_study, statistics
 from dped_lib.experiments.evidence import (
@@ -82,11 +82,10 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 
 
 def two_image(results: Results) -> Findings:
-    """Judge that a discriminator which sees both images is right on 99 % of the pairs after 300 iterations, or on more."""
+    """Judge that the discriminator which sees both images is right on at least 99 % of the pairs after 300 iterations."""
     iterations, published = paper.DISCRIMINATOR_ACCURACY["two_image"]
     for curve in _curves(results, "two_image"):
-        low, high = curve["interval"]
-        verdict, why = ("holds" if low >= published else "does not hold" if high < published else "undecided"), ""
+        verdict, why = statistics.verdict(curve["interval"], least=published), ""
         if short := _short_curve(curve, iterations):
             # A higher accuracy after less training supports the claim. A lower one does not contradict it.
             sooner = f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
@@ -96,11 +95,10 @@ def two_image(results: Results) -> Findings:
 
 
 def one_image(results: Results) -> Findings:
-    """Judge that the discriminator which sees one image reaches only 86 % after 5000 iterations, or less."""
+    """Judge that the discriminator which sees one image is right on at most 86 % of the images after 5000 iterations."""
     iterations, published = paper.DISCRIMINATOR_ACCURACY["one_image"]
     for curve in _curves(results, "one_image"):
-        low, high = curve["interval"]
-        verdict, why = ("holds" if high <= published else "does not hold" if low > published else "undecided"), ""
+        verdict, why = statistics.verdict(curve["interval"], most=published), ""
         # More than 86 % contradicts "only 86 %", however short the training was.
         if verdict != "does not hold" and (short := _short_curve(curve, iterations)):
             verdict, why = "not testable", short
@@ -215,8 +213,6 @@ def _other_photographs(results: Results, claim: str) -> Findings:
 
 # ---------------------------------------------------------------------------------------------- Table 3 and its looks
 
-_FULL = losses.TABLE3_LOSSES[0]
-
 
 def top_scores(results: Results) -> Findings:
     """Judge that the full loss has a higher PSNR and a higher SSIM than the other losses of Table 3.
@@ -225,7 +221,9 @@ def top_scores(results: Results) -> Findings:
     """
     others = ("content+texture", "mse+texture", "mse")
     scores = (("psnr", 2), ("ms_ssim", 4))
-    by_score = (_compare(results, "top_scores", "table3_losses", m, _FULL, others, digits=d) for m, d in scores)
+    by_score = (
+        _compare(results, "top_scores", "table3_losses", m, paper.FULL_LOSS, others, digits=d) for m, d in scores
+    )
     for psnr, ssim in zip(*by_score, strict=True):
         verdict, here = _least((psnr.verdict, ssim.verdict)), _least((psnr.here, ssim.here))
         yield replace(psnr, evidence=f"{psnr.evidence}; {ssim.evidence}", verdict=verdict, here=here)
@@ -247,12 +245,14 @@ def content_colour(results: Results) -> Findings:
 def colour_term(results: Results) -> Findings:
     """Judge that the colour loss, added to content and texture loss, reduces the deviation in colour."""
     others = ("content+texture",)
-    yield from _compare(results, "colour_term", "table3_looks", "colour deviation", _FULL, others, verdict_below)
+    yield from _compare(
+        results, "colour_term", "table3_looks", "colour deviation", paper.FULL_LOSS, others, verdict_below
+    )
 
 
 def mse_blur(results: Results) -> Findings:
     """Judge that the MSE loss alone gives less sharp pictures than the full loss."""
-    yield from _compare(results, "mse_blur", "table3_looks", "sharpness", "mse", (_FULL,), verdict_below)
+    yield from _compare(results, "mse_blur", "table3_looks", "sharpness", "mse", (paper.FULL_LOSS,), verdict_below)
 
 
 def _compare(

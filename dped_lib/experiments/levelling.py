@@ -1,4 +1,4 @@
-"""Measure whether trainings have levelled off: whether validation still moved in their last quarter, against chance."""
+"""Measure whether trainings have levelled off: whether validation moved in their last quarter by more than chance explains."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Levelling:
 
     Attributes:
         moved: the rise of a straight line through that quarter (``training_log.last_quarter``), in dB: mean over seeds.
-        spread: by how much chance moves a final score, in dB: the range of the final scores. The chance of a single
-            training is taken from its own curve: twice the standard deviation about the line.
+        spread: how far chance moves a final score, in dB. It is the range of the final scores. For a single training it
+            is twice the standard deviation of its own curve about the line.
         seeds: the number of trainings.
     """
 

@@ -20,13 +20,13 @@ from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from dped_lib.base.datasets import camera_name, photograph_name
 from dped_lib.enhance import enhancement
 from dped_lib.experiments import gallery, statistics
-from dped_lib.experiments.appearance import blurred_lab
+from dped_lib.experiments.appearance import BLUR, blurred_lab
 from dped_lib.report import colors, figures
 
 #: Measures by name, with the meaning of a value.
 FLAW_MEASURES = MappingProxyType(
     {
-        "colour change": "CIEDE2000 after a blur of 4.34 px, at the original's lightness; 95th percentile",
+        "colour change": f"CIEDE2000 after a blur of {BLUR:g} px, at the original's lightness; 95th percentile",
         "contrast gain": "standard deviation of the lightness L*, enhanced over original",
         "noise amplification": "luminance noise in the flattest twentieth, enhanced over original",
     }
@@ -38,6 +38,7 @@ _BLOCK = 16
 _FLAT, _DETAIL_BLUR = 0.05, 4.0
 #: Noise of rounding to 8 bits. A lower level cannot be distinguished from none.
 _ROUNDING = 1 / (255 * np.sqrt(12))
+_SURROUNDINGS = 160  # side (px) of what Figure 12 shows around a flat block
 _NOISE_TICKS = (0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.4, 2, 3, 4, 5, 7, 10)
 
 
@@ -257,9 +258,8 @@ def figure12(
             camera = camera_name(dataset, flaw.phone)
             titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
-                ax.imshow(_around(picture, flaw.flattest) if name == "noise amplification" else picture)
-                ax.set(xticks=[], yticks=[], frame_on=False)
-                ax.set_title(title, fontsize=figures.SMALLEST_TEXT + 0.5)
+                shown = _around(picture, flaw.flattest) if name == "noise amplification" else picture
+                figures.show_picture(ax, shown, title)
     return fig
 
 
@@ -273,8 +273,9 @@ def names_in_figure12(flaws: Sequence[Flaw], network: str) -> list[str]:
     return list(dict.fromkeys(f.name for m in FLAW_MEASURES for f in _worst_and_typical(flaws, network, m)))
 
 
-def _around(picture: np.ndarray, corner: tuple[int, int], size: int = 160) -> np.ndarray:
-    """Return ``size`` x ``size`` pixels around the block at ``corner`` (y, x)."""
+def _around(picture: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    """Return ``_SURROUNDINGS`` x ``_SURROUNDINGS`` pixels around the block at ``corner`` (y, x)."""
+    size = _SURROUNDINGS
     y, x = (
         min(max(c + _BLOCK // 2 - size // 2, 0), max(s - size, 0)) for c, s in zip(corner, picture.shape, strict=False)
     )

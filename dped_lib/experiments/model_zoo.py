@@ -10,7 +10,7 @@ from dped_lib.base import datasets, presets, run_parameters
 from dped_lib.data import shipped_runs, shipping
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
-from dped_lib.experiments.scores import DIGITS, PROTOCOL, SHOWN
+from dped_lib.experiments.scores import DIGITS, PROTOCOL, TABLE_METRICS
 from dped_lib.report import figures
 
 #: The split whose pairs the networks are scored on. No choice in a training depends on it.
@@ -36,7 +36,7 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
     by_network = {}
     for name, network in (("network", model), ("original", nn.Identity())):
         scores = metrics.score(evaluation.evaluate(network, store, index), PROTOCOL)
-        by_network[name] = {metric: scores[metric] for metric in SHOWN}
+        by_network[name] = {metric: scores[metric] for metric in TABLE_METRICS}
     return {
         "protocol": PROTOCOL,
         "split": SPLIT,
@@ -49,7 +49,7 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
 
 
 def _in_words(scores: Mapping) -> str:
-    return " / ".join(f"{scores[metric]:.{DIGITS[metric]}f}" for metric in SHOWN)
+    return " / ".join(f"{scores[metric]:.{DIGITS[metric]}f}" for metric in TABLE_METRICS)
 
 
 def frame() -> pd.DataFrame:
@@ -78,7 +78,7 @@ def frame() -> pd.DataFrame:
 def below_original() -> list[str]:
     """Return the networks that ship whose PSNR and MS-SSIM are both below those of the original photographs."""
     scored = {name: shipped_runs.scores(run) for name, run in shipped_runs.runs().items()}
-    return [name for name, scores in scored.items() if all(scores[m] < scores["original"][m] for m in SHOWN)]
+    return [name for name, scores in scored.items() if all(scores[m] < scores["original"][m] for m in TABLE_METRICS)]
 
 
 def markdown() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from dped_lib import losses, paper
+from dped_lib import paper
 from dped_lib.base import run_parameters, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import authors_checkpoints, opening, shipped_runs
@@ -34,8 +34,8 @@ def trained(dataset: str, preset: str, phone: str, loss: str, seed: int = 0, **o
 def origins(results: Iterable[training_runs.TrainResult], others: Iterable[str] = ()) -> str:
     """Return whose networks these are, for a caption: ``trained here``, ``shipped:NAME``, or how many are of each kind.
 
-    Up to three of the package are named. Of more, the first is named and the others are counted. ``others`` are the
-    names of other networks that the figure shows beside these, such as ``authors' weights``.
+    Networks of the package are named if there are at most three. Otherwise the first is named, and the others are
+    counted. ``others`` are the names of other networks that the figure shows beside these, such as ``authors' weights``.
     """
     results = list(results)
     shipped = [r for r in results if r.origin.startswith(shipped_runs.PREFIX)]
@@ -143,7 +143,7 @@ def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: 
         DpedError: the origin is unknown, or the authors' weights are not available.
     """
     if validation.one_of("network", origin, run_parameters.NETWORKS) == "trained":
-        return trained(dataset, preset, phone, losses.TABLE3_LOSSES[0], seed, **overrides).model
+        return trained(dataset, preset, phone, paper.FULL_LOSS, seed, **overrides).model
     network = authors_network_for(phone)
     if isinstance(network, str):
         raise DpedError(network)
@@ -156,5 +156,5 @@ def enhancers_in_words(
     """Return whose networks :func:`enhancing_network` returns for the phones, and their length, for captions."""
     if origin != "trained":
         return {"network": authors_words(phones)}
-    results = [trained(dataset, preset, phone, losses.TABLE3_LOSSES[0], seed, **overrides) for phone in phones]
+    results = [trained(dataset, preset, phone, paper.FULL_LOSS, seed, **overrides) for phone in phones]
     return {"network": origins(results), "iterations": length(results)}

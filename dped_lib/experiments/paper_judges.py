@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from dped_lib import losses, paper
+from dped_lib import paper
 from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.evidence import ClaimFinding, Findings
 from dped_lib.report.labels import method_heading, method_name
@@ -74,7 +74,7 @@ def top_scores() -> Findings:
     """Judge from Table 3 that the full loss has the highest PSNR and the highest SSIM."""
     for phone, row in paper.TABLE3.items():
         best = {m: max(row, key=lambda c, m=m: getattr(row[c], m)) for m in ("psnr", "ssim")}
-        full = row[losses.TABLE3_LOSSES[0]]
+        full = row[paper.FULL_LOSS]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
             f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr} ({method_heading(best['psnr'])}), "

@@ -19,7 +19,7 @@ from dped_lib.metrics import PairStatistics
 #: The protocol of the tables, which is that of the authors' code. JSON files also have scores under the others.
 PROTOCOL = "train_script"
 #: The metrics that the tables show, in the order of ``paper.Score``.
-SHOWN = ("psnr", "ms_ssim")
+TABLE_METRICS = ("psnr", "ms_ssim")
 #: Digits after the decimal point of each metric.
 DIGITS = MappingProxyType({"psnr": 2, "ms_ssim": 4})
 
@@ -65,7 +65,7 @@ class Cell:
         """Return ``value [low, high] (paper value)``."""
         digits = DIGITS[metric]
         return self.measured(metric) + (
-            f" (paper {self.published[SHOWN.index(metric)]:.{digits}f})" if self.published else ""
+            f" (paper {self.published[TABLE_METRICS.index(metric)]:.{digits}f})" if self.published else ""
         )
 
 
@@ -160,10 +160,10 @@ def held_out(store: PairStore, seeds: Iterable[int], split: str, most: int) -> H
     """
     groups = repetitions(store.meta["dataset"], seeds)
     by_seed = {s: store.fold(s).sample(split, most) for group in groups for s in group}
-    found = HeldOut(store, split, [{s: by_seed[s] for s in group} for group in groups])
-    if not len(found.index):
+    pairs = HeldOut(store, split, [{s: by_seed[s] for s in group} for group in groups])
+    if not len(pairs.index):
         raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
-    return found
+    return pairs
 
 
 def method_statistics(method: Method, store: PairStore, index: np.ndarray, at_once: int = 1000) -> PairStatistics:
@@ -253,7 +253,7 @@ def compare_scores(
                 psnr_interval=statistics.bounds(samples["psnr"][column]),
                 ms_ssim=mean[PROTOCOL]["ms_ssim"],
                 ms_ssim_interval=statistics.bounds(samples["ms_ssim"][column]),
-                by_repetition=[{m: s[PROTOCOL][m] for m in SHOWN} for s in scored],
+                by_repetition=[{m: s[PROTOCOL][m] for m in TABLE_METRICS} for s in scored],
                 published=published.get(column),
                 scores=mean,
             )
@@ -269,7 +269,7 @@ def _samples(measured: Mapping[str, list[PairStatistics]], photographs: np.ndarr
     repeated = [s for by_repetition in measured.values() for s in by_repetition]
     counts = {column: len(by_repetition) for column, by_repetition in measured.items()}
     scored = statistics.resampled_scores(repeated, photographs, PROTOCOL, resamples)
-    return {m: statistics.resampled_trainings(scored[m], counts) for m in SHOWN}
+    return {m: statistics.resampled_trainings(scored[m], counts) for m in TABLE_METRICS}
 
 
 def _mean(scored: list[dict]) -> dict:
@@ -284,7 +284,7 @@ def _mean(scored: list[dict]) -> dict:
 
 def _differences(cells: list[Cell], samples: Mapping[str, Mapping[str, np.ndarray]]) -> list[Difference]:
     differences = []
-    for (a, b), metric in itertools.product(itertools.combinations(cells, 2), SHOWN):
+    for (a, b), metric in itertools.product(itertools.combinations(cells, 2), TABLE_METRICS):
         interval = statistics.bounds(samples[metric][a.column] - samples[metric][b.column])
         value = getattr(a, metric) - getattr(b, metric)
         differences.append(Difference(a.table, a.phone, metric, a.column, b.column, value, interval))

@@ -177,9 +177,7 @@ class Ratio:
 
     def verdict(self, sentence: Sentence) -> str:
         """Return ``holds`` if the interval lies in the range, ``does not hold`` if outside, or ``undecided``."""
-        if sentence.low <= self.low and self.high <= sentence.high:
-            return "holds"
-        return "does not hold" if self.high < sentence.low or self.low > sentence.high else "undecided"
+        return statistics.verdict((self.low, self.high), sentence.low, sentence.high)
 
 
 def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict[str, Ratio]]:

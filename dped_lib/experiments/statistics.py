@@ -53,19 +53,17 @@ def mean(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> float:
     return float(sums.sum() / sizes.sum())
 
 
-def resampled_means(
-    values: np.ndarray, groups: Sequence[str] | np.ndarray, resamples: int, seed: int | np.random.Generator = 0
-) -> np.ndarray:
+def resampled_means(values: np.ndarray, groups: Sequence[str] | np.ndarray, resamples: int) -> np.ndarray:
     """Return the mean of the finite values in each resample of their groups: (resamples,).
 
-    Calls with the same groups, resamples and seed use the same draw, so their results can be subtracted.
+    Calls with the same groups and resamples use the same draw, so their results can be subtracted.
 
     Args:
         values: (N,) a value for each pair; NaN where it is not defined.
         groups: (N,) photograph of each pair.
     """
     sums, sizes = _sums(values, groups)
-    drawn = draws(len(sums), resamples, seed)
+    drawn = draws(len(sums), resamples)
     return sums[drawn].sum(1) / sizes[drawn].sum(1)
 
 
@@ -85,7 +83,7 @@ def resampled_curves(
 
 
 def resampled_scores(
-    statistics: Sequence[PairStatistics], photographs: np.ndarray, protocol: str, resamples: int, seed: int = 0
+    statistics: Sequence[PairStatistics], photographs: np.ndarray, protocol: str, resamples: int
 ) -> dict[str, np.ndarray]:
     """Return the scores of several methods in each resample of the photographs: metric -> (resamples, methods).
 
@@ -99,7 +97,7 @@ def resampled_scores(
     names, photograph = np.unique(photographs, return_inverse=True)
     members = [np.flatnonzero(photograph == i) for i in range(len(names))]
     scores: dict[str, list[list[float]]] = {metric: [] for metric in metrics.METRICS}
-    for drawn in draws(len(names), resamples, seed):
+    for drawn in draws(len(names), resamples):
         index = np.concatenate([members[i] for i in drawn])
         by_method = [metrics.PROTOCOLS[protocol](s.take(index)) for s in statistics]
         for metric, rows in scores.items():
@@ -107,16 +105,14 @@ def resampled_scores(
     return {metric: np.array(rows) for metric, rows in scores.items()}
 
 
-def resampled_trainings(
-    scores: np.ndarray, trainings: Mapping[str, int], seed: int | np.random.Generator = 1
-) -> dict[str, np.ndarray]:
+def resampled_trainings(scores: np.ndarray, trainings: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Return, for each method, its mean over trainings drawn with replacement in each resample: method -> (resamples,).
 
     Args:
         scores: (resamples, sum of ``trainings``), the trainings of a method side by side (:func:`resampled_scores`).
         trainings: method -> number of its trainings, in the order of the columns.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(1)  # other numbers than those that draw the photographs
     means, first = {}, 0
     for method, count in trainings.items():
         drawn = draws(count, len(scores), generator) + first
@@ -174,6 +170,14 @@ def relation(low_high: Sequence[float], reference: float = 0.0) -> str:
     """Return ``higher`` or ``lower`` if the interval excludes the reference, else ``undecided``."""
     low, high = low_high
     return "higher" if low > reference else "lower" if high < reference else "undecided"
+
+
+def verdict(low_high: Sequence[float], least: float = -math.inf, most: float = math.inf) -> str:
+    """Return ``holds`` if the interval lies in [least, most], ``does not hold`` if it lies outside, else ``undecided``."""
+    low, high = low_high
+    if least <= low and high <= most:
+        return "holds"
+    return "does not hold" if high < least or low > most else "undecided"
 
 
 def in_words(value: float, low_high: Sequence[float], digits: int, sign: str = "") -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from dped_lib.base.datasets import camera_name
 from dped_lib.experiments.networks import NO_AUTHORS_IN_TABLE2
-from dped_lib.experiments.scores import DIGITS, SHOWN, Cell
+from dped_lib.experiments.scores import DIGITS, TABLE_METRICS, Cell
 from dped_lib.experiments.tables import columns2, published
 from dped_lib.report import labels
 
@@ -35,7 +35,7 @@ def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> 
         for column in columns:
             cell = by_key.get((phone, column))
             row = {"phone": camera_name(dataset, phone), "method": labels.method_heading(column)}
-            for i, metric in enumerate(SHOWN):
+            for i, metric in enumerate(TABLE_METRICS):
                 name = metric_name(metric)
                 row[name] = cell.measured(metric) if cell else "not run"
                 score = of_paper.get(column)
@@ -49,7 +49,7 @@ def without_empty(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[:, [not frame[column].isin(["", 0]).all() for column in frame]]
 
 
-def held_out(cells: Iterable[Cell], dataset: str) -> str:
+def pairs_in_words(cells: Iterable[Cell], dataset: str) -> str:
     """Return on how many pairs the cells of each phone were scored: ``iPhone X 120 pairs of 7 photographs``."""
     counts = {c.phone: f"{c.pairs} pairs of {c.photographs} photographs" for c in cells}
     return "; ".join(f"{camera_name(dataset, phone)} {count}" for phone, count in counts.items())

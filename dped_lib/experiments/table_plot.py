@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from dped_lib import paper
 from dped_lib.base.datasets import camera_name
-from dped_lib.experiments.scores import PROTOCOL, SHOWN, Cell
+from dped_lib.experiments.scores import PROTOCOL, TABLE_METRICS, Cell
 from dped_lib.experiments.table_layout import metric_name
 from dped_lib.experiments.tables import published
 from dped_lib.report import colors, figures, labels
@@ -40,7 +40,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
     row = 0.2 + 0.16 * len(phones)  # height in inches
     fig, panels = plt.subplots(1, 2, figsize=(figures.WIDTH, 1.7 + row * len(columns)), sharey=True)
     first, later = (dict(_published(drawn[0].table, phones, columns, later)) for later in (False, True))
-    for axes, metric in zip(panels, SHOWN, strict=True):
+    for axes, metric in zip(panels, TABLE_METRICS, strict=True):
         height = {
             (phone, column): columns.index(column) + _APART * (phones.index(phone) - (len(phones) - 1) / 2)
             for phone, column in itertools.product(phones, columns)
@@ -52,7 +52,9 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
             axes.plot(getattr(c, metric), y, "o", color=color, ms=5)
         for (phone, column), score in (first | later).items():
             mark, edge = "D" if (phone, column) in later else "o", colors.PHONES[phone]
-            axes.plot(score[SHOWN.index(metric)], height[phone, column], mark, mfc="white", mec=edge, ms=6, mew=1.3)
+            axes.plot(
+                score[TABLE_METRICS.index(metric)], height[phone, column], mark, mfc="white", mec=edge, ms=6, mew=1.3
+            )
         missing = set(height) - {(c.phone, c.column) for c in drawn}
         for phone, column in missing:
             place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}

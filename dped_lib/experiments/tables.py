@@ -20,7 +20,7 @@ from dped_lib.experiments.scores import Cell, Difference, Method
 #: network.
 COLUMNS2 = ("original", "auto", "ape", "dong", "dong authors", "johnson", "ours", "authors")
 #: Columns of Table 2 with networks trained here, and the loss of their training.
-TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": losses.TABLE3_LOSSES[0]})
+TRAINED2 = MappingProxyType({"dong": "dong", "johnson": "johnson", "ours": paper.FULL_LOSS})
 
 #: The columns of Table 2 with weights that the authors published.
 _OF_AUTHORS = ("dong authors", "authors")

@@ -16,7 +16,7 @@ from dped_lib.experiments.training_runs import TrainResult
 from dped_lib.report import figures, labels, training_drawings
 
 #: Number of held-out patches that are drawn.
-SHOWN = 6
+PATCHES_SHOWN = 6
 
 
 def facts_of(result: TrainResult) -> dict[str, str]:
@@ -35,8 +35,11 @@ def curves(result: TrainResult) -> tuple[Figure, dict]:
 
 
 def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
-    """Draw held-out patches of the phone, enhanced, and of the DSLR. Return the figure and the patches' names."""
-    chosen = store.sample("test", SHOWN)
+    """Draw held-out patches: as the phone took them, enhanced, and as the DSLR took them.
+
+    Return the figure and the patches' names.
+    """
+    chosen = store.sample("test", PATCHES_SHOWN)
     enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"), len(chosen)))
     pictures = batches.pictures(enhanced)
     phone = result.params.phone

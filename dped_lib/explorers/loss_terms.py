@@ -256,8 +256,8 @@ class LossTerms:
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
                 bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
         # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
-        whose = checkpoints.shipped_name(self.folder) or "trained here"
-        lines = [self.summary(), f"Network: {whose} ({self._trained_on()})."]
+        network = checkpoints.shipped_name(self.folder) or "trained here"
+        lines = [self.summary(), f"Network: {network} ({self._trained_on()})."]
         fig.suptitle("\n".join(textwrap.fill(line, 115) for line in lines), fontsize=figures.SMALLEST_TEXT)
         return fig
 

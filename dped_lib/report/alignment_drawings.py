@@ -21,13 +21,14 @@ _IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
 _TALLEST = 6.2  # height of Figure 4 in inches; a notebook's page in JupyterLab shows about 6.7
 _CAPTION = 30  # characters in a line below a third of a figure's width
+_PAIRS_IN_ROW = 4
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
 
 
 def rig_drawing() -> Figure:
     """Draw the simulated rig (Figure 2): the cameras from above, enlarged beside it, and what each camera sees."""
     fig, (above, near, front) = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.9), width_ratios=(1, 0.95, 1.1))
-    places = {name: rig.camera_position(name) for name in rig.CAMERAS}
+    places = {name: rig.camera_position(name) for name in rig.CAMERA_MODELS}
     above.plot([-0.85, 0.85], [0, 0], color="#888888", lw=5, solid_capstyle="butt")
     above.text(0, 0.05, "scene", ha="center", va="bottom", color="#555555")
     for name, frame in rig.shoot("wall-1", scale=0.02).items():
@@ -83,7 +84,7 @@ def quadruplets(photographs: Mapping[str, Mapping[str, np.ndarray]], names: Mapp
     for row, (scene, images) in zip(axes, photographs.items(), strict=True):
         row[0].set_ylabel(scene)
         for ax, camera in zip(row, names, strict=True):
-            _show(ax, images[camera])
+            figures.show_picture(ax, images[camera])
     for ax, name in zip(axes[0], names.values(), strict=True):
         ax.set_title(name)
     return fig
@@ -107,7 +108,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
     sample = np.linspace(0, count - 1, min(_MAX_DRAWN_MATCHES, count)).astype(int)
     sides = ((phone, slice(0, 2), names[0]), (dslr, slice(2, 4), names[1]))
     for ax, (image, columns, name) in zip(axes[:, 0], sides, strict=True):
-        _show(ax, image, gray=True)
+        figures.show_picture(ax, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cmap="gray")
         for inlier, color, mark in ((False, _OUTLIER, "x"), (True, _INLIER, ".")):
             xy = alignment.matches[sample][alignment.inliers[sample] == inlier][:, columns]
             ax.plot(*xy.T, mark, color=color, ms=4, mew=1)
@@ -124,7 +125,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
         (dslr, alignment.map.to_dslr(geometry.outline(*phone.shape[:2])), alignment.to_dslr(crop)),
     )
     for ax, (image, other_frame, crop_outline) in zip(axes[:, 1], outlines, strict=True):
-        _show(ax, image)
+        figures.show_picture(ax, image)
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
         ax.add_patch(Polygon(other_frame, fill=False, edgecolor=_OUTLIER, lw=1.8))
         ax.add_patch(Polygon(crop_outline, fill=False, edgecolor=_CROP, lw=2.2))
@@ -134,7 +135,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
         f"3. Green: the largest {aspect} rectangle in both"
     )
     for ax, image in zip(axes[:, 2], (alignment.phone, alignment.dslr), strict=True):
-        _show(ax, image)
+        figures.show_picture(ax, image)
     captions.append(f"4. Resampled to {size[1]} x {size[0]}")
     for ax, caption in zip(axes[1], captions, strict=True):
         lines = "\n".join(textwrap.fill(line, _CAPTION) for line in caption.split("\n"))
@@ -158,7 +159,7 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
     height, width = alignment.dslr.shape[:2]
     rows, columns = np.indices((height, width)) // (height // 6)
     tile = (rows + columns) % 2
-    _show(axes[0], np.where(tile[..., None] == 1, alignment.phone, alignment.dslr))
+    figures.show_picture(axes[0], np.where(tile[..., None] == 1, alignment.phone, alignment.dslr))
     axes[0].set_title("Aligned: phone and DSLR\nin alternate squares")
     scaled = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in (phone, dslr)]
     for ax, pair, title in (
@@ -166,9 +167,7 @@ def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alig
         (axes[2], (alignment.phone, alignment.dslr), "Aligned"),
     ):
         a, b = (_standardised_gray(i) for i in pair)
-        drawn = ax.imshow(a - b, cmap="RdBu_r", vmin=-2, vmax=2)
-        ax.set(xticks=[], yticks=[], frame_on=False)
-        ax.grid(False)
+        drawn = figures.show_picture(ax, a - b, cmap="RdBu_r", vmin=-2, vmax=2)
         ax.set_title(f"{title}:\nmean difference {np.abs(a - b).mean():.2f}")
     fig.colorbar(drawn, ax=axes[2], label="phone minus DSLR\n(standard deviations)", shrink=0.9)
     return fig
@@ -222,18 +221,17 @@ def window_caption(window: extraction.Window) -> str:
 
 
 def window_pairs(
-    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], columns: int = 4, names: tuple[str, str] = ("phone", "DSLR")
+    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], names: tuple[str, str] = ("phone", "DSLR")
 ) -> Figure:
     """Draw small pairs side by side, phone left and DSLR right.
 
     Args:
         pairs: caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) of each pair.
-        columns: number of pairs in a row.
         names: of the phone and of the DSLR, for the title.
     """
-    rows = -(-len(pairs) // columns)
-    height = figures.WIDTH / columns / 2 + 0.3
-    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, height * rows + 0.3), squeeze=False)
+    rows = -(-len(pairs) // _PAIRS_IN_ROW)
+    height = figures.WIDTH / _PAIRS_IN_ROW / 2 + 0.3
+    fig, axes = plt.subplots(rows, _PAIRS_IN_ROW, figsize=(figures.WIDTH, height * rows + 0.3), squeeze=False)
     fig.suptitle(f"Windows that were left out: {names[0]} (left) and {names[1]} (right)")
     for ax in axes.flat:
         ax.set_axis_off()
@@ -257,15 +255,6 @@ def residual_shifts(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarra
         (dx, dy), _ = cv2.phaseCorrelate(b, a, window)
         shifts.append(np.hypot(dx, dy))
     return np.array(shifts)
-
-
-def _show(ax, image: np.ndarray, gray: bool = False) -> None:
-    ax.imshow(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if gray else image, cmap="gray" if gray else None)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(False)
-    for side in ax.spines.values():
-        side.set_visible(False)
 
 
 def _standardised_gray(image: np.ndarray) -> np.ndarray:

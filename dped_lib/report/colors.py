@@ -1,7 +1,8 @@
-"""Give each phone, kernel, loss, discriminator, class of pictures and verdict one colour in every figure.
+"""Give each phone, kernel, loss, discriminator and class of pictures one colour in every figure.
 
 The colours are from Okabe and Ito's palette, which people with any common colour blindness can tell apart. A figure
-also names what it draws, in words, so that no fact depends on colour alone.
+also names what it draws, in words, so that no fact depends on colour alone. ``experiments.claims_matrix`` colours the
+verdicts.
 """
 
 from types import MappingProxyType

@@ -29,8 +29,10 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.getipython import get_ipython
 from IPython.core.pylabtools import print_figure
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline import backend_inline  # noqa: F401, it would set its own formats if it were loaded later
 from PIL import Image
@@ -145,6 +147,16 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def show_picture(ax: Axes, picture: np.ndarray, title: str = "", **how) -> AxesImage:
+    """Show a picture without ticks and frame, under its title. ``how`` goes to ``imshow``, whose result is returned."""
+    image = ax.imshow(picture, **how)
+    ax.set(xticks=[], yticks=[], frame_on=False)
+    ax.grid(False)
+    if title:
+        ax.set_title(title, fontsize=SMALLEST_TEXT + 0.5)
+    return image
+
+
 @functools.cache
 def commit() -> str:
     """Return the short hash of the checkout's commit, or ``unknown`` outside a checkout.
@@ -194,7 +206,7 @@ def provenance(dataset: str, preset: str, seed: int, **more) -> dict:
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 
 
-def stamp(origin: Mapping) -> str:
+def caption(origin: Mapping) -> str:
     """Return the caption of a picture or table: its parameters in one line."""
     words = DATASET_WORDS.get(origin["dataset"], origin["dataset"])
     shown = {key: origin[key] for key in _CAPTION if origin.get(key) not in (None, "")}
@@ -336,10 +348,10 @@ def save_figure(
     """
     target = _target(origin, f"{name}.jpg" if photographs else f"{name}.png")
     # A line never ends between the words of a short entry, such as "seed 0".
-    entries = (e.replace(" ", "\N{NO-BREAK SPACE}") if len(e) < 30 else e for e in stamp(origin).split(" · "))
-    caption = "\N{NO-BREAK SPACE}· ".join(entries)
+    entries = (e.replace(" ", "\N{NO-BREAK SPACE}") if len(e) < 30 else e for e in caption(origin).split(" · "))
+    joined = "\N{NO-BREAK SPACE}· ".join(entries)
     # At least 15 characters of this size fit into an inch.
-    lines = textwrap.fill(caption, int(15 * fig.get_figwidth()), break_on_hyphens=False)
+    lines = textwrap.fill(joined, int(15 * fig.get_figwidth()), break_on_hyphens=False)
     fig.supxlabel(lines, fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
@@ -367,7 +379,7 @@ def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numb
     Return the path of the Markdown file.
     """
     target = _target(origin, f"{name}.md")
-    body = f"# {title}\n\n{to_markdown(frame)}\n\n{notes}\n\n{stamp(origin)}\n"
+    body = f"# {title}\n\n{to_markdown(frame)}\n\n{notes}\n\n{caption(origin)}\n"
     if command := os.environ.get(paths.COMMAND):
         body += f"\nHow to reproduce this table: `{command}`\n"
     paths.write_text(target, body)

@@ -1,4 +1,4 @@
-"""Name metrics, their units, terms and kernels of a loss and the methods of Table 2 in figures, tables and printed lines."""
+"""Give the names that figures, tables and printed lines use: of metrics, terms of a loss, kernels, verdicts, methods and losses."""
 
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Show what a notebook teaches with: the library's own source, and figures and tables that are saved as they are shown."""
+"""Show the library's own source in a notebook. Show figures and tables, and save them at the same time."""
 
 import inspect
 import re
@@ -32,7 +32,7 @@ def show_source(*objects: Callable | type) -> Markdown:
 
 def _unbroken(table: str) -> str:
     """Return a table whose lines never end within an interval, or between a value and its interval."""
-    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
+    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
-from dped_lib import losses, models
+from dped_lib import losses, models, paper
 from dped_lib.report import colors, figures, labels
 
 _KINDS = MappingProxyType({"conv": colors.SKY, "norm": colors.ORANGE, "linear": colors.PINK})
@@ -114,7 +114,7 @@ def _terms(loss: str, variant: str) -> dict[str, _Term]:
 
 
 def system(
-    loss: str = losses.TABLE3_LOSSES[0], variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None
+    loss: str = paper.FULL_LOSS, variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None
 ) -> Figure:
     """Draw the first part of Figure 7: how the networks and the terms of a loss of ``losses.LOSSES`` belong together.
 
@@ -130,21 +130,21 @@ def system(
     return fig
 
 
-def networks(loss: str = losses.TABLE3_LOSSES[0], variant: str = "code") -> Figure:
-    """Draw the second part of Figure 7: the layers of the networks that a loss of ``losses.LOSSES`` trains.
+def networks(variant: str = "code") -> Figure:
+    """Draw the second part of Figure 7: the layers of the two networks that the paper's loss trains.
 
     Args:
-        loss: the loss, which sets the generator, and whether there is a discriminator.
         variant: ``paper`` or ``code``.
     """
     # The figure needs layers and shapes only. Random values for 45 million weights would take seconds.
     with torch.device("meta"):
-        generator = models.generator(losses.LOSSES[loss].model, variant)
-        parts = [("Generator", layers(generator, torch.zeros(1, 3, 100, 100)), models.count_parameters(generator))]
-        if "texture" in losses.LOSSES[loss].terms:
-            network = models.discriminator(losses.DISCRIMINATOR_OF[variant])
-            inside = layers(network, torch.zeros(1, network.inputs, 100, 100))
-            parts.append(("Discriminator", inside, models.count_parameters(network)))
+        generator = models.generator(losses.LOSSES[paper.FULL_LOSS].model, variant)
+        discriminator = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        drawn = {"Generator": (generator, 3), "Discriminator": (discriminator, discriminator.inputs)}
+        parts = [
+            (name, layers(network, torch.zeros(1, channels, 100, 100)), models.count_parameters(network))
+            for name, (network, channels) in drawn.items()
+        ]
     tops = [0.15]
     for _, inside, _ in parts:
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
@@ -182,8 +182,8 @@ def _sum_in_words(terms: Mapping[str, _Term], variant: str) -> str:
     """Return the weighted sum of the terms, and whose weights these are."""
     weights = losses.weights_of(variant)
     total = " + ".join(f"{weights[name]:g} x {term.name}" for name, term in terms.items())
-    whose = "(equation 8)" if variant == "paper" else "(form of equation 8, weights of the authors' code)"
-    return f"loss = {total}\n{whose}"
+    source = "(equation 8)" if variant == "paper" else "(form of equation 8, weights of the authors' code)"
+    return f"loss = {total}\n{source}"
 
 
 def _draw_flow(ax: Axes, terms: Mapping[str, _Term], total: str, pictures: Mapping) -> None:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dped_lib.data.training_log import last_quarter
+from dped_lib.data.training_log import last_quarter, validation_curve
 from dped_lib.report import colors, figures, labels
 
 _COLUMNS = 3
-_BEGINNING = 50  # the first of so many parts of a log does not set the axis of a term
+_BEGINNING = 50  # the first fiftieth of a log does not set the axis of a term
 _CUT = "\n(the first 2 % may lie outside)"
 _WORDS = MappingProxyType(
     {
@@ -39,7 +39,8 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.
         loss: the loss of the training, which sets the colour.
     """
-    terms, scores = _by_name(log), _by_name({**line["validation"], **line} for line in log if "validation" in line)
+    scored = next((line["validation"] for line in log if "validation" in line), {})
+    terms, scores = _terms(log), {metric: validation_curve(log, metric) for metric in scored}
     panels = len(terms) + len(scores)
     columns = 2 if panels == 4 else _COLUMNS
     rows = -(-panels // columns)
@@ -86,12 +87,12 @@ def _set_limits(ax: Axes, values: np.ndarray) -> None:
     ax.set_ylim(values.min() - room, values.max() + room)
 
 
-def _by_name(lines: Iterable[Mapping]) -> dict[str, np.ndarray]:
-    """Return (iteration, value) of each number in the lines, by its name: N x 2."""
+def _terms(log: Iterable[Mapping]) -> dict[str, np.ndarray]:
+    """Return each term over the iterations of a log, by its name: N x 2, iteration and value."""
     by_name: dict[str, list] = {}
-    for line in lines:
+    for line in (line for line in log if "validation" not in line):
         for name, value in line.items():
-            if name != "iteration" and not isinstance(value, Mapping):
+            if name != "iteration":
                 by_name.setdefault(name, []).append((line["iteration"], value))
     return {name: np.array(points, dtype=float) for name, points in by_name.items()}
 
@@ -109,7 +110,7 @@ def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
 def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str]) -> Figure:
     """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left.
 
-    Only ``enhanced`` has a colour: it has that of the Sony.
+    ``enhanced`` is written in its colour of the user study (``colors.CLASSES``), and all other names in black.
 
     Args:
         rows: camera, or ``enhanced`` -> its patches.
@@ -120,8 +121,7 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str
     fig, axes = plt.subplots(len(rows), columns, figsize=(figures.WIDTH, side * len(rows) + 0.1), squeeze=False)
     for line, (name, patches) in zip(axes, rows.items(), strict=True):
         for ax, patch in zip(line, patches, strict=True):
-            ax.imshow(patch, interpolation="nearest")
-            ax.set(xticks=[], yticks=[], frame_on=False)
+            figures.show_picture(ax, patch, interpolation="nearest")
         # A row is lower than a long name, so the name takes two lines.
         line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=colors.CLASSES.get(name, colors.BLACK))
     return fig

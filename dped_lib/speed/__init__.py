@@ -5,6 +5,7 @@ module          quick form                                              plain fo
 =============== ======================================================= ================================
 ``norm``        instance norm and its ReLU in one pass                  ``nn.InstanceNorm2d``, ``F.relu``
 ``convolution`` layers with few channels                                ``nn.Conv2d``, ``nn.Linear``
+``networks``    the layers of a network, by ``norm``, ``convolution``   the layers of ``models``
 ``blur``        blur of the colour loss by products with band matrices  ``losses.color_distance``
 ``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
@@ -15,7 +16,8 @@ module          quick form                                              plain fo
 =============== ======================================================= ================================
 
 Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap off.
-Enhancement in bands (``enhance.bands``) has no plain form and stays as it is.
+Photographs are still enhanced in bands (``enhance.bands``), because nothing else bounds the memory, but in float32 and
+by ``F.conv2d``.
 """
 
 import contextlib

@@ -25,7 +25,7 @@ AUTOMATIC = f"Pillow ImageOps.autocontrast(cutoff={baselines.CUTOFF}): a stand-i
 _FORMAT = 2  # of the folder that make() writes
 
 
-def held_out(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
+def held_out_scenes(dataset: str, preset: str, scenes: int = 0) -> tuple[str, ...]:
     """Return scenes on which no network of the dataset was trained.
 
     Scenes of the test split come first, then those of the validation split. Every photograph gives one scene before any
@@ -85,7 +85,7 @@ def open_or_make(
         scenes: number in each set; 0: nine as in the paper, or all that the dataset holds out.
 
     Raises:
-        DpedError: a retouched picture is missing. See also :func:`held_out`, :func:`make` and
+        DpedError: a retouched picture is missing. See also :func:`held_out_scenes`, :func:`make` and
             ``pictures.open_folder``.
     """
     if scenes < 0:
@@ -93,7 +93,7 @@ def open_or_make(
     if folder:
         return open_folder(folder, scenes or paper.STUDY_SCENES)
     # We check everything before we train networks.
-    names = held_out(dataset, preset, scenes)
+    names = held_out_scenes(dataset, preset, scenes)
     retouched = _retouched(manual, names) if manual else {}
     networks = {
         phone: enhancing_network(network, dataset, preset, phone, seed, vgg=vgg)
@@ -130,7 +130,7 @@ def make(
 
     Args:
         networks: phone -> network that enhances its photographs.
-        names: the scenes (:func:`held_out`).
+        names: the scenes (:func:`held_out_scenes`).
         retouched: scene -> file of the original that an artist retouched, for every scene or for none. It has the size
             of the study's original, or that of the aligned photograph before the border was cut off.
 

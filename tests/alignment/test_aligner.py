@@ -141,6 +141,7 @@ def test_too_little_in_common():
     third = wide.shape[1] * 45 // 100
     left, right = wide[:, : wide.shape[1] // 2].copy(), wide[:, third:].copy()
     report = aligner.align(left, right).report
+    assert report.reason == "the photographs share 9.8% (10% needed)."
     assert report.verdict == "too little overlap", report
     assert report.overlap == pytest.approx(0.1, abs=0.005) and "(10% needed)" in report.reason
 

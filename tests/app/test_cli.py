@@ -315,8 +315,8 @@ REFUSED = [
     ("train --loss johnson --set discriminator=code", "changes nothing, because loss 'johnson' has no texture term"),
     ("train --loss dong --set norm=batch", "changes nothing, because loss 'dong' has no norm"),
     ("train --set variant=later", "unknown variant 'later'; allowed: code, paper"),
-    ("train --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
-    ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk: set DPED_DATA"),
+    ("train --dataset dped", "dataset 'dped' is the full dataset on your disk. Set DPED_DATA"),
+    ("evaluate --dataset dped", "dataset 'dped' is the full dataset on your disk. Set DPED_DATA"),
     ("evaluate --phone nokia", "unknown phone 'nokia'"),
     ("evaluate --dataset moon --json", "unknown dataset 'moon'"),
     (

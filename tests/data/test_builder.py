@@ -427,7 +427,7 @@ SPOILT = {
     ),
     "the same photograph": (
         lambda r: shutil.copy(r / "phone/coffee-a.jpeg", r / "dslr/coffee-a.JPG"),
-        "phone/coffee-a.jpeg and .*dslr/coffee-a.JPG: are the same photograph",
+        "phone/coffee-a.jpeg and .*dslr/coffee-a.JPG: the same photograph twice",
     ),
     "tiny": (lambda r: Image.new("RGB", (90, 200)).save(r / "dslr/coffee-a.JPG"), "dslr/coffee-a.JPG: 200 x 90 pixels"),
     "no folder": (lambda r: shutil.rmtree(r / "dslr"), "dslr: no such folder"),

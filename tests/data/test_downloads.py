@@ -115,7 +115,7 @@ def all_keys() -> list[str]:
 
 def test_every_file_has_a_checksum_and_a_commit():
     for key in all_keys():
-        assert re.fullmatch("[0-9a-f]{64}", downloads.sha256_of(key)), key
+        assert re.fullmatch("[0-9a-f]{64}", downloads.published_sha256(key)), key
         assert re.fullmatch("[0-9a-f]{40}", downloads.commit_of(key)), key
 
 
@@ -124,7 +124,7 @@ def test_the_registry_is_the_mirrors(mirror):
     for line in (mirror / "sha256sums.txt").read_text().splitlines():
         digest, name = line.split(maxsplit=1)
         published[name.removeprefix("./")] = digest
-    ours = {key: downloads.sha256_of(key) for key in all_keys() if key != KEY}
+    ours = {key: downloads.published_sha256(key) for key in all_keys() if key != KEY}
     assert ours.items() <= published.items()
     left_out = {name for name in published if name not in {*ours, KEY} and not name.startswith("ngchc/")}
     assert not {n for n in left_out if "models" in n or "patches" in n or "HD_res" in n}
@@ -325,12 +325,12 @@ def test_the_real_files_of_the_mirror_are_the_published_ones(mirror, monkeypatch
     monkeypatch.setenv("DPED_MIRROR", str(mirror))
     wanted = [k for group in ("hd", "weights") for k in downloads.keys(group)]
     for key, file in zip(wanted, downloads.fetch_all(wanted, "files"), strict=True):
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == downloads.sha256_of(key)
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == downloads.published_sha256(key)
 
 
 def test_city100_is_what_can_be_verified():
     keys = downloads.keys("city100")
-    assert len(keys) == 140 and all(len(downloads.sha256_of(k)) == 64 for k in keys)
+    assert len(keys) == 140 and all(len(downloads.published_sha256(k)) == 64 for k in keys)
     scenes = {f"{number:03}H.PNG" for number in range(1, 71)}  # 071 to 100 are a final test that no run reads
     for camera in ("City100_iPhoneX", "City100_NikonD5500"):
         assert {k.split("/")[4] for k in keys if k.split("/")[3] == camera} == scenes

@@ -460,7 +460,7 @@ def test_fetch_takes_a_file_and_compares_counts(tmp_path, runs, monkeypatch, cap
     said = capsys.readouterr().out
     assert end.value.code == 0
     for phone, thousands in (("iphone", 97), ("blackberry", 92), ("sony", 65)):
-        assert f"{phone}: 64 pairs: 59 train, 1 val, 4 test\n" in said
+        assert f"{phone}: 64 patch pairs: 59 train, 1 val, 4 test\n" in said
         assert (
             f"60 training pairs (1 of them held out for validation), 4 test pairs; the paper (v1) states {thousands} thousand"
             in said

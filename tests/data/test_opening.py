@@ -263,7 +263,9 @@ def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path,
 
 def test_without_the_dataset_the_message_says_what_to_set(runs, monkeypatch, tmp_path):
     monkeypatch.delenv("DPED_DATA", raising=False)
-    with pytest.raises(DpedError, match="set DPED_DATA to the folder or archive.*datasets 'rig' and 'pirm' need none"):
+    with pytest.raises(
+        DpedError, match="Set DPED_DATA to the folder or archive.*'rig', 'pirm' and 'city100' do not need it"
+    ):
         opening.open_or_make("dped", "sony")
     monkeypatch.setenv("DPED_DATA", str(tmp_path / "typo"))
     with pytest.raises(DpedError, match=f"{tmp_path}/typo: nothing is there. Correct --from or DPED_DATA"):

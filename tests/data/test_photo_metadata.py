@@ -100,7 +100,7 @@ def test_exif_too_long_for_jpeg_is_trimmed_and_said(image, tmp_path, sizes, gone
 
 
 def test_a_copyright_that_is_too_long_itself_is_cut_not_dropped():
-    data, gone = photo_metadata.fit(exif(copyright=70_000).tobytes(), 65_533)
+    data, gone = photo_metadata.trimmed(exif(copyright=70_000).tobytes(), 65_533)
     assert len(data) <= 65_533 and gone[-1] == "Copyright"
     assert opened(data)[0][COPYRIGHT] == "c" * 200 and opened(data)[2][1] == "N"
 

@@ -219,10 +219,12 @@ def test_aligned_patches_correlate_and_shuffled_ones_do_not(name):
 
 @pytest.mark.parametrize("camera", [*PHONES, "dslr"])
 def test_noise_grows_with_light(camera):
-    model = rig.CAMERAS[camera]
+    model = rig.CAMERA_MODELS[camera]
     rng = np.random.default_rng(5)
     levels = np.array([0.02, 0.1, 0.4, 0.9])
-    variance = [rig_cameras.noise(np.full((240, 320, 3), level, np.float32), model, rng).var() for level in levels]
+    variance = [
+        rig_cameras.sensor_noise(np.full((240, 320, 3), level, np.float32), model, rng).var() for level in levels
+    ]
     assert np.all(np.diff(variance) > 0)
     np.testing.assert_allclose(
         variance / variance[2], (levels + 0.18 * model.read_noise**2) / (0.4 + 0.18 * model.read_noise**2), rtol=0.1
@@ -236,7 +238,7 @@ def test_cameras_rank_as_table_1():
     for camera in order:
         spec = paper.CAMERAS[camera]
         flat = np.full((round(spec.height * 0.3), round(spec.width * 0.3), 3), 0.2, np.float32)
-        image = rig_cameras.develop(flat, rig.CAMERAS[camera], 1.0, np.ones(3), np.random.default_rng(1))
+        image = rig_cameras.develop(flat, rig.CAMERA_MODELS[camera], 1.0, np.ones(3), np.random.default_rng(1))
         noise.append(cv2.resize(image, (540, 400), interpolation=cv2.INTER_AREA).astype(float).std((0, 1)).mean())
     assert noise[0] > noise[1] > noise[2] > noise[3]
     assert noise[0] > 2 and noise[3] < 1

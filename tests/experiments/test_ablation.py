@@ -9,7 +9,7 @@ import torch
 from small import WITH_TEST, make_store
 from torch import nn
 
-from dped_lib import losses, models, training
+from dped_lib import losses, models, paper, training
 from dped_lib.base import presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, network_files, opening, shipped_runs, vgg_files
@@ -56,7 +56,7 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
     rows = {"code": {}, "batch": {"norm": "batch"}}
-    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("mse",))
+    monkeypatch.setattr(paper, "FULL_LOSS", "mse")
     outcomes, differences, origin = trained = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
@@ -75,7 +75,7 @@ def test_an_ablation_is_loaded_only_if_it_ships_and_no_row_was_begun_here(runs, 
     monkeypatch.setattr(shipped_runs, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(opening, "open_or_make", lambda *_, **__: store)
     monkeypatch.setattr(presets, "preset", lambda name: TINY)
-    monkeypatch.setattr(losses, "TABLE3_LOSSES", ("dong",))
+    monkeypatch.setattr(paper, "FULL_LOSS", "dong")
     wanted = {"dataset": "rig", "preset_name": "smoke", "phone": "iphone", "rows": {"code": {}}}
     row = runs / "rig-smoke" / "variants" / "iphone-dong-s0"
     measured = ablation.train_choices(**wanted)

@@ -120,6 +120,23 @@ def test_an_interval_in_words():
     assert statistics.in_words(-0.25, (-1, 0.5), 2, "+") == "-0.25 [-1.00, +0.50]"
 
 
+@pytest.mark.parametrize(
+    ("interval", "bounds", "expected"),
+    [
+        ((0.99, 0.995), {"least": 0.99}, "holds"),
+        ((0.97, 0.989), {"least": 0.99}, "does not hold"),
+        ((0.97, 0.99), {"least": 0.99}, "undecided"),
+        ((0.80, 0.86), {"most": 0.86}, "holds"),
+        ((0.861, 0.9), {"most": 0.86}, "does not hold"),
+        ((0.86, 0.9), {"most": 0.86}, "undecided"),
+        ((5, 10), {"least": 5, "most": 10}, "holds"),
+        ((4, 11), {"least": 5, "most": 10}, "undecided"),
+    ],
+)
+def test_a_sentence_holds_only_if_the_whole_interval_lies_in_its_range(interval, bounds, expected):
+    assert statistics.verdict(interval, **bounds) == expected
+
+
 # ---------------------------------------------------------------------------------------------- what is committed
 
 FOLDERS = sorted((paths.project_root() / "figures").glob("*-*"))

@@ -62,7 +62,7 @@ def test_cells_measure_compare_and_cite(store):
     assert table_layout.how_to_read(frame) == "Value [95 % interval], and the paper's value beside it."
     assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
     counted = f"iPhone 3GS {ours.pairs} pairs of {ours.photographs} photographs"
-    assert table_layout.held_out(found, "rig") == counted
+    assert table_layout.pairs_in_words(found, "rig") == counted
     of_ours = [d if d.first == "ours" else d.reversed() for d in differences]
     assert {(d.first, d.second, d.verdict) for d in of_ours} == {("ours", "original", "higher")}
     assert all(d.difference > 0 for d in of_ours)

@@ -48,15 +48,15 @@ def test_cameras_that_overlap_are_enlarged_beside():
     fig.draw_without_rendering()
     near = fig.axes[1]
     dots = [line for line in near.lines if line.get_marker() == "o"]
-    assert len(dots) == len(rig.CAMERAS)
+    assert len(dots) == len(rig.CAMERA_MODELS)
     places = np.array([near.transData.transform(line.get_xydata()[0]) for line in dots])
     pixels = dots[0].get_markersize() * fig.dpi / 72
     apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(len(places))
     assert apart.min() > pixels
     boxes = [text.get_window_extent() for text in near.texts]
-    assert len(boxes) == len(rig.CAMERAS) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert len(boxes) == len(rig.CAMERA_MODELS) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert np.ptp([ax._left_title.get_window_extent().y0 for ax in fig.axes]) < 1, "one line of titles"
-    assert {line.get_color() for line in dots} == {colors.PHONES[c] for c in rig.CAMERAS}
+    assert {line.get_color() for line in dots} == {colors.PHONES[c] for c in rig.CAMERA_MODELS}
     readable(fig)
 
 

@@ -59,7 +59,7 @@ def test_a_line_of_a_caption_ends_between_entries(saved, width):
     fig = plt.figure(figsize=(width, 2))
     figures.save_figure(fig, "fig99_test", {**MADE, "phone": "sony", "n": "30 pairs"}, {})
     lines = fig.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ").splitlines()
-    assert " ".join(lines) == figures.stamp({**MADE, "phone": "sony", "n": "30 pairs"})
+    assert " ".join(lines) == figures.caption({**MADE, "phone": "sony", "n": "30 pairs"})
     assert len(lines) > 1
     for line in lines[:-1]:  # only the words of the dataset are long enough to be broken
         assert line.endswith(" ·") or line.startswith("dataset"), lines
@@ -69,7 +69,7 @@ def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run
     made = figures.provenance(
         "rig", "smoke", 3, phone="sony", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
     )
-    assert figures.stamp(made) == (
+    assert figures.caption(made) == (
         "dataset rig: simulated rig · preset smoke · phone Sony Xperia Z · network trained here · iterations 60 of batch 2 · "
         "seed 3 · n 30 pairs"
     )

@@ -32,7 +32,7 @@ def mean_of_a_neighbourhood() -> models.SRCNN:
 def test_pictures_of_the_rig_are_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     networks = {"iphone": mean_of_a_neighbourhood()}
-    monkeypatch.setattr(make_pictures, "held_out", lambda *_: ("chelsea-a",))
+    monkeypatch.setattr(make_pictures, "held_out_scenes", lambda *_: ("chelsea-a",))
     monkeypatch.setattr(make_pictures, "enhancing_network", lambda *_, **__: networks["iphone"])
     monkeypatch.setattr(datasets, "DATASET_PHONES", {"rig": ("iphone",)})
 
@@ -116,22 +116,22 @@ def eight_held_out(monkeypatch):
 
 def test_a_dataset_asks_about_nine_scenes_or_as_many_as_it_holds_out(eight_held_out):
     held = tuple(f"shot-{i}" for i in range(1, 9))
-    assert make_pictures.held_out("city100", "smoke") == held
-    assert make_pictures.held_out("city100", "smoke", 3) == held[:3]
+    assert make_pictures.held_out_scenes("city100", "smoke") == held
+    assert make_pictures.held_out_scenes("city100", "smoke", 3) == held[:3]
     with pytest.raises(DpedError, match="holds out 8 upright scenes, the study needs 9. Ask for 8 or fewer"):
-        make_pictures.held_out("city100", "smoke", 9)
+        make_pictures.held_out_scenes("city100", "smoke", 9)
     eight_held_out.index = lambda split: []
     with pytest.raises(DpedError, match="holds out no scene"):
-        make_pictures.held_out("city100", "smoke")
+        make_pictures.held_out_scenes("city100", "smoke")
 
 
 def test_scenes_that_lie_on_their_side_are_not_asked_about(eight_held_out):
     eight_held_out.names[2] = "047H/0"
     upright = tuple(f"shot-{i}" for i in (1, 3, 4, 5, 6, 7, 8))
-    assert make_pictures.held_out("city100", "smoke") == upright
-    assert make_pictures.held_out("city100", "smoke", 4) == upright[:4], "the next scene takes the place"
+    assert make_pictures.held_out_scenes("city100", "smoke") == upright
+    assert make_pictures.held_out_scenes("city100", "smoke", 4) == upright[:4], "the next scene takes the place"
     with pytest.raises(DpedError, match="holds out 7 upright scenes, the study needs 8"):
-        make_pictures.held_out("city100", "smoke", 8)
+        make_pictures.held_out_scenes("city100", "smoke", 8)
 
 
 @pytest.mark.parametrize(
