@@ -203,7 +203,6 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
     paths.clear_killed(target)
-    keep_edited(target)
     with paths.atomic_path(target) as part, variables_set({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
@@ -219,6 +218,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
             executed = nbformat.read(part, as_version=4)
             executed.metadata[_CELLS] = _checksum(executed)
             nbformat.write(executed, part)
+            keep_edited(target)
         except PapermillExecutionError as error:
             os.replace(part, failed)
             message = error.evalue if error.ename == "DpedError" else f"{error.ename}: {error.evalue}"

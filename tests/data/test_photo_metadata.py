@@ -157,7 +157,10 @@ LOST = {
     ),
     "inks.jpg": (
         lambda i, f: i.convert("CMYK").save(f, icc_profile=iccs.SRGB),
-        ["the colour profile, which is for other colours"],
+        [
+            "its four inks (CMYK), of which red, green and blue are made",
+            "the colour profile, which is for other colours",
+        ],
     ),
 }
 

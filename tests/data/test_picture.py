@@ -14,6 +14,7 @@ PAGE = 4096
 
 def fill(disk, left: int) -> None:
     """Leave so many bytes on a small disk."""
+    (disk / "filler").unlink(missing_ok=True)
     room = os.statvfs(disk)
     (disk / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - left))
 
