@@ -14,8 +14,8 @@ every dataset and preset that was run:
 The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
 no side: an interval contradicts them or leaves them undecided.
 
-Trainings that are too short or too few decide nothing about the paper. What they show here stands beside
-"not testable", as a verdict in brackets.
+Trainings that are too short or too few decide nothing about the paper. What they show here is said, and the matrix shows
+it in brackets.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.
 """
@@ -61,8 +61,8 @@ def findings_text(findings: Sequence[ClaimFinding]) -> str:
     for claim in paper.CLAIMS:
         rows = ["| data | evidence | verdict |", "| :-- | :-- | :-- |"]
         for f in (f for f in findings if f.claim == claim.key):
-            data = ", ".join(filter(None, (f.data, f"kernel {f.kernel}" if f.kernel else ""))) or "nothing run"
-            verdict = f.verdict + (f" (here: {f.here})" if f.here else "")
+            data = ", ".join(filter(None, (f.data, claims_matrix.KERNEL_NAMES.get(f.kernel)))) or "nothing run"
+            verdict = f"seen here: {f.here}; it decides nothing" if f.here else f.verdict
             rows.append(f"| {data} | {f.evidence} | {verdict}{f': {f.why}' if f.why else ''} |")
         sections.append(f"### “{claim.sentence}”\n\n{claim.where}\n\n" + "\n".join(rows))
     return "\n\n".join(sections)

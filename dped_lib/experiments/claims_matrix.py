@@ -47,8 +47,8 @@ SHORT = MappingProxyType(
         "top_scores": "full loss has the top scores",
     }
 )
-#: The blur of each kernel of the colour loss (``losses.KERNELS``).
-_KERNELS = MappingProxyType(
+#: The name of each kernel of the colour loss (``losses.KERNELS``), with its standard deviation.
+KERNEL_NAMES = MappingProxyType(
     {
         "printed": f"Gaussian of {labels.KERNELS['printed']} (as printed)",
         "sigma3": f"Gaussian of {labels.KERNELS['sigma3']}",
@@ -93,7 +93,7 @@ class Row:
     @property
     def label(self) -> str:
         """Return the row's claim in a few words."""
-        kernel = f": {_KERNELS[self.kernel]}" if self.kernel else ""
+        kernel = f": {KERNEL_NAMES[self.kernel]}" if self.kernel else ""
         return f"{SHORT[self.claim.key]}{kernel}"
 
 
@@ -229,7 +229,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
             if row == of_claim[0]:
                 words = textwrap.fill(SHORT[row.claim.key], _LINE)
                 ax.text(0.05, y + len(of_claim) * _HEIGHT / 2, words, va="center", fontsize=size)
-            ax.text(_LABELS - 0.08, y + _HEIGHT / 2, _KERNELS[row.kernel], ha="right", va="center", fontsize=size)
+            ax.text(_LABELS - 0.08, y + _HEIGHT / 2, KERNEL_NAMES[row.kernel], ha="right", va="center", fontsize=size)
         if row.claim.key in people:
             ax.add_patch(
                 Rectangle((_LABELS + 0.015, y + 0.015), figures.WIDTH - _LABELS - 0.03, _HEIGHT - 0.03, **blank)

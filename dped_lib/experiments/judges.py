@@ -22,6 +22,7 @@ from dped_lib.experiments.evidence import (
     verdict_below,
     verdict_equal,
 )
+from dped_lib.report import labels
 from dped_lib.report.labels import method_name
 
 # ---------------------------------------------------------------------------------------------- the dataset
@@ -197,7 +198,7 @@ def improves(results: Results) -> Findings:
                 "improves",
                 _ALL_PAIRS,
                 phone,
-                f"authors' weights - {method_name('original')}, {metric}: {difference.text(digits)}",
+                f"authors' weights - {method_name('original')}, {_name(metric)}: {difference.text(digits)}",
                 "not testable" if other_phone else verdict_above(difference.interval),
                 "another phone than the weights were made for" if other_phone else "",
             )
@@ -255,6 +256,10 @@ def mse_blur(results: Results) -> Findings:
     yield from _compare(results, "mse_blur", "table3_looks", "sharpness", "mse", (paper.FULL_LOSS,), verdict_below)
 
 
+def _name(metric: str) -> str:
+    return labels.METRICS[metric].name if metric in labels.METRICS else metric
+
+
 def _compare(
     results: Results,
     claim: str,
@@ -283,7 +288,7 @@ def _compare(
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
         text = "; ".join(f"{method_name(first)} - {method_name(other)}: {d.text(digits)}" for other, d in run.items())
-        yield results.finding(claim, name, phone, f"{metric}: {text}", verdict, why, here=here)
+        yield results.finding(claim, name, phone, f"{_name(metric)}: {text}", verdict, why, here=here)
 
 
 def _least(verdicts: Iterable[str]) -> str:

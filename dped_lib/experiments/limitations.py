@@ -202,7 +202,8 @@ def noise_verdict(
     louder = [names[phone] for phone, relation in relations.items() if relation == "higher"]
     if louder or iphone == "lower":
         others = " and ".join(louder)
-        why = f"amplified on {others}, too" if louder else "not amplified on the iPhone"
+        too = ", too" if iphone == "higher" else ""
+        why = f"amplified on {others}{too}" if louder else "not amplified on the iPhone"
         return {"evidence": text, "verdict": "does not hold", "why": why}
     return {"evidence": text, "verdict": "holds" if iphone == "higher" else "undecided", "why": ""}
 

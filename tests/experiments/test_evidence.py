@@ -28,7 +28,7 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     findings = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [(f.verdict, f.here) for f in findings] == [("not testable", "does not hold")]
     assert findings[0].why == why
-    assert "| not testable (here: does not hold): " in claims.findings_text(findings)
+    assert "| seen here: does not hold; it decides nothing: " in claims.findings_text(findings)
 
 
 @pytest.mark.parametrize(

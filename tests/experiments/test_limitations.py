@@ -152,6 +152,8 @@ def test_a_verdict_names_the_phones():
         "verdict": "does not hold",
         "why": "amplified on Sony Xperia Z, too",
     }
+    found[0] = Amplification("iphone", "n", 9, 0.8, (0.7, 0.9))
+    assert limitations.noise_verdict(found, "dped")["why"] == "amplified on Sony Xperia Z"
 
 
 def test_ranks_and_pictures():
