@@ -24,7 +24,7 @@ def test_written_with_sources(shelf, tmp_path):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
     findings = claims.judge_claims(evidence.saved_results())
     text = claims.write_findings(findings).read_text()
-    assert "| pirm-paper iPhone 3GS | psnr: ours - Dong et al.: +1.50 [+1.00, +2.00] |" in text
+    assert "| pirm-paper iPhone 3GS | PSNR: ours - Dong et al.: +1.50 [+1.00, +2.00] |" in text
     assert "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)" in text, "for screen readers"
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {

@@ -37,7 +37,7 @@ def test_top_psnr_and_ssim_need_both(shelf, psnr, ssim, expected):
     shelf("table3_losses", {"differences": [difference(full, o, *i, metric=m) for m, i in scores for o in others]})
     assert verdicts("top_scores") == [expected]
     (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "top_scores" and f.preset)
-    assert "psnr: " in finding.evidence and "ms_ssim: " in finding.evidence
+    assert "PSNR: " in finding.evidence and "MS-SSIM: " in finding.evidence
 
 
 def test_a_column_that_is_missing_leaves_best_undecided(shelf):
