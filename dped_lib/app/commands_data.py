@@ -10,7 +10,7 @@ import typer
 
 from dped_lib import paper
 from dped_lib.app.options import Dataset, Json, OnBad, Phone, PresetName, phone_or_first, program, report_skips
-from dped_lib.base import datasets, presets, validation
+from dped_lib.base import datasets, paths, presets, validation
 from dped_lib.base.errors import DpedError
 
 
@@ -48,7 +48,7 @@ def fetch(
     if not (dataset or weights or vgg):
         raise DpedError("say what to fetch: --dataset, --weights or --vgg (dped doctor shows what is missing).")
     if source:
-        os.environ["DPED_DATA"] = os.path.abspath(source.expanduser())
+        os.environ["DPED_DATA"] = os.path.abspath(paths.expanded(source))
     if dataset:
         _fetch_dataset(dataset, phone, preset, on_bad)
     if weights:

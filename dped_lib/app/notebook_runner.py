@@ -97,9 +97,7 @@ def suffix_of_own(**folders: str) -> str:
     Args:
         folders: parameters of the notebook, by name: ``folder``, ``manual`` and ``answers``. Empty: not given.
     """
-    named = {
-        key: os.path.abspath(paths.collapsed(os.path.expanduser(value))) for key, value in folders.items() if value
-    }
+    named = {key: os.path.abspath(paths.collapsed(paths.expanded(value))) for key, value in folders.items() if value}
     digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
     return f"-{digest[:8]}" if named else ""
 
@@ -198,7 +196,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     """
     # The kernel has another working folder.
     given = {key: values[key] for key in _FOLDERS if values.get(key)}
-    values = {**values, **{key: os.path.abspath(paths.collapsed(os.path.expanduser(v))) for key, v in given.items()}}
+    values = {**values, **{key: os.path.abspath(paths.collapsed(paths.expanded(v))) for key, v in given.items()}}
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")

@@ -88,16 +88,24 @@ def collapsed(path: Path | str) -> Path:
     return done
 
 
+def expanded(path: Path | str) -> Path:
+    """Return a path with the home folder in place of ``~``. Raise DpedError if there is no user of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DpedError(f"{path}: there is no user of that name. Write the whole path.") from error
+
+
 def make_absolute() -> None:
     """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
-        value = os.environ.get(name)
-        if value and "://" not in value:
-            os.environ[name] = os.path.abspath(collapsed(os.path.expanduser(value)))
+        value = os.path.expanduser(os.environ.get(name, ""))
+        if value and "://" not in value and not value.startswith("~"):  # who uses the path reports an unknown user
+            os.environ[name] = os.path.abspath(collapsed(value))
 
 
 def _named(variable: str, default: Path | str) -> Path:
-    return Path(os.path.abspath(collapsed(os.path.expanduser(os.environ.get(variable) or default))))
+    return Path(os.path.abspath(collapsed(expanded(os.environ.get(variable) or default))))
 
 
 def notebooks_dir() -> Path:

@@ -88,7 +88,7 @@ def is_mirror_folder() -> bool:
 
 
 def _mirror_folder() -> Path:
-    folder = Path(mirror()).expanduser()
+    folder = paths.expanded(mirror())
     if not folder.is_dir():
         raise DpedError(f"{folder}: DPED_MIRROR names no folder. Correct it, or unset it to use the public addresses.")
     return folder
@@ -196,6 +196,6 @@ def present(group: str) -> tuple[int, int, int]:
     """
     wanted = keys(group)
     rest = [key for key in wanted if not (paths.cache_dir() / "sources" / key).is_file()]
-    folder = Path(mirror()).expanduser() if is_mirror_folder() else None
+    folder = paths.expanded(mirror()) if is_mirror_folder() else None
     mirrored = sum((folder / key).is_file() for key in rest) if folder else 0
     return len(wanted) - len(rest), mirrored, len(wanted)

@@ -49,7 +49,7 @@ def where() -> Path:
             "that holds iphone/, blackberry/ and sony/, or run 'dped fetch --dataset dped --from FILE'. Its official "
             "download has been dead for years. The datasets 'rig', 'pirm' and 'city100' do not need it."
         )
-    path = Path(named).expanduser()
+    path = paths.expanded(named)
     if not path.exists():
         raise DpedError(f"{path}: nothing is there. Correct --from or DPED_DATA, which names it.")
     return path

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
@@ -179,7 +180,7 @@ def own_root() -> Path:
             "dataset 'own' consists of your photographs: set DPED_OWN to a folder with phone/ and dslr/ in it, whose files have the "
             "same names, or to the folder that 'dped align PHONE_DIR DSLR_DIR OUT' made."
         )
-    root = Path(folder).expanduser()
+    root = paths.expanded(folder)
     if not (pair_store.made_in(root) or ((root / "phone").is_dir() and (root / "dslr").is_dir())):
         raise DpedError(
             f"{root}: DPED_OWN names neither a folder with phone/ and dslr/ in it nor one that 'dped align' finished."

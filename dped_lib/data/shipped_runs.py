@@ -137,8 +137,8 @@ def scores(run: ShippedRun) -> dict:
 
 
 def fresh() -> bool:
-    """Return whether trainings start anew although a finished run ships (``DPED_FRESH``)."""
-    return os.environ.get(FRESH, "") not in ("", "0")
+    """Return whether trainings start anew although a finished run ships (``DPED_FRESH=1``)."""
+    return one_of(FRESH, os.environ.get(FRESH) or "0", ("0", "1")) == "1"
 
 
 def total_size() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dped_lib.base import paths
 from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.base.run_parameters import VGG
 from dped_lib.base.validation import one_of
@@ -133,7 +134,7 @@ def vgg19(source: str = VGG) -> VGG19:
         file = downloads.fetch_vgg_torchvision()
         label = f"torchvision VGG-19 ({file.name}), not the network the authors used"
         return VGG19(read_torchvision(file), label, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1.0)
-    file = Path(os.environ.get("DPED_VGG_MAT", "imagenet-vgg-verydeep-19.mat")).expanduser()
+    file = paths.expanded(os.environ.get("DPED_VGG_MAT", "imagenet-vgg-verydeep-19.mat"))
     if not file.is_file():
         raise DpedError(
             f"{file}: not found. Download imagenet-vgg-verydeep-19.mat (MatConvNet's pre-trained models, 510 MB) and set "

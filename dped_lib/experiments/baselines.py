@@ -144,7 +144,7 @@ def users_method(method: str, store: PairStore) -> Callable[[PairStore, np.ndarr
     root = os.environ.get("DPED_BASELINES")
     if not root:
         return "no pictures were brought: DPED_BASELINES names no folder with them"
-    place = Path(root).expanduser() / store.meta["dataset"] / store.meta["phone"]
+    place = paths.expanded(root) / store.meta["dataset"] / store.meta["phone"]
     if not (place / method).is_dir():
         return f"no pictures were brought: no folder {place / method}"
     layout = _read_layout(place / "input" / "layout.json")

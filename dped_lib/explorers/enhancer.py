@@ -108,7 +108,7 @@ class Enhancer:
 
     def _take_path(self, text: str) -> None:
         if text.strip():
-            file = Path(text.strip()).expanduser()
+            file = paths.expanded(text.strip())
             self._take(file, file.name)
 
     def _take(self, file: Path, name: str) -> None:

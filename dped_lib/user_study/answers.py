@@ -92,7 +92,7 @@ class AnswerStore:
     """
 
     def __init__(self, folder: Path | str, pictures: str, questions: Iterable[Question], seed: int = 0):
-        self.folder, self.seed = paths.collapsed(Path(folder).expanduser()), seed
+        self.folder, self.seed = paths.collapsed(paths.expanded(folder)), seed
         self.study = study_digest(pictures, seed)
         self.questions = {q.key: q for q in questions}
         self._describe({"study": self.study, "pictures": pictures, "seed": seed, "questions": len(self.questions)})

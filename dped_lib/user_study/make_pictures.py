@@ -103,7 +103,7 @@ def open_or_make(
 
 
 def _retouched(folder: Path | str, names: Sequence[str]) -> dict[str, Path]:
-    photographs_there = photo_folders.list_photographs(Path(folder).expanduser())
+    photographs_there = photo_folders.list_photographs(paths.expanded(folder))
     if missing := [s for s in names if s not in photographs_there]:
         raise DpedError(f"{folder}: no retouched picture of {', '.join(missing)}. Scenes: {', '.join(names)}.")
     return {s: photographs_there[s] for s in names}

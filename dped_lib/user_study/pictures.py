@@ -20,7 +20,7 @@ from PIL import Image
 
 # This module must not import PyTorch: the page of each subject is a process of its own and should open at once.
 from dped_lib import paper
-from dped_lib.base import validation
+from dped_lib.base import paths, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import image_decoding, photo_folders
 from dped_lib.user_study import questions as study_questions
@@ -102,7 +102,7 @@ def open_folder(folder: Path | str, scenes: int = paper.STUDY_SCENES) -> Picture
         DpedError: the folder does not exist, has no set, an unknown class, classes of a set with different scenes,
             another number of scenes, or a file that is not a picture. The message names it.
     """
-    folder = Path(folder).expanduser()
+    folder = paths.expanded(folder)
     if not folder.is_dir():
         raise DpedError(
             f"{folder}: no such folder. It must hold SET/CLASS/SCENE.png "

@@ -609,3 +609,14 @@ def test_the_workflow_names_files_from_its_folder(tmp_path):
 def test_paths_follow_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path))
     assert paths.figures_dir("pirm", "paper") == tmp_path / "pirm-paper"
+
+
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_CACHE", "DPED_FIGURES"])
+def test_an_unknown_user_is_no_folder(monkeypatch, tmp_path, variable):
+    """``~nobody99`` is nobody's home. No folder of that name is made in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "~nobody99/x")
+    paths.make_absolute()
+    folder = {"DPED_RUNS": paths.runs_dir, "DPED_CACHE": paths.cache_dir, "DPED_FIGURES": paths.figures_root}[variable]
+    with pytest.raises(DpedError, match="~nobody99/x: there is no user of that name"):
+        folder()

@@ -403,3 +403,12 @@ def test_every_file_that_ships_is_registered_and_whole():
         if params.dataset == "city100":  # scenes 071 to 100 are a final test that no run reads
             assert max(int(p[:3]) for split in photographs.values() for p in split) <= 70
     assert shipped_runs.total_size() < 40e6
+
+
+def test_fresh_is_yes_or_no(monkeypatch):
+    for value, meant in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv(shipped_runs.FRESH, value)
+        assert shipped_runs.fresh() is meant
+    monkeypatch.setenv(shipped_runs.FRESH, "banana")
+    with pytest.raises(DpedError, match="unknown DPED_FRESH 'banana'"):
+        shipped_runs.fresh()
