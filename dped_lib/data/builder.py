@@ -16,6 +16,7 @@ are not listed above are never replaced or deleted.
 
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -37,6 +38,7 @@ from dped_lib.data.pairing import Pair, PairJob, Settings
 
 _SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"
+_LONGEST_NAME = 255  # bytes that a file system gives the name of a file
 
 
 def build(
@@ -85,10 +87,16 @@ def build(
     only_work = store is not None
     store = paths.collapsed(store) if store else store_of(out)
     pair_store.check_replaceable(store)
+    if out.exists() and not out.is_dir():
+        raise DpedError(f"{out}: is a file. Name a folder for the result.")
     _names_made(out)
     bad: dict[str, str] = {}
     files = camera_folders.pairs(phone_dir, dslr_dir, by, only, on_bad, bad)
     jobs = [PairJob(name, *both, out / "pairs", settings, read) for name, both in files.items()]
+    if long := [job.phone for job in jobs if len(os.fsencode(job.record_file.name)) > _LONGEST_NAME]:
+        raise DpedError(
+            f"{long[0]}: the name is too long for a file of its results. Give both photographs a shorter one."
+        )
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)

@@ -318,6 +318,18 @@ def test_a_photograph_under_two_names_is_said(two, capsys):
     assert len(store.counts()) == 3
 
 
+def test_what_cannot_be_written_is_said_before_the_work(two, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(DpedError, match="taken: is a file. Name a folder"):
+        builder.build(two / "phone", two / "dslr", tmp_path / "taken", SMALL, workers=1)
+    assert (tmp_path / "taken").read_text() == "mine"
+    for side, suffix in (("phone", ".jpeg"), ("dslr", ".JPG")):
+        (two / side / f"coffee-a{suffix}").rename(two / side / f"{'x' * 251}.jpg")
+    with pytest.raises(DpedError, match="x.jpg: the name is too long"):
+        builder.build(two / "phone", two / "dslr", tmp_path / "out", SMALL, workers=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_photographs_are_too_few_to_train(two, tmp_path):
     done = command(two, tmp_path / "out")
     out, err = done.communicate()
