@@ -124,6 +124,8 @@ LONGEST_NAME = 9
 _PART_OF_NAME = re.compile(r"[^_/.]*[_/.]*")
 #: Pages whose tables have more columns of sentences than a telephone can show side by side.
 STACKED = ("explanation/deviations",)
+#: Characters. A table whose cells are all shorter has numbers, which are compared side by side.
+SHORT_CELL = 30
 
 
 def class_code(app, doctree, docname):
@@ -154,6 +156,8 @@ def stack_tables(app, doctree):
         return
     for table in doctree.findall(nodes.table):
         head, *rows = table.findall(nodes.row)
+        if all(len(cell.astext()) < SHORT_CELL for row in rows for cell in row):
+            continue
         table["classes"].append("stacked")
         for row in rows:
             for title, cell in list(zip(head, row, strict=True))[1:]:

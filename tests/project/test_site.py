@@ -221,7 +221,7 @@ def test_a_telephone_shows_commands_scores_and_deviations_whole(site, browser):
             ("index", ".highlight-none pre"),
             ("howto/enhance", ".highlight-none pre"),
             ("model_zoo", "table"),
-            ("explanation/deviations", "table"),
+            ("explanation/deviations", "table.stacked"),
         ):
             page.goto((site / f"{name}.html").as_uri())
             assert page.locator(places).count() and not page.evaluate(cut, places), name
