@@ -2,7 +2,7 @@
 
     python docs/build.py                 writes build/book/html
     python docs/build.py FOLDER          writes FOLDER/html
-    python docs/build.py --readme        only writes the README's block on the networks that ship, from docs/model_zoo.md
+    python docs/build.py --readme        only writes the README's block on the networks that ship
 
 The sources are this folder, the notebooks as they are stored, DEVIATIONS.md, CONTRIBUTING.md, benchmarks/README.md and
 figures/claims.md. The pages on commands and modules are generated. Pages link to the files of the repository, so that
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--readme", action="store_true", help="only write the README's block on the networks that ship")
     arguments = parser.parse_args()
     if arguments.readme:
-        generated.fill_readme(ROOT / "README.md", DOCS / "model_zoo.md")
+        generated.fill_readme(ROOT / "README.md")
         return 0
     out = arguments.out.absolute()
     status = build(out)

@@ -60,12 +60,12 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
-# Code has 120 columns, and the notebooks are linked from the top and from each other. The table of networks is wide.
-html_sidebars = {"index": [], "notebooks/*": []}
+# Code has 120 columns, and the notebooks are linked from the top and from each other. CONTRIBUTING has no pages below it.
+html_sidebars = {"index": [], "contributing": [], "notebooks/*": []}
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "model_zoo": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
@@ -119,12 +119,19 @@ def space_names(app, doctree):
 
 #: Characters of a word of code. A longer one may be wider than a telephone, or than a column of a table, so it breaks.
 LONGEST_WORD = 30
+#: Characters of a name in a table. A longer one may break, but only where its parts end.
+LONGEST_NAME = 9
+_PART_OF_NAME = re.compile(r"[^_/.]*[_/.]*")
+#: Pages whose tables have more columns of sentences than a telephone can show side by side.
+STACKED = ("explanation/deviations",)
+#: Characters. A table whose cells are all shorter has numbers, which are compared side by side.
+SHORT_CELL = 30
 
 
-def class_code(app, doctree):
-    """Say for the style sheet which code has options and which has words that must break.
+def class_code(app, doctree, docname):
+    """Say for the style sheet which code has options, which has words that must break, and which names a network.
 
-    A long name in a table breaks after underscores.
+    A longer name in a table breaks after an underscore, slash or dot.
     """
     for code in doctree.findall(nodes.literal):
         words = code.astext().split()
@@ -135,13 +142,32 @@ def class_code(app, doctree):
     for entry in doctree.findall(nodes.entry):
         for code in entry.findall(nodes.literal):
             name = code.astext()
-            if len(name) > LONGEST_WORD and re.fullmatch(r"\w+", name):
-                parts = [nodes.Text(part) for part in re.findall(r"[^_]*_*", name) if part]
+            if name.startswith("shipped:"):
+                code["classes"].append("network")
+            if len(name) > LONGEST_NAME and re.fullmatch(r"[\w~./:+ =-]+", name):
+                code["classes"].append("name")
+                parts = [nodes.Text(part) for part in _PART_OF_NAME.findall(name) if part]
                 code[:] = [n for part in parts for n in (part, nodes.raw("", "<wbr>", format="html"))][:-1]
 
 
+def stack_tables(app, doctree):
+    """Write the heading of its column into each cell but the first of a wide table. The style sheet shows it on a telephone."""
+    if app.env.docname not in STACKED:
+        return
+    for table in doctree.findall(nodes.table):
+        head, *rows = table.findall(nodes.row)
+        if all(len(cell.astext()) < SHORT_CELL for row in rows for cell in row):
+            continue
+        table["classes"].append("stacked")
+        for row in rows:
+            for title, cell in list(zip(head, row, strict=True))[1:]:
+                if cell.astext():
+                    cell[0].insert(0, nodes.inline("", f"{title.astext()}: ", classes=["column"]))
+
+
 def setup(app):
-    """Register the changes of signatures, names and code with Sphinx."""
+    """Register the changes of signatures, names, code and tables with Sphinx."""
     app.connect("object-description-transform", leave_out_long_value)
     app.connect("doctree-read", space_names)
-    app.connect("doctree-read", class_code)
+    app.connect("doctree-resolved", class_code)  # only now the outputs of notebooks are tables
+    app.connect("doctree-read", stack_tables)

@@ -4,13 +4,14 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from typer.main import get_command
 
 import dped_lib
-from dped_lib import paper
 from dped_lib.app import cli
+from dped_lib.experiments import model_zoo
 
 #: The README's block on the networks that ship stands between these marks.
 MARKS = ("<!-- models:begin: python docs/build.py --readme writes this -->", "<!-- models:end -->")
@@ -29,28 +30,21 @@ ROOMS = {
 }
 
 
-#: Columns of docs/model_zoo.md that the README shows.
-SHOWN_OF_MODELS = ("weights", "PSNR (dB) / MS-SSIM", "original")
-
-
-def readme_models(page: str) -> str:
-    """Return the README's block on the networks that ship, from docs/model_zoo.md: those of the paper's full loss for real photographs."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+def readme_models(networks: Iterable[model_zoo.Network]) -> str:
+    """Return the README's block on the networks that ship: those to enhance photographs with."""
+    rows = [
+        f"| {n.weights} | {' / '.join(n.scores)} | {' / '.join(n.original)} |" for n in networks if n.for_photographs
+    ]
     if not rows:
         return "None ships in this version."
-    head, _, *rows = rows
-    chosen = [dict(zip(head, row, strict=True)) for row in rows]
-    lines = [SHOWN_OF_MODELS, ("---",) * len(SHOWN_OF_MODELS)]
-    full = (row for row in chosen if row["loss"] == paper.FULL_LOSS and not row["trained on"].startswith("rig,"))
-    lines += [[row[c] for c in SHOWN_OF_MODELS] for row in full]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(["| weights | PSNR (dB) / MS-SSIM | original |", "| --- | --- | --- |", *rows])
 
 
-def fill_readme(readme: Path, page: Path) -> None:
+def fill_readme(readme: Path) -> None:
     """Write the block between the two marks of the README anew."""
     before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    block = readme_models(page.read_text(encoding="utf-8"))
+    block = readme_models(model_zoo.networks())
     readme.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}", encoding="utf-8")
 
 

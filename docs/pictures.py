@@ -2,7 +2,7 @@
 
     python docs/pictures.py city100 WEIGHTS    held-out scenes before and after, by the authors' network or one that ships
     python docs/pictures.py readme WEIGHTS     the picture of the README
-    python docs/pictures.py own                the pair of the tutorial on your own cameras
+    python docs/pictures.py own                the tutorial on your own cameras: its pair, and the camera's picture of its test scene
     python docs/pictures.py own DONG FULL      also the results of the tutorial's two trainings
 
 City100 is fetched, or read from DPED_MIRROR. The shown scenes of `city100` belong to its test split.
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
-from dped_lib.alignment import aligner, extraction
+from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.base.errors import DpedError
 from dped_lib.data import network_files, opening, photographs, readers
 from dped_lib.enhance import enhancement
@@ -88,16 +88,31 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def own(dong: str = "", full: str = "") -> None:
-    """Write the pictures of the tutorial: the pair as taken, the windows, and with weights the results."""
+    """Write the pictures of the tutorial: the pair, the windows, the camera's test picture, and with weights the results."""
     frames = photographs.scene("city100", PAIR)
     save_pair("own-pair.jpg", frames["iphonex"], frames["dslr"])
     alignment = aligner.align(frames["iphonex"], frames["dslr"])
     save_windows("own-aligned.jpg", alignment)
-    before = photographs.scene("city100", HELD_OUT)["iphonex"]
+    held_out = photographs.scene("city100", HELD_OUT)
+    before = held_out["iphonex"]
+    save("own-camera.jpg", seen_by_phone(before, held_out["dslr"]))
     for name, weights in (("own-after.jpg", dong), ("own-full.jpg", full)):
         if weights:
             save("own-before.jpg", before)
             save(name, enhancement.engine(network_files.resolve(weights), "float32", "cpu")(before))
+
+
+def seen_by_phone(phone: np.ndarray, dslr: np.ndarray) -> np.ndarray:
+    """Return the camera's photograph in the phone's frame, so that it can be compared with the enhanced one.
+
+    What the camera did not see is gray.
+    """
+    pair = aligner.align(phone, dslr)
+    height, width = phone.shape[:2]
+    grid = geometry.pixel_grid(height, width, origin=(0, 0), step=1)
+    xy = pair.map.to_dslr(grid.reshape(-1, 2)).reshape(height, width, 2)
+    camera = geometry.Resampler(dslr, dslr.shape[1] / width)
+    return np.where(camera.inside(xy)[..., None], camera(xy), np.uint8(160))
 
 
 def save_pair(name: str, phone: np.ndarray, dslr: np.ndarray) -> None:

@@ -8,6 +8,8 @@
     The caption, in Markdown.
     ```
 
+``:rows: 0.22 0.95`` shows only this part of the height. ``:height: 38vh`` limits the height, which is 54vh otherwise.
+
 The pictures lie in ``_static/pictures``. The slider is a range input, so it works with mouse, finger and arrow keys.
 Without JavaScript the page shows the left half of one picture and the right half of the other.
 """
@@ -22,7 +24,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 _PAGE = """\
-<div class="before-after" style="--cut: 50%; aspect-ratio: {width} / {height}; max-width: min({width}px, 54vh * {width} / {height})">
+<div class="before-after" style="--cut: 50%; aspect-ratio: {width} / {shown}; max-width: min({width}px, {limit} * {width} / {shown}); --rows: {place:.0f}%">
 <img src="{root}_static/pictures/{right_file}" width="{width}" height="{height}" alt="{alt}, {right}">
 <img class="over" src="{root}_static/pictures/{left_file}" width="{width}" height="{height}" alt="{alt}, {left}">
 <span class="label left">{left}</span><span class="label right">{right}</span><span class="line"></span>
@@ -41,6 +43,8 @@ class BeforeAfter(SphinxDirective):
         "left": directives.unchanged_required,
         "right": directives.unchanged_required,
         "alt": directives.unchanged_required,
+        "rows": directives.unchanged_required,
+        "height": directives.unchanged_required,
     }
 
     def run(self):
@@ -54,10 +58,15 @@ class BeforeAfter(SphinxDirective):
         if len(sizes) != 1:
             raise ExtensionError(f"{self.env.docname}: before-after: pictures of different sizes: {sizes}")
         width, height = sizes.pop()
+        first, last = map(float, self.options.get("rows", "0 1").split())
+        left_out = 1 - (last - first)
         page = _PAGE.format(
             root="../" * self.env.docname.count("/"),
             width=width,
             height=height,
+            shown=round(height * (last - first)),
+            place=100 * first / left_out if left_out else 50,
+            limit=self.options.get("height", "54vh"),
             left_file=self.arguments[0],
             right_file=self.arguments[1],
             **{key: escape(self.options[key]) for key in ("left", "right", "alt")},

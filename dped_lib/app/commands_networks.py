@@ -18,6 +18,7 @@ from dped_lib.app.options import (
     Phone,
     PresetName,
     SetOptions,
+    from_here,
     phone_or_first,
     report_skips,
     train_anew,
@@ -71,7 +72,7 @@ def train(
     result = training_runs.train(params, store, training_runs.run_folder(params, preset), device)
     last = result.scores()
     typer.echo(
-        f"{result.file}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
+        f"{from_here(result.file)}: validation PSNR {last['psnr']:.2f} dB, MS-SSIM {last['ms_ssim']:.4f}"
         + (f" ({result.origin}; --fresh trains it anew)" if result.is_shipped else "")
     )
     if preset == "smoke" and "iterations" not in chosen:

@@ -123,15 +123,30 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
     """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it.
 
     Besides dataset and preset it names what differs from the notebook's defaults. So the workflow, which gives every
-    parameter, and a user, who gives few, save the same results.
+    parameter, and a user, who gives few, save the same results. The command also sets the variable that names the folder of
+    a dataset, because it would stop without it.
     """
     defaults, parts = parameters_of(name), ["dped", "run", name]
+    variable = _NAMES_FOLDER.get(values.get("dataset", defaults.get("dataset")))
+    place = (
+        f"{variable}={shlex.quote(_seen_from_checkout(folder))} " if (folder := os.environ.get(variable or "")) else ""
+    )
     for key, value in values.items():
         if value == defaults[key] and key not in ("dataset", "preset"):
             continue
         named = key in ("dataset", "preset", "phone", "loss", "seed")
         parts += [f"--{key}", str(value)] if named else ["--set", f"{key}={value}"]
-    return shlex.join(parts)
+    return place + shlex.join(parts)
+
+
+#: Datasets in a folder of the user's, and the variable of the environment that names it.
+_NAMES_FOLDER = {"own": "DPED_OWN", "dped": "DPED_DATA"}
+
+
+def _seen_from_checkout(folder: str) -> str:
+    """Return a folder relative to the checkout, where commands are run, if it lies inside."""
+    path = Path(os.path.abspath(paths.collapsed(os.path.expanduser(folder))))
+    return str(path.relative_to(paths.project_root()) if path.is_relative_to(paths.project_root()) else path)
 
 
 @contextlib.contextmanager

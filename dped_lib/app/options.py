@@ -48,6 +48,12 @@ def program() -> str:
     return shlex.quote(called) if Path(called).name == "dped" and not shutil.which("dped") else "dped"
 
 
+def from_here(path: Path) -> Path:
+    """Return a path as the next command may name it: relative to the working folder if it lies inside."""
+    path, here = Path(os.path.abspath(path)), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def train_anew(fresh: bool) -> None:
     """Make this process and those that it starts train where a finished run ships, if ``fresh``."""
     if fresh:

@@ -17,7 +17,7 @@ from dped_lib.base.errors import DpedError
 if TYPE_CHECKING:  # shipped networks are listed before PyTorch and NumPy are imported
     from dped_lib.data.pair_store import PairStore
 
-REMEDY = "Install the package again, or train anew with --fresh."
+REMEDY = "Install the package again, or train anew with DPED_FRESH=1."
 _Entry = TypeVar("_Entry")
 
 
@@ -88,13 +88,13 @@ def report_other_pairs(made: str, anew: str, digest: str, store: "PairStore") ->
 
     Args:
         made: what ships and how it was made: "the result X that ships was measured".
-        anew: what --fresh does: "measures anew".
+        anew: what DPED_FRESH=1 does: "measures anew". Not every command that uses what ships has the option --fresh.
         digest: the digest of its pairs.
         store: the pairs that it is used for.
     """
     if digest != store.digest:
         print(
             f"{made} on slightly other pairs of the same photographs (digest {digest} there, {store.digest} in "
-            f"{store.folder}). It is used. --fresh {anew}.",
+            f"{store.folder}). It is used. DPED_FRESH=1 {anew}.",
             file=sys.stderr,
         )

@@ -1,6 +1,7 @@
 """Describe the networks that ship with the package: what each was trained on, for how long, and how well it does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from torch import nn
@@ -16,8 +17,10 @@ from dped_lib.report import figures
 #: The split whose pairs the networks are scored on. No choice in a training depends on it.
 SPLIT = "test"
 TITLE = "Networks that ship with the package"
-#: The column that counts what a network is scored on.
-HELD_OUT = "held-out pairs / photographs"
+#: The row of the photographs that no network has enhanced.
+ORIGINAL = "original photographs"
+#: The dataset of simulated photographs.
+SIMULATED = "rig"
 
 
 def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
@@ -48,54 +51,95 @@ def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore
     }
 
 
-def _in_words(scores: Mapping) -> str:
-    return " / ".join(f"{scores[metric]:.{DIGITS[metric]}f}" for metric in TABLE_METRICS)
+def _in_words(scores: Mapping) -> tuple[str, str]:
+    psnr, ms_ssim = (f"{scores[metric]:.{DIGITS[metric]}f}" for metric in TABLE_METRICS)
+    return psnr, ms_ssim
 
 
-def frame() -> pd.DataFrame:
-    """Return a row for each network that ships, from the files that ship."""
-    rows = []
-    for run in shipped_runs.runs().values():
-        params, scores = run.params(), shipped_runs.scores(run)
-        camera = datasets.camera_name(params.dataset, params.phone)
-        photographs = len(run.description()["photographs"]["train"])
-        seed = f", seed {params.seed}" if params.seed else ""
-        rows.append(
-            {
-                "weights": f"`{shipped_runs.PREFIX}{run.name}`",
-                "loss": params.loss,
-                "trained on": f"{params.dataset}, {camera}, {photographs} photographs{seed}",
-                "iterations": params.length,
-                "PSNR (dB) / MS-SSIM": _in_words(scores),
-                "original": _in_words(scores["original"]),
-                HELD_OUT: f"{scores['pairs']} / {scores['photographs']}",
-                "size (MB)": f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
-            }
-        )
-    return pd.DataFrame(rows)
+@dataclass(frozen=True)
+class Network:
+    """Describe a network that ships, in the words of its page.
+
+    Attributes:
+        weights: its name for ``--weights``, as code.
+        scores: its PSNR in dB and its MS-SSIM.
+        original: both of the original photographs.
+        iterations: its length and batch size.
+        size: of its file, in MB.
+        trained_on: dataset, phone and number of photographs.
+        held_out: numbers of pairs and photographs that it is scored on.
+        below_original: whether both scores are below those of the original photographs.
+        for_photographs: whether it has the full loss and was trained on real photographs.
+    """
+
+    weights: str
+    scores: tuple[str, str]
+    original: tuple[str, str]
+    iterations: str
+    size: str
+    trained_on: str
+    held_out: tuple[int, int]
+    below_original: bool
+    for_photographs: bool
 
 
-def below_original() -> list[str]:
-    """Return the networks that ship whose PSNR and MS-SSIM are both below those of the original photographs."""
-    scored = {name: shipped_runs.scores(run) for name, run in shipped_runs.runs().items()}
-    return [name for name, scores in scored.items() if all(scores[m] < scores["original"][m] for m in TABLE_METRICS)]
+def networks() -> list[Network]:
+    """Return the networks that ship, from the files that ship."""
+    return [_network(run) for run in shipped_runs.runs().values()]
+
+
+def _network(run: shipped_runs.ShippedRun) -> Network:
+    params, scores = run.params(), shipped_runs.scores(run)
+    camera = datasets.camera_name(params.dataset, params.phone)
+    return Network(
+        weights=f"`{shipped_runs.PREFIX}{run.name}`",
+        scores=_in_words(scores),
+        original=_in_words(scores["original"]),
+        iterations=params.length,
+        size=f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
+        trained_on=f"{params.dataset}, {camera}, {len(run.description()['photographs']['train'])} photographs",
+        held_out=(scores["pairs"], scores["photographs"]),
+        below_original=all(scores[m] < scores["original"][m] for m in TABLE_METRICS),
+        for_photographs=params.loss == paper.FULL_LOSS and params.dataset != SIMULATED,
+    )
+
+
+def table(group: Sequence[Network]) -> str:
+    """Return a Markdown table of networks that were trained and scored on the same photographs."""
+    rows = [(ORIGINAL, *group[0].original, "", ""), *((n.weights, *n.scores, n.iterations, n.size) for n in group)]
+    columns = ["weights", "PSNR (dB)", "MS-SSIM", "iterations", "size (MB)"]
+    return figures.to_markdown(pd.DataFrame(rows, columns=columns))
 
 
 def markdown() -> str:
-    """Return the table of the networks that ship as Markdown, with what its numbers mean."""
-    if not shipped_runs.runs():
+    """Return the tables of the networks that ship as Markdown, with what their numbers mean."""
+    listed = networks()
+    if not listed:
         return f"# {TITLE}\n\nNone in this version.\n"
-    lower = [f"`{shipped_runs.PREFIX}{name}`" for name in below_original()]
-    warning = f"These score below the original in both: {', '.join(lower)}. " if lower else ""
-    licences = {run.params().dataset: shipping.LICENCES[run.params().dataset] for run in shipped_runs.runs().values()}
+    chosen = " or ".join(n.weights for n in listed if n.for_photographs)
     choice = (
-        "To enhance photographs, take a network with the full loss (`color+content+texture`) that was trained on real "
-        "photographs. The other networks are for the tables and figures. Where no seed is named, it is 0. Licences: "
-        f"{', '.join(f'networks of `{dataset}` {licence}' for dataset, licence in licences.items())}."
+        f"To enhance photographs, take {chosen}. It has the full loss (`{paper.FULL_LOSS}`) and was trained on real photographs. "
+        if chosen
+        else ""
     )
+    trained = {run.params().dataset for run in shipped_runs.runs().values()}
+    licences = [f"networks of `{name}` {licence}" for name, licence in shipping.LICENCES.items() if name in trained]
+    opening = (
+        f"{choice}The other networks are for the tables and figures. A name ends with the loss, unless it is the full one, and with "
+        f"the seed, unless it is 0. Licences: {', '.join(licences)}."
+    )
+    groups: dict[tuple, list[Network]] = {}
+    for network in listed:
+        groups.setdefault((network.trained_on, network.original, network.held_out), []).append(network)
+    sections = [
+        f"## {trained_on}\n\nScored on {pairs} pairs of {photographs} photographs.\n\n{table(group)}"
+        for (trained_on, _, (pairs, photographs)), group in groups.items()
+    ]
+    lower = [n.weights for n in listed if n.below_original]
+    warning = f"These score below the original photographs in both: {', '.join(lower)}. " if lower else ""
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
-        "not seen. `original` is the phone's own picture on the same pairs. "
+        "not seen. The *original photographs* are the phone's own on the same pairs. "
         f"{warning}"
         "Table 3 scores the same networks on the validation pairs, so its numbers differ. Pairs of `rig` are simulated. City100 shows "
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains "
@@ -105,4 +149,4 @@ def markdown() -> str:
         "`.venv/bin/dped evaluate --dataset city100 --phone iphonex --weights shipped:city100-iphonex`. "
         "How to use a network: `.venv/bin/dped enhance IN OUT --weights shipped:NAME`."
     )
-    return f"# {TITLE}\n\n{choice}\n\n{figures.to_markdown(frame())}\n\n{notes}\n"
+    return "\n\n".join([f"# {TITLE}", opening, *sections, "## What the scores mean", notes]) + "\n"

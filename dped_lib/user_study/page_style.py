@@ -53,6 +53,9 @@ STYLE = f"""<style>
 .dped-study .jupyter-button:focus-visible, .dped-study-entrance .jupyter-button:focus-visible {{
   outline: 3px solid #0072B2;
 }}
+/* A pointer that rests where "Begin" was, or where a finger last tapped, would raise one of the two buttons. That would
+   favour a side. */
+.dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
 /* A tap leaves the focus on its button. A ring there would look as if the next picture were chosen already. */
 .dped-study .jupyter-button:focus:not(:focus-visible) {{ outline: none; box-shadow: none; }}
 .dped-study-entrance .{GO_ON} {{
@@ -69,8 +72,6 @@ STYLE = f"""<style>
 }}
 @media (hover: none) {{
   .dped-study-keyboard {{ display: none; }}
-  /* A finger leaves the look of a pointer above the button. */
-  .dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
 }}
 /* Where the pictures are stacked, none is the left one. */
 @media (hover: hover) and (max-width: {NARROW - 0.02}px) {{

@@ -80,6 +80,13 @@ def test_help_is_quick_and_names_the_commands():
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
+def test_a_printed_file_is_named_as_the_next_command_may_name_it(tmp_path, monkeypatch):
+    """So the line that `dped train` prints is the one in the tutorial."""
+    monkeypatch.chdir(tmp_path)
+    assert options.from_here(tmp_path / "runs" / "model.safetensors") == Path("runs/model.safetensors")
+    assert options.from_here(tmp_path.parent / "runs") == tmp_path.parent / "runs"
+
+
 def test_train_prints_file_and_scores_and_refuses_other_settings(trained, place):
     assert trained.returncode == 0, trained.stderr
     folder = Path(place["DPED_RUNS"]) / "dped-cpu" / "train" / "iphone-dong-s3"

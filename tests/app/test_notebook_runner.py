@@ -249,6 +249,21 @@ def test_a_command_names_only_what_is_not_the_default(shelf):
     assert notebook_runner.command_of("11_tiny", few) == notebook_runner.command_of("11_tiny", every)
 
 
+@pytest.mark.parametrize(("dataset", "variable"), [("own", "DPED_OWN"), ("dped", "DPED_DATA")])
+def test_a_command_names_the_folder_of_the_users_photographs(shelf, monkeypatch, tmp_path, dataset, variable):
+    """Without it the command would stop. A folder in the checkout is named as on the pages of the site."""
+    write_notebook(shelf, "11_tiny", "print(1)")
+    given = {"dataset": dataset, "preset": "cpu"}
+    monkeypatch.delenv(variable, raising=False)
+    command = f"dped run 11_tiny --dataset {dataset} --preset cpu"
+    assert notebook_runner.command_of("11_tiny", given) == command
+    monkeypatch.setenv(variable, str(paths.project_root() / "my_photos"))
+    assert notebook_runner.command_of("11_tiny", given) == f"{variable}=my_photos {command}"
+    monkeypatch.setenv(variable, str(tmp_path / "my photos"))
+    assert notebook_runner.command_of("11_tiny", given) == f"{variable}='{tmp_path}/my photos' {command}"
+    assert "DPED_" not in notebook_runner.command_of("11_tiny", {"dataset": "rig", "preset": "cpu"})
+
+
 def test_a_failing_notebook(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
     old = notebook_runner.output_of("11_tiny", {"dataset": "rig", "preset": "smoke"})

@@ -56,10 +56,11 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
     original = metrics.score(evaluation.evaluate(nn.Identity(), store, store.index("test")), "train_script")
     assert {k: scores[k] for k in ("psnr", "ms_ssim")} == {k: direct[k] for k in ("psnr", "ms_ssim")}
     assert scores["original"] == {k: original[k] for k in ("psnr", "ms_ssim")}
-    (row,) = model_zoo.frame().to_dict("records")
-    assert row["weights"] == f"`{name}`" and row[model_zoo.HELD_OUT] == "4 / 4"
-    assert row["PSNR (dB) / MS-SSIM"] == f"{scores['psnr']:.2f} / {scores['ms_ssim']:.4f}"
-    assert row["iterations"] == "2 of batch 1" and "4 photographs" in row["trained on"]
+    (described,) = model_zoo.networks()
+    assert described.weights == f"`{name}`" and described.held_out == (4, 4)
+    assert described.scores == (f"{scores['psnr']:.2f}", f"{scores['ms_ssim']:.4f}")
+    assert described.iterations == "2 of batch 1" and described.trained_on == "rig, iPhone 3GS, 4 photographs"
+    assert not described.for_photographs, "its photographs are simulated"
     assert "networks of `rig` MIT (simulated photographs)." in model_zoo.markdown()
     assert ship.PAGE.read_text() == model_zoo.markdown() and name in model_zoo.markdown()
     before = (shipped.folder / "params.json").stat().st_mtime_ns

@@ -178,7 +178,7 @@ def test_a_file_that_is_not_the_registered_one_is_refused(shipped, store, tmp_pa
         file = shipped.folder / name
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        message = rf"{re.escape(str(file))}: not the file that was shipped .* or train anew with --fresh"
+        message = rf"{re.escape(str(file))}: not the file that was shipped .* or train anew with DPED_FRESH=1"
         with pytest.raises(DpedError, match=message):
             training_runs.train(PARAMS, store, tmp_path / "mine", "cpu")
         if name == shipped_runs.MODEL:
@@ -263,7 +263,9 @@ def test_slightly_other_pairs_are_said_and_used(shipped, store, no_training, tmp
     assert training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu").origin == f"shipped:{NAME}"
     said = capsys.readouterr().err
     assert said.startswith(f"shipped:{NAME} was trained on slightly other pairs of the same photographs (digest ")
-    assert said.count("\n") == 1 and store.digest in said and pairs.digest in said and "--fresh" in said
+    assert (
+        said.count("\n") == 1 and store.digest in said and pairs.digest in said and "DPED_FRESH=1 trains anew" in said
+    )
     training_runs.train(PARAMS, pairs, tmp_path / "mine", "cpu")
     assert capsys.readouterr().err == ""
 
@@ -318,7 +320,7 @@ def test_a_damaged_registry_is_named_with_the_remedy(package):
     registry = shipped_runs.FOLDER / shipped_runs.REGISTRY
     registry.parent.mkdir(parents=True, exist_ok=True)
     registry.write_text("{")
-    with pytest.raises(DpedError, match=rf"{re.escape(str(registry))}: damaged .* or train anew with --fresh"):
+    with pytest.raises(DpedError, match=rf"{re.escape(str(registry))}: damaged .* or train anew with DPED_FRESH=1"):
         shipped_runs.runs()
 
 

@@ -26,6 +26,7 @@ from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import answers as study_answers
+from dped_lib.user_study import page_style
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import subjects as study_subjects
@@ -145,6 +146,21 @@ def name_oneself(page: Page, subject: str, again: bool) -> Page:
         expect(page.get_by_text("If that was you, press Begin again")).to_be_visible(timeout=PATIENCE)
         page.get_by_role("button", name="Begin").click()
     return page
+
+
+def test_a_pointer_that_rests_raises_no_button(browser, site):
+    """After a click on Begin it lies where the button of the right picture appears. A raised button looks chosen."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(site[0], timeout=PATIENCE)
+    page.get_by_placeholder("a nickname").fill("resting pointer", timeout=PATIENCE)
+    page.get_by_role("button", name="Begin").click()
+    at_question(page, 1)
+    looks = """(button) => [button.matches(":hover"), getComputedStyle(button).boxShadow]"""
+    for place in (page_style.FIRST, page_style.SECOND):
+        button = page.locator(f".{place}")
+        button.hover()
+        assert button.evaluate(looks) == [True, "none"]
+    page.close()
 
 
 def test_two_subjects_at_once(browser, pictures, site):

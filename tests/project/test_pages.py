@@ -1,5 +1,6 @@
 """The README, CONTRIBUTING, DEVIATIONS and the pages of the site: short where they must be, and true to the project."""
 
+import dataclasses
 import html
 import importlib
 import re
@@ -12,6 +13,7 @@ from typer.main import get_command
 from dped_lib.app import cli
 from dped_lib.base import paths
 from dped_lib.data import splits
+from dped_lib.experiments import model_zoo
 
 ROOT = paths.project_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -136,29 +138,30 @@ def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     generated = importlib.import_module("generated")
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
-    generated.fill_readme(tmp_path / "README.md", ROOT / "docs" / "model_zoo.md")
+    generated.fill_readme(tmp_path / "README.md")
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
-    columns = (*generated.SHOWN_OF_MODELS, "trained on", "loss", "size")
-    full, other = (
-        f"| {' | '.join(f'{c} {loss}' if c != 'loss' else loss for c in columns)} |"
-        for loss in ("color+content+texture", "mse")
-    )
-    simulated = full.replace("weights", "simulated").replace("trained on color", "rig, iPhone 3GS, color")
-    page = "\n".join((f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|", full, other, simulated))
-    block = generated.readme_models(page)
-    assert "weights color+content+texture" in block
-    assert not any(word in block for word in ("mse", "size", "simulated"))
+    full = next(n for n in model_zoo.networks() if n.for_photographs)
+    other = dataclasses.replace(full, weights="`shipped:other`", for_photographs=False)
+    block = generated.readme_models([full, other])
+    assert f"| {full.weights} |" in block and "shipped:other" not in block
 
 
 def test_the_page_of_networks_names_those_that_score_below_the_original():
-    page = PAGES["docs/model_zoo.md"]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
-    ]
-    scores = {row[0]: [[float(value) for value in cell.split(" / ")] for cell in row[4:6]] for row in rows}
-    lower = {name for name, (own, original) in scores.items() if all(a < b for a, b in zip(own, original, strict=True))}
+    page, lower = PAGES["docs/model_zoo.md"], set()
+    for line in page.splitlines():
+        name, *numbers = (cell.strip() for cell in line.strip("|").split("|"))
+        if name == model_zoo.ORIGINAL:
+            original = [float(value) for value in numbers[:2]]
+        elif name.startswith("`shipped:"):
+            lower |= {name} if all(float(a) < b for a, b in zip(numbers[:2], original, strict=True)) else set()
     assert "`shipped:rig-sony`" in lower
-    assert set(re.search(r"below the original in both: ([^.]+)\.", page)[1].split(", ")) == lower
+    assert set(re.search(r"below the original photographs in both: ([^.]+)\.", page)[1].split(", ")) == lower
+
+
+def test_the_page_of_networks_begins_with_the_one_to_take():
+    """A reader who wants to enhance photographs need not search among networks that are for the tables."""
+    (taken,) = (n.weights for n in model_zoo.networks() if n.for_photographs)
+    assert PAGES["docs/model_zoo.md"].split("\n\n")[1].startswith(f"To enhance photographs, take {taken}.")
 
 
 def test_what_deviations_calls_checked_exists():

@@ -184,6 +184,67 @@ def test_code_in_sentences_and_options_in_tables_stay_whole(site, browser, width
         page.close()
 
 
+#: Texts that break inside a word, after another character than those given.
+_BROKEN_INSIDE = """([places, after]) => [...document.querySelectorAll(places)].filter(place => {
+  const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT), letter = document.createRange();
+  let before = null, text;
+  while ((text = texts.nextNode())) for (let i = 0; i < text.length; i++) {
+    letter.setStart(text, i);
+    letter.setEnd(text, i + 1);
+    const box = letter.getBoundingClientRect(), sign = text.data[i];
+    if (before && box.top > before.bottom - 3 && !after.includes(before.sign) && sign.trim()) return true;
+    before = {bottom: box.bottom, sign};
+  }
+  return false;
+}).map(place => place.innerText)"""
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_names_break_only_where_their_parts_end(site, browser, width):
+    """Names in tables break after _ / . and -, so a reader sees where a name ends. Titles of the next page break at spaces."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    try:
+        for file in sorted(f for f in site.rglob("*.html") if "_static" not in f.parts):
+            page.goto(file.as_uri())
+            assert not page.evaluate(_BROKEN_INSIDE, [".bd-article td code.name", "_/.- "]), file.stem
+            assert not page.evaluate(_BROKEN_INSIDE, [".prev-next-title", " -/"]), file.stem
+    finally:
+        page.close()
+
+
+def test_a_telephone_shows_commands_scores_and_deviations_whole(site, browser):
+    """A listing that is cut may read as complete without its option; a column out of sight is not missed."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    cut = "places => [...document.querySelectorAll(places)].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    try:
+        for name, places in (
+            ("index", ".highlight-none pre"),
+            ("howto/enhance", ".highlight-none pre"),
+            ("model_zoo", "table"),
+            ("explanation/deviations", "table.stacked"),
+        ):
+            page.goto((site / f"{name}.html").as_uri())
+            assert page.locator(places).count() and not page.evaluate(cut, places), name
+        assert page.get_by_text("checked:").first.is_visible(), "a cell names its column"
+        page.set_viewport_size({"width": 1366, "height": 844})
+        assert not page.get_by_text("checked:").first.is_visible(), "the column has a heading"
+    finally:
+        page.close()
+
+
+def test_no_page_has_an_empty_navigation_beside_it(site):
+    for file in (f for f in site.rglob("*.html") if "_static" not in f.parts):
+        text = file.read_text(encoding="utf-8")
+        beside = re.search(r'<nav class="bd-docs-nav bd-links".*?</nav>', text, re.DOTALL)
+        assert not beside or "href" in beside[0], file.stem
+
+
+def test_the_front_page_shows_the_result_before_the_commands(site):
+    """And the command that made it is among them."""
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert text.index('class="before-after"') < text.index("make setup") < text.index("sd-card")
+
+
 def test_tables_begin_where_the_text_does_and_show_names_whole(site, browser):
     page = browser.new_page(viewport={"width": 1366, "height": 844})
     try:
