@@ -67,10 +67,10 @@ def study(
     from dped_lib.user_study import make_pictures, server
 
     validation.one_of("network", network, run_parameters.NETWORKS)
+    server.check_free(port, address)  # before the pictures are made, which takes minutes
     pictures = make_pictures.open_or_make(dataset, preset, network, seed, vgg, str(manual or ""), scenes, folder or "")
     default_folder = study_answers.answers_folder("own" if folder else dataset, preset, pictures.digest, seed)
     store = study_answers.AnswerStore(answers or default_folder, pictures.digest, pictures.questions, seed)
-    server.check_free(port, address)
     named = {"folder": folder, "manual": manual, "answers": answers, "scenes": scenes}
     named |= {"network": network if network != "trained" else "", "vgg": vgg if vgg != run_parameters.VGG else ""}
     where = [] if folder else ["--dataset", dataset]

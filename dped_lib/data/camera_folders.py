@@ -86,11 +86,14 @@ def _report_equal(paired: dict[str, tuple[Path, Path]]) -> None:
     Photographs are divided among training, validation and test by their names, so one of them may be in two.
     """
     for side in (0, 1):
-        by_size: dict[int, list[Path]] = {}
+        # Uncompressed photographs all have one size, so their beginnings decide which are read whole.
+        by_start: dict[tuple[int, bytes], list[Path]] = {}
         for files in paired.values():
-            by_size.setdefault(files[side].stat().st_size, []).append(files[side])
+            with open(files[side], "rb") as f:
+                start = hashlib.sha256(f.read(1 << 16)).digest()
+            by_start.setdefault((files[side].stat().st_size, start), []).append(files[side])
         by_content: dict[bytes, list[str]] = {}
-        for file in (file for alike in by_size.values() if len(alike) > 1 for file in alike):
+        for file in (file for alike in by_start.values() if len(alike) > 1 for file in alike):
             with open(file, "rb") as f:
                 by_content.setdefault(hashlib.file_digest(f, "sha256").digest(), []).append(file.name)
         equal = [" = ".join(names[:2]) for names in by_content.values() if len(names) > 1]

@@ -107,7 +107,7 @@ class Listing:
         self.tokens = np.concatenate(tokens)
         self._suffix = np.concatenate(suffixes)
         if not self.names:
-            remedy = f"Name a folder or archive in the official layout{self.left_out()}."
+            remedy = "; ".join(filter(None, ("Name a folder or archive in the official layout", self.left_out()))) + "."
             if self.others:
                 remedy = f"It holds those of {' and '.join(sorted(self.others))}: say --phone {min(self.others)}."
             raise DpedError(
@@ -164,13 +164,10 @@ class Listing:
         return self.source.shown(self.path(row, side))
 
     def left_out(self) -> str:
-        """Return a text that counts the members that are never read, as the end of a sentence.
-
-        It is empty if there are none.
-        """
+        """Return a text that counts the members that are never read: ``left out: 2 links``. It is empty if there are none."""
         lost = self.source.left_out
         remedy = " (a tar with links: pack it again with --dereference --hard-dereference)" if lost["links"] else ""
-        return f"; left out: {', '.join(f'{n} {what}' for what, n in lost.items())}{remedy}" if lost.total() else ""
+        return f"left out: {', '.join(f'{n} {what}' for what, n in lost.items())}{remedy}" if lost.total() else ""
 
     def digest(self) -> str:
         """Return a checksum of the names, tokens and suffixes. Another list of patches has another digest."""
@@ -308,7 +305,7 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
     pair_store.check_replaceable(folder)
     listing = Listing(archives.open_source(path), phone, on_bad)
     if lost := listing.left_out():
-        print(f"{path}: some members are not read{lost}.", file=sys.stderr)
+        print(f"{path}: {lost}.", file=sys.stderr)
     making = folder.parent / f".{folder.name}.making"
     with paths.explain_full_disk(folder), contextlib.closing(_Work(making, listing)) as work:
         _fill(work, listing, on_bad)

@@ -50,8 +50,14 @@ class PairStore:
             self.photographs = np.array(self.meta["photographs"])
             self._splits = np.array(self.meta["splits"])
             counts = {len(self.photographs), len(self._splits), len(self.names)}
-            if len(counts) > 1 or not set(self._splits.tolist()) <= set(SPLITS) or not isinstance(self.skipped, dict):
-                raise ValueError("meta.json does not name the photograph and the split of each pair")
+            if (
+                len(counts) > 1
+                or not set(self._splits.tolist()) <= set(SPLITS)
+                or not isinstance(self.meta.get("report", {}), dict)
+            ):
+                raise ValueError(
+                    "meta.json does not name the photograph and the split of each pair, or what was left out"
+                )
         # AttributeError: something other than a dictionary; EOFError: an empty array.
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DpedError(

@@ -26,4 +26,4 @@ def figure7(params: TrainParams, preset: str, store: PairStore) -> tuple[Figure,
         enhanced, _ = next(evaluation.enhance_pairs(result.model, store, [one], torch.device("cpu")))
         pictures["enhanced"] = batches.pictures(enhanced)[0]
         facts = training_report.facts_of(result)
-    return network_diagrams.system(params.loss, params.variant, pictures), facts
+    return network_diagrams.system(params.variant, pictures), facts

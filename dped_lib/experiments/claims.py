@@ -14,8 +14,8 @@ every dataset and preset that was run:
 The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
 no side: an interval contradicts them or leaves them undecided.
 
-Trainings that are too short or too few decide nothing about the paper. What they show here is said, and the matrix shows
-it in brackets.
+Trainings that are too short or too few decide nothing about the paper. What they show here stands in brackets, in the list
+and in the matrix.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.
 """
@@ -62,7 +62,7 @@ def findings_text(findings: Sequence[ClaimFinding]) -> str:
         rows = ["| data | evidence | verdict |", "| :-- | :-- | :-- |"]
         for f in (f for f in findings if f.claim == claim.key):
             data = ", ".join(filter(None, (f.data, claims_matrix.KERNEL_NAMES.get(f.kernel)))) or "nothing run"
-            verdict = f"seen here: {f.here}; it decides nothing" if f.here else f.verdict
+            verdict = f.verdict + (f" (our trainings show: {f.here})" if f.here else "")
             rows.append(f"| {data} | {f.evidence} | {verdict}{f': {f.why}' if f.why else ''} |")
         sections.append(f"### “{claim.sentence}”\n\n{claim.where}\n\n" + "\n".join(rows))
     return "\n\n".join(sections)
@@ -76,7 +76,8 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
     folder = paths.figures_root()
     target = folder / "claims.md"
     head = (
-        "# Does the paper hold?\n\nEvery testable sentence, each with what was measured here. Written by "
+        f"# Does the paper hold?\n\n{claims_matrix.in_short(findings)}\n\n"
+        "The page has every testable sentence, each with what was measured here. It is written by "
         "`08_claims` from the JSON files in the folders `figures/DATASET-PRESET/`. Each of these files names its "
         "dataset, preset and seed. `provenance.json` in each folder has commit, time and versions.\n\n"
         "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)\n\n"

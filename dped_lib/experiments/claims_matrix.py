@@ -168,6 +168,21 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
     return summaries
 
 
+def in_short(findings: Sequence[ClaimFinding]) -> str:
+    """Return in a sentence how many rows hold, fail, or could not be decided. What is in brackets decides nothing."""
+    verdicts: dict[Row, set[str]] = {row: set() for row in rows(findings)}
+    for (row, _), summary in cells(findings).items():
+        if summary.verdict != "not testable" and not summary.here:
+            verdicts[row].add(summary.verdict)
+    holds, fails = (sum(v == {word} for v in verdicts.values()) for word in ("holds", "does not hold"))
+    none = sum(not v for v in verdicts.values())
+    return (
+        f"Of {len(verdicts)} rows, {holds} hold wherever they could be decided, {fails} fail, and {len(verdicts) - holds - fails - none} "
+        f"are open, or differ between photographs. {none} could not be decided here: they need people, longer trainings, or the "
+        "authors' photographs."
+    )
+
+
 def _only_people(findings: Iterable[ClaimFinding]) -> set[str]:
     """Return the claims that nothing has tested because only people can (``claims.PEOPLE``)."""
     return {f.claim for f in findings if not f.results and f.why.startswith(NEEDS_PEOPLE)}

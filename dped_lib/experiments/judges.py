@@ -205,11 +205,11 @@ def improves(results: Results) -> Findings:
 
 
 def _other_photographs(results: Results, claim: str) -> Findings:
-    """Report that the photographs of this Table 2 cannot test a claim about the paper's networks on its own ones."""
-    whose = {"rig": "simulated photographs", "city100": "photographs of another phone"}.get(results.dataset)
-    if whose and results.numbers("table2_methods"):
+    """Report that this Table 2 cannot test a claim about the paper's networks, because its photographs are not the paper's."""
+    other = {"rig": "simulated photographs", "city100": "photographs of another phone"}.get(results.dataset)
+    if other and results.numbers("table2_methods"):
         text = "Table 2 here has no real photograph of the paper's phones"
-        yield results.finding(claim, "table2_methods", "", text, "not testable", whose)
+        yield results.finding(claim, "table2_methods", "", text, "not testable", other)
 
 
 # ---------------------------------------------------------------------------------------------- Table 3 and its looks

@@ -108,7 +108,11 @@ class Enhancer:
 
     def _take_path(self, text: str) -> None:
         if text.strip():
-            file = paths.expanded(text.strip())
+            try:
+                file = paths.expanded(text.strip())
+            except DpedError as error:
+                self._show(str(error))
+                return
             self._take(file, file.name)
 
     def _take(self, file: Path, name: str) -> None:

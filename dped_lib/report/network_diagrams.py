@@ -113,18 +113,15 @@ def _terms(loss: str, variant: str) -> dict[str, _Term]:
     return {name: term for name, term in described.items() if name in losses.LOSSES[loss].terms}
 
 
-def system(
-    loss: str = paper.FULL_LOSS, variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None
-) -> Figure:
-    """Draw the first part of Figure 7: how the networks and the terms of a loss of ``losses.LOSSES`` belong together.
+def system(variant: str = "code", pictures: Mapping[str, np.ndarray] | None = None) -> Figure:
+    """Draw the first part of Figure 7: how the networks and the terms of the paper's loss belong together.
 
     Args:
-        loss: the loss whose terms are drawn.
         variant: ``paper`` or ``code``.
         pictures: any of ``phone``, ``enhanced`` and ``dslr``, each H x W x 3; the frames of the others say
             that there is no picture.
     """
-    terms = _terms(loss, variant)
+    terms = _terms(paper.FULL_LOSS, variant)
     fig, ax = _page(4.45)
     _draw_flow(ax, terms, _sum_in_words(terms, variant), pictures or {})
     return fig

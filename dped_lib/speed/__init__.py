@@ -16,8 +16,8 @@ module          quick form                                              plain fo
 =============== ======================================================= ================================
 
 Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap off.
-Photographs are still enhanced in bands (``enhance.bands``), because nothing else bounds the memory, but in float32 and
-by ``F.conv2d``.
+Photographs are still enhanced in bands then (``enhance.bands``), because nothing else bounds the memory. The bands are
+computed in float32, by ``F.conv2d``.
 """
 
 import contextlib

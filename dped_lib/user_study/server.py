@@ -5,7 +5,6 @@ the disk before the next question is asked (``answers.AnswerStore``).
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 from jupyter_client import localinterfaces
+from tornado.netutil import bind_sockets
 
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study.answers import AnswerStore
@@ -46,14 +46,12 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 def check_free(port: int, address: str) -> None:
     """Raise DpedError if no page can be served at this port and address, for example because another program does."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as tried:
-            if os.name == "posix":  # as the server does; elsewhere this would allow two programs one port
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(place)
-    except OSError as error:
+        for opened in bind_sockets(port, address):  # as Voila does
+            opened.close()
+    except (OSError, UnicodeError) as error:
         raise DpedError(
-            f"port {port} of {address}: cannot be used ({error.strerror}). Choose another --port, or stop the program that uses it."
+            f"port {port} of {address or 'all addresses'}: cannot be used ({error}). Choose another --port or --address, or "
+            "stop the program that uses the port."
         ) from error
 
 

@@ -156,6 +156,14 @@ def test_a_folder_that_may_not_be_searched_is_reported(closed, monkeypatch, vari
     assert found and found <= topics
 
 
+@pytest.mark.parametrize("variable", ["DPED_MIRROR", "DPED_CACHE", "DPED_RUNS", "DPED_OWN"])
+def test_an_unknown_home_is_reported_in_the_list(monkeypatch, variable):
+    monkeypatch.setenv(variable, "~nobody99/x")
+    checks = doctor.examine()
+    assert {"python", "jupyter kernel"} <= {c.topic for c in checks}
+    assert any("~nobody99/x" in c.detail for c in checks if c.state == "broken")
+
+
 def test_a_link_to_a_disk_that_is_not_mounted(tmp_path, monkeypatch):
     (tmp_path / "runs").symlink_to("disk")
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))

@@ -620,3 +620,4 @@ def test_an_unknown_user_is_no_folder(monkeypatch, tmp_path, variable):
     folder = {"DPED_RUNS": paths.runs_dir, "DPED_CACHE": paths.cache_dir, "DPED_FIGURES": paths.figures_root}[variable]
     with pytest.raises(DpedError, match="~nobody99/x: there is no user of that name"):
         folder()
+    assert not list(tmp_path.iterdir())

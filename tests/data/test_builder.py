@@ -308,14 +308,13 @@ def rename(folder: Path, stem: str) -> None:
 
 
 def test_a_photograph_under_two_names_is_said(two, capsys):
-    """It could be trained on and tested on. Without photographs for the test no training is recommended."""
+    """It could be trained on and tested on."""
     shutil.copy(two / "phone" / "coffee-a.jpeg", two / "phone" / "again.jpeg")
     shutil.copy(two / "dslr" / "coffee-a.JPG", two / "dslr" / "again.JPG")
-    store = builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
+    builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
     said = capsys.readouterr().err
     for side, names in (("phone", "again.jpeg = coffee-a.jpeg"), ("dslr", "again.JPG = coffee-a.JPG")):
         assert f"note: {two / side} holds the same photograph under two names ({names})" in said
-    assert len(store.counts()) == 3
 
 
 def test_what_cannot_be_written_is_said_before_the_work(two, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from small import WITH_TEST, make_store
 from torch import nn
 
-from dped_lib import losses, models, paper, training
+from dped_lib import models, paper, training
 from dped_lib.base import presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, network_files, opening, shipped_runs, vgg_files
@@ -26,7 +26,7 @@ def features():
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as in the authors' code."""
-    params = run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke", model="", **choices)
+    params = run_parameters.train_params("rig", "iphone", paper.FULL_LOSS, "smoke", model="", **choices)
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, code = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "code" if code else "printed")
@@ -37,7 +37,7 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row,
     with torch.device("meta"):  # random weights take seconds
         kind = type(models.discriminator(form))
     assert type(trainer.discriminator) is kind and trainer.discriminator.inputs == 1 + (form == "two_image")
-    assert params.run_name != run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke").run_name
+    assert params.run_name != run_parameters.train_params("rig", "iphone", paper.FULL_LOSS, "smoke").run_name
 
 
 def test_unknown_choices_are_named(store, features):
@@ -47,7 +47,7 @@ def test_unknown_choices_are_named(store, features):
         ("norm", "layer"),
         ("discriminator", "three"),
     ):
-        params = run_parameters.train_params("rig", "iphone", losses.TABLE3_LOSSES[0], "smoke", **{choice: value})
+        params = run_parameters.train_params("rig", "iphone", paper.FULL_LOSS, "smoke", **{choice: value})
         with pytest.raises(DpedError, match=f"'{value}'"):
             training.Trainer(params, store, torch.device("cpu"), features)
 

@@ -90,3 +90,19 @@ def test_the_table_says_which_rows_need_people(shelf):
 def test_every_claim_has_a_few_words():
     assert set(claims_matrix.SHORT) == {c.key for c in paper.CLAIMS}
     assert max(len(row.label) for row in claims_matrix.rows(claims.judge_claims([]))) <= 46
+
+
+def test_the_answer_in_short_counts_what_was_decided():
+    """Two data that differ are neither. A training that is too short decides nothing."""
+
+    def finding(claim, dataset, verdict, here=""):
+        return evidence.ClaimFinding(claim, dataset, "cpu", "", "", verdict, here=here)
+
+    found = [
+        finding("noise", "rig", "holds"),
+        finding("improves", "pirm", "does not hold"),
+        *(finding("psnr_dong", dataset, verdict) for dataset, verdict in (("rig", "holds"), ("pirm", "does not hold"))),
+        finding("mse_blur", "rig", "not testable", here="holds"),
+    ]
+    expected = "Of 22 rows, 1 hold wherever they could be decided, 1 fail, and 1 are open, or differ between photographs. 19 could"
+    assert claims_matrix.in_short(found).startswith(expected)

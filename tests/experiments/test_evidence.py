@@ -6,7 +6,7 @@ import re
 import pytest
 from judging import difference
 
-from dped_lib import losses
+from dped_lib import paper
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence
@@ -28,7 +28,7 @@ def test_short_trainings_decide_nothing(shelf, iterations, why):
     findings = [f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset]
     assert [(f.verdict, f.here) for f in findings] == [("not testable", "does not hold")]
     assert findings[0].why == why
-    assert "| seen here: does not hold; it decides nothing: " in claims.findings_text(findings)
+    assert "| not testable (our trainings show: does not hold): " in claims.findings_text(findings)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_shorter_trainings_decide_if_they_had_levelled_off_and_were_repeated(she
     full = {**measured, "moved": 0.1}
     # Dong's network still moves, but the sentence does not compare it.
     dong = {"moved": 3.0, "spread": 0.1, "seeds": 1}
-    levelling = {"iphone": {losses.TABLE3_LOSSES[0]: full, "johnson": measured, "dong": dong}}
+    levelling = {"iphone": {paper.FULL_LOSS: full, "johnson": measured, "dong": dong}}
     numbers = {"differences": rows, "cells": [{"phone": "iphone", "photographs": 16}]}
     shelf("table2_methods", numbers, iterations="2000 of batch 8", levelling=levelling)
     (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "outperforms" and f.preset)

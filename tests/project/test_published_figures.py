@@ -58,7 +58,8 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
             command = json.loads(file.read_text()).get("reproduce", "")
             if folder.name in WITHOUT_COMMANDS and not command:
                 continue
-            dped, run, name, *options = shlex.split(command)
+            words = shlex.split(command)
+            dped, run, name, *options = words[words[0].startswith(("DPED_OWN=", "DPED_DATA=")) :]
             given = list(zip(options[::2], options[1::2], strict=True))
             given = dict(value.split("=", 1) if o == "--set" else (o.removeprefix("--"), value) for o, value in given)
             assert (dped, run, f"{given['dataset']}-{given['preset']}") == ("dped", "run", folder.name), file

@@ -33,6 +33,20 @@ def test_drawn_layers_add_up_to_the_network(form):
 
 
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+def test_figure_7_shows_every_term_and_its_weight(variant):
+    fig = network_diagrams.system(variant)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    total = next(w for w in words if w.startswith("loss ="))
+    names = {"color": "colour loss", "content": "content loss", "texture": "texture loss", "tv": "total variation"}
+    for term, name in names.items():
+        assert any(w.startswith(name) for w in words)
+        assert f"{losses.weights_of(variant)[term]:g} x {name}" in total
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    assert fig.get_figheight() <= SCREEN
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
 def test_figure_7_shows_every_layer(variant):
     """Each layer of the networks that the paper's loss trains has its box, and the abbreviations are explained."""
     figures.use_style()
