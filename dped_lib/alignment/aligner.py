@@ -34,10 +34,12 @@ _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 
 @dataclass(frozen=True)
 class Report:
-    """Report the alignment of one pair of photographs. A number is None if the alignment stopped before computing it.
+    """Report the alignment of one pair of photographs.
+
+    If the alignment stopped early, the later numbers are None; keypoints, matches and inliers are then 0.
 
     Attributes:
-        verdict: ``aligned``, or why not: ``too few matches``, ``different scene``, ``degenerate homography``, ``folded
+        verdict: ``aligned``, or why not: ``too few keypoints``, ``different scene``, ``degenerate homography``, ``folded
             homography``, ``too little overlap`` or ``too little contrast``.
         reason: the verdict as a sentence with its numbers.
         keypoints: numbers of SIFT keypoints in the phone's and in the DSLR's photograph.
@@ -187,7 +189,7 @@ class _Aligner:
         counts = len(phone.xy), len(dslr.xy)
         self._note(keypoints=counts)
         if min(counts) < _MIN_KEYPOINTS:
-            raise _Rejected("too few matches", f"{counts[0]} and {counts[1]} keypoints: too little detail to match.")
+            raise _Rejected("too few keypoints", f"{counts[0]} and {counts[1]} keypoints: too little detail to match.")
         pairs = keypoints.match(phone.descriptors, dslr.descriptors)
         self.matches = np.hstack([phone.xy[pairs[:, 0]], dslr.xy[pairs[:, 1]]])
         self.inliers = np.zeros(len(pairs), bool)

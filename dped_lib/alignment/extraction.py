@@ -36,12 +36,13 @@ DIFFERS = "fine detail differs"  # the NCC exceeds the threshold because light a
 WINDOW_VERDICTS = (KEPT, BELOW, FLAT, EDGE, DIFFERS)
 
 _COARSE_SIGMA = 4.0  # standard deviation (px) of the blur that is subtracted from the band of fine detail
-_BAND_REACH = 12  # px: no pixel further away affects a pixel of the band
+_BAND_REACH = 12  # px: pixels further away have 0.3 % of the weight in the blur of a pixel of the band
 _BORDER = 8  # px: closer to the image's border, places in the band are wrong by up to a fifth of a pixel
 # A search in a window of another scene reaches a median NCC of 0.07, at most 0.19 (160 windows, rig and City100).
 _MIN_BAND_NCC = 0.25
 _MIN_BAND_STD = 1.5  # gray levels; a DSLR window whose band has less contains only noise
-_LOW_CONTRAST = 3.0  # gray levels (standard deviation); below, a window that fails the threshold counts as flat
+# Gray levels (standard deviation); below, a window that would be ``BELOW`` or ``EDGE`` counts as flat.
+_LOW_CONTRAST = 3.0
 _NO_CONTRAST = 0.5  # gray levels; below, only rounding is left
 # A move that gains less NCC follows noise. On the rig, positions are more accurate without such moves.
 _MIN_GAIN = 0.0005
@@ -59,7 +60,7 @@ class Window:
         ncc_before: NCC (gray) of the two windows in place; nan if one is constant (None in a record).
         ncc: NCC of the pair as moved. A window at the edge of the search is not moved and has its ``ncc_before``.
         dx, dy: where the phone shows this window: shift of its centre to the right and down, in pixels. They are 0 if
-            it stays. At the edge of the search they tell where the search ended.
+            it stays. At the edge of the search they are the place where the search ended.
         angle: rotation of the phone's window in degrees, clockwise.
         contrast: standard deviation of the DSLR's gray (levels of 255).
         structure: NCC of the fine detail of both windows at the best place; 0 if no place was searched.
@@ -146,9 +147,9 @@ def extract(
         threshold: the NCC that a pair must exceed to be kept.
         reach: largest shift of the phone's window along each axis, in pixels (1 to 50).
         max_angle: largest rotation of the phone's window, in degrees (0 to 10); 0 allows shifts alone.
-        flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out, also those whose light and shade
-            alone correlate above 0.9; by the letter of section 3.2.1 the paper keeps these. ``keep`` adds all of them to
-            the patches in place, for skies and walls.
+        flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out. Some of them correlate above 0.9 by
+            their light and shade alone, and section 3.2.1 would keep these. ``keep`` adds all of them to the patches in
+            place, for skies and walls.
 
     Raises:
         DpedError: the pair is not aligned, or a parameter is out of range.
@@ -318,7 +319,7 @@ def _gray(image: np.ndarray) -> np.ndarray:
 def _with_margin(alignment: "Alignment", margin: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the phone's aligned image with ``margin`` more pixels of its photograph on each side.
 
-    The second array (bool) tells which of the pixels lie inside the photograph.
+    The second array (bool) is true for the pixels that lie inside the photograph.
     """
     height, width = alignment.phone.shape[:2]
     image = cv2.copyMakeBorder(alignment.phone, margin, margin, margin, margin, cv2.BORDER_REPLICATE)

@@ -1,7 +1,7 @@
 """Refine the first homography to a fraction of a pixel, with the lenses' distortion. The paper has no such step.
 
-Small blocks of both photographs are compared at nearly full size, and the map is fitted to the places where they
-agree. In a scene with depth it is fitted to keypoints of one surface. They are detected anew in the overlaid
+Small blocks of both photographs are compared in images of up to 2 megapixels, and the map is fitted to the places where
+they agree. In a scene with depth it is fitted to keypoints of one surface. They are detected anew in the overlaid
 photographs. The settings were chosen on the simulated rig and on City100 (benchmarks/README.md).
 """
 

@@ -147,7 +147,7 @@ def baselines(
     phone: Phone = "",
     preset: PresetName = presets.DEFAULT,
 ) -> None:
-    """Write patches as pictures for Apple's enhancer or a retoucher. Table 2 reads the enhanced pictures."""
+    """Write patches as pictures for Apple's enhancer. Table 2 reads the enhanced pictures."""
     from dped_lib.data import opening
     from dped_lib.experiments import baselines as module
 
@@ -155,7 +155,7 @@ def baselines(
     written = module.write_sheets(opening.open_or_make(dataset, phone, preset), folder)
     typer.echo(
         f"{written}: {sum(1 for _ in written.glob('*.png'))} pictures. Enhance each at its own size and uncropped. "
-        f"Save the results under the same names in {written.parent / 'ape'} or {written.parent / 'manual'}. Then run: "
+        f"Save the results under the same names in {written.parent / 'ape'}. Then run: "
         f"DPED_BASELINES={shlex.quote(str(folder.absolute()))} {program()} run 05_tables --dataset {dataset} "
         f"--preset {preset}"
     )

@@ -1,1 +1,1 @@
-"""Hold what every other room uses: paths, presets, datasets, devices, errors and worker processes."""
+"""Hold what all other packages use: paths, presets, datasets, devices, errors and worker processes."""

@@ -1,4 +1,4 @@
-"""Let signals end a program where nothing is half done: after an import, or between two steps of a long work."""
+"""Let signals end a program only at safe points: after an import, or between two steps of a long computation."""
 
 import contextlib
 import signal
@@ -25,7 +25,7 @@ def spare_imports() -> None:
 def _raise_or_wait(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            # Sent to the main thread, it ends a wait there at once. raise_signal would only be noticed after the wait.
+            # pthread_kill ends a wait of the main thread at once. A signal from raise_signal is noticed only after the wait.
             again = threading.Timer(_AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
             again.daemon = True
             again.start()

@@ -67,7 +67,7 @@ VARIABLES = (
 
 
 def collapsed(path: Path | str) -> Path:
-    """Return a path without ``..`` behind the name of a folder.
+    """Return a path in which each ``FOLDER/..`` is left out.
 
     While ``new`` does not exist, the system finds nothing at ``new/../photos``, so a check passes. A writer that makes
     ``new`` would then replace ``photos``. ``link/..`` is the folder of the link's target, as for the system.
@@ -100,7 +100,9 @@ def make_absolute() -> None:
     """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
         value = os.path.expanduser(os.environ.get(name, ""))
-        if value and "://" not in value and not value.startswith("~"):  # who uses the path reports an unknown user
+        if (
+            value and "://" not in value and not value.startswith("~")
+        ):  # an unknown user is reported where the path is used
             os.environ[name] = os.path.abspath(collapsed(value))
 
 
@@ -202,8 +204,7 @@ def explain_full_disk(path: Path, elsewhere: str = "") -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in _FULL
         if full or any(w in message for w in ("no space left", "quota exceeded", "file too large")):
             raise DpedError(
-                f"{path}: not written, the disk is full ({error}). An older version of it is untouched. "
-                f"Free some space, or {elsewhere or _elsewhere(path)}."
+                f"{path}: not written, the disk is full ({error}). Free some space, or {elsewhere or _elsewhere(path)}."
             ) from error
         raise
 
@@ -215,7 +216,7 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
     Readers see the old file or the new one, never a part of one, even if the process is killed at any moment. If
     several processes write the same target, the result of the last one stays. The caller may also create a folder at
     the path. It replaces an old folder, and for an instant neither of the two exists. A file never replaces a folder
-    or a link to one, nor a folder a file or a broken link. Other symbolic links are replaced, not followed.
+    or a link to one. A folder never replaces a file or a broken link. Other symbolic links are replaced, not followed.
 
     Args:
         target: the file or folder to write.
@@ -311,9 +312,9 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
 
 
 def left_by_killed(*targets: Path) -> list[Path]:
-    """Return the temporary folders of ``atomic_path`` for ``targets`` that processes are using, or have left when killed.
+    """Return the temporary folders of ``atomic_path`` for ``targets``: those in use, and those that killed processes left.
 
-    A folder of such a name that ``atomic_path`` did not make lacks the file that it locks.
+    Only folders with the lock file of ``atomic_path`` count. Another folder may have such a name by chance.
     """
     names: dict[Path, set[str]] = {}
     for target in targets:

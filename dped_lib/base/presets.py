@@ -52,7 +52,8 @@ class Preset:
 
 _SMOKE = Preset(
     # At this size the whole reproduction with its trainings takes minutes on two CPU cores.
-    # Networks, patches and learning rate are those of the paper. Only the amount of training is smaller.
+    # Patches and learning rate are those of the paper, and the networks have its size. The trainings are shorter, and their
+    # patches are flipped and rotated at random.
     name="smoke",
     iterations=60,
     dong_iterations=60,
@@ -73,7 +74,7 @@ _SMOKE = Preset(
     seeds=(0,),
 )
 _CPU = replace(
-    # A training sees 16 000 patches (Dong's network 80 000) of the paper's million. On city100 the validation of MSE, MSE +
+    # A training draws 16 000 patches (Dong's network 80 000); the paper's draws a million. On city100 the validation of MSE, MSE +
     # texture and Dong's network has levelled off by then; that of the other losses still rises. Seconds an iteration on two
     # cores: full loss 0.66, MSE + texture 0.43, Johnson 0.36, MSE 0.29, Dong 0.05. The full loss takes 22 minutes, and the
     # six losses of a phone and seed take an hour and a half.
@@ -108,7 +109,6 @@ _PAPER = replace(
     augment=False,
     shift_patches=50_000,
     discriminator_iterations=5000,
-    discriminator_batch=paper.BATCH_SIZE,
     variant_iterations=paper.ITERATIONS,
 )
 PRESETS = MappingProxyType({p.name: p for p in (_SMOKE, _CPU, _PAPER)})

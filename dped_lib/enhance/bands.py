@@ -125,7 +125,7 @@ class Conv:
         self.used = 0  # rows at the top of the window that no later row needs
 
     def __call__(self, x: Tensor, last: bool) -> Tensor:
-        """Add the band ``x`` and return the rows that are complete. ``last`` says whether it ends the picture."""
+        """Add the band ``x`` and return the rows that are complete. ``last``: whether it ends the picture."""
         self.add(x)
         return self.complete(x.shape[3], last)
 
@@ -142,7 +142,7 @@ class Conv:
         self.filled = new
 
     def complete(self, width: int, last: bool) -> Tensor:
-        """Return the rows that are complete. ``last`` says whether the bands so far end the picture."""
+        """Return the rows that are complete. ``last``: whether the bands so far end the picture."""
         r, end = self.layer.radius, self.filled + (self.layer.radius if last else 0)
         window = self._window(end, width)
         window[self.filled : end] = 0
@@ -234,8 +234,7 @@ class Norm:
             known = (self.weight, self.bias, self.mean, self.variance)
             none = x.new_empty(0, dtype=torch.float32)
             torch.native_batch_norm(x, *known, False, 0.0, models.NORM_EPSILON, out=(out, none, none))
-        _bits(out).clamp_min_(0)
-        return out
+        return relu_(out)
 
 
 def relu_(x: Tensor) -> Tensor:

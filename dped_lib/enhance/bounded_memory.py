@@ -2,9 +2,10 @@
 
 The generator normalises each layer by the mean and variance of the *whole* image. Enhancing tiles one by one therefore
 changes the picture (26 to 37 dB against the whole image, with visible seams). Here the statistics of the whole image
-are computed strip by strip and merged. Nothing is approximated. ``plans`` says what is kept between the sweeps.
+are computed part by part and merged. Nothing is approximated.
 
-``sweeps`` divides each sweep among threads.
+A *sweep* is one pass over the picture through some of the layers. Threads divide it into *strips* of rows (``sweeps``),
+and a strip goes through the layers in *bands* (``bands``). ``plans`` chooses the bands, and what is kept between sweeps.
 """
 
 import math

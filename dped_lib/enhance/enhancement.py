@@ -82,7 +82,7 @@ class Engine:
         dtype: float32 is exact (within 1e-4 of the whole-image pass). bfloat16 is faster on hardware that supports it. It
             changes about a quarter of the 8-bit values, mostly by one step (55 dB or better).
         device: the device that computes.
-        limit: peak memory of the process in bytes. On a GPU it is the memory of the GPU.
+        limit: peak memory of the process in bytes; on a GPU, bytes of the GPU's memory that the run may take.
     """
 
     model: nn.Module
@@ -117,7 +117,7 @@ class Engine:
         full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype)
 
         def finish(rows: Tensor) -> Tensor:
-            # On the device, so that a GPU sends 8-bit results as a quarter of the bytes.
+            # We round on the device, because a GPU then sends a quarter of the bytes.
             return rows.clamp(0, 1).mul_(full).round_().to(torch.uint8 if full == 255 else torch.int32)
 
         finishes = {"finish": finish} if full else {}

@@ -81,12 +81,15 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         if item.is_dir():
             in_folder = photo_folders.list_files(item)
             if not in_folder:
-                raise DpedError(f"{item}: no photographs in it ({', '.join(sorted(photo_folders.SUFFIXES))}).")
+                known = ", ".join(sorted(photo_folders.SUFFIXES))
+                raise DpedError(
+                    f"{item}: no photographs in it (known suffixes: {known}). Name photographs or another folder."
+                )
             files += in_folder
         elif item.is_file():
             files.append(item)
         else:
-            raise DpedError(f"{item}: no such file or folder.")
+            raise DpedError(f"{item}: no such file or folder. Correct the path.")
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
 
 
@@ -149,7 +152,7 @@ def plan_jobs(
         except DpedError as error:
             failed.append(str(error))
         except OSError as error:
-            failed.append(f"{file}: cannot be read ({error}).")
+            failed.append(f"{file}: cannot be read ({error}). Make it readable, or leave it out.")
     _check_originals(files, jobs)
     _check_collisions(jobs, str)
     refused = {job.source: why for job in jobs if (why := _why_refused(job, named, overwrite))}
@@ -223,7 +226,7 @@ def _is_foreign(path: Path) -> bool:
 def _why_refused(job: Job, named: bool, overwrite: bool) -> str:
     """Return why a job cannot write what the user asked for, or an empty text if it can.
 
-    In a folder, existing results are what an earlier run left. A file that the user names is wanted from this run.
+    An existing result in a folder is no reason: an earlier run may have made it. If the user names the file, it is one.
     """
     foreign = next(filter(_is_foreign, _written(job)), None)
     if overwrite and foreign:
@@ -330,12 +333,17 @@ def do(
         DpedError: the photograph cannot be read, it needs more memory than allowed, or a result cannot be written.
     """
     paths.probe_folder(job.target.parent, _ELSEWHERE)  # again, because the disk may be full by now
-    available = run.limit if run.device.type == "cpu" else enhancement.default_limit()
+    on_cpu = run.device.type == "cpu"
+    available = run.limit if on_cpu else enhancement.default_limit()
     if (need := enhancement.resident() + job.header.reading) > available:
+        remedy = (
+            "Allow more with --max-memory."
+            if on_cpu
+            else "Close other programs (--max-memory bounds the GPU's memory)."
+        )
         raise DpedError(
             f"{job.source}: needs at least {need >> 20} MiB of memory to be read "
-            f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. "
-            "Allow more with --max-memory."
+            f"({job.header.width} x {job.header.height} pixels), and {available >> 20} MiB are allowed. {remedy}"
         )
     before = picture.read(job.source)
     if job.make:

@@ -137,7 +137,8 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     difference = float(np.max([_difference(session, quick, shape) for shape in _CHECKED]))
     if not difference <= TOLERANCE:
         raise DpedError(
-            f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}."
+            f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}. Try another "
+            "version of onnxruntime."
         )
     with paths.atomic_path(target, _ELSEWHERE, overwrite) as part:
         part.write_bytes(content)

@@ -149,8 +149,8 @@ def plan(
     if limit > 0:
         left = f"{limit / _MIB:.0f} MiB are left"
     else:
-        left = f"the rest of the process takes {-limit / _MIB:.0f} MiB too many"
+        left = f"the rest of the process already takes {-limit / _MIB:.0f} MiB more than allowed"
     raise DpedError(
-        f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB beside itself, and {left}. "
+        f"a photograph of {width} x {height} needs at least {need / _MIB:.0f} MiB in addition to its pixels, and {left}. "
         "Allow more with --max-memory."
     )

@@ -2,8 +2,9 @@
 
 PyTorch divides every *operation* among its threads, and they wait for each other after each of thousands of operations.
 If another process keeps a core busy, each of these waits is long. Here threads wait for each other only at the end of a
-sweep. The strips do not depend on the number of threads, and their results are returned in order. So a result that is
-merged from them is the same to the last bit for any number of threads.
+sweep. The strips depend on the plan's rows and not on the number of threads, and their results are returned in order. So
+a result that is merged from them is the same to the last bit for any number of threads with bands of the same height
+(``Plan.rows``).
 """
 
 import queue
@@ -30,7 +31,13 @@ def store(buffer: Tensor, start: int, x: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Strip:
-    """Describe rows of a sweep's result, and hold copies of the rows around them in buffers that the sweep overwrites."""
+    """Describe the rows that one thread computes in one go.
+
+    Attributes:
+        start, end: the first row, and the row after the last.
+        top, bottom: whether the strip begins or ends the picture.
+        above, below: copies of the rows around it, one for each buffer that the sweep overwrites.
+    """
 
     start: int
     end: int
@@ -63,7 +70,8 @@ class Sweeper:
         return self
 
     def __exit__(self, *_) -> None:
-        # Also if the caller stops reading, or Ctrl-C ends the wait for a strip: a thread stops after its band.
+        # The caller may have stopped reading, or Ctrl-C may have ended the wait for a strip. Each thread then stops after its
+        # band.
         self.stopped.set()
         self.pool.shutdown(cancel_futures=True)
 

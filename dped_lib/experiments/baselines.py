@@ -1,12 +1,11 @@
-"""Run the methods of Table 2 that are not networks: Apple's enhancer, a retoucher, and automatic contrast.
+"""Run the methods of Table 2 that are not networks: Apple's enhancer and automatic contrast.
 
-The authors used the enhancer of Apple's Photos app and paid an artist. A program can run neither. So ``write_sheets``
-writes the pictures to enhance, a user enhances them, and the tables read the results:
+The authors used the enhancer of Apple's Photos app. A program cannot run it. So ``write_sheets`` writes the pictures to
+enhance, a user enhances them, and Table 2 reads the results:
 
     FOLDER/DATASET/PHONE/input/0000.png ...    written by ``dped baselines``: a sheet of patches for each photograph
     FOLDER/DATASET/PHONE/input/layout.json     the place of each patch
     FOLDER/DATASET/PHONE/ape/0000.jpg ...      the same sheets after Apple's Enhance (PNG, JPEG or TIFF; same sizes)
-    FOLDER/DATASET/PHONE/manual/0000.png ...   the same sheets after retouching
 
 The environment variable ``DPED_BASELINES`` names FOLDER. A sheet holds all patches of a photograph, because an enhancer
 may adapt to the whole picture. ``auto`` is Pillow's automatic contrast on the same sheets. It is not Apple's enhancer,
@@ -31,7 +30,7 @@ from dped_lib.data import picture as picture_file
 from dped_lib.data.pair_store import PairStore
 
 #: Methods whose pictures the user supplies.
-USER_METHODS = ("ape", "manual")
+USER_METHODS = ("ape",)
 #: Percentage of the darkest and of the brightest values of each channel that automatic contrast clips.
 CUTOFF = 0.5
 

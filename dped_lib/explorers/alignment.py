@@ -106,7 +106,7 @@ class AlignmentExplorer:
         self.work.start(work)
 
     def _show_text(self, text: str) -> None:
-        self.numbers.value = note(text)
+        self.text, self.numbers.value = text, note(text)
 
     def draw(self) -> None:
         """Draw the chosen view of the aligned scene."""
@@ -217,7 +217,7 @@ class AlignmentExplorer:
         """
         self.work.wait()
         if self.alignment is None or self.alignment.phone is None:
-            raise DpedError(f"{self.scene.value}: could not be aligned ({self.numbers.value}).")
+            raise DpedError(f"{self.scene.value}: could not be aligned ({self.text}).")
         report = self.alignment.report
         fig = plt.figure(figsize=(9, 4.9), layout="constrained")
         above, below = fig.subfigures(2, 1, height_ratios=(1, 1.15))

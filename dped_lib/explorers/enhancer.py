@@ -89,7 +89,7 @@ class Enhancer:
         return f"{self.name}: {width} x {height} pixels."
 
     def _show(self, message: str) -> None:
-        self.message.value = widgets.note(message)
+        self.text, self.message.value = message, widgets.note(message)
 
     def _end(self, message: str) -> None:
         """Show the last message of the work, which has finished, stopped or failed."""
@@ -182,7 +182,7 @@ class Enhancer:
         self.run()
         self.work.wait()
         if self.enhanced is None:
-            raise DpedError(f"{self.name}: not enhanced: {self.message.value}")
+            raise DpedError(f"{self.name}: not enhanced: {self.text}")
         fig = widgets.BeforeAfter({self.name: self._versions}).crops()
         fig.suptitle(f"{self.name}, enhanced by {_short(self.weights.value)}", fontsize=9)
         return fig

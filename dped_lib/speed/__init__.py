@@ -6,7 +6,7 @@ module          quick form                                              plain fo
 ``norm``        instance norm and its ReLU in one pass                  ``nn.InstanceNorm2d``, ``F.relu``
 ``convolution`` layers with few channels                                ``nn.Conv2d``, ``nn.Linear``
 ``networks``    the layers of a network, by ``norm``, ``convolution``   the layers of ``models``
-``blur``        blur of the colour loss by products with band matrices  ``losses.color_distance``
+``blur``        blur of the colour loss: band matrices, OpenCV's filter ``losses.color_distance``
 ``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
@@ -15,9 +15,10 @@ module          quick form                                              plain fo
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 
-Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap off.
-Photographs are still enhanced in bands then (``enhance.bands``), because nothing else bounds the memory. The bands are
-computed in float32, by ``F.conv2d``.
+Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap in this
+table off. Photographs are still enhanced in bands then (``enhance.bands``), because nothing else bounds the memory. The
+bands are computed in float32 by ``F.conv2d``. Only the norm, and the order of the sums in the last layer, stay those of
+``enhance.bands``.
 """
 
 import contextlib
@@ -77,7 +78,7 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
         return dtype
     if requested == "bfloat16":
         raise DpedError(
-            "precision bfloat16 is a swap, and DPED_SPEED=0 leaves all swaps out. Unset it, or take float32."
+            "precision bfloat16 is a swap, and DPED_SPEED=0 leaves all swaps out. Unset DPED_SPEED, or choose float32."
         )
     return torch.float32
 
@@ -85,8 +86,8 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
 def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Move a network to a device, swap its layers in place, and return it. Its ``state_dict`` does not change.
 
-    ``dtype`` is the type of the convolutions of a frozen network. If they have another type, a copy is returned. Use it
-    under :func:`autocast`.
+    Give another ``dtype`` only for a frozen network. Its convolutions then get this type in a copy, which is returned. Use
+    the copy under :func:`autocast`.
     """
     with torch.inference_mode(False):  # weights that were moved in inference mode can never be trained again
         if not enabled():
@@ -121,7 +122,7 @@ def accelerated(trainer):
 
 
 def in_order(function: Callable, items: Iterable, device: torch.device) -> Iterator:
-    """Yield ``function(item)`` for each item, in their order. On a CPU each item has a thread of its own."""
+    """Yield ``function(item)`` for each item, in their order. On a CPU one thread computes an item, and several items are in work."""
     return threads.in_order(function, items) if enabled() and device.type == "cpu" else map(function, items)
 
 

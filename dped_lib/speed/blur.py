@@ -1,6 +1,7 @@
-"""Compute the blur of the colour loss (equation 3) as two products with band matrices.
+"""Compute the blur of the colour loss (equation 3) faster: two products with band matrices, or OpenCV's filter.
 
-On two cores they take a fraction of the time of convolutions, forward and backward (benchmarks/README.md).
+The products have a gradient. On two cores they take a fraction of the time of convolutions, forward and backward
+(benchmarks/README.md). The filter serves scores on a CPU.
 """
 
 from functools import lru_cache

@@ -74,7 +74,7 @@ def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return ``F.conv2d(x, weight, bias, padding=k // 2)`` for few output channels, in at least float32.
 
     A column of taps computes one channel for each horizontal offset and output. These channels are then shifted and
-    added. ``enhance.bands.Tail`` does the same on a CPU.
+    added. ``enhance.bands.Tail`` does the same for bands, on any device.
     """
     out, _, k, _ = weight.shape
     weight = weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)

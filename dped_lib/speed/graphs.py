@@ -51,7 +51,10 @@ class Compiled:
             raise
         except Exception as error:  # a compiler fails in many ways, and training does not need it
             reason = " ".join(str(error).split()[:60]) or type(error).__name__
-            warnings.warn(f"training goes on without torch.compile, which failed: {reason}", stacklevel=2)
+            warnings.warn(
+                f"training goes on without torch.compile, which failed: {reason}. TORCH_COMPILE_DISABLE=1 skips the attempt",
+                stacklevel=2,
+            )
             self._compiled = self._function
             result = self._function(*arguments)
         self._ran = True

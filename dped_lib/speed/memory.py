@@ -20,7 +20,7 @@ def keep_pages() -> None:
 
 
 def give_back() -> None:
-    """Make glibc return the freed memory that it keeps to the system, that of all threads included."""
+    """Make glibc return to the system the freed memory that it keeps, including that of other threads."""
     if trim := _of_glibc("malloc_trim"):
         trim(0)
 

@@ -46,7 +46,8 @@ def swap(network: nn.Module) -> nn.Module:
 def frozen_in(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a frozen network with convolutions in ``dtype``, or the network itself if they have that type.
 
-    Without it, autocast would convert all weights of VGG-19 in every pass. The input is normalised in its own type.
+    Without this copy, autocast would convert all weights of VGG-19 in every pass. The input is still normalised in its own
+    type.
     """
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     if all(c.weight.dtype == dtype for c in convs):

@@ -45,7 +45,7 @@ def convolve(rows: Tensor, of_kernels: Sequence[Tensor], bias: Tensor | None, ou
     a, b, t = rows.new_empty(3, n, width, channels)  # one sum at a time, which stays in the cache
 
     def product(i: int) -> Tensor:
-        # The second product has the factor 1 in all four rows, so it carries the bias.
+        # Product 1 has the factor 1 in all four rows of the result, so it carries the bias.
         y = F.conv2d(t.permute(2, 0, 1).unsqueeze(0), of_kernels[i], bias if i == 1 else None, padding=(0, 1))
         return y[0].permute(1, 2, 0)
 

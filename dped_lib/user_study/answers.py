@@ -114,10 +114,10 @@ class AnswerStore:
                 "folder for answers."
             ) from error
         if study != self.study:
-            difference = "pictures" if pictures != description["pictures"] else f"seed {seed}"
+            difference = "other pictures" if pictures != description["pictures"] else f"another seed ({seed})"
             raise DpedError(
-                f"{self.folder}: holds answers to a study with other {difference}. Use those again, or keep the new "
-                "answers in another folder. Answers to different pictures cannot be mixed."
+                f"{self.folder}: holds answers to a study with {difference}. Ask for those again, or name another folder for "
+                "the answers. Answers to two studies cannot be mixed."
             )
 
     def file_of(self, subject: str, observer: str = "person") -> Path:

@@ -216,7 +216,7 @@ def figure10(
                 ax.plot(truth[s.set, s.first, s.second], y + 0.405, "o", mfc="none", mec="black", ms=5, mew=0.8)
         _all_choices(ax, len(pairs) + 0.25, [f for f in fractions if f.set == name])
         ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
-        ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.52), xlabel="share of choices, mean over scenes")
+        ax.set(xlim=(0, 1), ylim=(len(pairs) + 0.95, -0.52), xlabel="share (pairs: mean over scenes)")
         ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
         ax.set_yticklabels([*(f"{class_name(a)}\nor {class_name(b)}" for a, b in pairs), "all\nchoices"])
         ax.grid(visible=False)

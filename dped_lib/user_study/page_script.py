@@ -20,7 +20,10 @@ CHECK = 3000
 RELOADING = 120_000
 
 #: What a subject reads while the server cannot be reached. An answer that was given meanwhile is not stored.
-LOST_TEXT = "The connection is lost. This page goes on when it is back. Your answers are stored; the last pair may come once more."
+LOST_TEXT = (
+    "The connection is lost. This page goes on by itself when the connection is back. Your answers are stored; the last pair "
+    "may come once more."
+)
 
 _KEYS_AND_CLICKS = """
   const study = ".dped-study", pair = ".dped-study-pair";

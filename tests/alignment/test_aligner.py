@@ -117,8 +117,8 @@ def test_nothing_to_match():
     gray, rng = np.full((300, 400, 3), 128, np.uint8), np.random.default_rng(0)
     noise = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     picture = frames("chelsea-a", "iphone")[1].image
-    assert aligner.align(gray, picture).report.verdict == "too few matches"
-    assert aligner.align(picture, gray).report.verdict == "too few matches"
+    assert aligner.align(gray, picture).report.verdict == "too few keypoints"
+    assert aligner.align(picture, gray).report.verdict == "too few keypoints"
     assert aligner.align(noise, picture).report.verdict == "different scene"
     assert aligner.align(picture[:40, :40], picture).report.verdict != "aligned"
     # SIFT descriptors of mirrored copies do not match.

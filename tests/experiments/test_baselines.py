@@ -76,7 +76,8 @@ def test_pictures_that_were_brought_come_back_patch_by_patch(store, root):
     method = baselines.users_method("ape", store)
     index = np.array([6, 2, 3])
     assert np.array_equal(method(store, index), 255 - np.array(store.phone)[index])
-    assert baselines.users_method("manual", store) == f"no pictures were brought: no folder {root / 'manual'}"
+    (root / "ape").rename(root / "elsewhere")
+    assert baselines.users_method("ape", store) == f"no pictures were brought: no folder {root / 'ape'}"
 
 
 def test_without_a_folder_it_is_not_run(store, monkeypatch):

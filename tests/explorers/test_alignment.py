@@ -126,8 +126,8 @@ def test_a_failed_alignment_is_reported(aligned):
     aligned.scene.value = "gray"
     aligned.work.wait(60)
     aligned.view.value = "patch"
-    assert "too few matches" in aligned.numbers.value
-    with pytest.raises(DpedError, match="gray: could not be aligned .*too few matches"):
+    assert "too few keypoints" in aligned.numbers.value
+    with pytest.raises(DpedError, match="gray: could not be aligned .*too few keypoints"):
         aligned.static()
     aligned.scene.value = "cat"
     aligned.work.wait(60)
