@@ -161,7 +161,7 @@ def test_fetch_a_dataset(place):
     relative = {k: os.path.relpath(v) for k, v in place.items()}
     done = dped("fetch", "--dataset", "dped", "--phone", "iphone", **relative)
     folder = Path(place["DPED_RUNS"]) / "dped-cpu" / "patches" / "iphone"
-    assert done.stdout.startswith(f"{folder}: 9 pairs: 5 train, 1 val, 3 test\n"), done.stderr
+    assert done.stdout.startswith(f"{folder}: 9 patch pairs: 5 train, 1 val, 3 test\n"), done.stderr
     assert (folder / "meta.json").is_file()
 
 
