@@ -442,7 +442,7 @@ SPOILT = {
     ),
     "tiny": (lambda r: Image.new("RGB", (90, 200)).save(r / "dslr/coffee-a.JPG"), "dslr/coffee-a.JPG: 200 x 90 pixels"),
     "no folder": (lambda r: shutil.rmtree(r / "dslr"), "dslr: no such folder"),
-    "out is a file": (lambda r: (r / "out").touch(), "out: cannot be written"),
+    "out is a file": (lambda r: (r / "out").touch(), "out: is a file. Name a folder"),
     "store is not ours": (
         lambda r: ((r / "out/store").mkdir(parents=True), (r / "out/store/x.jpg").touch()),
         "out/store: is there already and holds x.jpg, which dped did not make",
