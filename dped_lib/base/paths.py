@@ -235,6 +235,8 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
         try:
             with contextlib.suppress(NotImplementedError, OSError):  # some network file systems have no locks
                 held.acquire()
+            with contextlib.suppress(OSError):  # an empty folder counts as left by a killed process
+                (holder / placing.HELD).touch()
             # The name keeps its suffix, because writers choose the format by it.
             part = holder / target.name
             yield part
@@ -314,7 +316,8 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
 def left_by_killed(*targets: Path) -> list[Path]:
     """Return the temporary folders of ``atomic_path`` for ``targets``: those in use, and those that killed processes left.
 
-    Only folders with the lock file of ``atomic_path`` count. Another folder may have such a name by chance.
+    Only folders with the lock file of ``atomic_path`` count, and empty ones, whose process was killed before it made that
+    file. Another folder may have such a name by chance.
     """
     names: dict[Path, set[str]] = {}
     for target in targets:
@@ -329,7 +332,7 @@ def left_by_killed(*targets: Path) -> list[Path]:
                 if (m := _HOLDERS.fullmatch(e.name))
                 and m[1] in stems
                 and e.is_dir(follow_symlinks=False)
-                and os.path.isfile(os.path.join(e.path, placing.HELD))
+                and (os.path.isfile(os.path.join(e.path, placing.HELD)) or not os.listdir(e.path))
             ]
     return leftover
 
@@ -341,6 +344,9 @@ def clear_killed(*targets: Path) -> None:
     another process is writing stays.
     """
     for folder in left_by_killed(*targets):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)  # only if it is empty; a process that is just about to lock it makes it again
+            continue
         held = lock_of(folder / placing.HELD, timeout=0)
         with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError), held:
             placing.clear(folder)

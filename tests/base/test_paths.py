@@ -621,3 +621,17 @@ def test_an_unknown_user_is_no_folder(monkeypatch, tmp_path, variable):
     with pytest.raises(DpedError, match="~nobody99/x: there is no user of that name"):
         folder()
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_of_a_process_killed_before_it_took_its_lock_is_removed(tmp_path):
+    """One with a file of the user's stays, and so does what another process writes meanwhile."""
+    target = tmp_path / "a.txt"
+    empty, users = tmp_path / ".a.txt.abcd1234.part", tmp_path / ".a.txt.efgh5678.part"
+    empty.mkdir()
+    users.mkdir()
+    (users / "mine").touch()
+    with paths.atomic_path(target) as part:
+        paths.clear_killed(target)
+        assert not empty.exists() and (users / "mine").exists()
+        part.write_text("whole")
+    assert target.read_text() == "whole"
