@@ -97,7 +97,7 @@ def suffix_of_own(**folders: str) -> str:
     Args:
         folders: parameters of the notebook, by name: ``folder``, ``manual`` and ``answers``. Empty: not given.
     """
-    named = {key: os.path.abspath(paths.collapsed(paths.expanded(value))) for key, value in folders.items() if value}
+    named = {key: str(paths.absolute(value)) for key, value in folders.items() if value}
     digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
     return f"-{digest[:8]}" if named else ""
 
@@ -128,9 +128,10 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
     """
     defaults, parts = parameters_of(name), ["dped", "run", name]
     variable = _NAMES_FOLDER.get(values.get("dataset", defaults.get("dataset")))
-    place = (
-        f"{variable}={shlex.quote(_seen_from_checkout(folder))} " if (folder := os.environ.get(variable or "")) else ""
-    )
+    place = ""
+    if folder := os.environ.get(variable or ""):
+        seen = paths.seen_from(paths.absolute(folder), paths.project_root())  # commands are run in the checkout
+        place = f"{variable}={shlex.quote(str(seen))} "
     for key, value in values.items():
         if value == defaults[key] and key not in ("dataset", "preset"):
             continue
@@ -141,12 +142,6 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
 
 #: Datasets in a folder of the user's, and the variable of the environment that names it.
 _NAMES_FOLDER = {"own": "DPED_OWN", "dped": "DPED_DATA"}
-
-
-def _seen_from_checkout(folder: str) -> str:
-    """Return a folder relative to the checkout, where commands are run, if it lies inside."""
-    path = Path(os.path.abspath(paths.collapsed(os.path.expanduser(folder))))
-    return str(path.relative_to(paths.project_root()) if path.is_relative_to(paths.project_root()) else path)
 
 
 @contextlib.contextmanager
@@ -175,11 +170,9 @@ def _checksum(notebook: nbformat.NotebookNode) -> str:
 def _is_edited(content: bytes) -> bool:
     try:
         notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
+        checksum = _checksum(notebook)
         # A notebook that an earlier version has executed has no checksum.
-        return (
-            notebook.metadata.get(_CELLS, _checksum(notebook)) != _checksum(notebook)
-            or "papermill" not in notebook.metadata
-        )
+        return notebook.metadata.get(_CELLS, checksum) != checksum or "papermill" not in notebook.metadata
     except Exception:  # damaged, or no notebook; nbformat raises many kinds of errors
         return True
 
@@ -211,7 +204,7 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     """
     # The kernel has another working folder.
     given = {key: values[key] for key in _FOLDERS if values.get(key)}
-    values = {**values, **{key: os.path.abspath(paths.collapsed(paths.expanded(v))) for key, v in given.items()}}
+    values = {**values, **{key: str(paths.absolute(v)) for key, v in given.items()}}
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
@@ -284,9 +277,8 @@ def run_all(
     runs = paths.run_dir(dataset, preset)
     for folder in (runs, paths.figures_dir(dataset, preset)):
         paths.in_workflow(folder, root)  # raises an error at a name that the workflow cannot use
-    for file in (
-        () if "--dry-run" in extra else (runs / "notebooks").glob("*.ipynb")
-    ):  # Snakemake deletes what it makes again
+    # Snakemake deletes what it makes again.
+    for file in () if "--dry-run" in extra else (runs / "notebooks").glob("*.ipynb"):
         if not re.search(r"\.(edited\d*|failed)\.ipynb$", file.name):
             keep_edited(file)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(workflow / "Snakefile"), "--directory", str(root)]

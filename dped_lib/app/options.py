@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.base import datasets, presets, validation
+from dped_lib.base import datasets, paths, presets, validation
 from dped_lib.base.errors import DpedError
 from dped_lib.data import shipped_runs
 
@@ -50,8 +50,7 @@ def program() -> str:
 
 def from_here(path: Path) -> Path:
     """Return a path as the next command may name it: relative to the working folder if it lies inside."""
-    path, here = Path(os.path.abspath(path)), Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    return paths.seen_from(path, Path.cwd())
 
 
 def train_anew(fresh: bool) -> None:

@@ -100,14 +100,24 @@ def make_absolute() -> None:
     """Make the paths in ``VARIABLES`` absolute, because kernels and jobs have other working folders."""
     for name in VARIABLES:
         value = os.path.expanduser(os.environ.get(name, ""))
-        if (
-            value and "://" not in value and not value.startswith("~")
-        ):  # an unknown user is reported where the path is used
-            os.environ[name] = os.path.abspath(collapsed(value))
+        # An unknown user is reported where the path is used.
+        if value and "://" not in value and not value.startswith("~"):
+            os.environ[name] = str(absolute(value))
+
+
+def absolute(path: Path | str) -> Path:
+    """Return an absolute path without ``~`` and ``..`` (:func:`expanded`, :func:`collapsed`)."""
+    return Path(os.path.abspath(collapsed(expanded(path))))
+
+
+def seen_from(path: Path | str, folder: Path) -> Path:
+    """Return a path relative to ``folder`` if it lies inside, else absolute."""
+    path = Path(os.path.abspath(path))
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _named(variable: str, default: Path | str) -> Path:
-    return Path(os.path.abspath(collapsed(expanded(os.environ.get(variable) or default))))
+    return absolute(os.environ.get(variable) or default)
 
 
 def notebooks_dir() -> Path:
@@ -161,11 +171,10 @@ def in_workflow(path: Path | str, folder: Path) -> str:
     Raises:
         DpedError: the name has a brace.
     """
-    path = Path(os.path.abspath(path))
-    name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    name = str(seen_from(path, folder))
     if "{" in name or "}" in name:
         raise DpedError(
-            f"{name}: the workflow cannot use a name with {{ or }}. Rename the folder, or {_elsewhere(path)}."
+            f"{name}: the workflow cannot use a name with {{ or }}. Rename the folder, or {_elsewhere(Path(path))}."
         )
     return name
 
@@ -233,10 +242,11 @@ def atomic_path(target: Path, elsewhere: str = "", replace: bool = True) -> Iter
         holder = _make_holder(target, elsewhere)
         held = lock_of(holder / placing.HELD)
         try:
-            with contextlib.suppress(NotImplementedError, OSError):  # some network file systems have no locks
+            try:
                 held.acquire()
-            with contextlib.suppress(OSError):  # an empty folder counts as left by a killed process
-                (holder / placing.HELD).touch()
+            except (NotImplementedError, OSError):  # some network file systems have no locks
+                with contextlib.suppress(OSError):  # an empty folder counts as left by a killed process
+                    (holder / placing.HELD).touch()
             # The name keeps its suffix, because writers choose the format by it.
             part = holder / target.name
             yield part
