@@ -18,7 +18,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from dped_lib import losses
-from dped_lib.base import datasets, paths, presets, run_parameters, validation
+from dped_lib.base import datasets, paths, presets, run_parameters, validation, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
@@ -184,7 +184,7 @@ def keep_edited(file: Path) -> None:
     for number in itertools.count(1):
         kept = file.with_suffix(f".edited{'' if number == 1 else number}.ipynb")
         if not kept.exists():
-            with paths.atomic_path(kept, replace=False) as part:
+            with writing.atomic_path(kept, replace=False) as part:
                 part.write_bytes(content)
             print(f"{file}: its cells were edited; that version is kept as {kept.name}", file=sys.stderr)
             return
@@ -208,8 +208,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
-    paths.clear_killed(target)
-    with paths.atomic_path(target) as part, variables_set({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
+    writing.clear_killed(target)
+    with writing.atomic_path(target) as part, variables_set({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
             papermill.execute_notebook(
                 _for_papermill(paths.notebooks_dir() / f"{name}.ipynb"),

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from dped_lib.base import datasets, paths, presets, run_parameters
+from dped_lib.base import datasets, paths, presets, run_parameters, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.data import checkpoints, experiment_results, network_files, opening, pair_store, shipped_runs, shipping
 from dped_lib.experiments import ablation, discriminators, model_zoo
@@ -82,7 +82,7 @@ def main(
         for experiment in results(dataset, preset):
             if experiment_results.pack(experiment):
                 typer.echo(f"result {experiment.key}: added")
-    paths.write_text(page, model_zoo.markdown())
+    writing.write_text(page, model_zoo.markdown())
     count, size = len(shipped_runs.runs()), shipped_runs.total_size() / 1e6
     typer.echo(
         f"{page}: {count} networks, {size:.1f} MB with their logs and scores. Commit {shipped_runs.FOLDER} and this page."

@@ -1,4 +1,4 @@
-"""Move a finished file or folder to its place, and delete what an unfinished one left. ``paths.atomic_path`` uses this.
+"""Move a finished file or folder to its place, and delete what an unfinished one left. ``writing.atomic_path`` uses this.
 
 A *holder* is the temporary folder, beside its target, in which a file or folder is written before it moves to its place.
 """

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from dped_lib.alignment import extraction
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base import workers as processes
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
@@ -100,7 +100,7 @@ def build(
     source = _source(phone_dir, dslr_dir, jobs)
     if not only_work:
         _check_source(out, source)
-    with paths.alone(out / _LOCK, f"{out}: another process is making this dataset; waiting for it."):
+    with writing.alone(out / _LOCK, f"{out}: another process is making this dataset; waiting for it."):
         _take(out, jobs, source)
         _say_settings(out, settings)
         records = _work(jobs, min(workers or pairing.cores(), len(jobs)), out, on_bad, bad, label)
@@ -118,7 +118,7 @@ def _names_made(out: Path) -> set[str]:
     try:
         return {Path(name).name for name in json.loads((out / _SIGN).read_text(encoding="utf-8"))["pairs"]}
     except (OSError, ValueError, KeyError, TypeError):  # missing, or a file of the user's
-        ours = {_LOCK, *(f.name for f in paths.left_by_killed(out / _SIGN))}
+        ours = {_LOCK, *(f.name for f in writing.left_by_killed(out / _SIGN))}
         foreign = sorted({f.name for f in out.iterdir()} - ours - paths.OF_DESKTOPS) if out.is_dir() else []
         if foreign:
             raise DpedError(
@@ -173,13 +173,13 @@ def _take(out: Path, jobs: list[PairJob], source: dict) -> None:
     known = made | {job.name for job in jobs}
     _mark(out, known, source)
     (out / "pairs").mkdir(exist_ok=True)
-    paths.clear_killed(store_of(out), out / "summary.json", out / _SIGN)
-    paths.clear_killed(*(out / "pairs" / f"{name}{suffix}" for name in known for suffix in (".json", ".npy")))
+    writing.clear_killed(store_of(out), out / "summary.json", out / _SIGN)
+    writing.clear_killed(*(out / "pairs" / f"{name}{suffix}" for name in known for suffix in (".json", ".npy")))
 
 
 def _mark(out: Path, names: Iterable[str], source: dict) -> None:
     sign = {"made by": "dped align", "pairs": sorted(names), "source": source}
-    paths.write_text(out / _SIGN, json.dumps(sign, indent=1))
+    writing.write_text(out / _SIGN, json.dumps(sign, indent=1))
 
 
 def _work(jobs, count, out, on_bad, bad, label) -> dict[str, dict]:
@@ -225,7 +225,7 @@ def _finish(out, store, jobs, records, bad, settings, meta) -> pair_store.PairSt
         "bad": dict(sorted(bad.items())),
         "pairs": {j.name: records[j.name]["digest"] for j in jobs},
     }
-    paths.write_text(out / "summary.json", json.dumps(summary, indent=1))
+    writing.write_text(out / "summary.json", json.dumps(summary, indent=1))
     if not report["read"]:
         raise DpedError(
             f"{out}: not one patch came out of {len(jobs) + len(bad)} pairs of photographs ({_words(report + alignment)}). "
@@ -334,7 +334,7 @@ def check_official(folder: Path, phone: str, source: Path | None = None) -> Path
             )
     elif target.exists() and not target.is_dir():
         raise DpedError(f"{target}: is a file. Move it away, or write elsewhere.")
-    paths.probe_folder(target.parent, "name another folder for the official layout")
+    writing.probe_folder(target.parent, "name another folder for the official layout")
     return target
 
 
@@ -348,14 +348,14 @@ def write_official(store: pair_store.PairStore, folder: Path, phone: str) -> Pat
     at most one.
     """
     target = check_official(folder, phone, store.folder)
-    paths.clear_killed(target)
+    writing.clear_killed(target)
     order = {
         "training_data": np.concatenate([store.index("train"), store.index("val")]),
         "test_data/patches": store.index("test"),
     }
     # OpenCV and not ``picture.write``: the same store gives the same bytes as before.
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    with paths.atomic_path(target) as part:
+    with writing.atomic_path(target) as part:
         for place, index in order.items():
             for camera, images in ((phone, store.phone), ("canon", store.dslr)):
                 (part / place / camera).mkdir(parents=True)

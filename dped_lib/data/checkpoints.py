@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.base.validation import build_dataclass
@@ -153,10 +153,10 @@ def _damaged(folder: Path) -> DpedError:
 
 def write_description(folder: Path, params: TrainParams, store: PairStore, vgg_label: str) -> None:
     """Write the description of a run, and delete the half-written files of a killed run (each may be a whole checkpoint)."""
-    paths.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
+    writing.clear_killed(*(folder / name for name in (DESCRIPTION, LOG, CHECKPOINT, DISCRIMINATOR, MODEL)))
     content = {"params": dataclasses.asdict(params), "digest": params.digest(), "pairs": store.digest}
     content["vgg_label"] = vgg_label
-    paths.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))
+    writing.write_text(folder / DESCRIPTION, json.dumps(content, indent=1))
 
 
 # ---------------------------------------------------------------------------------------------- state

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
@@ -131,7 +131,7 @@ def _fetch(store: "pooch.Pooch", key: str) -> Path:
     target = Path(store.path) / key
     url = store.get_url(key)
     try:
-        with paths.explain_full_disk(target):
+        with writing.explain_full_disk(target):
             # pooch makes this folder too, but fails if another process makes it at the same time.
             target.parent.mkdir(parents=True, exist_ok=True)
             return Path(store.fetch(key, downloader=downloader))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.data import checkpoints, shipped_registry, shipped_runs
 from dped_lib.data.pair_store import PairStore
 
@@ -83,7 +83,7 @@ def finished_result(experiment: Experiment, read: Callable[[dict], _Result]) -> 
     copy = {**record, "shipped": True}
     if own != copy:
         _report_other_pairs(experiment, record)
-        paths.write_text(experiment.file, json.dumps(copy))
+        writing.write_text(experiment.file, json.dumps(copy))
     return read(record["result"]), SHIPPED
 
 
@@ -101,10 +101,10 @@ def shipped_result(experiment: Experiment) -> dict | None:
 
 
 def alone(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock of an experiment, so that one process at a time measures it (``paths.alone``)."""
+    """Hold the lock of an experiment, so that one process at a time measures it (``writing.alone``)."""
     file = experiment.file
     waiting = f"{file}: another process is measuring this; waiting for it."
-    return paths.alone(file.with_name(f".{file.stem}.lock"), waiting)
+    return writing.alone(file.with_name(f".{file.stem}.lock"), waiting)
 
 
 def keep(experiment: Experiment, result: Mapping) -> None:
@@ -112,7 +112,7 @@ def keep(experiment: Experiment, result: Mapping) -> None:
     store = experiment.store
     record = {"asked": experiment.asked, "pairs": store.digest, "origin": store.meta.get("origin", "")}
     record |= {"photographs": checkpoints.photographs_by_split(store), "result": result}
-    paths.write_text(experiment.file, json.dumps(record))
+    writing.write_text(experiment.file, json.dumps(record))
 
 
 def _read(file: Path) -> dict:
@@ -180,7 +180,7 @@ def pack(experiment: Experiment) -> bool:
     if not _measured_here(record, experiment):
         return False
     content = json.dumps(record) + "\n"
-    paths.write_text(shipped_runs.FOLDER / experiment.key, content)
+    writing.write_text(shipped_runs.FOLDER / experiment.key, content)
     sha256 = shipped_registry.sha256_of(content.encode())
     shipped_registry.add(shipped_runs.FOLDER / REGISTRY, experiment.key, sha256)
     return True

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dped_lib import models
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.data import authors_checkpoints, shipped_runs
 
 
 def save_tensors(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, atomically. ``metadata`` describes them."""
-    with paths.atomic_path(target) as part:
+    with writing.atomic_path(target) as part:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=dict(metadata))
 
 

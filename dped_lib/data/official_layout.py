@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from dped_lib import paper
-from dped_lib.base import datasets, paths
+from dped_lib.base import datasets, paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.data import archives, pair_store, pairing, photo_folders, readers, splits
@@ -204,7 +204,7 @@ def _clear_work(folder: Path) -> None:
     """
     if not os.path.lexists(folder):
         return
-    begun = {f.name for f in paths.left_by_killed(folder / "flags.npy")}
+    begun = {f.name for f in writing.left_by_killed(folder / "flags.npy")}
     foreign = (
         [folder.name]
         if not folder.is_dir() or folder.is_symlink()
@@ -216,7 +216,7 @@ def _clear_work(folder: Path) -> None:
         )
     for name in _OF_WORK:
         (folder / name).unlink(missing_ok=True)
-    paths.clear_killed(folder / "flags.npy")
+    writing.clear_killed(folder / "flags.npy")
 
 
 class _Work:
@@ -232,7 +232,7 @@ class _Work:
             if (folder / "of.json").read_text() != sign:
                 raise ValueError
             self.flags = np.load(folder / "flags.npy")
-            paths.clear_killed(folder / "flags.npy")
+            writing.clear_killed(folder / "flags.npy")
         except (OSError, EOFError, ValueError):
             # The work is missing, empty, of another dataset, or was killed while its rows were being moved.
             _clear_work(folder)
@@ -267,7 +267,7 @@ class _Work:
         for file in self.files:
             file.flush()
             os.fsync(file.fileno())
-        with paths.atomic_path(self.folder / "flags.npy") as part:
+        with writing.atomic_path(self.folder / "flags.npy") as part:
             pairing.write_array(part, self.flags)
         self._saved = time.monotonic()
 
@@ -307,7 +307,7 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
     if lost := listing.left_out():
         print(f"{path}: {lost}.", file=sys.stderr)
     making = folder.parent / f".{folder.name}.making"
-    with paths.explain_full_disk(folder), contextlib.closing(_Work(making, listing)) as work:
+    with writing.explain_full_disk(folder), contextlib.closing(_Work(making, listing)) as work:
         _fill(work, listing, on_bad)
         good = (work.flags == 1).all(1)
         report = Counter({"missing partner": listing.missing, "read": int(good.sum())})
@@ -320,7 +320,7 @@ def make_store(path: Path, phone: str, folder: Path, meta: dict, on_bad: str = "
     train = sum(name.startswith("train/") for name in names)
     labels = splits.split_official(train, len(names) - train)
     del listing
-    with paths.atomic_path(folder) as part:
+    with writing.atomic_path(folder) as part:
         with open(work.folder / "meta.json", "w", encoding="utf-8") as file:
             pair_store.write_meta(file, {**meta, "report": dict(+report)}, names, names, labels)
         os.rename(work.folder, part)

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from dped_lib.base import paths, presets
+from dped_lib.base import paths, presets, writing
 from dped_lib.base.datasets import check_phone
 from dped_lib.base.validation import one_of
 from dped_lib.data import builder, official_layout, readers
@@ -56,10 +56,10 @@ def _open_or_make(dataset: str, phone: str, preset: str, on_bad: str) -> PairSto
         return store
     if dataset == "dped":
         official_layout.where()  # raises if there is nothing to read, before a folder is made
-    with paths.alone(
+    with writing.alone(
         folder.parent / f".{phone}.lock", f"{folder}: another process is making these pairs; waiting for it."
     ):
-        paths.clear_killed(folder)
+        writing.clear_killed(folder)
         return current_store(folder, origin, any_format=adopted) or _make(dataset, phone, preset, on_bad, origin)
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.datasets import FOLDS
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.validation import one_of
@@ -208,7 +208,7 @@ def write_store(folder: Path, pairs: Iterable[Pair | dict], meta: dict) -> PairS
     names, photographs, kinds, fixed = [], [], [], []
     folder = Path(folder)
     check_replaceable(folder)
-    with paths.atomic_path(folder) as part:
+    with writing.atomic_path(folder) as part:
         part.mkdir()
         records = part / "records.jsonl"
         with (
@@ -267,7 +267,7 @@ def adopt_store(source: Path, folder: Path, meta: dict) -> PairStore:
     """
     store = PairStore(source)
     check_replaceable(folder)
-    with paths.atomic_path(folder) as part:
+    with writing.atomic_path(folder) as part:
         part.mkdir()
         for name in sorted(_FILES - {"meta.json"}):
             if not (source / name).exists():

@@ -17,7 +17,7 @@ import numpy as np
 
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.base.validation import one_of
 from dped_lib.data import image_decoding
@@ -186,9 +186,9 @@ def work(job: PairJob) -> dict:
         job.patches_file.unlink(missing_ok=True)
     else:
         patches = [[phone, dslr] for _, phone, dslr in extracted.patches]
-        with paths.atomic_path(job.patches_file) as part:
+        with writing.atomic_path(job.patches_file) as part:
             write_array(part, np.array(patches, np.uint8).reshape(-1, 2, PATCH_SIZE, PATCH_SIZE, 3))
-    paths.write_text(job.record_file, json.dumps(record, indent=1))
+    writing.write_text(job.record_file, json.dumps(record, indent=1))
     return _brief(record)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dped_lib.base import paths, placing
+from dped_lib.base import placing, writing
 from dped_lib.base.errors import DpedError, memory_ran_out
 from dped_lib.data import color_profiles, image_decoding, photo_metadata
 
@@ -132,7 +132,7 @@ def write(
         if gone:
             tell(f"EXIF is too long for JPEG; trimmed: {', '.join(gone)}")
     try:
-        with paths.atomic_path(target, _ELSEWHERE, replace) as part:
+        with writing.atomic_path(target, _ELSEWHERE, replace) as part:
             if pixels.dtype == np.uint16:
                 part.write_bytes(_deep_png(pixels, alpha, exif, picture.icc))
             else:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError
 
 if TYPE_CHECKING:  # shipped networks are listed before PyTorch and NumPy are imported
@@ -47,7 +47,7 @@ def add(file: Path, name: str, content: str | dict) -> None:
         DpedError: the registry is damaged.
     """
     entries = {**read(file, lambda _, known: known), name: content}
-    paths.write_text(file, json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
+    writing.write_text(file, json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
 
 
 def sha256_of(content: bytes) -> str:

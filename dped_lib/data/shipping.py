@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import checkpoints, network_files, shipped_registry, shipped_runs
@@ -121,7 +121,7 @@ def pack(source: Path, store: PairStore, preset: str, scores: Mapping) -> Shippe
     description = {"params": dataclasses.asdict(params), "digest": params.digest(), "pairs": pairs, "vgg_label": label}
     description |= {"origin": store.meta.get("origin", ""), "photographs": checkpoints.photographs_by_split(store)}
     folder = shipped_runs.FOLDER / f"{params.dataset}-{preset}" / params.run_name
-    with paths.atomic_path(folder) as part:
+    with writing.atomic_path(folder) as part:
         part.mkdir()
         (part / shipped_runs.DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         (part / shipped_runs.SCORES).write_text(json.dumps(dict(scores), indent=1) + "\n", encoding="utf-8")
@@ -181,8 +181,8 @@ def copies(runs: Path) -> list[Path]:
 def _copy(run: ShippedRun, description: Mapping, folder: Path) -> None:
     text = json.dumps({**description, "shipped": run.name}, indent=1)
     contents = {name: run.read(name) for name in run.files}  # checks all before the first is written
-    paths.write_text(folder / checkpoints.DESCRIPTION, text)
-    paths.write_text(folder / checkpoints.LOG, gzip.decompress(contents[shipped_runs.LOG]).decode())
+    writing.write_text(folder / checkpoints.DESCRIPTION, text)
+    writing.write_text(folder / checkpoints.LOG, gzip.decompress(contents[shipped_runs.LOG]).decode())
     for name in (checkpoints.DISCRIMINATOR, checkpoints.MODEL):  # once the model is there, the run is finished
         if name in run.files:
             tensors, metadata = network_files.load_tensors(run.folder / name)

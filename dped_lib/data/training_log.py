@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError
 
 #: Number of iterations after which the loss terms are read from a GPU. Reading makes the GPU wait.
@@ -111,7 +111,7 @@ class Log:
                 f"{file}: lacks iteration {min(missing)}, although the training has reached {after}. Restore the file, or "
                 f"delete {file.parent} and train again."
             )
-        paths.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+        writing.write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = file.open("a", encoding="utf-8")
         self._path, self._hold = file, hold
         self.folder = file.parent
@@ -144,13 +144,13 @@ class Log:
         self._write({"iteration": iteration, "validation": scores})
 
     def _write(self, line: dict) -> None:
-        with paths.explain_full_disk(self._path):
+        with writing.explain_full_disk(self._path):
             self._file.write(json.dumps(line) + "\n")
 
     def sync(self) -> None:
         """Write everything to the disk."""
         self.flush()
-        with paths.explain_full_disk(self._path):
+        with writing.explain_full_disk(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
 

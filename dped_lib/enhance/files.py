@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.data import image_decoding, photo_folders, photo_metadata, picture
@@ -300,14 +300,14 @@ def probe(jobs: Iterable[Job]) -> list[str]:
             distinguish the names of two results.
     """
     jobs, notes = list(jobs), []
-    paths.clear_killed(*(path for job in jobs for path in _written(job)))
+    writing.clear_killed(*(path for job in jobs for path in _written(job)))
     for folder in dict.fromkeys(job.target.parent for job in jobs):
         in_folder = [job for job in jobs if job.target.parent == folder]
-        if not paths.probe_folder(folder, _ELSEWHERE):
+        if not writing.probe_folder(folder, _ELSEWHERE):
             _check_collisions(in_folder, lambda name: unicodedata.normalize("NFC", name).casefold())
         # A low estimate: PNG needs about this much for a smooth photograph, and JPEG for most photographs.
         least = sum(j.header.height * j.header.width for j in in_folder if j.make) // 5
-        if (free := paths.free_space(folder)) < least:
+        if (free := writing.free_space(folder)) < least:
             notes.append(f"{folder}: {free >> 20} MiB are free, and the results may need more than {least >> 20} MiB")
     return notes
 
@@ -332,7 +332,7 @@ def do(
     Raises:
         DpedError: the photograph cannot be read, it needs more memory than allowed, or a result cannot be written.
     """
-    paths.probe_folder(job.target.parent, _ELSEWHERE)  # again, because the disk may be full by now
+    writing.probe_folder(job.target.parent, _ELSEWHERE)  # again, because the disk may be full by now
     on_cpu = run.device.type == "cpu"
     available = run.limit if on_cpu else enhancement.default_limit()
     if (need := enhancement.resident() + job.header.reading) > available:

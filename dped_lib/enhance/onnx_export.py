@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dped_lib import speed
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError, pip_install
 from dped_lib.enhance import plans
 
@@ -55,7 +55,7 @@ def check_target(target: Path, overwrite: bool = False) -> None:
                 f"{target}: exists and was not made by dped export, so --overwrite does not replace it. "
                 "Move it away, or name another file."
             )
-    paths.probe_folder(target.parent, _ELSEWHERE)
+    writing.probe_folder(target.parent, _ELSEWHERE)
 
 
 def is_export(file: Path) -> bool:
@@ -103,7 +103,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
     plans.check_enhances(model)
     target = paths.collapsed(target)
     check_target(target, overwrite)
-    paths.clear_killed(target)
+    writing.clear_killed(target)
     model = model.eval().cpu()
     size = {0: torch.export.Dim("n"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     # The exporter warns that torchvision is missing, which is not needed here.
@@ -140,7 +140,7 @@ def export(model: nn.Module, target: Path, description: Mapping[str, object], ov
             f"{target}: not written: ONNX Runtime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}. Try another "
             "version of onnxruntime."
         )
-    with paths.atomic_path(target, _ELSEWHERE, overwrite) as part:
+    with writing.atomic_path(target, _ELSEWHERE, overwrite) as part:
         part.write_bytes(content)
     return difference
 

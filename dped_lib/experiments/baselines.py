@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import one_of
 from dped_lib.data import image_decoding, photo_folders
@@ -113,7 +113,7 @@ def write_sheets(store: PairStore, root: Path) -> Path:
         )
     # We write the layout first. After an interruption it shows that the folder is ours.
     listed = [{"photograph": name, "patches": [store.names[i] for i in members]} for _, name, members in sheets]
-    paths.write_text(layout_file, json.dumps({"store": digest, "sheets": listed}, indent=1))
+    writing.write_text(layout_file, json.dumps({"store": digest, "sheets": listed}, indent=1))
     for file, _, members in sheets:
         if not file.exists():  # the user may have edited an existing sheet
             picture_file.write(picture_file.Picture(sheet(np.array(store.phone[members]))), file)

@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dped_lib import paper
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.experiments import claims_matrix
 from dped_lib.experiments.evidence import ClaimFinding, Results
 from dped_lib.experiments.judges import JUDGES
@@ -82,8 +82,8 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
         "dataset, preset and seed. `provenance.json` in each folder has commit, time and versions.\n\n"
         "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)\n\n"
     )
-    paths.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1) + "\n")
+    writing.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1) + "\n")
     claims_matrix.save_picture(findings, folder / "claims_overview.png")
     table = claims_matrix.readme_table(findings)
-    paths.write_text(target, f"{head}{table}\n\n## Findings\n\n{findings_text(findings)}\n")
+    writing.write_text(target, f"{head}{table}\n\n## Findings\n\n{findings_text(findings)}\n")
     return target

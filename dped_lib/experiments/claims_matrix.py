@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from dped_lib import losses, paper
-from dped_lib.base import datasets, paths, presets
+from dped_lib.base import datasets, presets, writing
 from dped_lib.experiments.evidence import ClaimFinding
 from dped_lib.report import colors, figures, labels
 
@@ -281,6 +281,6 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
 def save_picture(findings: Sequence[ClaimFinding], target: Path) -> None:
     """Write the drawing of the matrix as a PNG file. ``claims.json``, beside it, has its numbers."""
     fig = plot_matrix(findings)
-    with paths.atomic_path(target) as part:
+    with writing.atomic_path(target) as part:
         fig.savefig(part, **figures.PNG)
     plt.close(fig)

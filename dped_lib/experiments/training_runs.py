@@ -8,7 +8,7 @@ from torch import nn
 
 from dped_lib import losses, speed, training
 from dped_lib.base import device as devices
-from dped_lib.base import interrupt, paths
+from dped_lib.base import interrupt, paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.run_parameters import TrainParams
@@ -107,7 +107,7 @@ def train(
     target = devices.pick(device)
     if result := finished_run(params, store, folder):
         return result
-    with paths.alone(
+    with writing.alone(
         folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is training this network; waiting for it."
     ):
         return finished_run(params, store, folder) or _train(params, store, folder, target, vgg_net)

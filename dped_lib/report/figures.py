@@ -38,7 +38,7 @@ from matplotlib_inline import backend_inline  # noqa: F401, it would set its own
 from PIL import Image
 
 import dped_lib
-from dped_lib.base import datasets, device, paths, placing
+from dped_lib.base import datasets, device, paths, placing, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.report import colors
 
@@ -306,7 +306,7 @@ def write_provenance(folder: Path, recorded: Mapping[str, Mapping]) -> None:
         name: {key: value for key, value in _plain(recorded[name]).items() if key not in common or common[key] != value}
         for name in sorted(recorded)
     }
-    paths.write_text(folder / PROVENANCE, to_json({"common": common, "artifacts": artifacts}) + "\n")
+    writing.write_text(folder / PROVENANCE, to_json({"common": common, "artifacts": artifacts}) + "\n")
 
 
 def _record(folder: Path, name: str, origin: Mapping) -> None:
@@ -314,7 +314,7 @@ def _record(folder: Path, name: str, origin: Mapping) -> None:
     # The lock is in runs/, because git would list a file beside the figures. Some network file systems have no locks. If
     # two jobs end at the same instant there, one may stay unrecorded.
     lock = paths.run_dir(origin["dataset"], origin["preset"]) / ".provenance.lock"
-    with paths.alone(lock, f"{folder}: another job is recording its results; waiting for it."):
+    with writing.alone(lock, f"{folder}: another job is recording its results; waiting for it."):
         kept = {other: env for other, env in _recorded(folder).items() if (folder / f"{other}.json").is_file()}
         kept[name] = {key: origin[key] for key in ENVIRONMENT if key in origin}
         write_provenance(folder, kept)
@@ -325,7 +325,7 @@ def _save_numbers(target: Path, origin: Mapping, content: Mapping) -> None:
     command = os.environ.get(paths.COMMAND)
     kind, *rest = content.items()
     whole = dict([kind, ("parameters", parameters), *([("reproduce", command)] if command else []), *rest])
-    paths.write_text(target.with_suffix(".json"), to_json(whole) + "\n")
+    writing.write_text(target.with_suffix(".json"), to_json(whole) + "\n")
     _record(target.parent, target.stem, origin)
 
 
@@ -356,7 +356,7 @@ def save_figure(
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
     fig.draw_without_rendering()
-    with paths.atomic_path(target) as part:
+    with writing.atomic_path(target) as part:
         if photographs:
             with placing.WholeFile(part) as file:
                 fig.savefig(file, **dpi, **_JPEG)
@@ -382,7 +382,7 @@ def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numb
     body = f"# {title}\n\n{to_markdown(frame)}\n\n{notes}\n\n{caption(origin)}\n"
     if command := os.environ.get(paths.COMMAND):
         body += f"\nHow to reproduce this table: `{command}`\n"
-    paths.write_text(target, body)
-    paths.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
+    writing.write_text(target, body)
+    writing.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
     _save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})
     return target

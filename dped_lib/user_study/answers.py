@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from dped_lib.base import paths
+from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import build_dataclass, one_of
 from dped_lib.user_study.questions import Question, Trial, order, study_digest
@@ -104,7 +104,7 @@ class AnswerStore:
         if not file.exists():
             # Two processes may start with different pictures at the same moment. The digest in every line distinguishes
             # them.
-            paths.write_text(file, json.dumps(description, indent=1) + "\n")
+            writing.write_text(file, json.dumps(description, indent=1) + "\n")
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
             study, pictures, seed = known["study"], known["pictures"], known["seed"]
@@ -150,7 +150,7 @@ class AnswerStore:
         """
         file = self.file_of(subject)
         try:
-            with paths.explain_full_disk(file):
+            with writing.explain_full_disk(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(exist_ok=False)
         except OSError as error:
@@ -231,7 +231,7 @@ class AnswerStore:
         subject = subject_id(subject)
         file = self.file_of(subject, "model")
         lines = b"".join(_line(self._answer(subject, "model", *choice)) for choice in choices)
-        with paths.atomic_path(file) as part:
+        with writing.atomic_path(file) as part:
             part.write_bytes(lines)
 
     def _answer(
@@ -329,12 +329,12 @@ def _open_locked(file: Path) -> Iterator[io.FileIO]:
         DpedError: the file cannot be opened or written, or the disk is full.
     """
     try:
-        with paths.explain_full_disk(file), contextlib.ExitStack() as stack:
+        with writing.explain_full_disk(file), contextlib.ExitStack() as stack:
             file.parent.mkdir(parents=True, exist_ok=True)
             # We use no buffer: if the disk is full, closing a file with a buffer raises a second error.
             handle = stack.enter_context(open(file, "a+b", buffering=0))
             with contextlib.suppress(NotImplementedError, OSError):  # Some network file systems have no locks.
-                stack.enter_context(paths.lock_of(_lock_beside(file)))
+                stack.enter_context(writing.lock_of(_lock_beside(file)))
             handle.seek(0)
             yield handle
     except OSError as error:

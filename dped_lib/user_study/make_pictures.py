@@ -10,7 +10,7 @@ from torch import nn
 
 from dped_lib import paper
 from dped_lib.alignment import aligner
-from dped_lib.base import datasets, paths, presets
+from dped_lib.base import datasets, paths, presets, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.data import image_decoding, network_files, opening, photo_folders, photographs, picture, readers
@@ -152,8 +152,8 @@ def make(
             f"{folder}: holds other pictures than this study's, or was changed. Move it away, and run the command again."
         )
     if not folder.exists():
-        paths.clear_killed(folder)
-        with paths.atomic_path(folder) as part:
+        writing.clear_killed(folder)
+        with writing.atomic_path(folder) as part:
             for scene in bar(names, label="study pictures", unit="scene", brief=True):
                 _make_scene(part, dataset, scene, networks, border, retouched.get(scene))
             (part / "made.json").write_text(json.dumps(ingredients, indent=1), encoding="utf-8")

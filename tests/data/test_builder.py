@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from dped_lib.base import paths, workers
+from dped_lib.base import workers, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.data import (
     builder,
@@ -265,7 +265,7 @@ def test_stopped_between_patches_and_record(built, photographs, tmp_path, monkey
         def stop(*_):
             raise KeyboardInterrupt
 
-        patch.setattr(pairing.paths, "write_text", stop)
+        patch.setattr(pairing.writing, "write_text", stop)
         pairing.work(other)
     pairing.work(wanted)
     for name in ("coffee-a.json", "coffee-a.npy"):
@@ -276,11 +276,11 @@ def test_two_at_once_wait_for_each_other(tmp_path, capfd):
     entered = threading.Event()
 
     def second():
-        with paths.alone(tmp_path / ".lock", "waiting for another"):
+        with writing.alone(tmp_path / ".lock", "waiting for another"):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with paths.alone(tmp_path / ".lock", ""):
+    with writing.alone(tmp_path / ".lock", ""):
         thread.start()
         assert not entered.wait(0.3)
     assert entered.wait(10)

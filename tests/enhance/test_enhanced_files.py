@@ -16,7 +16,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from dped_lib import models
-from dped_lib.base import paths
+from dped_lib.base import writing
 from dped_lib.base.errors import DpedError
 from dped_lib.data import color_profiles, image_decoding, network_files, picture
 from dped_lib.enhance import enhancement
@@ -242,7 +242,7 @@ def test_originals_are_known_through_links(net, here):
 def test_names_that_differ_in_case_are_two_files_where_the_disk_says_so(net, here, monkeypatch):
     put("f/A.jpg", "f/a.jpg")
     assert dped(net, "f", "out")[0] == 0 and len(list(Path("out").iterdir())) == 2
-    monkeypatch.setattr(paths, "probe_folder", lambda *_: False)  # as on most disks of macOS and Windows
+    monkeypatch.setattr(writing, "probe_folder", lambda *_: False)  # as on most disks of macOS and Windows
     code, _, errors = dped(net, "f", "other")
     assert code == 2 and "would both be written" in errors and not Path("other").exists()
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from dped_lib import losses, models, training
 from dped_lib.app import notebook_jobs, notebook_runner, sources
-from dped_lib.base import datasets, paths, presets, run_parameters
+from dped_lib.base import datasets, paths, presets, run_parameters, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, opening, pair_store, pairing, shipped_runs
 from dped_lib.data.training_log import read_log
@@ -149,7 +149,7 @@ def test_fresh_repeats_what_is_a_copy_of_a_run_that_ships(tmp_path, monkeypatch)
         ("variants/copy", {"shipped": True}),
         ("discriminators/own", {}),
     ):
-        paths.write_text(tmp_path / "rig-smoke" / f"{name}.json", json.dumps(record))
+        writing.write_text(tmp_path / "rig-smoke" / f"{name}.json", json.dumps(record))
     commands = []
 
     class Recorded:
