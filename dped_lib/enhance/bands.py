@@ -88,8 +88,7 @@ class Tail(Layer):
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, bias: Tensor):
         super().__init__(conv, dtype)
         self.margin = self.radius
-        columns = self.weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
-        self.weight = columns.contiguous(memory_format=torch.channels_last)
+        self.weight = convolution.columns(self.weight).contiguous(memory_format=torch.channels_last)
         self.bias = bias.detach().view(1, -1, 1, 1)
 
     def convolve(self, window: Tensor) -> Tensor:

@@ -176,25 +176,25 @@ class _Streamer:
         head = self.conv(self.first(self.model.head), strip)
         return lambda x, last: bands.relu_(head(x, last))
 
-    def block(self, j: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
+    def block(self, j: int, known: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return residual block ``j``, for which both norms are known."""
         block, delay = self.model.blocks[j], bands.Delay(0 if strip.top else 2)
         a = self.conv(self.normed(block.conv1), strip)
-        b = self.conv(self.normed(block.conv2), strip, folded[2 * j])
+        b = self.conv(self.normed(block.conv2), strip, known[2 * j])
 
         def push(x: Tensor, last: bool) -> Tensor:
             y = b(a(x, last), last)
-            return folded[2 * j + 1](y).add_(delay(x, y.shape[2]))
+            return known[2 * j + 1](y).add_(delay(x, y.shape[2]))
 
         return push
 
-    def to_norm(self, k: int, folded: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
+    def to_norm(self, k: int, known: list[bands.Norm], strip: Strip) -> Callable[[Tensor, bool], Tensor]:
         """Return the path from a block's input to the input of norm ``k``, counted through the network."""
         block = self.model.blocks[k // 2]
         a = self.conv(self.normed(block.conv1), strip)
         if k % 2 == 0:
             return a
-        b = self.conv(self.normed(block.conv2), strip, folded[k - 1])
+        b = self.conv(self.normed(block.conv2), strip, known[k - 1])
         return lambda x, last: b(a(x, last), last)
 
     def ending(self, strip: Strip) -> Callable[[Tensor, bool], Tensor]:
@@ -214,24 +214,24 @@ class _Streamer:
 
     def without_buffers(self) -> Iterator[Tensor]:
         all_norms, ends = norms(self.model), self.model.head.kernel_size[0] // 2
-        folded = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in all_norms]
-        for k in range(len(folded), len(all_norms)):
+        known = [] if self.schedule.sweeps > 1 else [bands.Norm.fixed(n) for n in all_norms]
+        for k in range(len(known), len(all_norms)):
             radius = ends + k + 1
 
             def measured(strip: Strip, k: int = k, radius: int = radius) -> bands.Statistics:
-                path = [self.head(strip), *(self.block(j, folded, strip) for j in range(k // 2))]
-                path, statistics = [*path, self.to_norm(k, folded, strip)], bands.Statistics()
+                path = [self.head(strip), *(self.block(j, known, strip) for j in range(k // 2))]
+                path, statistics = [*path, self.to_norm(k, known, strip)], bands.Statistics()
                 for x, last in self.from_photograph(strip, radius):
                     for part in path:
                         x = part(x, last)
                     statistics.add(x)
                 return statistics
 
-            folded.append(bands.norm_of(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
+            known.append(bands.norm_of(self.sweeper.sweep(measured, self.long_strips(), radius), all_norms[k]))
         radius = 2 * ends + len(all_norms) + 2
 
         def enhanced(strip: Strip) -> Tensor:
-            path = [self.head(strip), *(self.block(j, folded, strip) for j in range(len(self.model.blocks)))]
+            path = [self.head(strip), *(self.block(j, known, strip) for j in range(len(self.model.blocks)))]
             return self.through([*path, self.ending(strip)], self.from_photograph(strip, radius))
 
         yield from self.sweeper.sweep(enhanced, self.long_strips(), radius)
@@ -247,12 +247,12 @@ class _Streamer:
         return torch.cat(bands_of_strip)
 
     def with_one_buffer(self) -> Iterator[Tensor]:
-        all_norms, kept, folded = norms(self.model), self.buffer(), []
+        all_norms, kept, known = norms(self.model), self.buffer(), []
         count, ends, rows = len(self.model.blocks), self.model.head.kernel_size[0] // 2, self.long_strips()
 
         def advanced(strip: Strip, source, stage, k: int) -> bands.Statistics:
             """Store what the stage returns, and measure the input of norm ``k`` behind it."""
-            following, statistics = self.to_norm(k, folded, strip), bands.Statistics()
+            following, statistics = self.to_norm(k, known, strip), bands.Statistics()
             at = strip.start if strip.top else strip.start - 1
             for x, last in source:
                 x = stage(x, last)
@@ -267,25 +267,25 @@ class _Streamer:
         def of_head(strip: Strip) -> bands.Statistics:
             return advanced(strip, self.from_photograph(strip, ends + 1), self.head(strip), 0)
 
-        folded.append(bands.norm_of(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
+        known.append(bands.norm_of(self.sweeper.sweep(of_head, rows, ends + 1), all_norms[0]))
         for j in range(count):
 
             def of_second(strip: Strip, j: int = j) -> bands.Statistics:
-                rest, statistics = self.to_norm(2 * j + 1, folded, strip), bands.Statistics()
+                rest, statistics = self.to_norm(2 * j + 1, known, strip), bands.Statistics()
                 for x, last in self.from_buffer(strip, kept):
                     statistics.add(rest(x, last))
                 return statistics
 
             def of_block(strip: Strip, j: int = j) -> bands.Statistics:
-                return advanced(strip, self.from_buffer(strip, kept), self.block(j, folded, strip), 2 * j + 2)
+                return advanced(strip, self.from_buffer(strip, kept), self.block(j, known, strip), 2 * j + 2)
 
-            folded.append(bands.norm_of(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
+            known.append(bands.norm_of(self.sweeper.sweep(of_second, rows, 2, kept), all_norms[2 * j + 1]))
             if j + 1 < count:
-                folded.append(bands.norm_of(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
+                known.append(bands.norm_of(self.sweeper.sweep(of_block, rows, 3, kept), all_norms[2 * j + 2]))
 
         def of_ending(strip: Strip) -> Tensor:
             return self.through(
-                [self.block(count - 1, folded, strip), self.ending(strip)], self.from_buffer(strip, kept)
+                [self.block(count - 1, known, strip), self.ending(strip)], self.from_buffer(strip, kept)
             )
 
         yield from self.sweeper.sweep(of_ending, rows, ends + 4, kept)

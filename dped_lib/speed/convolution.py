@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 #: Layers with fewer channels than this are computed in the other order.
 FEW = 8
+_MULTIPLE = 8  # a GPU's tensor cores need numbers of channels that are divisible by this
 
 
 def wide(x: Tensor) -> Tensor:
@@ -64,10 +65,18 @@ def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tenso
     padded = F.pad(x, (k // 2, k // 2))
     shifted = torch.cat([padded[..., d : d + width] for d in range(k)], 1)
     weight = weight.permute(0, 3, 1, 2).flatten(1, 2).unsqueeze(3)  # channel c at offset d is channel d * C + c
-    more = -shifted.shape[1] % FEW
+    more = -shifted.shape[1] % _MULTIPLE
     shifted, weight = (F.pad(t, (0, 0, 0, 0, 0, more)) for t in (shifted, weight))
     shifted, weight = (t.contiguous(memory_format=torch.channels_last) for t in (shifted, weight))
     return F.conv2d(shifted, weight, bias, padding=(rows, 0))
+
+
+def columns(weight: Tensor) -> Tensor:
+    """Return one kernel (C x k x 1) for each horizontal offset and output of a weight (O x C x k x k).
+
+    Output o at offset d is number d * O + o.
+    """
+    return weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
 
 
 def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -77,8 +86,9 @@ def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     added. ``enhance.bands.Tail`` does the same for bands, on any device.
     """
     out, _, k, _ = weight.shape
-    weight = weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3)
-    weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, -k * out % FEW)).contiguous(memory_format=torch.channels_last)
+    weight = F.pad(columns(weight), (0, 0, 0, 0, 0, 0, 0, -k * out % _MULTIPLE)).contiguous(
+        memory_format=torch.channels_last
+    )
     planes = wide(F.pad(F.conv2d(x, weight, padding=(k // 2, 0)), (k // 2, k // 2)))
     y = sum(planes[:, d * out : (d + 1) * out, :, d : d + x.shape[3]] for d in range(k))
     return y if bias is None else y + bias.view(-1, 1, 1)

@@ -48,7 +48,11 @@ def accelerate(
         compiled = graphs.compiling_pays(device, trainer.params.iterations - trainer.iteration)
 
     def in_precision(function: Callable) -> Callable:
-        return _in_precision(function, device, dtype)
+        def quick(*images: Tensor):
+            with autocast(device, dtype):
+                return function(*images)
+
+        return quick
 
     if device.type == "cpu" and compiled is False and threads.independent(trainer.networks.values()):
         trainer.generator_losses, trainer.discriminator_losses = _divided(trainer, in_precision)
@@ -69,32 +73,24 @@ def accelerate(
 def _divided(trainer, in_precision: Callable) -> tuple[Callable, Callable]:
     """Return the losses of the generator and of the discriminator, divided among threads."""
     objective, pool = trainer.objective, threads.workers()
-    sums = objective.discriminator is not None and objective.discriminator.outputs == 2
+    texture_is_sum = objective.discriminator is not None and objective.discriminator.outputs == 2
 
     def total(terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {"total": objective.total({name: terms[name] for name in objective.terms})}
 
-    def answers(terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def judged(terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {"discriminator": terms["discriminator"]}
 
     weights = list(trainer.generator.parameters())
     losses = in_precision(trainer.generator_losses)
-    of_generator = threads.divided(losses, total, ("texture",) if sums else (), weights, pool)
+    of_generator = threads.divided(losses, total, ("texture",) if texture_is_sum else (), weights, pool)
     if trainer.discriminator is None:
         return of_generator, trainer.discriminator_losses
     # The discriminator is small. One thread computes it, so its seven million gradients need not be added.
     weights = list(trainer.discriminator.parameters())
-    judge = threads.divided(in_precision(objective.discriminator_terms), answers, (), weights, pool, size=sys.maxsize)
+    judge = threads.divided(in_precision(objective.discriminator_terms), judged, (), weights, pool, size=sys.maxsize)
     enhance = threads.in_parts(in_precision(trainer.generator), pool)
     return of_generator, lambda phone, dslr, swaps: judge(enhance(phone), dslr, swaps)
-
-
-def _in_precision(function: Callable, device: torch.device, dtype: torch.dtype) -> Callable:
-    def quick(*images: Tensor):
-        with autocast(device, dtype):
-            return function(*images)
-
-    return quick
 
 
 def _update(plain: Callable, recorded: graphs.Recorded | None) -> Callable:
