@@ -36,7 +36,8 @@ _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 class Report:
     """Report the alignment of one pair of photographs.
 
-    If the alignment stopped early, the later numbers are None; keypoints, matches and inliers are then 0.
+    If the alignment stopped early, numbers that were not computed are None. Only ``keypoints``, ``matches`` and
+    ``inliers`` are then 0.
 
     Attributes:
         verdict: ``aligned``, or why not: ``too few keypoints``, ``different scene``, ``degenerate homography``, ``folded
@@ -251,7 +252,8 @@ class _Aligner:
         rotation = refined.rotation_at(dslr_frame.mean(0))
         self._note(overlap=round(overlap, 4), rotation=round(rotation, 2), model=refined.model)
         if overlap < _MIN_OVERLAP:
-            shared = math.floor(1000 * overlap) / 10  # rounded down: a share below the threshold never reads as it
+            # Rounded down, so that a share just below the threshold is not printed as the threshold.
+            shared = math.floor(1000 * overlap) / 10
             raise _Rejected("too little overlap", f"the photographs share {shared:g}% ({_MIN_OVERLAP:.0%} needed).")
         aspect = self.size[1] / self.size[0]
         rectangle = geometry.largest_rectangle([dslr_frame, phone_frame], aspect)

@@ -15,8 +15,8 @@ _MIN_LENS_BLOCKS = 40  # fewer blocks cannot determine the lenses
 _MAX_FIT_KEYPOINTS = 150  # more keypoint matches cost time and gain nothing: one block weighs as much as 25 of them
 _INLIER_PX = 1.0  # matches within this distance of a map lie on its plane or surface
 _MIN_INLIERS = 20
-# The surface of the keypoints replaces the first map if its cost is below this share of the first map's. The best fit leaves
-# 0.8 of the cost for the Eiffel tower, which has depth, and 0.91 to 0.98 for flat scenes.
+# The map of one surface replaces the first map if its cost is below this fraction of the first map's cost. The best fit
+# has 0.8 of the cost for the Eiffel tower, which has depth, and 0.91 to 0.98 for flat scenes.
 _MAX_COST_RATIO = 0.9
 _REPETITIONS = 8  # of the fit to one surface; its inliers then hardly change any more
 

@@ -123,8 +123,8 @@ def command_of(name: str, values: Mapping[str, object]) -> str:
     """Return the command that runs a notebook with these parameters. Everything that a notebook saves names it.
 
     Besides dataset and preset it names what differs from the notebook's defaults. So the workflow, which gives every
-    parameter, and a user, who gives few, save the same results. The command also sets the variable that names the folder of
-    a dataset, because it would stop without it.
+    parameter, and a user, who gives few, save the same results. The command also sets the variable
+    that names the folder of the user's dataset, because the command would stop without it.
     """
     defaults, parts = parameters_of(name), ["dped", "run", name]
     variable = _NAMES_FOLDER.get(values.get("dataset", defaults.get("dataset")))
@@ -159,7 +159,7 @@ def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[key] = value
 
 
-#: The entry of an executed notebook's metadata that shows whether a user has changed its cells since: their checksum.
+#: The entry of an executed notebook's metadata with the checksum of its cells. It shows whether a user changed them.
 _CELLS = "dped_cells"
 
 

@@ -52,7 +52,7 @@ class Preset:
 
 _SMOKE = Preset(
     # At this size the whole reproduction with its trainings takes minutes on two CPU cores.
-    # Patches and learning rate are those of the paper, and the networks have its size. The trainings are shorter, and their
+    # Patch size, learning rate and size of the networks are those of the paper. The trainings are shorter, and their
     # patches are flipped and rotated at random.
     name="smoke",
     iterations=60,

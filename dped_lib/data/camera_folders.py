@@ -83,10 +83,10 @@ def _check_different(one: Path, other: Path) -> None:
 def _report_equal(paired: dict[str, tuple[Path, Path]]) -> None:
     """Print on standard error which photographs occur under two names.
 
-    Photographs are divided among training, validation and test by their names, so one of them may be in two.
+    The name of a photograph decides its split: training, validation or test. So such a photograph may be in two.
     """
     for side in (0, 1):
-        # Uncompressed photographs all have one size, so their beginnings decide which are read whole.
+        # Only files of equal size and beginning are read whole. Equal size is common among uncompressed photographs.
         by_start: dict[tuple[int, bytes], list[Path]] = {}
         for files in paired.values():
             with open(files[side], "rb") as f:
@@ -100,8 +100,8 @@ def _report_equal(paired: dict[str, tuple[Path, Path]]) -> None:
         if equal:
             folder = next(iter(paired.values()))[side].parent
             print(
-                f"note: {folder} holds the same photograph under two names ({first_few(equal)}). Remove one of them: the test may "
-                "show what a training has seen.",
+                f"note: {folder} holds the same photograph under two names ({first_few(equal)}). Remove one of them "
+                "and its partner. Otherwise the test may show what a training has seen.",
                 file=sys.stderr,
             )
 

@@ -137,7 +137,11 @@ def scores(run: ShippedRun) -> dict:
 
 
 def fresh() -> bool:
-    """Return whether trainings start anew although a finished run ships (``DPED_FRESH=1``)."""
+    """Return whether trainings start anew although a finished run ships (``DPED_FRESH=1``).
+
+    Raises:
+        DpedError: ``DPED_FRESH`` is neither 0 nor 1.
+    """
     return one_of(FRESH, os.environ.get(FRESH) or "0", ("0", "1")) == "1"
 
 

@@ -34,7 +34,7 @@ def read_log(file: Path) -> list[dict]:
     """Return the complete lines of a log. A last line that a kill cut short is left out.
 
     Raises:
-        DpedError: a line before the last is damaged, or is not of an iteration.
+        DpedError: a complete line is damaged, or has no number of an iteration.
     """
     if not file.is_file():
         return []

@@ -226,7 +226,8 @@ def _is_foreign(path: Path) -> bool:
 def _why_refused(job: Job, named: bool, overwrite: bool) -> str:
     """Return why a job cannot write what the user asked for, or an empty text if it can.
 
-    An existing result in a folder is no reason: an earlier run may have made it. If the user names the file, it is one.
+    A result that exists in a folder is no reason, because an earlier run may have made it. If the user has named the
+    result's file, an existing one is a reason.
     """
     foreign = next(filter(_is_foreign, _written(job)), None)
     if overwrite and foreign:

@@ -2,9 +2,9 @@
 
 PyTorch divides every *operation* among its threads, and they wait for each other after each of thousands of operations.
 If another process keeps a core busy, each of these waits is long. Here threads wait for each other only at the end of a
-sweep. The strips depend on the plan's rows and not on the number of threads, and their results are returned in order. So
-a result that is merged from them is the same to the last bit for any number of threads with bands of the same height
-(``Plan.rows``).
+sweep. The strips depend on the height of the bands (``Plan.rows``) and not on the number of threads, and their results
+are returned in order. So with bands of the same height, a result that is merged from the strips is the same to the last
+bit for any number of threads.
 """
 
 import queue

@@ -86,8 +86,8 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
 def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Move a network to a device, swap its layers in place, and return it. Its ``state_dict`` does not change.
 
-    Give another ``dtype`` only for a frozen network. Its convolutions then get this type in a copy, which is returned. Use
-    the copy under :func:`autocast`.
+    Only a frozen network may have another ``dtype`` than float32. The result is then a copy with convolutions of this
+    type. Use the copy under :func:`autocast`.
     """
     with torch.inference_mode(False):  # weights that were moved in inference mode can never be trained again
         if not enabled():
@@ -122,7 +122,7 @@ def accelerated(trainer):
 
 
 def in_order(function: Callable, items: Iterable, device: torch.device) -> Iterator:
-    """Yield ``function(item)`` for each item, in their order. On a CPU one thread computes an item, and several items are in work."""
+    """Yield ``function(item)`` for each item, in their order. On a CPU, each of several threads computes one item."""
     return threads.in_order(function, items) if enabled() and device.type == "cpu" else map(function, items)
 
 

@@ -2,9 +2,10 @@
 
 PyTorch divides every *operation* among its threads, and they wait for each other after each of a thousand operations.
 If another process keeps one core busy, each of these waits is long. Here a thread computes the generator's losses
-and gradients for a few images alone, from the networks' input on, and then takes the next few. The threads wait for each
-other only at the end of each part of a step: the generator's losses, the images for the discriminator, and the
-discriminator's loss, which one thread computes. In an evaluation (:func:`in_order`) they never wait.
+and gradients for a few images alone, from the networks' input on, and then takes the next few. A step has
+up to three parts: the generator's losses, the images for the discriminator, and the discriminator's loss, which one
+thread computes alone. The threads wait for each other only at the end of a part. In an evaluation (:func:`in_order`)
+they never wait.
 
 The images of a batch are independent, because instance norm normalises each by itself. The gradient of a batch is
 therefore the sum of the gradients of its parts. We add the parts in the order of the images, so the sum depends neither

@@ -116,8 +116,8 @@ class AnswerStore:
         if study != self.study:
             difference = "other pictures" if pictures != description["pictures"] else f"another seed ({seed})"
             raise DpedError(
-                f"{self.folder}: holds answers to a study with {difference}. Ask for those again, or name another folder for "
-                "the answers. Answers to two studies cannot be mixed."
+                f"{self.folder}: holds answers to a study with {difference}. Use the earlier pictures and seed, or "
+                "name another folder for the answers. Answers to two studies cannot be mixed."
             )
 
     def file_of(self, subject: str, observer: str = "person") -> Path:

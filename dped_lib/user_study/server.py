@@ -44,7 +44,7 @@ _TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 
 
 def check_free(port: int, address: str) -> None:
-    """Raise DpedError if no page can be served at this port and address, for example because another program does."""
+    """Raise DpedError if no page can be served at this port and address, for example if another program uses it."""
     try:
         for opened in bind_sockets(port, address):  # as Voila does
             opened.close()

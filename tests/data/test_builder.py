@@ -308,7 +308,7 @@ def rename(folder: Path, stem: str) -> None:
 
 
 def test_a_photograph_under_two_names_is_said(two, capsys):
-    """It could be trained on and tested on."""
+    """Such a photograph could be in the training and in the test."""
     shutil.copy(two / "phone" / "coffee-a.jpeg", two / "phone" / "again.jpeg")
     shutil.copy(two / "dslr" / "coffee-a.JPG", two / "dslr" / "again.JPG")
     builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)

@@ -13,7 +13,7 @@ PAGE = 4096
 
 
 def fill(disk, left: int) -> None:
-    """Leave so many bytes on a small disk."""
+    """Leave ``left`` bytes free on a small disk."""
     (disk / "filler").unlink(missing_ok=True)
     room = os.statvfs(disk)
     (disk / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - left))
@@ -21,7 +21,7 @@ def fill(disk, left: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp"])
 def test_a_photograph_that_does_not_fit_on_the_disk_is_not_written(small_disk, suffix):
-    """Its last part fits only in part, which Pillow's C code takes for all of it."""
+    """The last write is cut short, because the disk is full. Pillow's C code would take it for a complete write."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
     whole = small_disk.parent / f"whole{suffix}"
     picture.write(picture.Picture(noise), whole)

@@ -59,7 +59,7 @@ def test_stored_outputs_are_those_of_a_clean_run(notebook):
 
 
 def test_every_picture_has_a_text_for_people_who_cannot_see_it():
-    """The site writes it into the picture's ``alt``. One text tells all pictures of a cell."""
+    """The site writes it into the picture's ``alt``. One text describes all pictures of a cell."""
     texts = []
     for file in FILES:
         for c in (c for c in nbformat.read(file, as_version=4).cells if c.cell_type == "code"):

@@ -271,7 +271,7 @@ def test_the_workflow_says_where_to_save(saved):
 
 
 def test_a_picture_that_does_not_fit_on_the_disk_is_not_written(small_disk, monkeypatch):
-    """Pillow's C code takes a part of a write for all of it: a JPEG would lack its end."""
+    """Pillow's C code takes a partial write for a complete one, so a JPEG would lack its end."""
     fig, ax = plt.subplots(figsize=(2, 2))
     ax.imshow(np.random.default_rng(0).random((40, 40, 3)))
     made = {"dataset": "rig", "preset": "smoke", "seed": 0}
