@@ -101,16 +101,18 @@ def gaussian(deviation: float) -> np.ndarray:
     return taps / taps.sum()
 
 
-def kernel_1d(kernel: str | float) -> np.ndarray:
-    """Return the 21 taps t whose outer product is the kernel: G(k, l) = t(k) t(l) (equation 4).
+def printed_kernel() -> np.ndarray:
+    """Return the 21 taps t of equation 4 as printed: G(k, l) = t(k) t(l)."""
+    return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(_OFFSETS**2) / (2 * paper.COLOR_SIGMA))
 
-    ``kernel`` is a key of ``KERNELS``, or a standard deviation in pixels.
-    """
+
+def kernel_1d(kernel: str | float) -> np.ndarray:
+    """Return the 21 taps whose outer product is a kernel: a key of ``KERNELS``, or a deviation in px."""
     if isinstance(kernel, int | float):
         return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):
         case "printed":
-            return np.sqrt(paper.COLOR_AMPLITUDE) * np.exp(-(_OFFSETS**2) / (2 * paper.COLOR_SIGMA))
+            return printed_kernel()
         case "sigma3":
             return gaussian(3.0)
         case "code":
@@ -189,7 +191,7 @@ def texture_loss(logits: Tensor) -> Tensor:
     """
     if logits.shape[1] == 2:
         return log_probability(logits)[:, 1].sum()
-    return batch_mean(F.softplus(-logits))
+    return batch_mean(-F.logsigmoid(logits))
 
 
 def discriminator_loss(logits: Tensor, is_dslr: Tensor) -> Tensor:

@@ -128,34 +128,36 @@ def test_strips_hold_the_rows_around_them_as_they_were(height, size, radius):
         assert torch.equal(seen, torch.arange(max(start - radius, 0), min(end + radius, height), dtype=torch.float32))
 
 
-def working() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("dped-worker")]
+def working(before: set[threading.Thread]) -> list[str]:
+    """The workers that have begun since. Other tests of this process may have left a pool that waits."""
+    return [t.name for t in set(threading.enumerate()) - before if t.name.startswith("dped-worker")]
 
 
 def test_threads_end_when_the_reader_stops():
     """An error or Ctrl-C in the thread that reads the results, a caller that wants no more, an error in a thread."""
     model, image = NETWORKS["resnet_8_32"], noise(300, 200)
     how = plans.Plan(2, 4, plans.sweeps(model, 2), 1.0, 0, 2)
+    before = set(threading.enumerate())
 
     def interrupted(rows):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         list(bounded_memory.stream(model, image, how, tick=interrupted))
-    assert not working()
+    assert not working(before)
 
     reading = bounded_memory.stream(model, image, how)
     next(reading)
-    assert working()
+    assert working(before)
     reading.close()
-    assert not working()
+    assert not working(before)
 
     def broken(rows):
         raise ValueError("no result")
 
     with pytest.raises(ValueError, match="no result"):
         list(bounded_memory.stream(model, image, how, finish=broken))
-    assert not working()
+    assert not working(before)
 
 
 def test_the_plan_counts_the_memory_of_each_thread(monkeypatch):
