@@ -1,10 +1,23 @@
-"""What processes of test_figures.py run. They import this file, and not all that the tests there import."""
+"""Figures and tables to save. Processes of test_provenance.py import this file, and not all that the tests there import."""
 
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from dped_lib.report import figures
+
+PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}
+MADE = {**PARAMETERS, "commit": "abc", "versions": {"torch": "2"}}
+
+
+def save(made, name="fig99_test", photographs=False, values=(1, 2)):
+    """Save a figure of one line. Return its path."""
+    fig, axes = plt.subplots()
+    axes.plot(values)
+    file = figures.save_figure(fig, name, made, {"values": list(values)}, photographs)
+    plt.close(fig)
+    return file
 
 
 def save_tables(made: Mapping, process: int) -> None:

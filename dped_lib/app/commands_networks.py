@@ -122,7 +122,7 @@ def evaluate(
     from dped_lib.base import device as devices
     from dped_lib.data import network_files, opening
     from dped_lib.enhance import evaluation
-    from dped_lib.report import figures, labels
+    from dped_lib.report import labels, provenance
 
     phone = phone_or_first(dataset, phone)
     target = devices.pick(device)
@@ -142,10 +142,10 @@ def evaluate(
         "count": len(index),
         "skipped": store.skipped,
         "metrics": scores_by_protocol,
-        "provenance": figures.provenance(dataset, preset, seed, **described),
+        "provenance": provenance.of_run(dataset, preset, seed, **described),
     }
     if as_json:
-        typer.echo(figures.to_json(result))
+        typer.echo(provenance.to_json(result))
         return
     report_skips(store)
     typer.echo(f"{weights} on {len(index)} {dataset} {phone} pairs (split {split.value})")

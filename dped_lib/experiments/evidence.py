@@ -12,7 +12,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.experiments.levelling import Levelling
 from dped_lib.experiments.tables import TRAINED2
-from dped_lib.report import figures, labels
+from dped_lib.report import labels, provenance
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Results:
     def _content(self, name: str) -> dict | None:
         file = self.folder / f"{name}.json"
         try:
-            content = figures.read_result(file)
+            content = provenance.read_result(file)
         except FileNotFoundError:
             return None
         made_with = content["parameters"]
@@ -130,7 +130,7 @@ def saved_results() -> list[Results]:
     """Return the results in ``figures/`` in the order of datasets and presets."""
     results = []
     for dataset, preset in itertools.product(datasets.DATASETS, presets.PRESETS):
-        folder = figures.result_folder(dataset, preset)
+        folder = provenance.result_folder(dataset, preset)
         if any(folder.glob("*.json")):
             results.append(Results(dataset, preset, folder))
     return results

@@ -13,14 +13,14 @@ from dped_lib.data import batches
 from dped_lib.data.pair_store import PairStore
 from dped_lib.enhance import evaluation
 from dped_lib.experiments.training_runs import TrainResult
-from dped_lib.report import figures, labels, training_drawings
+from dped_lib.report import figures, labels, provenance, training_drawings
 
 #: Number of held-out patches that are drawn.
 PATCHES_SHOWN = 6
 
 
 def facts_of(result: TrainResult) -> dict[str, str]:
-    """Return the parameters that every figure and table on a training states (``figures.provenance``)."""
+    """Return the parameters that every figure and table on a training states (``provenance.of_run``)."""
     params = result.params
     named = {"phone": params.phone, "loss": params.loss, "variant": params.variant}
     return {"vgg": result.vgg_label, **named, "network": result.origin, "iterations": params.length}
@@ -91,7 +91,7 @@ def _in_words(values: Mapping[str, float | None]) -> dict[str, float | str]:
 def save(result: TrainResult, store: PairStore, preset: str) -> None:
     """Save the three results of a training, as 03_training does for the training that it teaches with."""
     params = result.params
-    made = figures.provenance(params.dataset, preset, params.seed, **facts_of(result))
+    made = provenance.of_run(params.dataset, preset, params.seed, **facts_of(result))
     for name, (fig, numbers) in (("curves", curves(result)), ("samples", samples(result, store))):
         figures.save_figure(fig, f"training_{name}-{params.run_name}", made, numbers)
     frame, numbers, notes = scores(result, store, preset)

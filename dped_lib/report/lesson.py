@@ -12,7 +12,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 import dped_lib
-from dped_lib.report import figures
+from dped_lib.report import figures, provenance
 
 
 def show_source(*objects: Callable | type) -> Markdown:
@@ -41,7 +41,7 @@ class Record:
 
     Attributes:
         dataset, preset, seed: what the notebook was run with.
-        facts: further parameters of every figure and table (``figures.provenance``), for example ``phone``.
+        facts: further parameters of every figure and table (``provenance.of_run``), for example ``phone``.
     """
 
     dataset: str
@@ -75,4 +75,4 @@ class Record:
         display(Markdown("\n\n".join(filter(None, parts))))
 
     def _origin(self, facts: Mapping) -> dict:
-        return figures.provenance(self.dataset, self.preset, self.seed, **{**self.facts, **facts})
+        return provenance.of_run(self.dataset, self.preset, self.seed, **{**self.facts, **facts})

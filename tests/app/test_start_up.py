@@ -24,6 +24,9 @@ cli.main()
 """
 #: PyTorch, and what it imports itself.
 TORCH = {"torch", "torchgen", "numpy", "tqdm"}
+#: What draws figures, runs notebooks, or fetches.
+NOT_TO_COMPUTE = {"matplotlib", "pandas", "scipy", "skimage", "sklearn", "requests", "pooch", "IPython", "ipykernel"}
+NOT_TO_COMPUTE |= {"jupyterlab", "ipywidgets", "voila", "nbformat", "papermill", "snakemake"}
 _MODULE = "import sys, {}; print('modules:', *sys.modules)"
 
 
@@ -91,6 +94,24 @@ def test_training_starts_without_figures_and_notebooks(tmp_path):
         _COMMAND, "train", "--dataset", "own", "--loss", "dong", *changes, DPED_RUNS=str(tmp_path)
     )
     assert len(list(tmp_path.rglob("model.safetensors"))) == 1
-    assert not packages & {"matplotlib", "pandas", "scipy", "skimage", "sklearn", "requests", "pooch", "IPython"}
-    assert not packages & {"ipykernel", "jupyterlab", "ipywidgets", "voila", "nbformat", "papermill", "snakemake"}
+    assert not packages & NOT_TO_COMPUTE
     assert not rooms & {"explorers", "user_study", "report"}
+
+
+def test_commands_on_networks_and_photographs_start_without_figures_and_notebooks(tmp_path):
+    make_store(tmp_path / "own-cpu" / "patches" / "phone")
+    network_files.save_tensors(
+        network("resnet_8_32").state_dict(),
+        weights := tmp_path / "small.safetensors",
+        {"model": "resnet_8_32", "variant": "code", "norm": ""},
+    )
+    (tmp_path / "empty").mkdir()
+    for command in (
+        ("evaluate", "--weights", str(weights), "--dataset", "own"),
+        ("export", str(weights), str(tmp_path / "small.onnx")),
+        ("align", str(tmp_path / "empty"), str(tmp_path / "empty"), str(tmp_path / "aligned")),
+        ("baselines", "--dataset", "own", "--help"),
+    ):
+        packages, rooms = imported(_COMMAND, *command, DPED_RUNS=str(tmp_path))
+        assert not packages & NOT_TO_COMPUTE, command
+        assert not rooms & {"explorers", "user_study", "experiments"}, command

@@ -10,7 +10,7 @@ from dped_lib import paper
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import claims, evidence
-from dped_lib.report import figures
+from dped_lib.report import provenance
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_saved_result_on_trainings_says_how_long_they_were():
     files = [f for name in ("table2_methods", "table3_losses", "table3_looks") for f in (paths.project_root() / "figures").glob(f"*/{name}.json")]  # fmt: skip
     assert files
     for file in files:
-        assert re.match(r"\d+ of batch \d+", figures.read_result(file)["parameters"]["iterations"]), file
+        assert re.match(r"\d+ of batch \d+", provenance.read_result(file)["parameters"]["iterations"]), file
 
 
 def test_a_verdict_on_trained_networks_names_its_data_and_length(shelf, tmp_path):

@@ -18,7 +18,7 @@ from dped_lib import paper
 from dped_lib.app import notebook_runner
 from dped_lib.base import paths
 from dped_lib.losses import TABLE3_LOSSES, TRAINED
-from dped_lib.report.figures import provenance_of
+from dped_lib.report import provenance
 
 NOTEBOOKS = [f.stem for f in sorted(paths.notebooks_dir().glob("*.ipynb"))]
 
@@ -68,7 +68,7 @@ def test_everything_promised_is_there(clone):
     assert not [f.name for f in figures.iterdir() if f.stat().st_mtime < ready], "left from git, not made"
     head = git(clone, "rev-parse", "--short=10", "HEAD").strip()
     for file in set(figures.glob("*.json")) - {figures / "provenance.json"}:
-        made = provenance_of(file)
+        made = provenance.of_artifact(file)
         assert made["dataset"] == "rig" and made["preset"] == "cpu" and made["commit"].startswith(head), file.name
     for name in (
         "alignment_errors",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dped_lib.app import notebook_runner
 from dped_lib.base import paths
-from dped_lib.report import figures
+from dped_lib.report import figures, provenance
 
 
 def test_committed_figures_keep_provenance_in_one_file_a_folder():
@@ -20,18 +20,18 @@ def test_committed_figures_keep_provenance_in_one_file_a_folder():
     folders = sorted(f for f in paths.published_figures().iterdir() if f.is_dir())
     assert folders
     for folder in folders:
-        results = [f for f in folder.glob("*.json") if f.name != figures.PROVENANCE]
-        recorded = json.loads((folder / figures.PROVENANCE).read_text())
+        results = [f for f in folder.glob("*.json") if f.name != provenance.PROVENANCE]
+        recorded = json.loads((folder / provenance.PROVENANCE).read_text())
         assert set(recorded["artifacts"]) == {f.stem for f in results}
         for file in results:
             content = json.loads(file.read_text())
-            assert not {"provenance", *figures.ENVIRONMENT} & {*content, *content["parameters"]}, file
+            assert not {"provenance", *provenance.ENVIRONMENT} & {*content, *content["parameters"]}, file
             dataset, _, preset = folder.name.rpartition("-")
             assert (content["parameters"]["dataset"], content["parameters"]["preset"]) == (dataset, preset), file
         for file in folder.glob("*.md"):
             assert not re.search(r"· (commit|torch) ", file.read_text()), file
         if results:
-            made = figures.provenance_of(results[0])
+            made = provenance.of_artifact(results[0])
             assert re.match(r"[0-9a-f]{10}", made["commit"]) and made["versions"]["torch"]
 
 
@@ -54,7 +54,7 @@ def test_every_committed_result_names_the_command_that_reproduces_it():
     folders = [f for f in paths.published_figures().iterdir() if f.is_dir()]
     assert folders
     for folder in folders:
-        for file in {f for f in folder.glob("*.json") if f.name != figures.PROVENANCE}:
+        for file in {f for f in folder.glob("*.json") if f.name != provenance.PROVENANCE}:
             command = json.loads(file.read_text()).get("reproduce", "")
             if folder.name in WITHOUT_COMMANDS and not command:
                 continue
@@ -73,7 +73,7 @@ def test_every_committed_result_says_whose_network_it_shows():
     """The bare word "trained" is a parameter's and says neither whose a network is nor that it was trained here."""
     named = {}
     for file in paths.published_figures().glob("*/*.json"):
-        if file.name != figures.PROVENANCE and file.parent.name not in WITHOUT_COMMANDS:
+        if file.name != provenance.PROVENANCE and file.parent.name not in WITHOUT_COMMANDS:
             named[file] = json.loads(file.read_text())["parameters"].get("network", "")
     shown = (
         "trained here",
@@ -102,7 +102,7 @@ def test_results_of_trained_networks_say_whose_and_how_long(folder):
     files = [f for f in (paths.published_figures() / folder).glob("*.json") if not f.name.startswith(UNTRAINED)]
     assert len(files) > 40
     for file in files:
-        assert {"network", "iterations"} <= figures.read_result(file)["parameters"].keys(), file.name
+        assert {"network", "iterations"} <= provenance.read_result(file)["parameters"].keys(), file.name
 
 
 @pytest.mark.parametrize(

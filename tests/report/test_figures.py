@@ -1,11 +1,8 @@
-"""Figures and tables: whole, with provenance beside them, strict JSON, and captions that one can read."""
+"""Figures and tables: whole, legible, and the same from run to run."""
 
 import base64
-import functools
 import io
 import json
-import math
-import multiprocessing
 import os
 import re
 
@@ -15,43 +12,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import saving
-import torch
 from IPython.core.formatters import DisplayFormatter
 from legible import smallest_text
 from PIL import Image
+from saving import MADE, PARAMETERS, save
 
-from dped_lib.base import datasets, paths
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import gallery
-from dped_lib.experiments.scores import Cell
-from dped_lib.report import colors, figures
-
-MADE = {"dataset": "rig", "preset": "smoke", "seed": 3, "commit": "abc", "versions": {"torch": "2"}}
-PARAMETERS = {"dataset": "rig", "preset": "smoke", "seed": 3}
-
-
-@pytest.fixture
-def saved(tmp_path, monkeypatch):
-    """The folder where figures of the rig at preset smoke are saved."""
-    monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "figures" / "rig-smoke"
-
-
-def save(made, name="fig99_test", photographs=False, values=(1, 2)):
-    fig, axes = plt.subplots()
-    axes.plot(values)
-    file = figures.save_figure(fig, name, made, {"values": list(values)}, photographs)
-    plt.close(fig)
-    return file
-
-
-def test_provenance_names_everything_a_reader_needs():
-    made = figures.provenance("rig", "smoke", 3, vgg="Oxford")
-    assert {"dataset", "preset", "seed", "vgg", *figures.ENVIRONMENT} == set(made)
-    assert made["versions"]["torch"] == torch.__version__
-    assert made["threads"]["torch"] == torch.get_num_threads()
+from dped_lib.report import colors, figures, provenance
 
 
 @pytest.mark.parametrize("width", [2.0, 3.1, 4.4])
@@ -59,20 +27,10 @@ def test_a_line_of_a_caption_ends_between_entries(saved, width):
     fig = plt.figure(figsize=(width, 2))
     figures.save_figure(fig, "fig99_test", {**MADE, "phone": "sony", "n": "30 pairs"}, {})
     lines = fig.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ").splitlines()
-    assert " ".join(lines) == figures.caption({**MADE, "phone": "sony", "n": "30 pairs"})
+    assert " ".join(lines) == provenance.caption({**MADE, "phone": "sony", "n": "30 pairs"})
     assert len(lines) > 1
     for line in lines[:-1]:  # only the words of the dataset are long enough to be broken
         assert line.endswith(" ·") or line.startswith("dataset"), lines
-
-
-def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run_to_run():
-    made = figures.provenance(
-        "rig", "smoke", 3, phone="sony", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
-    )
-    assert figures.caption(made) == (
-        "dataset rig: simulated rig · preset smoke · phone Sony Xperia Z · network trained here · iterations 60 of batch 2 · "
-        "seed 3 · n 30 pairs"
-    )
 
 
 def test_a_caption_keeps_the_name_of_a_network_whole(saved):
@@ -85,26 +43,13 @@ def test_a_caption_keeps_the_name_of_a_network_whole(saved):
         plt.close(fig)
 
 
-def test_every_dataset_is_described():
-    assert set(figures.DATASET_WORDS) == set(datasets.DATASETS)
-    assert "simulated" in figures.DATASET_WORDS["rig"] and "real" in figures.DATASET_WORDS["pirm"]
-
-
-def test_json_is_strict():
-    cell = Cell("3", "iphone", "mse", "val", 2, 1, (0,), math.inf, (1.0, math.nan), 0.5, (0.4, 0.6), [], None, {})
-    text = figures.to_json({"a": np.float32(1.5), "b": math.inf, "c": math.nan, "d": np.arange(2), "e": cell, 1: True})
-    found = json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
-    assert found["a"] == 1.5 and found["b"] == "infinite" and found["c"] is None and found["d"] == [0, 1]
-    assert found["e"]["psnr"] == "infinite" and found["e"]["psnr_interval"] == [1.0, None] and found["1"] is True
-
-
 def test_figure_and_numbers_lie_side_by_side(saved):
     file = save(MADE)
     assert file == saved / "fig99_test.png" and file.read_bytes().startswith(b"\x89PNG")
     beside = json.loads(file.with_suffix(".json").read_text())
     assert beside == {"figure": "fig99_test", "parameters": PARAMETERS, "numbers": {"values": [1, 2]}}
-    assert figures.read_result(file.with_suffix(".json")) == beside
-    assert figures.provenance_of(file) == MADE
+    assert provenance.read_result(file.with_suffix(".json")) == beside
+    assert provenance.of_artifact(file) == MADE
 
 
 def test_a_picture_may_be_as_wide_as_asked_for(saved):
@@ -154,7 +99,7 @@ def test_table_is_written_to_be_read_and_to_be_computed_with(saved):
     text = file.read_text()
     assert "A note." in text and "simulated rig" in text and "| iphone" in text and "| 20.10" in text
     assert pd.read_csv(file.with_suffix(".csv"), dtype=str).equals(frame)
-    assert figures.provenance_of(file) == MADE
+    assert provenance.of_artifact(file) == MADE
 
 
 def test_same_numbers_from_another_commit_time_and_machine_change_one_file_only(saved):
@@ -178,52 +123,17 @@ def test_same_numbers_from_another_commit_time_and_machine_change_one_file_only(
 
 
 def test_pictures_carry_no_version_or_date_of_the_software(saved):
-    made = figures.provenance("rig", "smoke", 3)
+    made = provenance.of_run("rig", "smoke", 3)
     for file in (save(made), save(made, "fig98_photographs", photographs=True)):
         content = file.read_bytes()
         for word in ("Software", "matplotlib", mpl.__version__, made["commit"], "tEXt", "tIME", "Exif"):
             assert word.encode() not in content, (file.name, word)
 
 
-def test_provenance_says_once_what_most_artifacts_have_in_common(saved):
-    save({**MADE, "time": "1"}, "a")
-    save({**MADE, "time": "2"}, "b")
-    save({**MADE, "time": "3", "commit": "other", "device": "GPU"}, "c")
-    assert json.loads((saved / "provenance.json").read_text()) == {
-        "common": {"commit": "abc", "versions": {"torch": "2"}},
-        "artifacts": {"a": {"time": "1"}, "b": {"time": "2"}, "c": {"commit": "other", "time": "3", "device": "GPU"}},
-    }
-    assert figures.provenance_of(saved / "a.png") == {**MADE, "time": "1"}
-    assert figures.provenance_of(saved / "c.json") == {**MADE, "time": "3", "commit": "other", "device": "GPU"}
-    # An artifact that was deleted leaves the record with the next one that is saved.
-    (saved / "c.json").unlink()
-    save({**MADE, "time": "4"}, "b")
-    assert set(json.loads((saved / "provenance.json").read_text())["artifacts"]) == {"a", "b"}
-
-
 def test_a_table_without_rows_has_its_columns():
     """A study without the pair DSLR and enhanced has no verdicts, and its table is empty."""
     text = figures.to_markdown(pd.DataFrame([], columns=["set", "pair"]))
     assert "set" in text and "pair" in text and len(text.splitlines()) == 2
-
-
-def test_jobs_that_end_together_are_all_recorded(saved):
-    # Not forked: threads of other tests may hold locks, and a forked process would wait for them for ever.
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.map(functools.partial(saving.save_tables, MADE), range(4))
-    for process in range(4):
-        for i in range(5):
-            name = f"table_{process}_{i}"
-            assert figures.provenance_of(saved / f"{name}.json")["time"] == name
-    assert [f.name for f in saved.iterdir() if f.name.startswith(".")] == []
-
-
-@pytest.mark.parametrize("name", ["fig99_test.json", "provenance.json"])
-def test_a_damaged_record_is_named(saved, name):
-    file = save(MADE)
-    (saved / name).write_text("{")
-    with pytest.raises(DpedError, match=f"{name}: damaged"):
-        figures.provenance_of(file)
 
 
 def test_the_smallest_text_counts_the_width_and_exponents():
@@ -248,26 +158,6 @@ def test_a_logarithmic_axis_has_plain_numbers():
     ]
     assert shown == ["0.5", "1", "2", "5", "10"]
     plt.close(fig)
-
-
-# ---------------------------------------------------------------------------------------------- where they are saved
-
-
-def test_a_notebook_run_by_hand_never_saves_in_figures(monkeypatch, tmp_path):
-    monkeypatch.delenv("DPED_FIGURES")
-    monkeypatch.setenv("DPED_RUNS", str(tmp_path))
-    assert save(MADE) == tmp_path / "rig-smoke" / "figures" / "fig99_test.png"
-    assert figures.provenance_of(tmp_path / "rig-smoke" / "figures" / "fig99_test.json") == MADE
-    assert paths.figures_root() == tmp_path
-    # It reads what it saved; of other data, what is published.
-    assert figures.result_folder("rig", "smoke") == tmp_path / "rig-smoke" / "figures"
-    assert figures.result_folder("pirm", "cpu") == paths.published_figures() / "pirm-cpu"
-
-
-def test_the_workflow_says_where_to_save(saved):
-    """``workflow/Snakefile`` sets DPED_FIGURES; then nothing else is read, either."""
-    assert save(MADE).parent == saved == figures.result_folder("rig", "smoke")
-    assert figures.result_folder("pirm", "cpu") == saved.parent / "pirm-cpu"
 
 
 def test_a_picture_that_does_not_fit_on_the_disk_is_not_written(small_disk, monkeypatch):
