@@ -14,8 +14,8 @@ every dataset and preset that was run:
 The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
 no side: an interval contradicts them or leaves them undecided.
 
-Trainings that are too short or too few decide nothing about the paper. What they show here stands in brackets, in the list
-and in the matrix.
+Trainings that are too short or too few decide nothing about the paper, nor do differences on fewer than six photographs
+(``evidence.too_few``). What they show here stands in brackets, in the list and in the matrix.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.
 """

@@ -29,6 +29,7 @@ SHORT = MappingProxyType(
         "shift_middle": "5-10 times below MSE at 3-5 px",
         "shift_large": "like MSE at larger shifts",
         "amplitude": "A = 0.053 normalises the Gaussian",
+        "two_or_one": "two images beat one image",
         "two_image": "two-image discriminator: 99 %",
         "one_image": "one-image discriminator: only 86 %",
         "best_ssim": "ours has the best SSIM",
@@ -76,7 +77,7 @@ _MEANING = MappingProxyType(
     }
 )
 #: What a word in brackets means. Such a cell is framed in the colour of its verdict, not filled with it.
-_HERE = "(in brackets): seen in trainings that are too short or too few to decide"
+_HERE = "(in brackets): seen here, but trainings are too short, or trainings or photographs too few, to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
 #: How the reason of a finding begins that only people's answers could replace.

@@ -60,6 +60,17 @@ class Curve:
         return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES))
 
 
+def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
+    """Return how much higher the last accuracy of ``two`` is than that of ``one``, with its 95 % bootstrap interval.
+
+    Both answered about the same pairs, so we subtract on each pair, and resample photographs. A photograph that is hard
+    for both discriminators then does not widen the interval.
+    """
+    difference = (np.array(two.correct) - np.array(one.correct)) / 2
+    resampled = statistics.resampled_means(difference, two.photographs, RESAMPLES)
+    return float(difference.mean()), statistics.bounds(resampled)
+
+
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     """Draw the accuracy over the iterations of each discriminator, and what the paper states (hollow)."""
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))

@@ -26,7 +26,8 @@ class ClaimFinding:
         why: the reason or the limits of the verdict; may be empty.
         source: the file with the numbers.
         kernel: the colour loss's kernel that is judged, for sentences about the colour loss; else empty.
-        here: the verdict on these trainings alone, if they are too short or too few to decide the claim; else empty.
+        here: the verdict on these trainings alone, if they are too short to decide the claim, or if trainings or photographs
+            are too few; else empty.
     """
 
     claim: str
@@ -92,15 +93,19 @@ class Results:
         content = self._content(name)
         return content["parameters"] if content else {}
 
+    def photographs(self, name: str, phone: str) -> int | None:
+        """Return on how many photographs a table compares a phone's methods; None if the result does not record it."""
+        cells = (self.numbers(name) or {}).get("cells", [])
+        return min((c["photographs"] for c in cells if c["phone"] == phone), default=None)
+
     def scope(self, name: str, phone: str) -> str:
         """Return the limits of a verdict on trained networks in words: photographs, trainings and their length.
 
         Facts that the result does not record are left out.
         """
-        parameters, cells = self.parameters(name), (self.numbers(name) or {}).get("cells", [])
-        photographs = {c["photographs"] for c in cells if c["phone"] == phone}
+        parameters, photographs = self.parameters(name), self.photographs(name, phone)
         seeds = len(parameters.get("seeds", ()))
-        parts = [f"{n} photographs" for n in sorted(photographs)[:1]]
+        parts = [f"{photographs} photographs"] if photographs else []
         parts += [f"{seeds} training{'s' if seeds > 1 else ''} of each network"] if seeds else []
         parts += [parameters["iterations"].replace(" of ", " iterations of ")] if parameters.get("iterations") else []
         return f"these data and this length: {', '.join(parts)}" if parts else ""
@@ -194,6 +199,18 @@ class PairedDifference:
     def text(self, digits: int) -> str:
         """Return ``+value [+low, +high]``."""
         return statistics.in_words(self.value, self.interval, digits, "+")
+def too_few(photographs: int | None) -> str:
+    """Return why so few photographs cannot decide whether a difference is above zero; empty if they can, or if unknown.
+
+    If two methods are equally good, all n photographs agree on the better one by chance with probability 2 / 2^n. Below six
+    photographs that is more than 5 %. A bootstrap does not show it: its intervals of so few values are too narrow.
+    """
+    chance = 2 / 2**photographs if photographs else 0
+    if chance <= 1 - statistics.LEVEL:
+        return ""
+    return f"{photographs} photographs only: that all agree may be chance ({100 * chance:.0f} %)"
+
+
 
 
 def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str], PairedDifference]:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 from dped_lib import paper
 from dped_lib.base.datasets import camera_name
-from dped_lib.experiments import shift_study, statistics
+from dped_lib.experiments import discriminators, shift_study, statistics
+from dped_lib.experiments.discriminators import Curve
 from dped_lib.experiments.evidence import (
     ClaimFinding,
     Findings,
@@ -18,6 +19,7 @@ from dped_lib.experiments.evidence import (
     differences,
     phones_of,
     too_short,
+    too_few,
     verdict_above,
     verdict_below,
     verdict_equal,
@@ -83,6 +85,28 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 
 
 def two_image(results: Results) -> Findings:
+def two_or_one(results: Results) -> Findings:
+    """Judge that two images make the task easier: after equal trainings, more answers are right than with one image.
+
+    The sentence has no length. A training as long as the paper's with two images can decide it.
+    """
+    iterations, _ = paper.DISCRIMINATOR_ACCURACY["two_image"]
+    for two, one in zip(_curves(results, "two_image"), _curves(results, "one_image"), strict=False):
+        trained = (Curve(**{k: v for k, v in curve.items() if k != "interval"}) for curve in (two, one))
+        value, interval = discriminators.gain(*trained)
+        verdict, photographs = verdict_above(interval), len(set(two["photographs"]))
+        percent = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+")
+        text = (
+            f"two images - one image: {percent} points of accuracy on held-out pairs after {two['iterations'][-1]} "
+            f"iterations of batch {two['batch_size']}"
+        )
+        if why := "; ".join(filter(None, (_short_curve(two, iterations), too_few(photographs)))):
+            yield results.finding("two_or_one", _CURVES, two["phone"], text, "not testable", why, here=verdict)
+        else:
+            why = f"these data and this length: {photographs} photographs, 1 training of each network"
+            yield results.finding("two_or_one", _CURVES, two["phone"], text, verdict, why)
+
+
     """Judge that the discriminator which sees both images is right on at least 99 % of the pairs after 300 iterations."""
     iterations, published = paper.DISCRIMINATOR_ACCURACY["two_image"]
     for curve in _curves(results, "two_image"):
@@ -283,7 +307,7 @@ def _compare(
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
-        if short := too_short(results, name, phone, (first, *run)):
+        if short := too_short(results, name, phone, (first, *run)) or too_few(results.photographs(name, phone)):
             verdict, why, here = "not testable", "; ".join(filter(None, (short, why))), verdict
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
@@ -323,6 +347,7 @@ JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
             outperforms,
             psnr_dong,
             ours_iphone,
+            two_or_one,
             improves,
             noise,
             texture_colour,

@@ -104,6 +104,57 @@ def curve(form, last, batch, interval):
     [
         (300, 50, "trained for 300 of 5000 iterations"),
         (5000, 16, "trained with batches of 16 instead of 50"),
+def answers(form, correct, last=300, batch=50):
+    """Return the curve of a discriminator that gave ``correct`` right answers, of 2, about the one pair of each photograph."""
+    values = curve(form, last, batch, (0.5, 1.0))
+    return {**values, "dataset": "pirm", "seed": 0, "correct": correct, "photographs": [*map(str, range(len(correct)))]}
+
+
+@pytest.mark.parametrize(
+    ("two", "one", "verdict", "here"),
+    [
+        ([2] * 8, [1] * 8, "holds", ""),
+        ([1] * 8, [2] * 8, "does not hold", ""),
+        ([2, 1] * 4, [1, 2] * 4, "undecided", ""),
+        ([2] * 6, [1] * 6, "holds", ""),
+        ([2] * 5, [1] * 5, "not testable", "holds"),
+    ],
+)
+def test_two_images_beat_one_where_the_paired_difference_says_so(shelf, two, one, verdict, here):
+    """Five photographs that all agree may be chance, once in sixteen; six once in 32."""
+    shelf("discriminator_accuracy", {"curves": [answers("two_image", two), answers("one_image", one)]})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (found.verdict, found.here) == (verdict, here)
+    assert f"{len(two)} photographs" in found.why
+
+
+def test_a_difference_of_two_discriminators_is_paired(shelf):
+    """Photographs differ more than the discriminators do, but both find the same ones hard."""
+    hard = [0, 0, 0, 0, 1, 1, 1, 1]
+    curves = [answers("two_image", [c + 1 for c in hard]), answers("one_image", hard)]
+    shelf("discriminator_accuracy", {"curves": curves})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert "two images - one image: +50.0 [+50.0, +50.0] points" in found.evidence and found.verdict == "holds"
+
+
+@pytest.mark.parametrize(("last", "batch"), [(40, 50), (300, 16)])
+def test_two_images_against_one_needs_a_training_as_long_as_the_papers(shelf, last, batch):
+    curves = [answers(form, [right] * 8, last, batch) for form, right in (("two_image", 2), ("one_image", 1))]
+    shelf("discriminator_accuracy", {"curves": curves})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (found.verdict, found.here) == ("not testable", "holds") and found.why.startswith("trained ")
+
+
+def test_a_table_of_five_photographs_decides_nothing(shelf):
+    """Even trainings of the paper's length do not make up for photographs."""
+    for photographs, expected in ((5, ("not testable", "does not hold")), (6, ("does not hold", ""))):
+        numbers = {"differences": [difference("mse", "color+content+texture", 1.0, 2.0, measure="sharpness")]}
+        del numbers["differences"][0]["metric"]
+        shelf("table3_looks", {**numbers, "cells": [{"phone": "iphone", "photographs": photographs}]})
+        (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "mse_blur")
+        assert (found.verdict, found.here) == expected
+
+
         (300, 16, "trained for 300 of 5000 iterations with batches of 16 instead of 50"),
     ],
 )
