@@ -4,7 +4,7 @@ Each function takes the results of one dataset and preset, and yields its findin
 it needs was not run. :mod:`paper_judges` judges claims on what is published. No function judges the user study.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -13,13 +13,14 @@ from dped_lib.base.datasets import camera_name
 from dped_lib.experiments import discriminators, shift_study, statistics
 from dped_lib.experiments.discriminators import Curve
 from dped_lib.experiments.evidence import (
+    PSNR_MARGIN,
     ClaimFinding,
     Findings,
     Results,
     differences,
     phones_of,
-    too_short,
     too_few,
+    too_short,
     verdict_above,
     verdict_below,
     verdict_equal,
@@ -84,7 +85,6 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 # ---------------------------------------------------------------------------------------------- the discriminator
 
 
-def two_image(results: Results) -> Findings:
 def two_or_one(results: Results) -> Findings:
     """Judge that two images make the task easier: after equal trainings, more answers are right than with one image.
 
@@ -107,6 +107,7 @@ def two_or_one(results: Results) -> Findings:
             yield results.finding("two_or_one", _CURVES, two["phone"], text, verdict, why)
 
 
+def two_image(results: Results) -> Findings:
     """Judge that the discriminator which sees both images is right on at least 99 % of the pairs after 300 iterations."""
     iterations, published = paper.DISCRIMINATOR_ACCURACY["two_image"]
     for curve in _curves(results, "two_image"):
@@ -176,8 +177,13 @@ def outperforms(results: Results) -> Findings:
 
 
 def psnr_dong(results: Results) -> Findings:
-    """Judge that the paper's network and Dong et al.'s have the same PSNR."""
-    yield from _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), verdict_equal)
+    """Judge that the paper's network and Dong et al.'s differ in PSNR by at most ``evidence.PSNR_MARGIN``."""
+    for found in _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), _equal_psnr):
+        yield replace(found, evidence=f"{found.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
+
+
+def _equal_psnr(interval: Sequence[float]) -> str:
+    return verdict_equal(interval, PSNR_MARGIN)
 
 
 _ALL_PAIRS = "table2_all_pairs"
@@ -341,13 +347,13 @@ JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
             shift_small,
             shift_middle,
             shift_large,
+            two_or_one,
             two_image,
             one_image,
             best_ssim,
             outperforms,
             psnr_dong,
             ours_iphone,
-            two_or_one,
             improves,
             noise,
             texture_colour,

@@ -3,6 +3,7 @@
 import pytest
 from judging import difference, ratio, verdicts
 
+from dped_lib import paper
 from dped_lib.experiments import claims, claims_matrix, evidence
 
 
@@ -48,12 +49,27 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
 
 @pytest.mark.parametrize(
     ("interval", "expected"),
-    [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")],
+    [
+        ((1.0, 2.0), "does not hold"),
+        ((-2.0, -0.75), "does not hold"),
+        ((-0.7, 0.7), "holds"),
+        ((0.1, 0.7), "holds"),
+        ((-1.0, 0.2), "undecided"),
+        ((-1.0, 2.0), "undecided"),
+    ],
 )
-def test_a_difference_contradicts_equivalence_and_nothing_shows_it(shelf, interval, expected):
-    """To show that two methods are equivalent takes a margin, which the paper does not give."""
+def test_equivalence_is_an_interval_within_a_margin(shelf, interval, expected):
+    """A small difference that is no chance is still small. That no difference was found does not show equality."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
     assert verdicts("psnr_dong") == [expected]
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
+    assert "asked: at most 0.74 dB apart (our margin)" in found.evidence
+
+
+def test_the_margin_is_the_largest_difference_that_the_paper_calls_equivalent():
+    gaps = [row["ours"].psnr - row["dong"].psnr for row in paper.TABLE2.values()]
+    assert {evidence.verdict_equal((gap, gap), evidence.PSNR_MARGIN + 1e-9) for gap in gaps} == {"holds"}
+    assert "does not hold" in {evidence.verdict_equal((gap, gap), evidence.PSNR_MARGIN - 0.01) for gap in gaps}
 
 
 def test_lower_is_better_for_colour_deviation(shelf):
@@ -88,22 +104,6 @@ def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
     assert verdicts(form) == [expected]
 
 
-def curve(form, last, batch, interval):
-    return {
-        "form": form,
-        "phone": "iphone",
-        "iterations": [5, last],
-        "accuracy": [0.5, sum(interval) / 2],
-        "interval": interval,
-        "batch_size": batch,
-    }
-
-
-@pytest.mark.parametrize(
-    ("last", "batch", "why"),
-    [
-        (300, 50, "trained for 300 of 5000 iterations"),
-        (5000, 16, "trained with batches of 16 instead of 50"),
 def answers(form, correct, last=300, batch=50):
     """Return the curve of a discriminator that gave ``correct`` right answers, of 2, about the one pair of each photograph."""
     values = curve(form, last, batch, (0.5, 1.0))
@@ -155,6 +155,22 @@ def test_a_table_of_five_photographs_decides_nothing(shelf):
         assert (found.verdict, found.here) == expected
 
 
+def curve(form, last, batch, interval):
+    return {
+        "form": form,
+        "phone": "iphone",
+        "iterations": [5, last],
+        "accuracy": [0.5, sum(interval) / 2],
+        "interval": interval,
+        "batch_size": batch,
+    }
+
+
+@pytest.mark.parametrize(
+    ("last", "batch", "why"),
+    [
+        (300, 50, "trained for 300 of 5000 iterations"),
+        (5000, 16, "trained with batches of 16 instead of 50"),
         (300, 16, "trained for 300 of 5000 iterations with batches of 16 instead of 50"),
     ],
 )
