@@ -18,6 +18,8 @@ from matplotlib.patches import Patch, Rectangle
 from dped_lib import losses, paper
 from dped_lib.base import datasets, presets, writing
 from dped_lib.experiments.evidence import PSNR_MARGIN, ClaimFinding
+from dped_lib.experiments.judges import JUDGES
+from dped_lib.experiments.paper_judges import PAPER_JUDGES
 from dped_lib.report import colors, figures, labels
 
 #: Each claim in a few words, for rows of the matrix. ``figures/claims.md`` has the sentences.
@@ -80,7 +82,7 @@ _MEANING = MappingProxyType(
 _HERE = "(in brackets): seen here, but trainings are too short, or trainings or photographs too few, to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
-#: How the reason of a finding begins that only people's answers could replace.
+#: The first words of the reason of a finding that only answers of people could replace.
 NEEDS_PEOPLE = "needs people"
 
 
@@ -170,17 +172,27 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
 
 
 def in_short(findings: Sequence[ClaimFinding]) -> str:
-    """Return in a sentence how many rows hold, fail, or could not be decided. What is in brackets decides nothing."""
-    verdicts: dict[Row, set[str]] = {row: set() for row in rows(findings)}
-    for (row, _), summary in cells(findings).items():
-        if summary.verdict != "not testable" and not summary.here:
+    """Return how many rows of the matrix hold, fail, or could not be decided. Verdicts in brackets are not counted.
+
+    What the paper's own numbers say is counted apart, so that no measurement seems to stand behind it.
+    """
+    listed = rows(findings)
+    verdicts: dict[Row, set[str]] = {r: set() for r in listed if r.claim.key not in PAPER_JUDGES.keys() - JUDGES.keys()}
+    own: list[str] = []
+    for (row, column), summary in cells(findings).items():
+        if column == "the paper":
+            own.append(summary.verdict)
+        elif summary.verdict != "not testable" and not summary.here:
             verdicts[row].add(summary.verdict)
     holds, fails = (sum(v == {word} for v in verdicts.values()) for word in ("holds", "does not hold"))
     none = sum(not v for v in verdicts.values())
+    support, against = own.count("holds"), own.count("does not hold")
     return (
-        f"Of {len(verdicts)} rows, {holds} hold wherever they could be decided, {fails} fail, and {len(verdicts) - holds - fails - none} "
-        f"are open, or differ between photographs. {none} could not be decided here: they need people, longer trainings, or the "
-        "authors' photographs."
+        f"The matrix has {len(listed)} rows, of which {len(verdicts)} need measurements. Wherever these could be decided, "
+        f"{holds} hold and {fails} fail. {len(verdicts) - holds - fails - none} are open, or their verdicts differ between "
+        f"the data. {none} could not be decided here: they need people, longer or more trainings, or the authors' "
+        f"photographs. The paper's own numbers can be compared with {len(own)} rows: they bear out {support}, contradict "
+        f"{against}, and leave {len(own) - support - against} open or mixed."
     )
 
 
