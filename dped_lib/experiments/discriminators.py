@@ -56,7 +56,13 @@ class Curve:
     origin: str = experiment_results.HERE
 
     def interval(self) -> tuple[float, float]:
-        """Return the 95 % bootstrap interval of the last accuracy over photographs."""
+        """Return the 95 % bootstrap interval of the last accuracy over photographs.
+
+        If every answer is right, or every one wrong, resampling would give an interval without width. Then it is Wilson's, of
+        independent pairs.
+        """
+        if set(self.correct) in ({0}, {2}):
+            return statistics.wilson(sum(self.correct) // 2, len(self.correct))
         return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES))
 
 
