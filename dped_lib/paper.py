@@ -134,6 +134,8 @@ CLAIMS = (
           "For higher shifts (3-5px), it is still about 5-10 times smaller compared to the MSE"),
     Claim("shift_large", "3.1.1, Figure 6", "for larger displacements it demonstrates similar magnitude and behavior"),
     Claim("amplitude", "3.1.1, equation 4", "A = 0.053, mu = 0, and sigma = 3"),
+    Claim("two_or_one", "3.1.2",
+          "it is easier to learn tiny differences when observing samples from both distributions"),
     Claim("two_image", "3.1.2", "the considered CNN achieves the result of 99% after 300 iterations when "
           "trained to differentiate between phone and DSLR images"),
     Claim("one_image", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),

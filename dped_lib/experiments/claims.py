@@ -11,11 +11,12 @@ every dataset and preset that was run:
     undecided       the interval lies on both sides
     not testable    these data cannot decide the claim, whatever their numbers are; the reason is given
 
-The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. An exact value and an equality have
-no side: an interval contradicts them or leaves them undecided.
+The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. The side of "equivalent" is a
+difference of at most ``evidence.PSNR_MARGIN``: that margin is ours, since the paper has none. An exact value has no side:
+an interval contradicts it or leaves it undecided.
 
-Trainings that are too short or too few decide nothing about the paper. What they show here stands in brackets, in the list
-and in the matrix.
+Trainings that are too short or too few decide nothing about the paper, nor do differences on fewer than six photographs
+(``evidence.too_few``). What they show here stands in brackets, in the list and in the matrix.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.
 """

@@ -17,7 +17,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from dped_lib import losses, paper
 from dped_lib.base import datasets, presets, writing
-from dped_lib.experiments.evidence import ClaimFinding
+from dped_lib.experiments.evidence import PSNR_MARGIN, ClaimFinding
+from dped_lib.experiments.judges import JUDGES
+from dped_lib.experiments.paper_judges import PAPER_JUDGES
 from dped_lib.report import colors, figures, labels
 
 #: Each claim in a few words, for rows of the matrix. ``figures/claims.md`` has the sentences.
@@ -29,10 +31,11 @@ SHORT = MappingProxyType(
         "shift_middle": "5-10 times below MSE at 3-5 px",
         "shift_large": "like MSE at larger shifts",
         "amplitude": "A = 0.053 normalises the Gaussian",
+        "two_or_one": "two images beat one image",
         "two_image": "two-image discriminator: 99 %",
         "one_image": "one-image discriminator: only 86 %",
         "best_ssim": "ours has the best SSIM",
-        "psnr_dong": "PSNR equals that of Dong et al.",
+        "psnr_dong": f"PSNR equals Dong et al.'s within {PSNR_MARGIN} dB",
         "outperforms": "PSNR above the other methods",
         "ours_iphone": "iPhone: 19.16 dB, 0.9114",
         "improves": "enhanced is better than original",
@@ -76,10 +79,10 @@ _MEANING = MappingProxyType(
     }
 )
 #: What a word in brackets means. Such a cell is framed in the colour of its verdict, not filled with it.
-_HERE = "(in brackets): seen in trainings that are too short or too few to decide"
+_HERE = "(in brackets): seen here, but trainings are too short, or trainings or photographs too few, to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
-#: How the reason of a finding begins that only people's answers could replace.
+#: The first words of the reason of a finding that only answers of people could replace.
 NEEDS_PEOPLE = "needs people"
 
 
@@ -169,17 +172,27 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
 
 
 def in_short(findings: Sequence[ClaimFinding]) -> str:
-    """Return in a sentence how many rows hold, fail, or could not be decided. What is in brackets decides nothing."""
-    verdicts: dict[Row, set[str]] = {row: set() for row in rows(findings)}
-    for (row, _), summary in cells(findings).items():
-        if summary.verdict != "not testable" and not summary.here:
+    """Return how many rows of the matrix hold, fail, or could not be decided. Verdicts in brackets are not counted.
+
+    What the paper's own numbers say is counted apart, so that no measurement seems to stand behind it.
+    """
+    listed = rows(findings)
+    verdicts: dict[Row, set[str]] = {r: set() for r in listed if r.claim.key not in PAPER_JUDGES.keys() - JUDGES.keys()}
+    own: list[str] = []
+    for (row, column), summary in cells(findings).items():
+        if column == "the paper":
+            own.append(summary.verdict)
+        elif summary.verdict != "not testable" and not summary.here:
             verdicts[row].add(summary.verdict)
     holds, fails = (sum(v == {word} for v in verdicts.values()) for word in ("holds", "does not hold"))
     none = sum(not v for v in verdicts.values())
+    support, against = own.count("holds"), own.count("does not hold")
     return (
-        f"Of {len(verdicts)} rows, {holds} hold wherever they could be decided, {fails} fail, and {len(verdicts) - holds - fails - none} "
-        f"are open, or differ between photographs. {none} could not be decided here: they need people, longer trainings, or the "
-        "authors' photographs."
+        f"The matrix has {len(listed)} rows, of which {len(verdicts)} need measurements. Wherever these could be decided, "
+        f"{holds} hold and {fails} fail. {len(verdicts) - holds - fails - none} are open, or their verdicts differ between "
+        f"the data. {none} could not be decided here: they need people, longer or more trainings, or the authors' "
+        f"photographs. The paper's own numbers can be compared with {len(own)} rows: they bear out {support}, contradict "
+        f"{against}, and leave {len(own) - support - against} open or mixed."
     )
 
 

@@ -4,19 +4,22 @@ Each function takes the results of one dataset and preset, and yields its findin
 it needs was not run. :mod:`paper_judges` judges claims on what is published. No function judges the user study.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from dped_lib import paper
 from dped_lib.base.datasets import camera_name
-from dped_lib.experiments import shift_study, statistics
+from dped_lib.experiments import discriminators, shift_study, statistics
+from dped_lib.experiments.discriminators import Curve
 from dped_lib.experiments.evidence import (
+    PSNR_MARGIN,
     ClaimFinding,
     Findings,
     Results,
     differences,
     phones_of,
+    too_few,
     too_short,
     verdict_above,
     verdict_below,
@@ -80,6 +83,28 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 
 
 # ---------------------------------------------------------------------------------------------- the discriminator
+
+
+def two_or_one(results: Results) -> Findings:
+    """Judge that two images make the task easier: after equal trainings, more answers are right than with one image.
+
+    The sentence has no length. A training as long as the paper's with two images can decide it.
+    """
+    iterations, _ = paper.DISCRIMINATOR_ACCURACY["two_image"]
+    for two, one in zip(_curves(results, "two_image"), _curves(results, "one_image"), strict=False):
+        trained = (Curve(**{k: v for k, v in curve.items() if k != "interval"}) for curve in (two, one))
+        value, interval = discriminators.gain(*trained)
+        verdict, photographs = verdict_above(interval), len(set(two["photographs"]))
+        percent = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+")
+        text = (
+            f"two images - one image: {percent} points of accuracy on held-out pairs after {two['iterations'][-1]} "
+            f"iterations of batch {two['batch_size']}"
+        )
+        if why := "; ".join(filter(None, (_short_curve(two, iterations), too_few(photographs)))):
+            yield results.finding("two_or_one", _CURVES, two["phone"], text, "not testable", why, here=verdict)
+        else:
+            why = f"these data and this length: {photographs} photographs, 1 training of each network"
+            yield results.finding("two_or_one", _CURVES, two["phone"], text, verdict, why)
 
 
 def two_image(results: Results) -> Findings:
@@ -152,8 +177,13 @@ def outperforms(results: Results) -> Findings:
 
 
 def psnr_dong(results: Results) -> Findings:
-    """Judge that the paper's network and Dong et al.'s have the same PSNR."""
-    yield from _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), verdict_equal)
+    """Judge that the paper's network and Dong et al.'s differ in PSNR by at most ``evidence.PSNR_MARGIN``."""
+    for found in _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), _equal_psnr):
+        yield replace(found, evidence=f"{found.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
+
+
+def _equal_psnr(interval: Sequence[float]) -> str:
+    return verdict_equal(interval, PSNR_MARGIN)
 
 
 _ALL_PAIRS = "table2_all_pairs"
@@ -283,7 +313,7 @@ def _compare(
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
             verdict = "undecided"
-        if short := too_short(results, name, phone, (first, *run)):
+        if short := too_short(results, name, phone, (first, *run)) or too_few(results.photographs(name, phone)):
             verdict, why, here = "not testable", "; ".join(filter(None, (short, why))), verdict
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
@@ -317,6 +347,7 @@ JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
             shift_small,
             shift_middle,
             shift_large,
+            two_or_one,
             two_image,
             one_image,
             best_ssim,

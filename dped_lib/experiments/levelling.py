@@ -1,4 +1,4 @@
-"""Measure whether trainings have levelled off: whether validation moved in their last quarter by more than chance explains."""
+"""Measure whether trainings have levelled off: validation then moves in their last quarter by no more than chance does."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ def test_written_with_sources(shelf, tmp_path):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
     findings = claims.judge_claims(evidence.saved_results())
     text = claims.write_findings(findings).read_text()
-    assert "| pirm-paper iPhone 3GS | PSNR: ours - Dong et al.: +1.50 [+1.00, +2.00] |" in text
+    assert "| pirm-paper iPhone 3GS | PSNR: ours - Dong et al.: +1.50 [+1.00, +2.00] dB; asked: " in text
     assert "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)" in text, "for screen readers"
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert {s["source"] for s in saved if s["claim"] == "psnr_dong"} == {
@@ -34,7 +34,7 @@ def test_written_with_sources(shelf, tmp_path):
     assert (tmp_path / "claims_overview.png").read_bytes().startswith(b"\x89PNG")
     table = claims_matrix.frame(findings)
     assert list(table.columns) == ["claim", "where", "the paper", "pirm-paper"]
-    assert table.set_index("claim").loc["PSNR equals that of Dong et al.", "pirm-paper"] == "✗ fails"
+    assert table.set_index("claim").loc["PSNR equals Dong et al.'s within 0.74 dB", "pirm-paper"] == "✗ fails"
 
 
 def test_what_is_committed_agrees_with_itself():

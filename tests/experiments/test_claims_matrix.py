@@ -93,7 +93,7 @@ def test_every_claim_has_a_few_words():
 
 
 def test_the_answer_in_short_counts_what_was_decided():
-    """Two data that differ are neither. A training that is too short decides nothing."""
+    """A row whose data differ neither holds nor fails. A training that is too short decides nothing."""
 
     def finding(claim, dataset, verdict, here=""):
         return evidence.ClaimFinding(claim, dataset, "cpu", "", "", verdict, here=here)
@@ -104,5 +104,12 @@ def test_the_answer_in_short_counts_what_was_decided():
         *(finding("psnr_dong", dataset, verdict) for dataset, verdict in (("rig", "holds"), ("pirm", "does not hold"))),
         finding("mse_blur", "rig", "not testable", here="holds"),
     ]
-    expected = "Of 22 rows, 1 hold wherever they could be decided, 1 fail, and 1 are open, or differ between photographs. 19 could"
-    assert claims_matrix.in_short(found).startswith(expected)
+    measured = (
+        "The matrix has 23 rows, of which 21 need measurements. Wherever these could be decided, 1 hold and 1 fail. "
+        "1 are open, or their verdicts differ between the data. 18 could not be decided here: "
+    )
+    assert claims_matrix.in_short(found).startswith(measured)
+    own = claims.judge_claims([])
+    assert claims_matrix.in_short([*found, *own]).startswith(measured), "the paper's own numbers are no measurements"
+    of_paper = "own numbers can be compared with 6 rows: they bear out 2, contradict 2, and leave 2 open or mixed."
+    assert claims_matrix.in_short(own).endswith(of_paper)

@@ -94,9 +94,17 @@ def test_accuracies_are_drawn_beside_the_papers():
 
 
 def test_an_interval_that_cannot_be_seen_is_written():
-    names = ["a", "b", "c", "d"]
-    sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2, 2, 2, 2], names)
+    names = ["a", "b", "c", "d"] * 250
+    sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2] * 1000, names)
     fig = discriminators.plot_accuracy([sure])
     (ax,) = fig.axes
     assert "batch 50, as in the paper" in ax.get_xlabel() and "two-image: [1.00, 1.00]" in ax.get_xlabel()
     plt.close(fig)
+
+
+@pytest.mark.parametrize(("correct", "closed_form"), [([2] * 114, (114 / (114 + 1.96**2), 1)), ([0] * 4, (0, 0.49))])
+def test_answers_that_are_all_alike_do_not_make_an_accuracy_certain(correct, closed_form):
+    """The bootstrap would give an interval without width, and a verdict on "99 %" from it."""
+    names = [str(i % 5) for i in range(len(correct))]
+    found = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [300], [correct[0] / 2], correct, names)
+    assert found.interval() == pytest.approx(closed_form, abs=1e-3)

@@ -3,6 +3,7 @@
 import pytest
 from judging import difference, ratio, verdicts
 
+from dped_lib import paper
 from dped_lib.experiments import claims, claims_matrix, evidence
 
 
@@ -48,12 +49,27 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
 
 @pytest.mark.parametrize(
     ("interval", "expected"),
-    [((1.0, 2.0), "does not hold"), ((-2.0, -1.0), "does not hold"), ((-1.0, 2.0), "undecided")],
+    [
+        ((1.0, 2.0), "does not hold"),
+        ((-2.0, -0.75), "does not hold"),
+        ((-0.7, 0.7), "holds"),
+        ((0.1, 0.7), "holds"),
+        ((-1.0, 0.2), "undecided"),
+        ((-1.0, 2.0), "undecided"),
+    ],
 )
-def test_a_difference_contradicts_equivalence_and_nothing_shows_it(shelf, interval, expected):
-    """To show that two methods are equivalent takes a margin, which the paper does not give."""
+def test_equivalence_is_an_interval_within_a_margin(shelf, interval, expected):
+    """A small difference that is no chance is still small. That no difference was found does not show equality."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
     assert verdicts("psnr_dong") == [expected]
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
+    assert "asked: at most 0.74 dB apart (our margin)" in found.evidence
+
+
+def test_the_margin_is_the_largest_difference_that_the_paper_calls_equivalent():
+    gaps = [row["ours"].psnr - row["dong"].psnr for row in paper.TABLE2.values()]
+    assert {evidence.verdict_equal((gap, gap), evidence.PSNR_MARGIN + 1e-9) for gap in gaps} == {"holds"}
+    assert "does not hold" in {evidence.verdict_equal((gap, gap), evidence.PSNR_MARGIN - 0.01) for gap in gaps}
 
 
 def test_lower_is_better_for_colour_deviation(shelf):
@@ -86,6 +102,57 @@ def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
     """A sentence holds only if the whole interval lies on its side."""
     shelf("discriminator_accuracy", {"curves": [curve(form, last, batch, interval)]})
     assert verdicts(form) == [expected]
+
+
+def answers(form, correct, last=300, batch=50):
+    """Return the curve of a discriminator that gave ``correct`` right answers, of 2, about the one pair of each photograph."""
+    values = curve(form, last, batch, (0.5, 1.0))
+    return {**values, "dataset": "pirm", "seed": 0, "correct": correct, "photographs": [*map(str, range(len(correct)))]}
+
+
+@pytest.mark.parametrize(
+    ("two", "one", "verdict", "here"),
+    [
+        ([2] * 8, [1] * 8, "holds", ""),
+        ([1] * 8, [2] * 8, "does not hold", ""),
+        ([2, 1] * 4, [1, 2] * 4, "undecided", ""),
+        ([2] * 6, [1] * 6, "holds", ""),
+        ([2] * 5, [1] * 5, "not testable", "holds"),
+    ],
+)
+def test_two_images_beat_one_where_the_paired_difference_says_so(shelf, two, one, verdict, here):
+    """Five photographs that all agree may be chance, once in sixteen; six once in 32."""
+    shelf("discriminator_accuracy", {"curves": [answers("two_image", two), answers("one_image", one)]})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (found.verdict, found.here) == (verdict, here)
+    assert f"{len(two)} photographs" in found.why
+
+
+def test_a_difference_of_two_discriminators_is_paired(shelf):
+    """Photographs differ more than the discriminators do, but both find the same ones hard."""
+    hard = [0, 0, 0, 0, 1, 1, 1, 1]
+    curves = [answers("two_image", [c + 1 for c in hard]), answers("one_image", hard)]
+    shelf("discriminator_accuracy", {"curves": curves})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert "two images - one image: +50.0 [+50.0, +50.0] points" in found.evidence and found.verdict == "holds"
+
+
+@pytest.mark.parametrize(("last", "batch"), [(40, 50), (300, 16)])
+def test_two_images_against_one_needs_a_training_as_long_as_the_papers(shelf, last, batch):
+    curves = [answers(form, [right] * 8, last, batch) for form, right in (("two_image", 2), ("one_image", 1))]
+    shelf("discriminator_accuracy", {"curves": curves})
+    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (found.verdict, found.here) == ("not testable", "holds") and found.why.startswith("trained ")
+
+
+def test_a_table_of_five_photographs_decides_nothing(shelf):
+    """Even trainings of the paper's length do not make up for photographs."""
+    for photographs, expected in ((5, ("not testable", "does not hold")), (6, ("does not hold", ""))):
+        numbers = {"differences": [difference("mse", "color+content+texture", 1.0, 2.0, measure="sharpness")]}
+        del numbers["differences"][0]["metric"]
+        shelf("table3_looks", {**numbers, "cells": [{"phone": "iphone", "photographs": photographs}]})
+        (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "mse_blur")
+        assert (found.verdict, found.here) == expected
 
 
 def curve(form, last, batch, interval):
