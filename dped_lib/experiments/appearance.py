@@ -93,16 +93,16 @@ def compare_looks(
         values: the measures of each pair by column, (N, measures): mean over the repetitions of training.
         resamples: number of bootstrap resamples for each interval.
     """
-    looks, differences = [], []
+    looks, differences, units = [], [], len(set(photographs))
     means: dict[tuple[str, str], float] = {}
     samples: dict[tuple[str, str], np.ndarray] = {}
     for (column, of_pairs), (m, measure) in itertools.product(values.items(), enumerate(LOOK_MEASURES)):
         key = column, measure
         means[key] = statistics.mean(of_pairs[:, m], photographs)
         samples[key] = statistics.resampled_means(of_pairs[:, m], photographs, resamples)
-        looks.append(Look(phone, column, measure, means[key], statistics.bounds(samples[key])))
+        looks.append(Look(phone, column, measure, means[key], statistics.bounds(samples[key], units)))
     for (a, b), measure in itertools.product(itertools.combinations(values, 2), LOOK_MEASURES):
-        interval = statistics.bounds(samples[a, measure] - samples[b, measure])
+        interval = statistics.bounds(samples[a, measure] - samples[b, measure], units)
         difference = means[a, measure] - means[b, measure]
         differences.append(LookDifference(phone, measure, a, b, difference, interval))
     return looks, differences

@@ -63,7 +63,8 @@ class Curve:
         """
         if set(self.correct) in ({0}, {2}):
             return statistics.wilson(sum(self.correct) // 2, len(self.correct))
-        return statistics.bounds(statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES))
+        resampled = statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES)
+        return statistics.bounds(resampled, len(set(self.photographs)))
 
 
 def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
@@ -74,7 +75,7 @@ def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
     """
     difference = (np.array(two.correct) - np.array(one.correct)) / 2
     resampled = statistics.resampled_means(difference, two.photographs, RESAMPLES)
-    return float(difference.mean()), statistics.bounds(resampled)
+    return float(difference.mean()), statistics.bounds(resampled, len(set(two.photographs)))
 
 
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:

@@ -171,7 +171,7 @@ def amplifications(flaws: Sequence[Flaw], resamples: int = 2000) -> list[Amplifi
     for network, phone in dict.fromkeys((f.network, f.phone) for f in flaws):
         logs = np.log([f.values["noise amplification"] for f in flaws if (f.network, f.phone) == (network, phone)])
         samples = logs[statistics.draws(len(logs), resamples)].mean(1)
-        low, high = np.exp(statistics.interval(samples))
+        low, high = np.exp(statistics.interval(samples, len(logs)))
         entries.append(Amplification(phone, network, len(logs), float(np.exp(logs.mean())), (float(low), float(high))))
     return entries
 

@@ -235,6 +235,7 @@ def compare_scores(
         resamples: number of bootstrap resamples for each interval.
     """
     photographs = pairs.photographs
+    units = len(set(photographs))
     samples = _samples(measured, photographs, resamples)
     cells = []
     for column, by_repetition in measured.items():
@@ -247,18 +248,18 @@ def compare_scores(
                 column=column,
                 split=pairs.split,
                 pairs=len(photographs),
-                photographs=len(set(photographs)),
+                photographs=units,
                 seeds=pairs.seeds if column in trained else (),
                 psnr=mean[PROTOCOL]["psnr"],
-                psnr_interval=statistics.bounds(samples["psnr"][column]),
+                psnr_interval=statistics.bounds(samples["psnr"][column], units),
                 ms_ssim=mean[PROTOCOL]["ms_ssim"],
-                ms_ssim_interval=statistics.bounds(samples["ms_ssim"][column]),
+                ms_ssim_interval=statistics.bounds(samples["ms_ssim"][column], units),
                 by_repetition=[{m: s[PROTOCOL][m] for m in TABLE_METRICS} for s in scored],
                 published=published.get(column),
                 scores=mean,
             )
         )
-    return cells, _differences(cells, samples)
+    return cells, _differences(cells, samples, units)
 
 
 def _samples(measured: Mapping[str, list[PairStatistics]], photographs: np.ndarray, resamples: int) -> dict:
@@ -282,10 +283,10 @@ def _mean(scored: list[dict]) -> dict:
     }
 
 
-def _differences(cells: list[Cell], samples: Mapping[str, Mapping[str, np.ndarray]]) -> list[Difference]:
+def _differences(cells: list[Cell], samples: Mapping[str, Mapping[str, np.ndarray]], units: int) -> list[Difference]:
     differences = []
     for (a, b), metric in itertools.product(itertools.combinations(cells, 2), TABLE_METRICS):
-        interval = statistics.bounds(samples[metric][a.column] - samples[metric][b.column])
+        interval = statistics.bounds(samples[metric][a.column] - samples[metric][b.column], units)
         value = getattr(a, metric) - getattr(b, metric)
         differences.append(Difference(a.table, a.phone, metric, a.column, b.column, value, interval))
     return differences

@@ -185,7 +185,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
 
     A sentence is left out if not all of its shifts were measured.
     """
-    mean, boot = curves.mean(), curves.resampled(resamples, seed)
+    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), len(set(curves.scenes))
     groups = {name: s.shifts for name, s in SENTENCES.items()} | {str(s): (s,) for s in curves.shifts}
     table: dict[str, dict[str, Ratio]] = {}
     for kernel in losses.KERNELS:
@@ -195,8 +195,9 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
                 continue
             columns = [curves.shifts.index(s) for s in shifts]
             value = mean["mse"][columns].sum() / mean[kernel][columns].sum()
-            low, high = statistics.interval(boot["mse"][:, columns].sum(1) / boot[kernel][:, columns].sum(1))
-            table[kernel][name] = Ratio(float(value), float(low), float(high))
+            samples = boot["mse"][:, columns].sum(1) / boot[kernel][:, columns].sum(1)
+            low, high = statistics.bounds(samples, scenes)
+            table[kernel][name] = Ratio(float(value), low, high)
     return table
 
 
@@ -216,13 +217,13 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
     A box marks the ratio that the paper states for 3 to 5 px.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6))
-    mean, boot = curves.mean(), curves.resampled(resamples, seed)
+    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), len(set(curves.scenes))
     for name, style in STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
         color = colors.KERNELS[name]
         left.plot(curves.shifts, mean[name], style, marker=".", color=color, label=label)
         band = {"color": color, "alpha": 0.15, "lw": 0}
-        left.fill_between(curves.shifts, *statistics.interval(boot[name]), **band)
+        left.fill_between(curves.shifts, *statistics.interval(boot[name], scenes), **band)
         if name in by_kernel:
             by_shift = [by_kernel[name][str(s)] for s in curves.shifts]
             ratio = {"marker": ".", "color": color, "label": labels.kernel_name(name)}

@@ -1,4 +1,4 @@
-"""Compute every interval of this project: bootstrap over photographs, percentile intervals, paired differences.
+"""Compute every interval of this project: bootstrap over photographs, expanded percentile intervals, paired differences.
 
 Patches of one photograph resemble each other, so a resample draws photographs, each with all its patches. All methods
 are scored on the same draw, so the difference of two methods is paired.
@@ -124,12 +124,32 @@ def resampled_trainings(scores: np.ndarray, trainings: Mapping[str, int]) -> dic
 # ---------------------------------------------------------------------------------------------- intervals
 
 
-def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile interval of bootstrap samples (first axis) at a level, as (low, high).
+@functools.cache
+def lower_tail(units: int, level: float = LEVEL) -> float:
+    """Return the share of bootstrap samples below an interval at a level, in [0, 1], if each resample draws ``units`` units.
 
-    Samples may be infinite, as the PSNR of equal pictures is.
+    The percentile interval of few units is too narrow. It takes the normal distribution for Student's t, and the variance
+    of resampled means of n units is only (n - 1) / n of the variance of such means. The *expanded* percentile interval begins
+    further out, which corrects both (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). Of 95 %
+    intervals of the mean of 5 normal values, 91 in 100 then contain the true mean instead of 83; of 10 values, 94 instead of
+    90. With a single unit the interval has no width, whatever the level.
     """
-    tails = (50 * (1 - level), 100 - 50 * (1 - level))
+    from scipy import stats  # takes 0.6 s to import
+
+    units = max(units, 2)
+    deviations = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
+    return float(stats.norm.cdf(-deviations))
+
+
+def interval(samples: np.ndarray, units: int, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expanded percentile interval of bootstrap samples at a level, as (low, high) (:func:`lower_tail`).
+
+    Args:
+        samples: (resamples, ...), may be infinite, as the PSNR of equal pictures is.
+        units: the number of photographs, scenes or subjects that each resample draws.
+        level: the share of intervals that contain the true value, if all assumptions hold.
+    """
+    tails = (100 * lower_tail(units, level), 100 - 100 * lower_tail(units, level))
     with np.errstate(invalid="ignore"):
         ends = np.percentile(samples, tails, axis=0)
         if not np.isfinite(ends).all():
@@ -139,24 +159,24 @@ def interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.
     return ends[0], ends[1]
 
 
-def finite_bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """Return the percentile interval of the finite samples, or None if no sample is finite."""
+def finite_bounds(samples: np.ndarray, units: int, level: float = LEVEL) -> tuple[float, float] | None:
+    """Return the interval of the finite samples (:func:`interval`), or None if no sample is finite."""
     samples = samples[np.isfinite(samples)]
-    return bounds(samples, level) if len(samples) else None
+    return bounds(samples, units, level) if len(samples) else None
 
 
 @functools.cache
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Return Wilson's score interval for a share of independent trials, in [0, 1]."""
-    from scipy import stats  # takes 0.6 s to import, and only the user study needs it
+    from scipy import stats  # takes 0.6 s to import
 
     limits = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return float(limits.low), float(limits.high)
 
 
-def bounds(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap samples (resamples,) as two Python floats."""
-    low, high = interval(samples, level)
+def bounds(samples: np.ndarray, units: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of bootstrap samples (resamples,) as two Python floats (:func:`interval`)."""
+    low, high = interval(samples, units, level)
     return float(low), float(high)
 
 

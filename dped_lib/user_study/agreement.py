@@ -84,7 +84,7 @@ def agreement(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Agr
         agreeing, chance, kappa = (float(v[0]) for v in _kappa(of_pair.sign, once))
         # If every answer is the same class, both shares are 1 and kappa is 0 / 0. The scene says nothing then.
         kappa = kappa if np.isfinite(kappa) else 0.0
-        interval = finite_bounds(_kappa(of_pair.sign, weights)[2])
+        interval = finite_bounds(_kappa(of_pair.sign, weights)[2], len(of_pair.sign))
         total = int(pairs.sum())
         agreements.append(Agreement(name, first, second, total, agreeing, chance, kappa, interval, by_scene))
     return agreements

@@ -186,7 +186,7 @@ def share(
     clustered = None
     if subjects > 1:
         weights = draw_counts(len(of_pair.sign), resamples, seed)
-        clustered = finite_bounds(_scene_mean(of_pair.sign, weights), level)
+        clustered = finite_bounds(_scene_mean(of_pair.sign, weights), subjects, level)
     by_scene = {q.scene: float(w / n) for q, w, n in zip(of_pair.questions, wins, answers, strict=True) if n}
     value = float(np.mean(list(by_scene.values())))
     interval = wilson(int(wins.sum()), total, level)
@@ -231,7 +231,8 @@ def fractions(choices: Choices, resamples: int = 2000, seed: int = 0) -> list[Fr
             chosen = _chosen(of_set, cls)
             with np.errstate(invalid="ignore"):
                 resampled = (weights @ chosen) / (weights @ answers)
-            clustered = finite_bounds(resampled) if (answers > 0).sum() > 1 else None
+            subjects = int((answers > 0).sum())
+            clustered = finite_bounds(resampled, subjects) if subjects > 1 else None
             wins = int(chosen.sum())
             parts.append(Fraction(name, cls, wins / total, total, wilson(wins, total), clustered))
     return parts
@@ -309,7 +310,7 @@ def ranking(choices: Choices, resamples: int = 400, seed: int = 0) -> list[Stren
         for i in np.argsort(-logits):
             interval = first = None
             if len(resampled):
-                interval = finite_bounds(resampled[:, i])
+                interval = finite_bounds(resampled[:, i], len(wins))
                 first = float((resampled.argmax(1) == i).mean())
             strengths.append(Strength(name, classes[i], float(logits[i]), interval, first, answers))
     return strengths

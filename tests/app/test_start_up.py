@@ -98,19 +98,16 @@ def test_training_starts_without_figures_and_notebooks(tmp_path):
     assert not rooms & {"explorers", "user_study", "report"}
 
 
-def test_commands_on_networks_and_photographs_start_without_figures_and_notebooks(tmp_path):
+def test_commands_on_networks_start_without_figures_and_notebooks(tmp_path):
     make_store(tmp_path / "own-cpu" / "patches" / "phone")
     network_files.save_tensors(
         network("resnet_8_32").state_dict(),
         weights := tmp_path / "small.safetensors",
         {"model": "resnet_8_32", "variant": "code", "norm": ""},
     )
-    (tmp_path / "empty").mkdir()
     for command in (
         ("evaluate", "--weights", str(weights), "--dataset", "own"),
         ("export", str(weights), str(tmp_path / "small.onnx")),
-        ("align", str(tmp_path / "empty"), str(tmp_path / "empty"), str(tmp_path / "aligned")),
-        ("baselines", "--dataset", "own", "--help"),
     ):
         packages, rooms = imported(_COMMAND, *command, DPED_RUNS=str(tmp_path))
         assert not packages & NOT_TO_COMPUTE, command
