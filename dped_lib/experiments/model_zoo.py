@@ -139,7 +139,7 @@ def markdown() -> str:
     warning = f"These score below the original photographs in both: {', '.join(lower)}. " if lower else ""
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
-        "not seen. The *original photographs* are the phone's own on the same pairs. "
+        "not seen. *Original photographs* are the phone's patches of these pairs, before a network enhances them. "
         f"{warning}"
         "Table 3 scores the same networks on the validation pairs, so its numbers differ. Pairs of `rig` are simulated. City100 shows "
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains "
