@@ -2,7 +2,7 @@
 
     python docs/build.py                 writes build/book/html
     python docs/build.py FOLDER          writes FOLDER/html
-    python docs/build.py --readme        only writes the README's block on the networks that ship
+    python docs/build.py --readme        only writes the README's blocks on the colour loss and on the networks that ship
 
 The sources are this folder, the notebooks as they are stored, DEVIATIONS.md, CONTRIBUTING.md, benchmarks/README.md and
 figures/claims.md. The pages on commands and modules are generated. Pages link to the files of the repository, so that
@@ -132,10 +132,10 @@ def main() -> int:
     """Build the site where the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "book")
-    parser.add_argument("--readme", action="store_true", help="only write the README's block on the networks that ship")
+    parser.add_argument("--readme", action="store_true", help="only write the README's blocks from results")
     arguments = parser.parse_args()
     if arguments.readme:
-        generated.fill_readme(ROOT / "README.md")
+        generated.fill_readme(ROOT / "README.md", ROOT)
         return 0
     out = arguments.out.absolute()
     status = build(out)

@@ -134,16 +134,55 @@ def test_every_notebook_is_on_its_page():
         assert f"(notebooks/{file.name})" in README
 
 
-def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
+def test_a_reader_of_the_readme_sees_the_result_and_the_paper_before_the_commands():
+    """Then what the commands give, how to use it, whether the paper holds, the networks, and the formalities."""
+    first = (
+        "readme.jpg",
+        "https://arxiv.org/abs/1704.02470",
+        "make setup",
+        "make figures",
+        "## What you get",
+        "00_start",
+    )
+    then = ("**Enhance**", "**Align**", "**Study**", "claims_overview.png", "## Model zoo", "## Cite", "## Licence")
+    places = [README.index(words) for words in (*first, *then)]
+    assert places == sorted(places)
+
+
+def test_minutes_of_a_notebook_are_the_same_everywhere():
+    """00_start's index has them, too."""
+    start = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8")
+    minutes = dict(re.findall(r"\| `dped run (\w+)` \| ([\d½]+) \|", start))
+    assert len(minutes) == 8
+    in_readme = dict(re.findall(r"^\|\[(\w+)\].*\|([\d½]+)\|$", README, re.MULTILINE))
+    assert minutes.items() <= in_readme.items()
+    in_index = re.findall(r"run (\w+)` \| ([\d½]+) \|", PAGES["docs/reference/reproduce.md"])
+    assert len(in_index) > 20 and {minutes[name] == given for name, given in in_index} == {True}
+
+
+def test_the_readmes_blocks_are_those_of_the_results(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     generated = importlib.import_module("generated")
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
-    generated.fill_readme(tmp_path / "README.md")
+    generated.fill_readme(tmp_path / "README.md", ROOT)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
     full = next(n for n in model_zoo.networks() if n.for_photographs)
     other = dataclasses.replace(full, weights="`shipped:other`", for_photographs=False)
     block = generated.readme_models([full, other])
-    assert f"| {full.weights} |" in block and "shipped:other" not in block
+    assert f"|{full.weights}|" in block and "shipped:other" not in block
+    before, after = (f"{float(scores[0]):.1f}" for scores in (full.original, full.scores))
+    for page in (README, PAGES["docs/index.md"]):
+        assert f"from {before} to {after} dB" in page
+
+
+def test_the_readme_counts_the_tests_of_each_kernel_on_public_photographs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    readme_kernels = importlib.import_module("generated").readme_kernels
+    finding = {"claim": "shift_small", "kernel": "code", "dataset": "rig", "preset": "cpu", "verdict": "holds"}
+    others = [{**finding, **change} for change in ({"verdict": "undecided"}, {"dataset": "own"}, {"preset": "smoke"})]
+    printed, _, code = readme_kernels([finding, *others]).splitlines()
+    assert "(4.34 px) passes 1 of 2, 0 of 0, and 0 of 0 tests" in code
+    assert "(1.73 px) passes 0 of 0" in printed
 
 
 def test_the_page_of_networks_names_those_that_score_below_the_original():
