@@ -123,7 +123,7 @@ LONGEST_WORD = 30
 LONGEST_NAME = 9
 _PART_OF_NAME = re.compile(r"[^_/.]*[_/.]*")
 #: Pages whose tables have more columns of sentences than a telephone can show side by side.
-STACKED = ("explanation/deviations",)
+STACKED = ("explanation/deviations", "reference/reproduce")
 #: Characters. A table whose cells are all shorter is not stacked: it has numbers, which a reader compares side by side.
 SHORT_CELL = 30
 
