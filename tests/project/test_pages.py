@@ -25,7 +25,7 @@ COMMANDS = get_command(cli.app).commands
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())
 #: Other programs that a page may call.
-OTHERS = {"export", "mamba", ".venv/bin/jupyter", ".venv/bin/pip", ".venv/bin/snakemake"}
+OTHERS = {"export", "mamba", ".venv/bin/jupyter", ".venv/bin/pip", ".venv/bin/snakemake", "benchmarks/gpu_paper.sh"}
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
