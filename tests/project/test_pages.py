@@ -70,6 +70,33 @@ def test_no_code_block_is_wider_than_a_column(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_github_shows_no_directive_of_the_site_as_a_box_of_code(page):
+    seen = re.sub(r"<!--.*?-->", "", PAGES[page], flags=re.DOTALL)
+    assert not re.search(r"^(```|:::+)\{", seen, re.MULTILINE), "docs/for_site.py says how to write it"
+
+
+def test_plain_markdown_becomes_the_directives_of_the_site(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    with_directives = importlib.import_module("for_site").with_directives
+    pair = "| phone | better |\n| --- | --- |\n| ![A hut, phone](../p/a.jpg) | ![A hut, better](../p/b.jpg) |\n\n*Two huts.*\n"
+    slider = "```{before-after} a.jpg b.jpg\n:left: phone\n:right: better\n:alt: A hut\n%s\nTwo huts.\n```\n"
+    assert with_directives(f"<!-- before-after -->\n{pair}", str) == slider % ""
+    assert with_directives(f"<!-- before-after rows=0,0.5 -->\n{pair}", str) == slider % ":rows: 0 0.5\n"
+    assert with_directives(pair, str) == pair, "a table without a comment stays a table"
+    cards = with_directives(
+        "<!-- cards -->\n- [One](a.md): words\n- [Two](b.md): others\n", lambda link: f"to/{link[0]}"
+    )
+    assert cards.count("{grid-item-card}") == 2 and ":link: to/b\n" in cards
+    assert (
+        with_directives("<!-- site\n```{toctree}\na\n```\n-->\nx <!-- site: y --> z", str)
+        == "```{toctree}\na\n```\nx y z"
+    )
+    for wrong in ("<!-- figure -->\nNo picture.\n", "<!-- cards -->\n- no link\n", f"<!-- before-after -->\n\n{pair}"):
+        with pytest.raises(ValueError, match=r"another form|not a card"):
+            with_directives(wrong, str)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
     """On GitHub, where nothing is generated. ``docs/build.py`` makes them links between pages of the site."""
     targets = re.findall(r"\]\(([^()\s]+)\)", PAGES[page])
@@ -214,6 +241,11 @@ def test_what_deviations_calls_checked_exists():
         for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert set(re.findall(r"`(test_\w+)`", page)) <= defined
+    # A long name stands as words, which a table can break, and leads to its file.
+    linked = re.findall(r"\[([^\]]+)\]\((tests/[\w/]+\.py)\)", page)
+    assert len(linked) > 10
+    for words, file in linked:
+        assert f"def test_{words.replace(' ', '_')}(" in (ROOT / file).read_text(encoding="utf-8"), words
 
 
 def test_the_library_page_shows_code_that_runs(mirror, capsys):
