@@ -2,11 +2,12 @@
 
     python docs/build.py                 writes build/book/html
     python docs/build.py FOLDER          writes FOLDER/html
-    python docs/build.py --readme        only writes the README's block on the networks that ship
+    python docs/build.py --readme        only writes the README's blocks on the colour loss and on the networks that ship
 
 The sources are this folder, the notebooks as they are stored, DEVIATIONS.md, CONTRIBUTING.md, benchmarks/README.md and
-figures/claims.md. The pages on commands and modules are generated. Pages link to the files of the repository, so that
-the links also hold on GitHub; here they become links between pages. Nothing is fetched, and a warning is an error.
+figures/claims.md. The pages on commands and modules are generated. Pages can also be read on GitHub: they link to the
+files of the repository, and have plain Markdown for pictures. Here the links become links between pages, and pictures
+become directives (``for_site.py``). Nothing is fetched, and a warning is an error.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import for_site
 import generated
 import nbformat
 from sphinx.cmd.build import build_main
@@ -94,8 +96,13 @@ def copy_notebook(file: Path, source: Path) -> None:
 
 
 def copy_page(file: Path, page: str, source: Path) -> None:
-    """Copy a page in Markdown, and make its links lead to pages."""
-    text = file.read_text(encoding="utf-8")
+    """Copy a page in Markdown with the directives of the site, and make its links lead to pages."""
+
+    def page_of_link(link: str) -> str:
+        to = page_of((file.parent / link).resolve()) or link
+        return os.path.relpath(to, Path(page).parent).removesuffix(".md")
+
+    text = for_site.with_directives(file.read_text(encoding="utf-8"), page_of_link)
     (source / page).write_text(relink(text, file, page, source), encoding="utf-8")
 
 
@@ -132,10 +139,10 @@ def main() -> int:
     """Build the site where the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path, default=ROOT / "build" / "book")
-    parser.add_argument("--readme", action="store_true", help="only write the README's block on the networks that ship")
+    parser.add_argument("--readme", action="store_true", help="only write the README's blocks from results")
     arguments = parser.parse_args()
     if arguments.readme:
-        generated.fill_readme(ROOT / "README.md")
+        generated.fill_readme(ROOT / "README.md", ROOT)
         return 0
     out = arguments.out.absolute()
     status = build(out)

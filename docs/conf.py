@@ -123,15 +123,15 @@ LONGEST_WORD = 30
 LONGEST_NAME = 9
 _PART_OF_NAME = re.compile(r"[^_/.]*[_/.]*")
 #: Pages whose tables have more columns of sentences than a telephone can show side by side.
-STACKED = ("explanation/deviations",)
-#: Characters. A table whose cells are all shorter has numbers, which are compared side by side.
+STACKED = ("explanation/deviations", "reference/reproduce")
+#: Characters. A table whose cells are all shorter is not stacked: it has numbers, which a reader compares side by side.
 SHORT_CELL = 30
 
 
 def class_code(app, doctree, docname):
-    """Say for the style sheet which code has options, which has words that must break, and which names a network.
+    """Mark code with options, code with words that must break, and names of networks for the style sheet.
 
-    A longer name in a table breaks after an underscore, slash or dot.
+    In a table, a name of more than ``LONGEST_NAME`` characters breaks after an underscore, slash or dot.
     """
     for code in doctree.findall(nodes.literal):
         words = code.astext().split()
@@ -151,7 +151,10 @@ def class_code(app, doctree, docname):
 
 
 def stack_tables(app, doctree):
-    """Write the heading of its column into each cell but the first of a wide table. The style sheet shows it on a telephone."""
+    """In each row of a wide table, write the column's heading into every cell except the first.
+
+    The style sheet shows these headings on a telephone.
+    """
     if app.env.docname not in STACKED:
         return
     for table in doctree.findall(nodes.table):

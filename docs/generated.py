@@ -1,10 +1,11 @@
-"""Write the pages of the site that are generated: the commands, and the modules of the library."""
+"""Write what is generated: pages on the commands and on the modules of the library, and two blocks of the README."""
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from typer.main import get_command
@@ -12,9 +13,18 @@ from typer.main import get_command
 import dped_lib
 from dped_lib.app import cli
 from dped_lib.experiments import model_zoo
+from dped_lib.report import labels
 
-#: The README's block on the networks that ship stands between these marks.
-MARKS = ("<!-- models:begin: python docs/build.py --readme writes this -->", "<!-- models:end -->")
+#: The sentences on the colour loss (Figure 6), in the order of their shifts: 1 to 2, 3 to 5, and more pixels.
+SHIFTS = ("shift_small", "shift_middle", "shift_large")
+#: The Gaussian of each kernel of the colour loss, for the README. Its standard deviation comes into the braces.
+GAUSSIANS = {
+    "printed": "The Gaussian as printed ({})",
+    "sigma3": "A Gaussian of {}",
+    "code": "The Gaussian of the authors' code ({})",
+}
+#: The README counts tests on these photographs, at preset ``cpu``. Others are the user's.
+COUNTED = ("rig", "pirm", "city100")
 
 #: Packages of the library in the order of the page, each with what it is for.
 ROOMS = {
@@ -31,21 +41,47 @@ ROOMS = {
 
 
 def readme_models(networks: Iterable[model_zoo.Network]) -> str:
-    """Return the README's block on the networks that ship: those to enhance photographs with."""
-    rows = [
-        f"| {n.weights} | {' / '.join(n.scores)} | {' / '.join(n.original)} |" for n in networks if n.for_photographs
-    ]
-    if not rows:
+    """Return the README's block on the networks that ship: those to enhance photographs with, a column for each."""
+    listed = list(networks)
+    shown = [n for n in listed if n.for_photographs]
+    if not shown:
         return "None ships in this version."
-    return "\n".join(["| weights | PSNR (dB) / MS-SSIM | original |", "| --- | --- | --- |", *rows])
+    rows = {
+        "trained on": [n.trained_on for n in shown],
+        "iterations": [n.iterations for n in shown],
+        "PSNR / MS-SSIM": ["{} dB / {}".format(*n.scores) for n in shown],
+        "original photographs": ["{} dB / {}".format(*n.original) for n in shown],
+        "scored on": ["{} held-out pairs of {} photographs".format(*n.held_out) for n in shown],
+        "size": [f"{n.size} MB" for n in shown],
+        "licence": [n.licence for n in shown],
+    }
+    # Without blanks at the bars: a long table is still quick to read, and bars are no words.
+    lines = [["weights", *(n.weights for n in shown)], ["---"] * (len(shown) + 1), *([k, *v] for k, v in rows.items())]
+    table = "\n".join(f"|{'|'.join(line)}|" for line in lines)
+    others = len(listed) - len(shown)
+    return f"{table}\n\nThe [model zoo](docs/model_zoo.md) has others ({others}), which are for the tables."
 
 
-def fill_readme(readme: Path) -> None:
-    """Write the block between the two marks of the README anew."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    block = readme_models(model_zoo.networks())
-    readme.write_text(f"{before}{MARKS[0]}\n{block}\n{MARKS[1]}{after}", encoding="utf-8")
+def readme_kernels(findings: Iterable[Mapping]) -> str:
+    """Return the README's block on the colour loss: a sentence for each kernel, from ``figures/claims.json``."""
+    tests = [f for f in findings if f["dataset"] in COUNTED and f["preset"] == "cpu"]
+    lines = []
+    for kernel, gaussian in GAUSSIANS.items():
+        verdicts = [[f["verdict"] for f in tests if (f["claim"], f["kernel"]) == (c, kernel)] for c in SHIFTS]
+        few, middle, many = (f"{v.count('holds')} of {len(v)}" for v in verdicts)
+        lines.append(f"- {gaussian.format(labels.KERNELS[kernel])} passes {few}, {middle}, and {many} tests.")
+    return "\n".join(lines)
+
+
+def fill_readme(readme: Path, root: Path) -> None:
+    """Write the blocks between the marks of the README anew."""
+    text = readme.read_text(encoding="utf-8")
+    findings = json.loads((root / "figures" / "claims.json").read_text(encoding="utf-8"))
+    for name, block in (("kernels", readme_kernels(findings)), ("models", readme_models(model_zoo.networks()))):
+        before, begin, rest = text.partition(f"<!-- {name}: docs/build.py --readme -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        text = f"{before}{begin}{block}\n{end}{after}"
+    readme.write_text(text, encoding="utf-8")
 
 
 def pages(root: Path) -> dict[str, str]:

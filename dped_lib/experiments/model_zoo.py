@@ -68,6 +68,7 @@ class Network:
         size: of its file, in MB.
         trained_on: dataset, phone and number of photographs.
         held_out: numbers of pairs and photographs that it is scored on.
+        licence: of the network and of the photographs that it was trained on.
         below_original: whether both scores are below those of the original photographs.
         for_photographs: whether it has the full loss and was trained on real photographs.
     """
@@ -79,6 +80,7 @@ class Network:
     size: str
     trained_on: str
     held_out: tuple[int, int]
+    licence: str
     below_original: bool
     for_photographs: bool
 
@@ -99,6 +101,7 @@ def _network(run: shipped_runs.ShippedRun) -> Network:
         size=f"{(run.folder / shipped_runs.MODEL).stat().st_size / 1e6:.2f}",
         trained_on=f"{params.dataset}, {camera}, {len(run.description()['photographs']['train'])} photographs",
         held_out=(scores["pairs"], scores["photographs"]),
+        licence=shipping.LICENCES[params.dataset],
         below_original=all(scores[m] < scores["original"][m] for m in TABLE_METRICS),
         for_photographs=params.loss == paper.FULL_LOSS and params.dataset != SIMULATED,
     )
@@ -139,7 +142,7 @@ def markdown() -> str:
     warning = f"These score below the original photographs in both: {', '.join(lower)}. " if lower else ""
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
-        "not seen. The *original photographs* are the phone's own on the same pairs. "
+        "not seen. *Original photographs* are the phone's patches of these pairs, before a network enhances them. "
         f"{warning}"
         "Table 3 scores the same networks on the validation pairs, so its numbers differ. Pairs of `rig` are simulated. City100 shows "
         "printed pictures in a laboratory; photographs of other scenes and phones were not scored. The paper trains "

@@ -25,7 +25,7 @@ COMMANDS = get_command(cli.app).commands
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())
 #: Other programs that a page may call.
-OTHERS = {"export", "mamba", ".venv/bin/jupyter", ".venv/bin/pip", ".venv/bin/snakemake"}
+OTHERS = {"export", "mamba", ".venv/bin/jupyter", ".venv/bin/pip", ".venv/bin/snakemake", "benchmarks/gpu_paper.sh"}
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -67,6 +67,33 @@ def test_no_code_block_is_wider_than_a_column(page):
     limit = 90 if page == "README.md" else 110
     shown = [block for language, block in blocks(PAGES[page]) if not language.startswith("{")]  # not a directive
     assert not [line for block in shown for line in block.splitlines() if len(line) > limit]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_github_shows_no_directive_of_the_site_as_a_box_of_code(page):
+    seen = re.sub(r"<!--.*?-->", "", PAGES[page], flags=re.DOTALL)
+    assert not re.search(r"^(```|:::+)\{", seen, re.MULTILINE), "docs/for_site.py says how to write it"
+
+
+def test_plain_markdown_becomes_the_directives_of_the_site(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    with_directives = importlib.import_module("for_site").with_directives
+    pair = "| phone | better |\n| --- | --- |\n| ![A hut, phone](../p/a.jpg) | ![A hut, better](../p/b.jpg) |\n\n*Two huts.*\n"
+    slider = "```{before-after} a.jpg b.jpg\n:left: phone\n:right: better\n:alt: A hut\n%s\nTwo huts.\n```\n"
+    assert with_directives(f"<!-- before-after -->\n{pair}", str) == slider % ""
+    assert with_directives(f"<!-- before-after rows=0,0.5 -->\n{pair}", str) == slider % ":rows: 0 0.5\n"
+    assert with_directives(pair, str) == pair, "a table without a comment stays a table"
+    cards = with_directives(
+        "<!-- cards -->\n- [One](a.md): words\n- [Two](b.md): others\n", lambda link: f"to/{link[0]}"
+    )
+    assert cards.count("{grid-item-card}") == 2 and ":link: to/b\n" in cards
+    assert (
+        with_directives("<!-- site\n```{toctree}\na\n```\n-->\nx <!-- site: y --> z", str)
+        == "```{toctree}\na\n```\nx y z"
+    )
+    for wrong in ("<!-- figure -->\nNo picture.\n", "<!-- cards -->\n- no link\n", f"<!-- before-after -->\n\n{pair}"):
+        with pytest.raises(ValueError, match=r"another form|not a card"):
+            with_directives(wrong, str)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -134,16 +161,55 @@ def test_every_notebook_is_on_its_page():
         assert f"(notebooks/{file.name})" in README
 
 
-def test_the_readmes_networks_are_those_that_ship(tmp_path, monkeypatch):
+def test_a_reader_of_the_readme_sees_the_result_and_the_paper_before_the_commands():
+    """Then what the commands give, how to use it, whether the paper holds, the networks, and the formalities."""
+    first = (
+        "readme.jpg",
+        "https://arxiv.org/abs/1704.02470",
+        "make setup",
+        "make figures",
+        "## What you get",
+        "00_start",
+    )
+    then = ("**Enhance**", "**Align**", "**Study**", "claims_overview.png", "## Model zoo", "## Cite", "## Licence")
+    places = [README.index(words) for words in (*first, *then)]
+    assert places == sorted(places)
+
+
+def test_minutes_of_a_notebook_are_the_same_everywhere():
+    """00_start's index has them, too."""
+    start = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8")
+    minutes = dict(re.findall(r"\| `dped run (\w+)` \| ([\d½]+) \|", start))
+    assert len(minutes) == 8
+    in_readme = dict(re.findall(r"^\|\[(\w+)\].*\|([\d½]+)\|$", README, re.MULTILINE))
+    assert minutes.items() <= in_readme.items()
+    in_index = re.findall(r"run (\w+)` \| ([\d½]+) \|", PAGES["docs/reference/reproduce.md"])
+    assert len(in_index) > 20 and {minutes[name] == given for name, given in in_index} == {True}
+
+
+def test_the_readmes_blocks_are_those_of_the_results(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     generated = importlib.import_module("generated")
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
-    generated.fill_readme(tmp_path / "README.md")
+    generated.fill_readme(tmp_path / "README.md", ROOT)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == README, "python docs/build.py --readme"
     full = next(n for n in model_zoo.networks() if n.for_photographs)
     other = dataclasses.replace(full, weights="`shipped:other`", for_photographs=False)
     block = generated.readme_models([full, other])
-    assert f"| {full.weights} |" in block and "shipped:other" not in block
+    assert f"|{full.weights}|" in block and "shipped:other" not in block
+    before, after = (f"{float(scores[0]):.1f}" for scores in (full.original, full.scores))
+    for page in (README, PAGES["docs/index.md"]):
+        assert f"from {before} to {after} dB" in page
+
+
+def test_the_readme_counts_the_tests_of_each_kernel_on_public_photographs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    readme_kernels = importlib.import_module("generated").readme_kernels
+    finding = {"claim": "shift_small", "kernel": "code", "dataset": "rig", "preset": "cpu", "verdict": "holds"}
+    others = [{**finding, **change} for change in ({"verdict": "undecided"}, {"dataset": "own"}, {"preset": "smoke"})]
+    printed, _, code = readme_kernels([finding, *others]).splitlines()
+    assert "(4.34 px) passes 1 of 2, 0 of 0, and 0 of 0 tests" in code
+    assert "(1.73 px) passes 0 of 0" in printed
 
 
 def test_the_page_of_networks_names_those_that_score_below_the_original():
@@ -175,6 +241,11 @@ def test_what_deviations_calls_checked_exists():
         for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert set(re.findall(r"`(test_\w+)`", page)) <= defined
+    # A long name stands as words, which a table can break, and leads to its file.
+    linked = re.findall(r"\[([^\]]+)\]\((tests/[\w/]+\.py)\)", page)
+    assert len(linked) > 10
+    for words, file in linked:
+        assert f"def test_{words.replace(' ', '_')}(" in (ROOT / file).read_text(encoding="utf-8"), words
 
 
 def test_the_library_page_shows_code_that_runs(mirror, capsys):

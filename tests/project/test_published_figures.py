@@ -113,6 +113,7 @@ def test_results_of_trained_networks_say_whose_and_how_long(folder):
         ("pirm-cpu/fig07_system_code.png", True),
         ("pirm-cpu/training_samples-iphone-mse-s0.png", True),
         ("pirm-cpu/fig06_color_loss_shift.png", False),
+        ("pirm-cpu/fig07_networks_code.png", False),
         ("pirm-cpu/table2_methods_plot.png", False),
         ("dped-paper/fig06_color_loss_shift.png", True),
         ("own-cpu/table2_methods.md", True),

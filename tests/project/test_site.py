@@ -165,7 +165,7 @@ _TORN_SIGNS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize("width", [390, 1366, 2560])
 def test_code_in_sentences_and_options_in_tables_stay_whole(site, browser, width):
     """`--by` never becomes `--` and `by`, and no line begins with the comma after a word of code."""
     page = browser.new_page(viewport={"width": width, "height": 844})
@@ -199,7 +199,7 @@ _BROKEN_INSIDE = """([places, after]) => [...document.querySelectorAll(places)].
 }).map(place => place.innerText)"""
 
 
-@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize("width", [390, 1366, 2560])
 def test_names_break_only_where_their_parts_end(site, browser, width):
     """Names in tables break after _ / . and -, so a reader sees where a name ends. Titles of the next page break at spaces."""
     page = browser.new_page(viewport={"width": width, "height": 844})
