@@ -222,7 +222,8 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     return (
         f"{text}\n\n{signs}; {_HERE}; {NEEDS_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
         "A verdict is about these data and this length of training. "
-        "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
+        "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three. "
+        "Nobody knows which of PIRM's patches share a photograph, so its intervals are over patches, and somewhat too narrow."
     )
 
 
