@@ -15,7 +15,7 @@ The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % an
 difference of at most ``evidence.PSNR_MARGIN``: that margin is ours, since the paper has none. An exact value has no side:
 an interval contradicts it or leaves it undecided.
 
-Trainings that are too short or too few decide nothing about the paper, nor do differences on fewer than six photographs
+Trainings that are too short or too few decide nothing about the paper, nor do differences on fewer than ten photographs
 (``evidence.too_few``). What they show here stands in brackets, in the list and in the matrix.
 
 ``claims_matrix`` shows the verdicts of all results at one glance.

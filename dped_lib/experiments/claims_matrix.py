@@ -29,7 +29,7 @@ SHORT = MappingProxyType(
         "patches": "65K, 92K and 97K training patches",
         "shift_small": "colour loss ignores 1-2 px",
         "shift_middle": "5-10 times below MSE at 3-5 px",
-        "shift_large": "like MSE at larger shifts",
+        "shift_large": "within 3 times of MSE at 20-30 px",
         "amplitude": "A = 0.053 normalises the Gaussian",
         "two_or_one": "two images beat one image",
         "two_image": "two-image discriminator: 99 %",
@@ -172,27 +172,28 @@ def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
 
 
 def in_short(findings: Sequence[ClaimFinding]) -> str:
-    """Return how many rows of the matrix hold, fail, or could not be decided. Verdicts in brackets are not counted.
+    """Return how many sentences of the paper hold, fail, or could not be decided. Verdicts in brackets are not counted.
 
-    What the paper's own numbers say is counted apart, so that no measurement seems to stand behind it.
+    A sentence about the colour loss counts once, although it has a row for each kernel. What the paper's own numbers say is
+    counted apart, so that no measurement seems to stand behind it.
     """
-    listed = rows(findings)
-    verdicts: dict[Row, set[str]] = {r: set() for r in listed if r.claim.key not in PAPER_JUDGES.keys() - JUDGES.keys()}
+    alone = PAPER_JUDGES.keys() - JUDGES.keys()
+    verdicts: dict[str, set[str]] = {claim.key: set() for claim in paper.CLAIMS if claim.key not in alone}
     own: list[str] = []
     for (row, column), summary in cells(findings).items():
         if column == "the paper":
             own.append(summary.verdict)
         elif summary.verdict != "not testable" and not summary.here:
-            verdicts[row].add(summary.verdict)
+            verdicts[row.claim.key].add(summary.verdict)
     holds, fails = (sum(v == {word} for v in verdicts.values()) for word in ("holds", "does not hold"))
     none = sum(not v for v in verdicts.values())
     support, against = own.count("holds"), own.count("does not hold")
     return (
-        f"The matrix has {len(listed)} rows, of which {len(verdicts)} need measurements. Wherever these could be decided, "
-        f"{holds} hold and {fails} fail. {len(verdicts) - holds - fails - none} are open, or their verdicts differ between "
-        f"the data. {none} could not be decided here: they need people, longer or more trainings, or the authors' "
-        f"photographs. The paper's own numbers can be compared with {len(own)} rows: they bear out {support}, contradict "
-        f"{against}, and leave {len(own) - support - against} open or mixed."
+        f"Of {len(paper.CLAIMS)} sentences, {len(verdicts)} need measurements. Where these could be decided, "
+        f"{holds} hold and {fails} fail on all data. {len(verdicts) - holds - fails - none} are open, or their verdicts differ "
+        f"between the data or the kernels. {none} could not be decided here: they need people, longer or more trainings, or "
+        f"the authors' photographs. The paper's own numbers can be compared with {len(own)} sentences: they bear out "
+        f"{support}, contradict {against}, and leave {len(own) - support - against} open or mixed."
     )
 
 
@@ -221,7 +222,8 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     return (
         f"{text}\n\n{signs}; {_HERE}; {NEEDS_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
         "A verdict is about these data and this length of training. "
-        "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three."
+        "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three. "
+        "Nobody knows which of PIRM's patches share a photograph, so its intervals are over patches, and somewhat too narrow."
     )
 
 

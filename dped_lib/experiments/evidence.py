@@ -93,6 +93,10 @@ class Results:
         content = self._content(name)
         return content["parameters"] if content else {}
 
+    def units(self, count: int) -> str:
+        """Return ``count`` with what was resampled: photographs, or PIRM's patches, whose photographs are not known."""
+        return f"{count} {'patches' if self.dataset == 'pirm' else 'photographs'}"
+
     def photographs(self, name: str, phone: str) -> int | None:
         """Return on how many photographs a table compares a phone's methods; None if the result does not record it."""
         cells = (self.numbers(name) or {}).get("cells", [])
@@ -105,7 +109,7 @@ class Results:
         """
         parameters, photographs = self.parameters(name), self.photographs(name, phone)
         seeds = len(parameters.get("seeds", ()))
-        parts = [f"{photographs} photographs"] if photographs else []
+        parts = [self.units(photographs)] if photographs else []
         parts += [f"{seeds} training{'s' if seeds > 1 else ''} of each network"] if seeds else []
         parts += [parameters["iterations"].replace(" of ", " iterations of ")] if parameters.get("iterations") else []
         return f"these data and this length: {', '.join(parts)}" if parts else ""
@@ -200,15 +204,10 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
 
 
 def too_few(photographs: int | None) -> str:
-    """Return why so few photographs cannot decide whether a difference is above zero; empty if they can, or if unknown.
-
-    If two methods are equally good, all n photographs agree on the better one by chance with probability 2 / 2^n. Below six
-    photographs that is more than 5 %. A bootstrap does not show it: its intervals of so few values are too narrow.
-    """
-    chance = 2 / 2**photographs if photographs else 0
-    if chance <= 1 - statistics.LEVEL:
+    """Return why so few photographs cannot decide a difference; empty if they can, or if their number is unknown."""
+    if photographs is None or photographs >= statistics.FEWEST:
         return ""
-    return f"{photographs} photographs only: that all agree may be chance ({100 * chance:.0f} %)"
+    return f"{photographs} photographs: intervals over fewer than {statistics.FEWEST} are too narrow"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ class Levelling:
 
     @property
     def levelled_off(self) -> bool:
-        """Return whether validation moved less than chance moves it. Then a longer training would hardly score better."""
+        """Return whether validation moved less than chance moves it: no rise was seen.
+
+        That does not show that a longer training would score the same, above all if the curve jumps up and down.
+        """
         return abs(self.moved) < self.spread
 
 

@@ -105,11 +105,23 @@ def test_the_answer_in_short_counts_what_was_decided():
         finding("mse_blur", "rig", "not testable", here="holds"),
     ]
     measured = (
-        "The matrix has 23 rows, of which 21 need measurements. Wherever these could be decided, 1 hold and 1 fail. "
-        "1 are open, or their verdicts differ between the data. 18 could not be decided here: "
+        "Of 23 sentences, 21 need measurements. Where these could be decided, 1 hold and 1 fail on all data. "
+        "1 are open, or their verdicts differ between the data or the kernels. 18 could not be decided here: "
     )
     assert claims_matrix.in_short(found).startswith(measured)
     own = claims.judge_claims([])
     assert claims_matrix.in_short([*found, *own]).startswith(measured), "the paper's own numbers are no measurements"
-    of_paper = "own numbers can be compared with 6 rows: they bear out 2, contradict 2, and leave 2 open or mixed."
+    of_paper = "own numbers can be compared with 6 sentences: they bear out 2, contradict 2, and leave 2 open or mixed."
     assert claims_matrix.in_short(own).endswith(of_paper)
+
+
+def test_a_sentence_about_the_colour_loss_counts_once():
+    """It has a row for each kernel. It holds if it holds with all of them."""
+    verdicts = {"shift_small": ["holds"] * 3, "shift_middle": ["holds", "does not hold", "does not hold"]}
+    found = [
+        evidence.ClaimFinding(claim, "rig", "cpu", "", "", verdict, kernel=kernel)
+        for claim, of_kernels in verdicts.items()
+        for kernel, verdict in zip(losses.KERNELS, of_kernels, strict=True)
+    ]
+    words = claims_matrix.in_short(found)
+    assert "1 hold and 0 fail" in words and ". 1 are open, or" in words

@@ -71,8 +71,7 @@ def test_a_verdict_on_trained_networks_names_its_data_and_length(shelf, tmp_path
     file.write_text(json.dumps(content))
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
     assert (
-        found.why
-        == "these data and this length: 12 photographs, 3 trainings of each network, 20000 iterations of batch 50"
+        found.why == "these data and this length: 12 patches, 3 trainings of each network, 20000 iterations of batch 50"
     )
 
 

@@ -188,7 +188,9 @@ def test_committed_noise_intervals_are_those_of_the_committed_measurements(folde
 )
 def test_committed_discriminator_intervals_are_those_of_the_committed_answers(folder):
     for curve in _numbers(folder, "discriminator_accuracy")["curves"]:
-        samples = statistics.resampled_means(np.array(curve["correct"]) / 2, curve["photographs"], 2000)
-        np.testing.assert_allclose(
-            statistics.bounds(samples, len(set(curve["photographs"]))), curve["interval"], rtol=1e-12
-        )
+        pairs = len(curve["correct"])
+        expected = statistics.wilson(pairs, pairs)  # where every answer is right
+        if set(curve["correct"]) != {2}:
+            samples = statistics.resampled_means(np.array(curve["correct"]) / 2, curve["photographs"], 2000)
+            expected = statistics.bounds(samples, len(set(curve["photographs"])))
+        np.testing.assert_allclose(expected, curve["interval"], rtol=1e-12)
