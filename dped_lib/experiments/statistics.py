@@ -16,9 +16,8 @@ from dped_lib.metrics import PairStatistics
 #: Default level of an interval.
 LEVEL = 0.95
 
-#: A percentile interval over few photographs is too narrow. At the level 0.95 it covers the mean of normal values in 85 of
-#: 100 cases with 5 photographs, 89 with 10 and 93 with 40. With fewer than these, judges of claims give no verdict on a
-#: difference. The user study asks for as many subjects.
+#: Intervals over few photographs stay somewhat too narrow (:func:`lower_tail`), above all if their values are skewed. With
+#: fewer than these, judges of claims give no verdict on a difference. The user study asks for as many subjects.
 FEWEST = 10
 
 
