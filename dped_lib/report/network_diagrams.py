@@ -100,7 +100,7 @@ def _generator_in_words(inside: list[DrawnLayer]) -> str:
         count = len(list(of_kind))
         if in_blocks:
             norm = next(layer.label for layer in inside if layer.kind == "norm")
-            lines += [f"{count // 2} residual blocks of two {label}", f"with {norm}"]
+            lines += [f"{count // 2} residual blocks:", f"two {label}, {norm}"]
         else:
             lines.append(f"{', '.join([label] * count)} to {channels} channels")
     return "\n".join(lines)
@@ -232,9 +232,9 @@ def _draw_flow(ax: Axes, generator: str, terms: Mapping[str, _Term], total: str,
         else:
             _box(ax, (x, top, _SIDE, _SIDE), "no picture", "white", ec=_INK.get(name, "0.2"))
     middle = top + _SIDE / 2
-    _box(ax, (1.65, middle - 0.5, 1.7, 1.0), generator, colors.SKY)
-    _arrow(ax, (0.25 + _SIDE, middle), (1.65, middle))
-    _arrow(ax, (3.35, middle), (3.6, middle))
+    _box(ax, (1.6, middle - 0.5, 1.8, 1.0), generator, colors.SKY)
+    _arrow(ax, (0.25 + _SIDE, middle), (1.6, middle))
+    _arrow(ax, (3.4, middle), (3.6, middle))
     bus = {"enhanced": 1.72, "dslr": 1.88}
     for name, y in bus.items():
         x = _PLACES[name][0] + _SIDE / 2

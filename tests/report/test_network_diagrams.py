@@ -57,7 +57,7 @@ def test_the_boxes_of_the_system_name_the_layers_of_their_networks(variant, norm
     """Sections 3.1.3 and 3.2.2; the discriminator of the authors' code has five convolutions."""
     fig = network_diagrams.system(variant)
     words = [text.get_text().splitlines() for text in fig.axes[0].texts]
-    generator = ["9x9 to 64 channels", "4 residual blocks of two 3x3", f"with {norm}"]
+    generator = ["9x9 to 64 channels", "4 residual blocks:", f"two 3x3, {norm}"]
     assert ["generator: 12 convolutions", *generator, "3x3, 3x3 to 64 channels", "9x9 to 3 channels"] in words
     assert ["discriminator of", *discriminator, "2 fully connected"] in words and ["VGG-19 up to", *content] in words
     plt.close(fig)
