@@ -34,6 +34,11 @@ def curves(result: TrainResult) -> tuple[Figure, dict]:
     return training_drawings.training_curves(log, params.loss), numbers
 
 
+def validation_pairs(result: TrainResult, store: PairStore) -> str:
+    """Return how many pairs each validation score of a training is the mean of, in words for a caption."""
+    return f"{len(store.sample('val', result.params.eval_pairs))} validation pairs"
+
+
 def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     """Draw held-out patches: as the phone took them, enhanced, and as the DSLR took them.
 
@@ -92,8 +97,11 @@ def save(result: TrainResult, store: PairStore, preset: str) -> None:
     """Save the three results of a training, as 03_training does for the training that it teaches with."""
     params = result.params
     made = provenance.of_run(params.dataset, preset, params.seed, **facts_of(result))
-    for name, (fig, numbers) in (("curves", curves(result)), ("samples", samples(result, store))):
-        figures.save_figure(fig, f"training_{name}-{params.run_name}", made, numbers)
+    fig, numbers = curves(result)
+    validated = {**made, "n": validation_pairs(result, store)}
+    figures.save_figure(fig, f"training_curves-{params.run_name}", validated, numbers)
+    fig, numbers = samples(result, store)
+    figures.save_figure(fig, f"training_samples-{params.run_name}", made, numbers)
     frame, numbers, notes = scores(result, store, preset)
     made = {**made, "n": f"{numbers['pairs']} test pairs"}
     figures.save_table(frame, f"training_scores-{params.run_name}", made, title(result), numbers, notes)

@@ -33,6 +33,7 @@ MAPS = {
 _TILE = 200  # twice the side of a patch: each pixel of a picture or a map covers the same 2 x 2 screen pixels
 _COLORS = "magma"
 _START = "iteration 0, before training"
+_SAMPLE = 200  # patches, among which the explorer looks for the one that it opens on
 
 
 class Stage:
@@ -163,6 +164,7 @@ class LossTerms:
         self.tiles: dict[str, ipywidgets.Image] = {}
         self._open()
         self._bound()
+        self.patch.value = self._most_varied()
         self.state.observe(lambda _: (self._open(), self._draw()), "value")
         self.split.observe(lambda _: (self._bound(), self._draw()), "value")
         self.patch.observe(lambda _: self._draw(), "value")
@@ -177,6 +179,12 @@ class LossTerms:
 
     def _bound(self) -> None:
         self.patch.max = max(1, len(self.store.index(self.split.value)) - 1)
+
+    def _most_varied(self) -> int:
+        """Return the number of a patch with much to see: of a sample, the one with the most contrast of the DSLR's grays."""
+        sample = self.store.sample(self.split.value, _SAMPLE)
+        contrast = self.store.dslr[sample].mean(-1, dtype=np.float32).std((1, 2))
+        return int(np.searchsorted(self.store.index(self.split.value), sample[contrast.argmax()]))
 
     def look(self) -> dict[str, Shown]:
         """Return the shown pictures by name, and set ``terms``."""

@@ -221,18 +221,19 @@ def window_caption(window: extraction.Window) -> str:
 
 
 def window_pairs(
-    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], names: tuple[str, str] = ("phone", "DSLR")
+    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int, names: tuple[str, str] = ("phone", "DSLR")
 ) -> Figure:
-    """Draw small pairs side by side, phone left and DSLR right.
+    """Draw windows that were left out side by side, phone left and DSLR right.
 
     Args:
-        pairs: caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) of each pair.
+        pairs: caption, the phone's and the DSLR's patch (uint8 H x W x 3, RGB) of each drawn window.
+        count: the number of all windows that were left out, for the title.
         names: of the phone and of the DSLR, for the title.
     """
     rows = -(-len(pairs) // _PAIRS_IN_ROW)
     height = figures.WIDTH / _PAIRS_IN_ROW / 2 + 0.3
     fig, axes = plt.subplots(rows, _PAIRS_IN_ROW, figsize=(figures.WIDTH, height * rows + 0.3), squeeze=False)
-    fig.suptitle(f"Windows that were left out: {names[0]} (left) and {names[1]} (right)")
+    fig.suptitle(f"{len(pairs)} of {count} windows that were left out: {names[0]} (left) and {names[1]} (right)")
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (caption, phone, dslr) in zip(axes.flat, pairs, strict=False):

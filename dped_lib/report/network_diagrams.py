@@ -3,6 +3,7 @@
 Terms, weights, shapes and numbers of parameters are read from the library's own networks and losses.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
-from dped_lib import losses, models, paper
+from dped_lib import losses, models, paper, vgg
 from dped_lib.report import colors, figures, labels
 
 _KINDS = MappingProxyType({"conv": colors.SKY, "norm": colors.ORANGE, "linear": colors.PINK})
@@ -77,6 +78,45 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[DrawnLayer]:
     return listed
 
 
+def networks_of(variant: str) -> dict[str, tuple[nn.Module, list[DrawnLayer]]]:
+    """Return the two networks that the paper's loss trains, ``Generator`` and ``Discriminator``, with their layers.
+
+    They have no weights: the figure needs layers and shapes only. Random values for 45 million weights would take seconds.
+    """
+    with torch.device("meta"):
+        generator = models.generator(losses.LOSSES[paper.FULL_LOSS].model, variant)
+        discriminator = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+        inputs = {"Generator": (generator, 3), "Discriminator": (discriminator, discriminator.inputs)}
+        side = paper.PATCH_SIZE
+        return {name: (net, layers(net, torch.zeros(1, count, side, side))) for name, (net, count) in inputs.items()}
+
+
+def _generator_in_words(inside: list[DrawnLayer]) -> str:
+    """Return the convolutions of a generator, a line for each kind, in the order in which they run, and its norm."""
+    convolutions = [layer for layer in inside if layer.kind == "conv"]
+    lines = [f"generator: {len(convolutions)} convolutions"]
+    kinds = itertools.groupby(convolutions, lambda c: (c.name.startswith("blocks."), c.label, c.shape[0]))
+    for (in_blocks, label, channels), of_kind in kinds:
+        count = len(list(of_kind))
+        if in_blocks:
+            norm = next(layer.label for layer in inside if layer.kind == "norm")
+            lines += [f"{count // 2} residual blocks:", f"two {label}, {norm}"]
+        else:
+            lines.append(f"{', '.join([label] * count)} to {channels} channels")
+    return "\n".join(lines)
+
+
+def _discriminator_in_words(inside: list[DrawnLayer]) -> str:
+    """Return how many convolutions and fully connected layers a discriminator has."""
+    kinds = [layer.kind for layer in inside]
+    return f"{kinds.count('conv')} convolutions,\n{kinds.count('linear')} fully connected"
+
+
+def _vgg_depth(layer: str) -> int:
+    """Return the number of VGG-19's convolutions up to a layer such as ``relu5_4``."""
+    return tuple(vgg.CONVS).index(layer.removeprefix("relu")) + 1
+
+
 @dataclass(frozen=True)
 class _Term:
     """Describe how a term of the loss is drawn.
@@ -97,17 +137,19 @@ class _Term:
 def _terms(loss: str, variant: str) -> dict[str, _Term]:
     """Return the terms of a loss in the order in which they are drawn."""
     layer = losses.LOSSES[loss].content_layer or losses.CONTENT_LAYER_OF[variant]
+    discriminator = _discriminator_in_words(networks_of(variant)["Discriminator"][1])
     if losses.DISCRIMINATOR_OF[variant] == "two_image":
-        texture = _Term("discriminator of\ntwo gray images", "texture loss", "equation 5")
+        texture = _Term(f"discriminator of\ntwo gray images:\n{discriminator}", "texture loss", "equation 5")
     else:
-        texture = _Term("discriminator of\none gray image", "texture loss", "like equation 5", ("enhanced",))
+        through = f"discriminator of\none gray image:\n{discriminator}"
+        texture = _Term(through, "texture loss", "like equation 5", ("enhanced",))
     described = {
         "tv": _Term("", "total variation", "equation 7", ("enhanced",)),
         "color": _Term(
             f"Gaussian blur\n{labels.kernel_name(losses.KERNEL_OF[variant])}", "colour loss", "equations 2-4"
         ),
         "mse": _Term("", "MSE", "Table 3"),
-        "content": _Term(f"VGG-19 up to\n{layer}", "content loss", "equation 6"),
+        "content": _Term(f"VGG-19 up to\n{layer}:\n{_vgg_depth(layer)} convolutions", "content loss", "equation 6"),
         "texture": texture,
     }
     return {name: term for name, term in described.items() if name in losses.LOSSES[loss].terms}
@@ -122,8 +164,9 @@ def system(variant: str = "code", pictures: Mapping[str, np.ndarray] | None = No
             that there is no picture.
     """
     terms = _terms(paper.FULL_LOSS, variant)
-    fig, ax = _page(4.45)
-    _draw_flow(ax, terms, _sum_in_words(terms, variant), pictures or {})
+    fig, ax = _page(_TOTAL + 0.7)
+    generator = _generator_in_words(networks_of(variant)["Generator"][1])
+    _draw_flow(ax, generator, terms, _sum_in_words(terms, variant), pictures or {})
     return fig
 
 
@@ -133,21 +176,13 @@ def networks(variant: str = "code") -> Figure:
     Args:
         variant: ``paper`` or ``code``.
     """
-    # The figure needs layers and shapes only. Random values for 45 million weights would take seconds.
-    with torch.device("meta"):
-        generator = models.generator(losses.LOSSES[paper.FULL_LOSS].model, variant)
-        discriminator = models.discriminator(losses.DISCRIMINATOR_OF[variant])
-        drawn = {"Generator": (generator, 3), "Discriminator": (discriminator, discriminator.inputs)}
-        parts = [
-            (name, layers(network, torch.zeros(1, channels, 100, 100)), models.count_parameters(network))
-            for name, (network, channels) in drawn.items()
-        ]
+    parts = networks_of(variant)
     tops = [0.15]
-    for _, inside, _ in parts:
+    for _, inside in parts.values():
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
     fig, ax = _page(tops[-1] + 0.3)
-    for top, (name, inside, parameters) in zip(tops, parts, strict=False):
-        _draw_layers(ax, inside, top, f"{name}: {parameters:,} parameters")
+    for top, (name, (network, inside)) in zip(tops, parts.items(), strict=False):
+        _draw_layers(ax, inside, top, f"{name}: {models.count_parameters(network):,} parameters")
     legend = (
         "Each box: kernel (/ stride), channels, height x width of the output.\n"
         "IN, BN: instance norm, batch norm. FC: fully connected."
@@ -171,6 +206,8 @@ _PER_ROW = 8  # boxes
 _GAP = 0.18  # between two boxes, in inches
 _ROW = 1.1  # height of a row of boxes, in inches
 _SIDE = 1.15  # of a picture, in inches
+_THROUGH, _TERM, _TOTAL = 2.15, 3.35, 4.1  # upper edges of what the images pass through, of the terms, and of their sum
+_THROUGH_HEIGHT, _TERM_HEIGHT = 0.68, 0.45
 _PLACES = MappingProxyType({"phone": (0.25, "phone"), "enhanced": (3.6, "enhanced"), "dslr": (5.9, "DSLR")})
 _INK = MappingProxyType({"enhanced": colors.CLASSES["enhanced"], "dslr": colors.CLASSES["dslr"]})
 
@@ -183,7 +220,7 @@ def _sum_in_words(terms: Mapping[str, _Term], variant: str) -> str:
     return f"loss = {total}\n{source}"
 
 
-def _draw_flow(ax: Axes, terms: Mapping[str, _Term], total: str, pictures: Mapping) -> None:
+def _draw_flow(ax: Axes, generator: str, terms: Mapping[str, _Term], total: str, pictures: Mapping) -> None:
     """Draw the pictures, the generator, what both images pass through, the terms, and their weighted sum."""
     top = 0.3
     for name, (x, words) in _PLACES.items():
@@ -195,9 +232,9 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], total: str, pictures: Mappi
         else:
             _box(ax, (x, top, _SIDE, _SIDE), "no picture", "white", ec=_INK.get(name, "0.2"))
     middle = top + _SIDE / 2
-    _box(ax, (1.9, middle - 0.35, 1.2, 0.7), "generator", colors.SKY)
-    _arrow(ax, (0.25 + _SIDE, middle), (1.9, middle))
-    _arrow(ax, (3.1, middle), (3.6, middle))
+    _box(ax, (1.6, middle - 0.5, 1.8, 1.0), generator, colors.SKY)
+    _arrow(ax, (0.25 + _SIDE, middle), (1.6, middle))
+    _arrow(ax, (3.4, middle), (3.6, middle))
     bus = {"enhanced": 1.72, "dslr": 1.88}
     for name, y in bus.items():
         x = _PLACES[name][0] + _SIDE / 2
@@ -209,37 +246,39 @@ def _draw_flow(ax: Axes, terms: Mapping[str, _Term], total: str, pictures: Mappi
         for image, offset in (("enhanced", -0.17), ("dslr", 0.17)):
             if image not in term.measures and not term.through:
                 continue
-            end = 2.15 if term.through else 3.0
+            end = _THROUGH if term.through else _TERM
             _arrow(ax, (x + offset, bus[image]), (x + offset, end), _INK[image])
             ends[image].append(x + offset)
             # A discriminator of one image is trained with both, but the texture loss is its answer to the enhanced one.
             if term.through and image in term.measures:
-                _arrow(ax, (x + offset, 2.6), (x + offset, 3.0), _INK[image])
+                _arrow(ax, (x + offset, _THROUGH + _THROUGH_HEIGHT), (x + offset, _TERM), _INK[image])
         if name == "texture":
             _draw_own_training(ax, x)
         if term.through:
-            _box(ax, (x - 0.68, 2.15, 1.36, 0.45), term.through, colors.PINK if name == "texture" else "#DDDDDD")
-        _box(ax, (x - 0.68, 3.0, 1.36, 0.45), f"{term.name}\n{term.equation}", colors.YELLOW)
-        _arrow(ax, (x, 3.45), (x, 3.75))
+            place = (x - 0.68, _THROUGH, 1.36, _THROUGH_HEIGHT)
+            _box(ax, place, term.through, colors.PINK if name == "texture" else "#DDDDDD")
+        _box(ax, (x - 0.68, _TERM, 1.36, _TERM_HEIGHT), f"{term.name}\n{term.equation}", colors.YELLOW)
+        _arrow(ax, (x, _TERM + _TERM_HEIGHT), (x, _TOTAL))
     for image, xs in ends.items():
         if xs:
             origin = _PLACES[image][0] + _SIDE / 2
             ax.plot((min(*xs, origin), max(*xs, origin)), (bus[image],) * 2, color=_INK[image], lw=1.2)
-    _box(ax, (0.5, 3.75, figures.WIDTH - 0.6, 0.4), total, "#F7F3B0")
+    _box(ax, (0.5, _TOTAL, figures.WIDTH - 0.6, 0.4), total, "#F7F3B0")
     # Back from the loss to the network that it trains.
-    ax.plot((0.5, 0.12, 0.12, 2.5), (3.95, 3.95, 1.6, 1.6), color="0.4", lw=1.2, ls="--")
-    _arrow(ax, (2.5, 1.6), (2.5, middle + 0.35), "0.4", ls="--")
+    ax.plot((0.5, 0.12, 0.12, 2.5), (_TOTAL + 0.2, _TOTAL + 0.2, 1.6, 1.6), color="0.4", lw=1.2, ls="--")
+    _arrow(ax, (2.5, 1.6), (2.5, middle + 0.5), "0.4", ls="--")
     ax.text(0.2, 2.05, "trains", fontsize=_TEXT, color="0.3", va="center", rotation=90)
 
 
 def _draw_own_training(ax: Axes, x: float) -> None:
     """Draw that the discriminator, in the column around ``x``, is trained by a loss of its own."""
-    start, outside, below, middle = x + 0.4, x + 0.8, 2.78, 2.375
-    ax.plot((start, start, outside, outside), (2.6, below, below, middle), color="0.4", lw=1.2, ls="--")
+    bottom, middle = _THROUGH + _THROUGH_HEIGHT, _THROUGH + _THROUGH_HEIGHT / 2
+    start, outside, below = x + 0.4, x + 0.8, bottom + 0.18
+    ax.plot((start, start, outside, outside), (bottom, below, below, middle), color="0.4", lw=1.2, ls="--")
     _arrow(ax, (outside, middle), (x + 0.68, middle), "0.4", size=6)
-    ax.text(outside, 2.89, "trains", fontsize=_TEXT, color="0.3", va="center", ha="right")
+    ax.text(outside, bottom + 0.29, "trains", fontsize=_TEXT, color="0.3", va="center", ha="right")
     words = "Each iteration also trains the discriminator, to tell the enhanced image from the DSLR's."
-    ax.text(figures.WIDTH - 0.1, 4.3, words, fontsize=_TEXT, color="0.25", va="center", ha="right")
+    ax.text(figures.WIDTH - 0.1, _TOTAL + 0.55, words, fontsize=_TEXT, color="0.25", va="center", ha="right")
 
 
 def _rows(inside: list[DrawnLayer]) -> list[list[list[DrawnLayer]]]:

@@ -110,6 +110,7 @@ def test_another_patch_or_state_is_another_picture(run):
     )  # as training_runs.train leaves a run
     assert explorer.state.value == "finished" and "texture" in explorer.terms
     explorer.state.value = "iteration 0, before training"
+    explorer.patch.value = 0
     first = explorer.tiles["enhanced"].value, explorer.tiles["phone"].value, dict(explorer.terms)
     assert "texture" in explorer.terms
     explorer.patch.value = explorer.patch.max
@@ -129,6 +130,18 @@ def test_another_patch_or_state_is_another_picture(run):
     assert fig.get_suptitle().splitlines()[1:] == [whose], "two lines stand above the pictures"
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figheight() <= SCREEN
     plt.close(fig)
+
+
+def test_it_opens_on_a_patch_with_much_to_see(run, tmp_path):
+    """A dark flat patch, such as the first of the rig's held-out ones, shows little of any term."""
+    trainer, _, folder = run
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)
+    patches = [noise // 8] * 3 + [noise, np.full_like(noise, 30)]
+    made = (Pair(f"{p}-{k}", f"photo-{p}", noise // 8, patch) for p in range(6) for k, patch in enumerate(patches))
+    store = pair_store.write_store(tmp_path / "store", made, {"dataset": "rig", "phone": "iphone", "report": {}})
+    explorer = loss_terms_explorer.LossTerms(folder, store, trainer.objective.vgg)
+    shown = store.index(explorer.split.value)[int(explorer.patch.value)]
+    assert (store.dslr[shown] == noise).all() and explorer.summary().startswith(f"{store.names[shown]}, ")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, run):

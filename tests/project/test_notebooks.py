@@ -36,11 +36,12 @@ def test_the_notebooks_of_this_release_are_there():
 
 def test_skeleton(notebook):
     """Aim, what to do first, parameters, validation, result, discussion."""
-    _, nb = notebook
+    file, nb = notebook
     prose = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
     assert nb.cells[0].cell_type == "markdown" and re.match(r"# 0\d · ", nb.cells[0].source)
     for word in ("**Aim.**", "**First:**", "## Discussion"):
         assert word in prose
+    assert re.search(r"^## Result", prose, re.M) or file.stem == "00_start", "00 is an index"
     assert nb.cells[1].metadata.get("tags") == ["parameters"]
     assert sum("parameters" in c.metadata.get("tags", []) for c in nb.cells) == 1
     assert "notebook_runner.check_values(" in nb.cells[2].source

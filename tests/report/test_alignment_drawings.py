@@ -85,17 +85,19 @@ def test_every_drawing_can_be_read(pair):
     readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
     readable(alignment_drawings.alignment_check(*pair))
     readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}, NAMES))
-    readable(alignment_drawings.window_pairs([("below threshold: NCC 0.899", patch, patch)] * 5))
+    readable(alignment_drawings.window_pairs([("below threshold: NCC 0.899", patch, patch)] * 5, 62))
 
 
 def test_windows_that_were_left_out_say_whose_they_are():
     figures.use_style()
     patch = np.zeros((100, 100, 3), np.uint8)
     pairs = [("below threshold: NCC 0.899", patch, patch)] * 4
-    fig = alignment_drawings.window_pairs(pairs, names=("BlackBerry Passport", "Canon 70D DSLR"))
+    fig = alignment_drawings.window_pairs(pairs, 1062, names=("BlackBerry Passport", "Canon 70D DSLR"))
     title = fig.get_suptitle()
-    assert title == "Windows that were left out: BlackBerry Passport (left) and Canon 70D DSLR (right)"
+    assert title == "4 of 1062 windows that were left out: BlackBerry Passport (left) and Canon 70D DSLR (right)"
     fig.draw_without_rendering()
+    (above,) = (text.get_window_extent() for text in fig.texts)
+    assert above.x0 >= 0 and above.x1 <= fig.bbox.x1
     boxes = [ax.title.get_window_extent() for ax in fig.axes]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     plt.close(fig)

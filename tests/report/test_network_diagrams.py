@@ -46,6 +46,23 @@ def test_figure_7_shows_every_term_and_its_weight(variant):
     plt.close(fig)
 
 
+@pytest.mark.parametrize(
+    ("variant", "norm", "discriminator", "content"),
+    [
+        ("code", "instance norm", ["one gray image:", "5 convolutions,"], ["relu5_4:", "16 convolutions"]),
+        ("paper", "batch norm", ["two gray images:", "6 convolutions,"], ["relu5_2:", "14 convolutions"]),
+    ],
+)
+def test_the_boxes_of_the_system_name_the_layers_of_their_networks(variant, norm, discriminator, content):
+    """Sections 3.1.3 and 3.2.2; the discriminator of the authors' code has five convolutions."""
+    fig = network_diagrams.system(variant)
+    words = [text.get_text().splitlines() for text in fig.axes[0].texts]
+    generator = ["9x9 to 64 channels", "4 residual blocks:", f"two 3x3, {norm}"]
+    assert ["generator: 12 convolutions", *generator, "3x3, 3x3 to 64 channels", "9x9 to 3 channels"] in words
+    assert ["discriminator of", *discriminator, "2 fully connected"] in words and ["VGG-19 up to", *content] in words
+    plt.close(fig)
+
+
 @pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
 def test_figure_7_shows_every_layer(variant):
     """Each layer of the networks that the paper's loss trains has its box, and the abbreviations are explained."""
@@ -73,7 +90,7 @@ def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
 
     def reach(box):
         x, y = place[box]
-        return [name for at, end, name in arrows if name and abs(at - x) < 0.5 and 0 < y - end < 0.3]
+        return [name for at, end, name in arrows if name and abs(at - x) < 0.5 and 0 < y - end < 0.4]
 
     assert reach("texture loss") == texture
     assert reach("discriminator of") == reach("Gaussian blur") == reach("colour loss") == ["enhanced", "dslr"]

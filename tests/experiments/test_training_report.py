@@ -1,0 +1,27 @@
+"""The results of a training state what they were measured on."""
+
+import json
+
+import pytest
+
+from dped_lib import models
+from dped_lib.base import run_parameters
+from dped_lib.experiments import training_report, training_runs
+
+
+@pytest.mark.parametrize("most", [100, 1])
+def test_curves_and_scores_say_how_many_pairs_they_are_means_of(store, shelf, monkeypatch, tmp_path, most):
+    """A validation score is the mean of the pairs that the training drew once, at most ``eval_pairs``."""
+    params = run_parameters.train_params("rig", "iphone", "mse", "smoke", eval_pairs=most)
+    result = training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG")
+    scores = [{"iteration": i, "validation": {"psnr": 20.0 + i, "ms_ssim": 0.9}} for i in (0, 10)]
+    monkeypatch.setattr(
+        training_runs.TrainResult, "log", lambda _: [{"iteration": 1, "total": 1.0, "mse": 1.0}, *scores]
+    )
+    training_report.save(result, store, "smoke")
+    held_out = {split: len(store.index(split)) for split in ("val", "test")}
+    assert held_out["val"] > 1
+    said = f"{min(most, held_out['val'])} validation pairs"
+    for name, n in (("curves", said), ("scores", f"{held_out['test']} test pairs"), ("samples", None)):
+        saved = json.loads((tmp_path / "rig-smoke" / f"training_{name}-{params.run_name}.json").read_text())
+        assert saved["parameters"].get("n") == n
