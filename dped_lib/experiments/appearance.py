@@ -27,6 +27,8 @@ LOOK_MEASURES = MappingProxyType(
         "sharpness": "mean gradient of the luminance over that of the DSLR; 1 is as sharp",
     }
 )
+#: The value of the DSLR's own picture in each measure.
+OF_DSLR = MappingProxyType({"colour deviation": 0.0, "sharpness": 1.0})
 
 
 def blurred_lab(image: np.ndarray) -> np.ndarray:
