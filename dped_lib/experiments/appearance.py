@@ -23,10 +23,12 @@ BLUR = 4.34
 LOOK_MEASURES = MappingProxyType(
     {
         "colour deviation": f"mean CIEDE2000 difference to the DSLR after a blur of {BLUR:g} px; "
-        "0 is the DSLR's colour, 2 is just visible",
+        "0 is the DSLR's colour, about 1 is just visible between uniform fields",
         "sharpness": "mean gradient of the luminance over that of the DSLR; 1 is as sharp",
     }
 )
+#: The value of the DSLR's own picture in each measure.
+OF_DSLR = MappingProxyType({"colour deviation": 0.0, "sharpness": 1.0})
 
 
 def blurred_lab(image: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ FLAW_MEASURES = MappingProxyType(
 
 _BLOCK = 16
 #: The share of blocks that counts as flat, and the standard deviation (px) of the blur before their detail is measured.
-#: The blur leaves 7 % of the noise, so blocks are not chosen for having little noise.
+#: The blur leaves 7 % of white noise, so blocks are not chosen for having little of it. It leaves more of coarse noise.
 _FLAT, _DETAIL_BLUR = 0.05, 4.0
 #: Noise of rounding to 8 bits. A lower level cannot be distinguished from none.
 _ROUNDING = 1 / (255 * np.sqrt(12))

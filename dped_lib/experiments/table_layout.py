@@ -1,6 +1,6 @@
 """Lay out tables for a reader: Tables 2 and 3 with a row of scores for each phone and method, without empty columns."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
@@ -53,6 +53,19 @@ def pairs_in_words(cells: Iterable[Cell], dataset: str) -> str:
     """Return on how many pairs the cells of each phone were scored: ``iPhone X 120 pairs of 7 photographs``."""
     counts = {c.phone: f"{c.pairs} pairs of {c.photographs} photographs" for c in cells}
     return "; ".join(f"{camera_name(dataset, phone)} {count}" for phone, count in counts.items())
+
+
+def chosen_by_phone(values: Mapping[tuple[str, str], float], dataset: str, choose: Callable = min) -> str:
+    """Return which method or loss has the lowest value on each phone: ``MSE (iPhone 3GS, Sony Xperia Z)``.
+
+    ``values`` are by phone and column. With ``choose=max`` the highest value counts.
+    """
+    where: dict[str, list[str]] = {}
+    for phone in dict.fromkeys(phone for phone, _ in values):
+        of_phone = {column: value for (p, column), value in values.items() if p == phone}
+        column = choose(of_phone, key=of_phone.__getitem__)
+        where.setdefault(labels.method_heading(column), []).append(camera_name(dataset, phone))
+    return "; ".join(f"{name} ({', '.join(cameras)})" for name, cameras in where.items())
 
 
 def notes_on_methods(missing: Mapping[str, Mapping[str, str]], dataset: str) -> str:

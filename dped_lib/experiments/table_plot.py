@@ -1,21 +1,25 @@
-"""Draw Tables 2 and 3: every score with its interval, and the published value."""
+"""Draw Tables 2 and 3: every score with its interval, in words too, and the published value."""
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dped_lib import paper
 from dped_lib.base.datasets import camera_name
+from dped_lib.experiments import statistics
+from dped_lib.experiments.appearance import OF_DSLR, Look
 from dped_lib.experiments.scores import PROTOCOL, TABLE_METRICS, Cell
 from dped_lib.experiments.table_layout import metric_name
 from dped_lib.experiments.tables import published
 from dped_lib.report import colors, figures, labels
 
-_APART = 0.24  # from the mark of one phone to that of the next, in rows
+_APART = 0.25  # from the mark of one phone to that of the next, in rows
 
 
 def in_lines(column: str) -> str:
@@ -28,64 +32,119 @@ def in_lines(column: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """Hold what is drawn of one value: its place (phone, column), the value, its interval, and both in words."""
+
+    phone: str
+    column: str
+    value: float
+    interval: tuple[float, float]
+    words: str
+
+
+class _Rows:
+    """The rows of a figure: one for each column of a table, in it a line for each phone."""
+
+    def __init__(self, phones: Sequence[str], columns: Sequence[str]):
+        self.phones, self.columns = tuple(phones), tuple(columns)
+        #: Height in inches of all rows.
+        self.inches = (0.18 + 0.17 * len(self.phones)) * len(self.columns)
+        self.height = {
+            (phone, column): y + _APART * (i - (len(self.phones) - 1) / 2)
+            for (i, phone), (y, column) in itertools.product(enumerate(self.phones), enumerate(self.columns))
+        }
+
+    def draw(self, axes: Axes, marks: Iterable[_Mark], name: str) -> None:
+        """Draw each value with its interval. The same in words stands right of the panel."""
+        axes.set(xlabel=name, ylim=(len(self.columns) - 0.5, -0.5))
+        place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
+        for mark in marks:
+            y, color = self.height[mark.phone, mark.column], colors.PHONES[mark.phone]
+            axes.plot(mark.interval, (y, y), color=color, lw=2)
+            axes.plot(mark.value, y, "o", color=color, ms=5)
+            axes.text(1.03, y, mark.words, color="0.15", **place)  # the colours of some phones are too pale for words
+        axes.set_yticks(range(len(self.columns)), [in_lines(c) for c in self.columns])
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=4)
+        axes.grid(False, axis="y")
+        for border in range(1, len(self.columns)):
+            axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
+
+    def draw_missing(self, axes: Axes, done: Iterable[tuple[str, str]]) -> None:
+        """Write "not run" where a value would stand: once if no phone has one, else in the colour of each that has none."""
+        missing = set(self.height) - set(done)
+        place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
+        for phone, column in missing:
+            if all((other, column) in missing for other in self.phones):
+                if phone == self.phones[0]:
+                    axes.text(1.03, self.columns.index(column), "not run", color="0.4", **place)
+            else:
+                axes.text(1.03, self.height[phone, column], "not run", color=colors.PHONES[phone], **place)
+
+    def legend(self, fig: Figure, heading: str, marks: Sequence[Line2D], dataset: str) -> None:
+        """Write the legend above the panels. Inside a panel, its symbols could be mistaken for values."""
+        names = [(colors.PHONES[p], camera_name(dataset, p)) for p in self.phones]
+        of_phones = [Line2D([], [], color=color, marker="s", ls="none", label=name) for color, name in names]
+        handles = [*of_phones, *marks]
+        if len(handles) == 6:  # too many for one row: phones above, marks below; a legend fills its columns first
+            handles = [h for pair in zip(of_phones, marks, strict=True) for h in pair]
+        across = 3 if len(handles) == 6 else len(handles)
+        fig.legend(handles=handles, loc="outside upper center", ncols=across, title=heading, columnspacing=1.2)
+
+
+_THIS_RUN = {"color": "0.4", "marker": "o", "lw": 2, "label": "this run, 95 % interval"}
+
+
 def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, dataset: str) -> Figure:
     """Draw each score with its interval (filled) and the published value (hollow), by metric, method and phone.
 
-    A method without a score says "not run" at the left edge: once if no phone has one, else in the colour of each phone
-    that has none. Its published values are drawn, too. Those of the paper's later version have a mark of their own.
+    Score and interval stand beside the panel in words. A method without a score says "not run" there: once if no phone
+    has one, else in the colour of each phone that has none. Its published values are drawn, too. Those of the paper's
+    later version have a mark of their own.
     """
     columns = tuple(columns)
     drawn = [c for c in cells if c.column in columns]
-    phones = tuple(dict.fromkeys(c.phone for c in drawn))
-    row = 0.2 + 0.16 * len(phones)  # height in inches
-    fig, panels = plt.subplots(1, 2, figsize=(figures.WIDTH, 1.7 + row * len(columns)), sharey=True)
-    first, later = (dict(_published(drawn[0].table, phones, columns, later)) for later in (False, True))
+    rows = _Rows(dict.fromkeys(c.phone for c in drawn), columns)
+    fig, panels = plt.subplots(1, 2, figsize=(figures.WIDTH, 1.7 + rows.inches), sharey=True)
+    first, later = (dict(_published(drawn[0].table, rows.phones, columns, later)) for later in (False, True))
     for axes, metric in zip(panels, TABLE_METRICS, strict=True):
-        height = {
-            (phone, column): columns.index(column) + _APART * (phones.index(phone) - (len(phones) - 1) / 2)
-            for phone, column in itertools.product(phones, columns)
-        }
-        for c in drawn:
-            y = height[c.phone, c.column]
-            color = colors.PHONES[c.phone]
-            axes.plot(getattr(c, f"{metric}_interval"), (y, y), color=color, lw=2)
-            axes.plot(getattr(c, metric), y, "o", color=color, ms=5)
+        marks = (
+            _Mark(c.phone, c.column, getattr(c, metric), getattr(c, f"{metric}_interval"), c.measured(metric))
+            for c in drawn
+        )
+        rows.draw(axes, marks, metric_name(metric))
         for (phone, column), score in (first | later).items():
             mark, edge = "D" if (phone, column) in later else "o", colors.PHONES[phone]
-            axes.plot(
-                score[TABLE_METRICS.index(metric)], height[phone, column], mark, mfc="white", mec=edge, ms=6, mew=1.3
-            )
-        missing = set(height) - {(c.phone, c.column) for c in drawn}
-        for phone, column in missing:
-            place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
-            if all((other, column) in missing for other in phones):
-                if phone == phones[0]:
-                    axes.text(0.02, columns.index(column), "not run", color="0.4", **place)
-            else:
-                axes.text(0.02, height[phone, column], "not run", color=colors.PHONES[phone], **place)
-        axes.set(xlabel=metric_name(metric), ylim=(len(columns) - 0.5, -0.5))
-        axes.set_yticks(range(len(columns)), [in_lines(c) for c in columns])
-        axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=6)
-        axes.grid(False, axis="y")
-        for border in range(1, len(columns)):
-            axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
-    of_phones = [
-        Line2D([], [], color=colors.PHONES[p], marker="s", ls="none", label=camera_name(dataset, p)) for p in phones
-    ]
-    marks = [Line2D([], [], color="0.4", marker="o", lw=2, label="this run, 95 % interval")]
+            value, y = score[TABLE_METRICS.index(metric)], rows.height[phone, column]
+            axes.plot(value, y, mark, mfc="white", mec=edge, ms=6, mew=1.3)
+        rows.draw_missing(axes, ((c.phone, c.column) for c in drawn))
     hollow = {"color": "0.4", "mfc": "white", "ls": "none"}
+    marks = [Line2D([], [], **_THIS_RUN)]
     marks += [Line2D([], [], marker="o", label="the paper", **hollow)] if first else []
     marks += [Line2D([], [], marker="D", label="its later version", **hollow)] if later else []
     pairs = sorted({c.pairs for c in drawn})
     n = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else f"{pairs[0]}" if pairs else "no"
-    # The legend stands above the panels. Inside a panel, its symbols could be mistaken for scores.
-    heading = f"{title}: {n} held-out pairs a phone, protocol {PROTOCOL}"
-    handles = of_phones + marks
-    if len(handles) == 6:  # too many for one row: phones above, marks below; a legend fills its columns first
-        handles = [h for pair in zip(of_phones, marks, strict=True) for h in pair]
-    across = 3 if len(handles) == 6 else len(handles)
-    fig.legend(handles=handles, loc="outside upper center", ncols=across, title=heading, columnspacing=1.2)
+    rows.legend(fig, f"{title}: {n} held-out pairs a phone, protocol {PROTOCOL}", marks, dataset)
+    return fig
+
+
+def plot_looks(looks: Iterable[Look], columns: Iterable[str], heading: str, dataset: str) -> Figure:
+    """Draw each measure of looks (``appearance``) with its interval, by loss and phone, and the value of the DSLR."""
+    looks = tuple(looks)
+    rows = _Rows(dict.fromkeys(k.phone for k in looks), [c for c in columns if c in {k.column for k in looks}])
+    fig, panels = plt.subplots(1, len(OF_DSLR), figsize=(figures.WIDTH, 1.5 + rows.inches), sharey=True)
+    for axes, (measure, of_dslr) in zip(panels, OF_DSLR.items(), strict=True):
+        marks = (
+            _Mark(k.phone, k.column, k.value, k.interval, statistics.in_words(k.value, k.interval, 2))
+            for k in looks
+            if k.measure == measure
+        )
+        axes.axvline(of_dslr, color="0.4", lw=1, ls="--")
+        rows.draw(axes, marks, measure)
+        rows.draw_missing(axes, ((k.phone, k.column) for k in looks))
+    dslr = Line2D([], [], color="0.4", lw=1, ls="--", label="the DSLR")
+    rows.legend(fig, heading, [Line2D([], [], **_THIS_RUN), dslr], dataset)
     return fig
 
 

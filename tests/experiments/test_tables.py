@@ -10,7 +10,7 @@ from torch import nn
 from dped_lib import losses, metrics, paper
 from dped_lib.base import presets
 from dped_lib.data import pair_store, pairing
-from dped_lib.experiments import scores, table_layout, table_plot, tables
+from dped_lib.experiments import appearance, scores, table_layout, table_plot, tables
 from dped_lib.experiments.scores import Cell
 from dped_lib.report import colors, figures
 
@@ -69,6 +69,7 @@ def test_cells_measure_compare_and_cite(store):
 
 
 def test_plot_shows_every_cell_and_every_published_value():
+    figures.use_style()
     found = [
         Cell("3", phone, loss, "val", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], (score.psnr, score.ssim), {})
         for phone in paper.PHONES
@@ -87,7 +88,40 @@ def test_plot_shows_every_cell_and_every_published_value():
     named = [text.get_text() for text in fig.legends[0].get_texts()]
     assert named == ["iPhone 3GS", "BlackBerry Passport", "Sony Xperia Z", "this run, 95 % interval", "the paper"]
     assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
+    for axes, words in zip(fig.axes, ("18.00 [17.00, 19.00]", "0.8000 [0.7000, 0.9000]"), strict=True):
+        assert [t.get_text() for t in axes.texts] == [words] * 12, "the picture has all numbers of the table"
+    assert fig.get_tightbbox().width <= fig.get_figwidth(), "the numbers fit beside the panels"
     plt.close(fig)
+
+
+def test_plot_of_looks_has_every_number_and_the_dslr():
+    looks = [
+        appearance.Look(phone, loss, measure, value, (value - 0.1, value + 0.1))
+        for phone in ("iphone", "sony")
+        for loss in ("mse", paper.FULL_LOSS)
+        for measure, value in (("colour deviation", 5.0), ("sharpness", 0.9))
+        if (phone, loss) != ("sony", "mse")
+    ]
+    fig = table_plot.plot_looks(looks, losses.TABLE3_LOSSES, "Looks", "rig")
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["colour + content +\ntexture", "MSE"]
+    for axes, words, of_dslr in zip(fig.axes, ("5.00 [4.90, 5.10]", "0.90 [0.80, 1.00]"), (0, 1), strict=True):
+        assert sorted(t.get_text() for t in axes.texts) == sorted([words] * 3 + ["not run"])
+        assert [of_dslr] * 2 in [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"]
+    assert "the DSLR" in [text.get_text() for text in fig.legends[0].get_texts()]
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+def test_words_say_which_loss_has_the_lowest_value_on_each_phone():
+    values = {
+        ("iphone", "mse"): 2.0, ("iphone", "mse+texture"): 1.0,
+        ("sony", "mse"): 1.0, ("sony", "mse+texture"): 2.0,
+        ("blackberry", "mse"): 4.0, ("blackberry", "mse+texture"): 3.0,
+    }  # fmt: skip
+    lowest = "MSE + texture (iPhone 3GS, BlackBerry Passport); MSE (Sony Xperia Z)"
+    assert table_layout.chosen_by_phone(values, "rig") == lowest
+    highest = "MSE (iPhone 3GS, BlackBerry Passport); MSE + texture (Sony Xperia Z)"
+    assert table_layout.chosen_by_phone(values, "rig", max) == highest
 
 
 def cell(phone, column, table="2"):
@@ -165,9 +199,10 @@ def test_a_phone_without_a_score_says_so_beside_the_others():
     for axes in fig.axes:
         of_sony = [line for line in axes.lines if line.get_markeredgecolor() == colors.PHONES["sony"]]
         heights = sorted({y for line in of_sony for y in line.get_ydata()})
-        assert {t.get_text() for t in axes.texts} == {"not run"} and len(axes.texts) == 3
-        assert {t.get_color() for t in axes.texts} == {colors.PHONES["sony"]}
-        assert sorted(t.get_position()[1] for t in axes.texts) == heights[1:], "beside its published values"
+        lacking = [t for t in axes.texts if t.get_text() == "not run"]
+        assert len(lacking) == 3 and len(axes.texts) == 3 + 5
+        assert {t.get_color() for t in lacking} == {colors.PHONES["sony"]}
+        assert sorted(t.get_position()[1] for t in lacking) == heights[1:], "beside its published values"
     plt.close(fig)
 
 
@@ -177,7 +212,7 @@ def test_a_plot_says_what_was_not_run():
     fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2", "rig")
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["ours", "Apple Photo\nEnhancer"]
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
-        assert [(t.get_text(), t.get_position()[1]) for t in axes.texts] == [("not run", 1)]
+        assert [t.get_position()[1] for t in axes.texts if t.get_text() == "not run"] == [1]
         hollow = {
             (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_markerfacecolor() == "white"
         }

@@ -157,6 +157,6 @@ def test_a_study_of_ones_own_replaces_no_other_results():
     nb = nbformat.read(paths.notebooks_dir() / "06_user_study.ipynb", as_version=4)
     code = "\n".join(c.source for c in nb.cells if c.cell_type == "code")
     names = re.findall(r"record\.(?:figure|table)\([^\"]+ (f?\"[^\"]+\")", code)
-    assert len(names) == len(re.findall(r"record\.\w+\(", code)) == 7
+    assert len(names) == len(re.findall(r"record\.\w+\(", code)) == 8
     assert all(re.fullmatch(r'f"\w+\{own\}"', name) for name in names), names
     assert code.count("own = notebook_runner.suffix_of_own(folder=folder, manual=manual, answers=answers)\n") == 1

@@ -15,6 +15,7 @@ from dped_lib.user_study import figures as study_figures
 from dped_lib.user_study import observers as study_observers
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
+from dped_lib.user_study import result_figures
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.11, 0.13, 0.5, 0.9, 0.97, 1.0])
@@ -55,6 +56,34 @@ def test_zero_has_no_sign():
     found = study_agreement.Agreement("sony", "original", "enhanced", 9, 0.94, 0.94, -0.001, (-0.03, 0.03), {})
     table = study_figures.agreement_table([found], "rig")
     assert table["Fleiss' kappa"].tolist() == ["+0.00 [-0.03, +0.03]"]
+
+
+def test_the_figure_of_results_has_their_numbers():
+    """Also those that are not there yet."""
+    figures.use_style()
+    strengths = [
+        study_analysis.Strength("sony", "enhanced", 0.5, (0.4, 0.6), 0.9, 9),
+        study_analysis.Strength("sony", "dslr", None, None, None, 9),
+    ]
+    agreements = [study_agreement.Agreement("sony", "dslr", "enhanced", 9, 0.9, 0.8, -0.001, (-0.03, 0.03), {})]
+    given = ("sony", "dslr", "enhanced", 0.1)
+    verdicts = [
+        study_agreement.Verdict(*given, 0.5, 378, 42, (0.45, 0.55), (0.44, 0.56), study_agreement.CANNOT_TELL, "", ("a",)),
+        study_agreement.Verdict(*given, 0.5, 18, 2, None, None, study_agreement.UNDECIDED, "2 subjects", ()),
+    ]  # fmt: skip
+    fig = result_figures.results_figure(strengths, agreements, verdicts, "rig")
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [
+        ["+0.50 [+0.40, +0.60]", study_figures.NOT_YET],
+        ["+0.00 [-0.03, +0.03]"],
+        ["0.50 [0.45, 0.55]: cannot tell", "not enough answers"],
+    ]
+    names = [[label.get_text() for label in ax.get_yticklabels()] for ax in fig.axes]
+    assert names[0] == ["Sony Xperia Z: ours", "Sony Xperia Z: DSLR"] and names[1] == ["Sony Xperia Z: DSLR / ours"]
+    assert names[2] == ["Sony Xperia Z: told apart in 1 scene", "Sony Xperia Z"]
+    (band,) = [p for p in fig.axes[2].patches if p.get_width() > 0.1]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.4, 0.6))
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
 
 
 def test_figures_and_tables(small):

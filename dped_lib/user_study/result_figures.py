@@ -1,0 +1,92 @@
+"""Draw what the answers of a user study say: the ranking, the agreement of subjects, and the test of equal preference."""
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dped_lib.experiments import statistics
+from dped_lib.report import colors
+from dped_lib.report import figures as report
+from dped_lib.user_study.agreement import CAN_TELL, CANNOT_TELL, UNDECIDED, Agreement, Verdict
+from dped_lib.user_study.analysis import Strength
+from dped_lib.user_study.figures import NOT_YET, class_name, set_name
+
+_COLORS = {CANNOT_TELL: colors.BLUE, CAN_TELL: colors.VERMILION, UNDECIDED: "0.45"}
+_ROW = 0.19  # height of a row in inches
+
+
+def draw_equivalence(ax: Axes, verdicts: Sequence[Verdict], names: Sequence[str]) -> None:
+    """Draw equivalence tests, a row each: 90 % interval (thick), 95 % interval (thin), and the band of the margin.
+
+    The share with its 90 % interval and the verdict stand beside the panel. All tests have the margin of the first.
+    """
+    for y, v in enumerate(verdicts):
+        words, color = v.word, _COLORS[v.word]
+        if v.within:
+            ax.plot(v.apart, (y, y), color=color, lw=1.2)
+            ax.plot(v.within, (y, y), color=color, lw=4, solid_capstyle="butt")
+            ax.plot(v.share, y, "o", color=color, ms=6, mec="white")
+            words = f"{statistics.in_words(v.share, v.within, 2)}: {v.word}"
+        _beside(ax, y, words)
+    margin = verdicts[0].margin if verdicts else 0
+    ax.axvspan(0.5 - margin, 0.5 + margin, color="0.9", zorder=0)
+    ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
+    _label_rows(ax, names)
+    ax.set(xlim=(0, 1))
+
+
+def results_figure(
+    strengths: Iterable[Strength], agreements: Iterable[Agreement], verdicts: Iterable[Verdict], dataset: str
+) -> Figure:
+    """Draw the strength of each class, the kappa of each pair of classes, and the tests of the DSLR against ours.
+
+    Intervals are 95 %. Those of the tests are as in :func:`draw_equivalence`. Numbers stand beside the panels.
+    """
+    strengths, agreements, verdicts = list(strengths), list(agreements), list(verdicts)
+    rows = [len(strengths), len(agreements), max(1, len(verdicts))]
+    height = 2.4 + _ROW * sum(rows)
+    fig, (ranking, kappas, tests) = plt.subplots(3, 1, figsize=(report.WIDTH, height), height_ratios=rows)
+    for y, s in enumerate(strengths):
+        _draw_value(ranking, y, s.logit, s.interval, colors.CLASSES[s.cls])
+    _label_rows(ranking, [f"{set_name(s.set, dataset)}: {class_name(s.cls)}" for s in strengths])
+    ranking.set(xlabel="strength (logit), the classes of a set sum to 0", title="(a) ranking")
+    for y, a in enumerate(agreements):
+        _draw_value(kappas, y, a.kappa, a.interval, "0.25")
+    pairs = ((class_name(a.first), class_name(a.second)) for a in agreements)
+    names = [f"{set_name(a.set, dataset)}: {' / '.join(p)}" for a, p in zip(agreements, pairs, strict=True)]
+    _label_rows(kappas, names)
+    kappas.set(xlabel="Fleiss' kappa, 0 is chance", title="(b) agreement")
+    draw_equivalence(tests, verdicts, [set_name(v.set, dataset) + _split_scenes(v) for v in verdicts])
+    tests.set(xlabel="share that prefers the DSLR to ours (thick: 90 %, thin: 95 %)", title="(c) equivalence test")
+    return fig
+
+
+def _split_scenes(verdict: Verdict) -> str:
+    if not verdict.within:
+        return ""
+    count = len(verdict.split_scenes)
+    return f": told apart in {count} scene{'' if count == 1 else 's'}"
+
+
+def _draw_value(ax: Axes, y: int, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
+    ax.axvline(0, color="0.55", lw=0.8, ls=":", zorder=0)
+    if value is None:
+        _beside(ax, y, NOT_YET)
+        return
+    if interval:
+        ax.plot(interval, (y, y), color=color, lw=2)
+    ax.plot(value, y, "o", color=color, ms=5)
+    _beside(ax, y, statistics.in_words(value, interval, 2, "+z") if interval else f"{value:+z.2f}")
+
+
+def _beside(ax: Axes, y: int, words: str) -> None:
+    ax.text(1.02, y, words, transform=ax.get_yaxis_transform(), fontsize=report.SMALLEST_TEXT, va="center")
+
+
+def _label_rows(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    ax.grid(False, axis="y")
