@@ -331,6 +331,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path):
         "room/third.py": "CONSTANT = 1",
         "room/typed.py": "",
         "room/other.py": "",
+            "dped_lib/app/notebook_runner.py",
         "room/table.txt": "",
         "room/unread.txt": "",
     }
