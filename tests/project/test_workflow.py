@@ -22,7 +22,7 @@ from dped_lib import losses, models, training
 from dped_lib.app import notebook_jobs, notebook_runner
 from dped_lib.base import datasets, paths, presets, run_parameters, writing
 from dped_lib.base.errors import DpedError
-from dped_lib.data import experiment_results, opening, pair_store, pairing, shipped_runs
+from dped_lib.data import experiment_results, opening, pair_store, shipped_runs
 from dped_lib.data.training_log import read_log
 from dped_lib.experiments import ablation, discriminators
 
@@ -353,7 +353,7 @@ def tiny_store(folder: Path) -> None:
     """Patch pairs of twelve photographs of somebody's own."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 200, (24, 100, 100, 3), dtype=np.uint8)
-    pairs = (pairing.Pair(str(i), f"photograph {i // 2}", image, image + 50) for i, image in enumerate(images))
+    pairs = (pair_store.Pair(str(i), f"photograph {i // 2}", image, image + 50) for i, image in enumerate(images))
     pair_store.write_store(folder, pairs, {"dataset": "own", "phone": "phone", "origin": "", "report": {}})
 
 
