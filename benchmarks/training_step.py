@@ -31,7 +31,7 @@ import torch.nn.functional as F
 
 from dped_lib import metrics, speed, training
 from dped_lib.base import datasets, device, run_parameters
-from dped_lib.data import authors_checkpoints, opening, pair_store, pairing
+from dped_lib.data import authors_checkpoints, opening, pair_store
 from dped_lib.enhance import evaluation
 from dped_lib.speed import graphs
 
@@ -75,7 +75,9 @@ def _timed(work, target: torch.device) -> float:
 def random_store(folder: Path, count: int) -> pair_store.PairStore:
     rng = np.random.default_rng(0)
     pairs = (
-        pairing.Pair(str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val")
+        pair_store.Pair(
+            str(i), str(i), *rng.integers(0, 256, (2, 100, 100, 3), dtype=np.uint8), "train" if i else "val"
+        )
         for i in range(count)
     )
     return pair_store.write_store(folder / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})

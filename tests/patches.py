@@ -5,7 +5,7 @@ from pathlib import Path
 import small
 from PIL import Image
 
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 from dped_lib.paper import PATCH_SIZE
 
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from dped_lib import models, training, vgg
 from dped_lib.base.run_parameters import TrainParams
-from dped_lib.data.pair_store import PairStore, write_store
-from dped_lib.data.readers import Pair
+from dped_lib.data.pair_store import Pair, PairStore, write_store
 
 
 def pair(name: str, split: str, rng: np.random.Generator) -> Pair:

@@ -11,8 +11,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.run_parameters import TrainParams
 from dped_lib.data import authors_checkpoints
 from dped_lib.data.batches import to_float
-from dped_lib.data.pair_store import PairStore, write_store
-from dped_lib.data.readers import Pair
+from dped_lib.data.pair_store import Pair, PairStore, write_store
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import training_runs
 

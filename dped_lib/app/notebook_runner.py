@@ -17,16 +17,11 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from dped_lib import losses
+from dped_lib.app import notebook_parameters
 from dped_lib.base import datasets, paths, presets, run_parameters, validation, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
-from dped_lib.data import experiment_results, shipped_runs, shipping, vgg_files
-
-
-def notebooks() -> tuple[str, ...]:
-    """Return the names of the notebooks, in reading order."""
-    return tuple(sorted(f.stem for f in paths.notebooks_dir().glob("[0-9]*.ipynb")))
+from dped_lib.data import experiment_results, shipped_runs, shipping
 
 
 def parameters_of(name: str) -> dict[str, object]:
@@ -36,7 +31,7 @@ def parameters_of(name: str) -> dict[str, object]:
         DpedError: the notebook does not exist, or the library runs outside a checkout.
     """
     paths.checkout()
-    validation.one_of("notebook", name, notebooks())
+    validation.one_of("notebook", name, notebook_parameters.notebooks())
     described = papermill.inspect_notebook(_for_papermill(paths.notebooks_dir() / f"{name}.ipynb"))
     # papermill returns the defaults as source text.
     return {key: ast.literal_eval(entry["default"]) for key, entry in described.items()}
@@ -57,29 +52,8 @@ def check_parameters(name: str, values: Mapping[str, object]) -> dict[str, objec
         validation.one_of(f"parameter of {name}", key, defaults)
         validation.check_type(key, value, type(defaults[key]))
     merged = {**defaults, **values}
-    check_values(**merged)
+    notebook_parameters.check_values(**merged)
     return merged
-
-
-def check_values(**values) -> None:
-    """Raise an error at the first parameter of a notebook with a forbidden value. Every notebook calls this function.
-
-    Raises:
-        DpedError: the message names the parameter, its value, and the allowed values.
-    """
-    presets.preset(values["preset"])
-    validation.one_of("dataset", values["dataset"], datasets.DATASETS)
-    # In notebooks that take several phones or losses, an empty name means all of them.
-    if values.get("phone"):
-        datasets.check_phone(values["dataset"], values["phone"])
-    if values.get("loss"):
-        validation.one_of("loss", values["loss"], losses.LOSSES)
-    if "variant" in values:
-        validation.one_of("variant", values["variant"], run_parameters.VARIANTS)
-    if "vgg" in values:
-        validation.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
-    if "network" in values:
-        validation.one_of("network", values["network"], run_parameters.NETWORKS)
 
 
 #: The kernel would warn on each start that it talks to this process over TCP, which never leaves the machine.
@@ -88,25 +62,12 @@ _KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=ERROR"]
 _FOLDERS = ("folder", "manual", "answers")
 
 
-def suffix_of_own(**folders: str) -> str:
-    """Return the suffix of all files that a study with folders of the user's own saves. It is empty without ``folders``.
-
-    Two studies with other pictures, retouched originals or answers have other suffixes. Neither replaces the other's
-    results, nor those of a dataset.
-
-    Args:
-        folders: parameters of the notebook, by name: ``folder``, ``manual`` and ``answers``. Empty: not given.
-    """
-    named = {key: str(paths.absolute(value)) for key, value in folders.items() if value}
-    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
-    return f"-{digest[:8]}" if named else ""
-
-
 def output_of(name: str, values: Mapping[str, object]) -> Path:
     """Return the path of the executed notebook.
 
     The path is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there. With
-    folders of the user's it is ``NAME-HASH.ipynb`` (``suffix_of_own``). The dataset is ``own`` if the pictures are, too.
+    folders of the user's it is ``NAME-HASH.ipynb`` (``notebook_parameters.suffix_of_own``). The dataset is ``own`` if the
+    pictures are, too.
     """
     parts = [name]
     if "loss" in values:
@@ -114,7 +75,9 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
         if values.get("variant", "code") != "code":
             parts.append(str(values["variant"]))
         parts += [f"s{values['seed']}"] if values["seed"] >= 0 else []
-    file = "-".join(parts) + suffix_of_own(**{key: values[key] for key in _FOLDERS if key in values})
+    file = "-".join(parts) + notebook_parameters.suffix_of_own(
+        **{key: values[key] for key in _FOLDERS if key in values}
+    )
     dataset = "own" if values.get("folder") else values["dataset"]
     return paths.run_dir(dataset, values["preset"]) / "notebooks" / f"{file}.ipynb"
 

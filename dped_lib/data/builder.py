@@ -33,8 +33,8 @@ from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import camera_folders, image_decoding, pair_store, pairing, readers
-from dped_lib.data.pair_store import store_of
-from dped_lib.data.pairing import Pair, PairJob, Settings
+from dped_lib.data.pair_store import Pair, store_of
+from dped_lib.data.pairing import PairJob, Settings
 
 _SIGN = "dped_align.json"  # marks a folder that we made
 _LOCK = ".dped_align.lock"

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -19,12 +20,32 @@ from dped_lib.base import paths, writing
 from dped_lib.base.datasets import FOLDS
 from dped_lib.base.errors import DpedError, first_few
 from dped_lib.base.validation import one_of
-from dped_lib.data.pairing import Pair
 from dped_lib.data.splits import SPLITS, assign_splits, split_fold
 from dped_lib.paper import PATCH_SIZE
 
 _FORMAT = 3  # increased when the content of a store would change; an older store is made again
 _DIGESTED = 256  # pairs whose pixels are in the digest: 15 MB are read in an instant, a whole store is not
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Hold one aligned pair of patches.
+
+    Attributes:
+        name: unique in the dataset.
+        photograph: the photograph that the patches come from. Patches of one photograph stay in one split.
+        phone, dslr: uint8 arrays 100 x 100 x 3, RGB.
+        split: the split that the source fixes; empty if it fixes none.
+        kind: the photographs of each kind are split separately, so every split has some of each kind that has at least
+            three.
+    """
+
+    name: str
+    photograph: str
+    phone: np.ndarray
+    dslr: np.ndarray
+    split: str = ""
+    kind: str = ""
 
 
 class PairStore:

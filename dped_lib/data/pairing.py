@@ -27,27 +27,6 @@ _FORMAT = 3  # increased when the same photographs would give another result
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Hold one aligned pair of patches.
-
-    Attributes:
-        name: unique in the dataset.
-        photograph: the photograph that the patches come from. Patches of one photograph stay in one split.
-        phone, dslr: uint8 arrays 100 x 100 x 3, RGB.
-        split: the split that the source fixes; empty if it fixes none.
-        kind: the photographs of each kind are split separately, so every split has some of each kind that has at least
-            three.
-    """
-
-    name: str
-    photograph: str
-    phone: np.ndarray
-    dslr: np.ndarray
-    split: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
 class Settings:
     """Hold the settings of alignment and extraction.
 

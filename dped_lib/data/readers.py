@@ -19,7 +19,8 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import bar
 from dped_lib.base.validation import one_of
 from dped_lib.data import downloads, image_decoding, pair_store, pairing, photo_folders, rig
-from dped_lib.data.pairing import Pair, Settings
+from dped_lib.data.pair_store import Pair
+from dped_lib.data.pairing import Settings
 from dped_lib.paper import PATCH_SIZE
 
 #: What to do with a bad file: stop with an error, or leave it out and count it.

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from dped_lib.app import cli, notebook_runner
+from dped_lib.app import cli, notebook_parameters, notebook_runner
 from dped_lib.base import paths
 from dped_lib.base.errors import DpedError
 
@@ -48,7 +48,7 @@ def code_cells(name: str) -> list[dict]:
     return [c for c in notebook.cells if c.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", notebook_runner.notebooks())
+@pytest.mark.parametrize("name", notebook_parameters.notebooks())
 def test_parameters_of_a_notebook(name):
     """One tagged cell; a check of what it was given in the next; defaults of the quickest kind, all of them allowed."""
     cells = code_cells(name)
@@ -60,7 +60,7 @@ def test_parameters_of_a_notebook(name):
     # Where there is a table over seeds, -1 asks for those of the preset.
     assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "cpu", -1 if name == "05_tables" else 0)
     assert notebook_runner.check_parameters(name, {}) == found
-    check = next(line for line in cells[1].source.splitlines() if line.startswith("notebook_runner.check_values("))
+    check = next(line for line in cells[1].source.splitlines() if line.startswith("notebook_parameters.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.
     for key in found.keys() & {"dataset", "preset", "phone", "loss", "variant"}:
         assert f"{key}={key}" in check, key
@@ -137,9 +137,11 @@ def test_a_study_of_ones_own_has_an_output_of_its_own(monkeypatch, tmp_path):
     assert len({f.name for f in files}) == len(studies)
     assert [f.relative_to(tmp_path).parts[1] for f in files] == ["own-smoke"] * 3 + ["rig-smoke"] * 2
     for given, file in zip(studies, files, strict=True):
-        assert file.stem == f"06_user_study{notebook_runner.suffix_of_own(**given)}"
+        assert file.stem == f"06_user_study{notebook_parameters.suffix_of_own(**given)}"
     # The same folder under another name is the same study.
-    assert notebook_runner.suffix_of_own(folder="no/../a") == notebook_runner.suffix_of_own(folder=str(tmp_path / "a"))
+    assert notebook_parameters.suffix_of_own(folder="no/../a") == notebook_parameters.suffix_of_own(
+        folder=str(tmp_path / "a")
+    )
 
 
 def test_folders_are_found_from_where_the_command_runs(shelf, monkeypatch, tmp_path):
@@ -285,7 +287,7 @@ def test_an_error_of_ours_is_said_in_its_own_words(shelf):
     write_notebook(
         shelf,
         "11_tiny",
-        "from dped_lib.app import notebook_runner\nnotebook_runner.check_values(dataset='moon', preset=preset)",
+        "from dped_lib.app import notebook_parameters\nnotebook_parameters.check_values(dataset='moon', preset=preset)",
     )
     with pytest.raises(
         DpedError, match="^11_tiny, cell 2: unknown dataset 'moon'; allowed: rig, pirm, city100, dped, own"

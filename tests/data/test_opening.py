@@ -15,7 +15,7 @@ from small import make_store
 from dped_lib.app import doctor
 from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
-from dped_lib.data import builder, opening, pair_store, pairing, photographs, readers, rig, splits
+from dped_lib.data import builder, opening, pair_store, photographs, readers, rig, splits
 from dped_lib.data.pairing import Settings
 from dped_lib.paper import PATCH_SIZE
 
@@ -131,7 +131,7 @@ def test_own_without_photographs_is_explained(runs, tmp_path, monkeypatch, named
 def test_a_store_of_fewer_scenes_is_made_again(runs, monkeypatch):
     """An earlier version knew thirty."""
     made = []
-    pair = pairing.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
+    pair = pair_store.Pair("1", "1", *np.zeros((2, 100, 100, 3), np.uint8))
 
     def build(*folders, store, meta, **how):
         made.append(meta["origin"])

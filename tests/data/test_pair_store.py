@@ -17,8 +17,7 @@ from patches import noise, pair
 
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening, pair_store, splits
-from dped_lib.data.pair_store import PairStore
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair, PairStore
 from dped_lib.paper import PATCH_SIZE
 
 
@@ -70,10 +69,10 @@ def test_killed_while_writing_leaves_no_store(tmp_path):
     code = """if True:
         import os, signal, sys
         import numpy as np
-        from dped_lib.data import pair_store, pairing
+        from dped_lib.data import pair_store
         def pairs():
             for i in range(3):
-                yield pairing.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
+                yield pair_store.Pair(str(i), str(i), *np.zeros((2, 100, 100, 3), np.uint8))
             os.kill(os.getpid(), signal.SIGKILL)
         pair_store.write_store(sys.argv[1], pairs(), {})
     """

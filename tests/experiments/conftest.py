@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dped_lib.data import pair_store
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 from dped_lib.experiments import baselines, scores
 
 

@@ -13,7 +13,7 @@ from dped_lib import models
 from dped_lib.base import paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 from dped_lib.experiments import discriminators
 from dped_lib.report import figures
 

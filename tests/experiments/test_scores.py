@@ -14,7 +14,7 @@ from dped_lib import metrics
 from dped_lib.base import presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import opening, pair_store, splits
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 from dped_lib.enhance import evaluation
 from dped_lib.experiments import appearance, scores, tables
 

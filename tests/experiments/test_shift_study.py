@@ -275,10 +275,10 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
 
 
 def test_patches_of_a_store_keep_their_scene(tmp_path):
-    from dped_lib.data import pair_store, pairing
+    from dped_lib.data import pair_store
 
     pairs = [
-        pairing.Pair(f"{i}", f"scene {i % 2}", *torch.full((2, 100, 100, 3), i, dtype=torch.uint8).numpy())
+        pair_store.Pair(f"{i}", f"scene {i % 2}", *torch.full((2, 100, 100, 3), i, dtype=torch.uint8).numpy())
         for i in range(4)
     ]
     store = pair_store.write_store(tmp_path / "s", pairs, {"phone": "sony"})

@@ -9,7 +9,7 @@ from torch import nn
 
 from dped_lib import losses, metrics, paper
 from dped_lib.base import presets
-from dped_lib.data import pair_store, pairing
+from dped_lib.data import pair_store
 from dped_lib.experiments import appearance, scores, table_layout, table_plot, tables
 from dped_lib.experiments.scores import Cell
 from dped_lib.report import colors, figures
@@ -23,7 +23,7 @@ def store(tmp_path_factory):
     def pairs():
         for i in range(12):
             dslr = rng.integers(80, 256, (100, 100, 3), dtype=np.uint8)
-            yield pairing.Pair(str(i), f"p{i // 2}", (dslr * 0.8).astype(np.uint8), dslr)
+            yield pair_store.Pair(str(i), f"p{i // 2}", (dslr * 0.8).astype(np.uint8), dslr)
 
     return pair_store.write_store(
         tmp_path_factory.mktemp("store") / "iphone", pairs(), {"dataset": "rig", "phone": "iphone", "report": {}}

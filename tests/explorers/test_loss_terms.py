@@ -15,7 +15,7 @@ from dped_lib import training, vgg
 from dped_lib.base import run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store
-from dped_lib.data.pairing import Pair
+from dped_lib.data.pair_store import Pair
 from dped_lib.explorers import loss_terms as loss_terms_explorer
 from dped_lib.report import figures
 

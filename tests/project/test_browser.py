@@ -21,7 +21,7 @@ from playwright.sync_api import Page, expect
 from synthetic import write_study
 
 from dped_lib import models
-from dped_lib.app import notebook_runner
+from dped_lib.app import notebook_parameters
 from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
@@ -100,7 +100,7 @@ def test_a_whole_study_in_jupyterlab(browser, pictures, tmp_path):
         expect(page.get_by_text("1 person")).not_to_have_count(0)
         page.close()
     assert stored(store, "p01") == expected(pictures, "p01", 0), "running the notebook again answers nothing"
-    own = notebook_runner.suffix_of_own(folder=str(pictures.folder), answers=str(answers))
+    own = notebook_parameters.suffix_of_own(folder=str(pictures.folder), answers=str(answers))
     numbers = json.loads((tmp_path / "figures" / "own-cpu" / f"fig10_shares{own}.json").read_text())["numbers"]
     assert numbers["observer"] == "person"
     chosen = {q: c for q, (_, _, c) in expected(pictures, "p01", 0).items()}

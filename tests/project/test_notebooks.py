@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbval.plugin import find_comment_markers
 
-from dped_lib.app import notebook_runner
+from dped_lib.app import notebook_parameters
 from dped_lib.base import paths
 from dped_lib.report import figures
 
@@ -20,7 +20,7 @@ def notebook(request):
 
 
 def test_the_notebooks_of_this_release_are_there():
-    assert [f.stem for f in FILES] == list(notebook_runner.notebooks())
+    assert [f.stem for f in FILES] == list(notebook_parameters.notebooks())
     assert [f.stem for f in FILES] == [
         "00_start",
         "01_dataset",
@@ -44,7 +44,7 @@ def test_skeleton(notebook):
     assert re.search(r"^## Result", prose, re.M) or file.stem == "00_start", "00 is an index"
     assert nb.cells[1].metadata.get("tags") == ["parameters"]
     assert sum("parameters" in c.metadata.get("tags", []) for c in nb.cells) == 1
-    assert "notebook_runner.check_values(" in nb.cells[2].source
+    assert "notebook_parameters.check_values(" in nb.cells[2].source
 
 
 def test_stored_outputs_are_those_of_a_clean_run(notebook):
@@ -159,4 +159,4 @@ def test_a_study_of_ones_own_replaces_no_other_results():
     names = re.findall(r"record\.(?:figure|table)\([^\"]+ (f?\"[^\"]+\")", code)
     assert len(names) == len(re.findall(r"record\.\w+\(", code)) == 8
     assert all(re.fullmatch(r'f"\w+\{own\}"', name) for name in names), names
-    assert code.count("own = notebook_runner.suffix_of_own(folder=folder, manual=manual, answers=answers)\n") == 1
+    assert code.count("own = notebook_parameters.suffix_of_own(folder=folder, manual=manual, answers=answers)\n") == 1
