@@ -2,10 +2,11 @@
 
 ``reference/synthetic.npz`` holds what the authors' own functions return (aiff22/DPED at commit ebb0131: ``models.py``,
 ``utils.py``, ``vgg.py``, ``ssim.py`` and the losses of ``train_model.py``). The authors' photographs and checkpoints
-are not needed. In every loss the phone's picture stands for the enhanced one.
+are not needed. In every loss the phone's picture stands for the enhanced one. Networks, losses and metrics are compared in
+their plain form and in the quick form that training and evaluation use.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import synthetic
 import torch
 from torch import Tensor, nn
 
-from dped_lib import losses, metrics, models, vgg
+from dped_lib import losses, metrics, models, speed, vgg
+from dped_lib.speed import blur, networks
 
 FILE = Path(__file__).parent / "reference" / "synthetic.npz"
 TERMS = ("color", "content", "texture", "tv", "mse", "total")
@@ -29,9 +31,11 @@ def features(network: nn.Module, image: Tensor, layer: str) -> Tensor:
     return network(image, layer)
 
 
-def objective_of(network: nn.Module, discriminator: nn.Module) -> losses.Objective:
-    """Return the full loss of the authors' code, with the two frozen networks."""
-    return losses.Objective("color+content+texture", vgg=network, discriminator=discriminator)
+def objective_of(network: nn.Module, discriminator: nn.Module, distance: Callable) -> losses.Objective:
+    """Return the full loss of the authors' code, with the two frozen networks and a form of the colour distance."""
+    objective = losses.Objective("color+content+texture", vgg=network, discriminator=discriminator)
+    objective.color_distance = distance
+    return objective
 
 
 def terms_of(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -102,28 +106,46 @@ def dslr(wanted) -> Tensor:
     return small.nchw(wanted["dslr_u8"], 255)
 
 
+@pytest.fixture(scope="module", params=["plain", "swapped"])
+def form(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def vgg19() -> nn.Module:
+def prepare(form) -> Callable[[nn.Module], nn.Module]:
+    """Return a function that leaves a network as it is, or swaps its layers. ``test_losses`` says why the layout stays."""
+    return networks.swap if form == "swapped" else lambda network: network
+
+
+@pytest.fixture(scope="module")
+def vgg19(prepare) -> nn.Module:
     kernels = [(torch.tensor(k.transpose(3, 2, 1, 0).copy()), torch.tensor(b)) for k, b in synthetic.vgg_kernels()]
-    return vgg.VGG19(kernels, "synthetic")
+    return prepare(vgg.VGG19(kernels, "synthetic"))
 
 
 @pytest.fixture(scope="module")
-def discriminator() -> nn.Module:
-    return synthetic.discriminator().eval()
+def discriminator(prepare) -> nn.Module:
+    return prepare(synthetic.discriminator().eval())
 
 
 @pytest.fixture(scope="module")
-def objective(vgg19, discriminator) -> losses.Objective:
-    return objective_of(vgg19, discriminator)
+def objective(form, vgg19, discriminator) -> losses.Objective:
+    return objective_of(vgg19, discriminator, {"plain": losses, "swapped": blur}[form].color_distance)
+
+
+@pytest.fixture(scope="module")
+def statistics(form, wanted) -> metrics.PairStatistics:
+    """The statistics of the phone's pictures against the DSLR's."""
+    compute = {"plain": metrics, "swapped": speed}[form].pair_statistics
+    return compute(wanted["phone_u8"], wanted["dslr_u8"])
 
 
 # --------------------------------------------------------------------------------------------------------- networks
 
 
 @torch.inference_mode()
-def test_generator(wanted, phone):
-    network = fill(models.generator(), generator_arrays(), range(1, 9))
+def test_generator(wanted, phone, prepare):
+    network = prepare(fill(models.generator(), generator_arrays(), range(1, 9)))
     assert np.abs(nhwc(network(phone)) - wanted["generator_output"]).max() < 1e-5
 
 
@@ -197,15 +219,16 @@ def test_discriminator_loss(wanted, objective, phone, dslr):
 # ---------------------------------------------------------------------------------------------------------- metrics
 
 
-def test_ms_ssim(wanted):
-    found = metrics.pair_statistics(wanted["phone_u8"], wanted["dslr_u8"])
-    np.testing.assert_allclose(found.scale_ssim, wanted["msssim_scales"][..., 0], atol=1e-6)
-    np.testing.assert_allclose(found.scale_cs, wanted["msssim_scales"][..., 1], atol=1e-6)
-    np.testing.assert_allclose(metrics.ms_ssim(found.scale_ssim, found.scale_cs), wanted["msssim"], atol=1e-6)
-    assert metrics.score(found, "train_script")["ms_ssim"] == pytest.approx(wanted["msssim_batch"].item(), abs=1e-6)
+def test_ms_ssim(wanted, statistics):
+    scale_ssim, scale_cs = statistics.scale_ssim, statistics.scale_cs
+    np.testing.assert_allclose(scale_ssim, wanted["msssim_scales"][..., 0], atol=1e-6)
+    np.testing.assert_allclose(scale_cs, wanted["msssim_scales"][..., 1], atol=1e-6)
+    np.testing.assert_allclose(metrics.ms_ssim(scale_ssim, scale_cs), wanted["msssim"], atol=1e-6)
+    assert metrics.score(statistics, "train_script")["ms_ssim"] == pytest.approx(
+        wanted["msssim_batch"].item(), abs=1e-6
+    )
 
 
-def test_mean_squared_error(wanted):
+def test_mean_squared_error(wanted, statistics):
     """Every pair has as many values, so that the mean over the pairs is the authors' mean over the batch."""
-    found = metrics.pair_statistics(wanted["phone_u8"], wanted["dslr_u8"])
-    assert found.mse.mean() == pytest.approx(wanted["loss_mse"].item(), rel=1e-5)
+    assert statistics.mse.mean() == pytest.approx(wanted["loss_mse"].item(), rel=1e-5)
