@@ -44,8 +44,8 @@ def prepare(request):
     """Leave a network as it is, or swap its layers.
 
     The memory layout stays. In channels-last oneDNN rounds otherwise: plain PyTorch, too, then has the gradient of the texture
-    term 0.4 % off, because a value in the discriminator crosses the kink of its LeakyReLU. ``test_speed`` compares the layouts
-    in float64.
+    term 0.4 % off, because a value in the discriminator crosses the kink of its LeakyReLU. ``test_swapped_networks`` compares
+    the layouts in float64.
     """
     return (lambda network: network) if request.param == "plain" else swap
 

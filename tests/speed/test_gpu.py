@@ -1,4 +1,4 @@
-"""On a GPU: the same losses, gradients and photographs as on a CPU. ``test_speed`` shows what needs no GPU."""
+"""On a GPU: the same losses, gradients and photographs as on a CPU. The files beside this one need no GPU."""
 
 import copy
 import warnings
