@@ -18,7 +18,7 @@ class Label:
 
 #: The label of each metric of ``metrics.METRICS``.
 METRICS = MappingProxyType({"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", ""), "ms_ssim": Label("MS-SSIM", "")})
-#: The name of each term of a loss (``losses.Loss.terms``).
+#: The name of each term of a loss (``losses.LossSpec.terms``).
 TERMS = MappingProxyType(
     {
         "color": "colour loss",

@@ -1,5 +1,6 @@
 """requirements.lock is the one environment: pyproject.toml, environment.yml, make, CI and the machine agree with it."""
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -48,6 +49,22 @@ def test_lock_names_each_package_once():
 @pytest.mark.parametrize("requirement", declared(), ids=lambda r: r.name)
 def test_declared_dependency_is_locked_within_its_bounds(requirement):
     assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)])
+
+
+def test_every_package_that_the_library_imports_is_declared():
+    """Not only required by another dependency, which may stop requiring it."""
+    imported = set()
+    for file in (ROOT / "dped_lib").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    named = {canonicalize_name(requirement.name) for requirement in declared()}
+    distributions = importlib.metadata.packages_distributions()
+    foreign = imported - set(sys.stdlib_module_names) - {"dped_lib"}
+    assert "tornado" in foreign
+    assert not {name for name in foreign if not named & {canonicalize_name(d) for d in distributions[name]}}
 
 
 def test_lock_is_complete():
