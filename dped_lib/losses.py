@@ -107,7 +107,7 @@ def printed_kernel() -> np.ndarray:
 
 
 def kernel_1d(kernel: str | float) -> np.ndarray:
-    """Return the 21 taps whose outer product is a kernel: one of ``KERNELS``, or a deviation (px)."""
+    """Return 21 taps whose outer product is a kernel: one of ``KERNELS``, or a deviation (px)."""
     if isinstance(kernel, int | float):
         return gaussian(kernel)
     match one_of("kernel", kernel, KERNELS):

@@ -218,7 +218,8 @@ class _Aligner:
         )
         count = 0 if h is None else int(mask.sum())
         self._note(inliers=count)
-        # The more random matches there are, the more agree by chance (Brown and Lowe 2007, 3.2, with 0.3 for 0.1).
+        # The more random matches there are, the more agree by chance.
+        # (Brown and Lowe 2007, section 3.2, with 0.3 for 0.1.)
         needed = 8 + 0.1 * self.report.matches
         if count < needed:
             reason = f"{self._matched()}, but {count} agree on one homography ({needed:.0f} needed)."

@@ -48,6 +48,7 @@ _NO_CONTRAST = 0.5  # gray levels; below, only rounding is left
 _MIN_GAIN = 0.0005
 _MAX_STEPS = 10  # of the sub-pixel search; it usually takes three
 _MIN_STEP = 0.01  # px and degrees: a smaller step ends the search
+_Place = tuple[float, float, float]  # dx and dy in px, and the angle in degrees, of a window in the phone's image
 
 
 @dataclass(frozen=True)
@@ -235,12 +236,13 @@ class _WindowSearch:
             for start, length in zip((y, x), self.dslr.shape, strict=True)
         )
 
-    def _best_place(self, y: int, x: int, band: np.ndarray, part) -> tuple[tuple[float, float, float], bool]:
-        """Return (dx, dy, angle) of the highest NCC of the bands, and whether the search ended at its edge."""
+    def _best_place(self, y: int, x: int, band: np.ndarray, part) -> tuple[_Place, bool]:
+        """Return (dx, dy, angle) of the bands' highest NCC, and whether it is at the search's edge."""
         first = self.margin - self.reach
         side = PATCH_SIZE + 2 * self.reach
         search_area = np.s_[y + first : y + first + side, x + first : x + first + side]
-        searched = self.phone_band[search_area][tuple(slice(p.start, p.stop + 2 * self.reach) for p in part)]
+        wider = tuple(slice(p.start, p.stop + 2 * self.reach) for p in part)
+        searched = self.phone_band[search_area][wider]
         score = cv2.matchTemplate(searched, np.ascontiguousarray(band[part]), cv2.TM_CCOEFF_NORMED)
         score[~_filled(self.inside[search_area])] = -2
         dy, dx = np.unravel_index(np.argmax(score), score.shape)
@@ -251,7 +253,8 @@ class _WindowSearch:
         place = self._subpixel_place(y, x, band[part], part, np.array(start))
         if place is None:
             return start, True
-        if not self.alignment.inside(_window_grid(x + place[0], y + place[1], place[2]))[1:-1, 1:-1].all():
+        window = _window_grid(x + place[0], y + place[1], place[2])
+        if not self.alignment.inside(window)[1:-1, 1:-1].all():
             return start, True
         return tuple(float(v) for v in place), False
 

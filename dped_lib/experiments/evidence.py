@@ -165,8 +165,8 @@ PSNR_MARGIN = round(max(abs(row["ours"].psnr - row["dong"].psnr) for row in pape
 def verdict_equal(interval: Sequence[float], margin: float) -> str:
     """Return the verdict on the claim that a difference is at most ``margin``, given its interval.
 
-    It holds if the whole interval lies within the margin, and does not hold if it lies outside. With the 95 % interval,
-    "holds" is the equivalence test of two one-sided tests (TOST), each at 2.5 %.
+    It holds if the whole interval lies within the margin, and does not hold if it lies outside.
+    With the 95 % interval, "holds" is the test of two one-sided tests (TOST), each at 2.5 %.
     """
     return statistics.verdict(interval, -margin, margin)
 
@@ -204,10 +204,11 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
 
 
 def too_few(photographs: int | None) -> str:
-    """Return why so few photographs cannot decide a difference; empty if they can, or if their number is unknown."""
+    """Return why so few photographs cannot decide a difference; empty if they can or are unknown."""
     if photographs is None or photographs >= statistics.FEWEST:
         return ""
-    return f"{photographs} photographs: intervals over fewer than {statistics.FEWEST} are too narrow"
+    few = statistics.FEWEST
+    return f"{photographs} photographs: intervals over fewer than {few} are too narrow"
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,8 @@ def noise_verdict(
         why = f"amplified on {others}{too}" if louder else "not amplified on the iPhone"
         return {"evidence": text, "verdict": "does not hold", "why": why}
     if open_ones or iphone != "higher":
-        why = f"undecided on {' and '.join([*open_ones, *(['the iPhone'] if iphone != 'higher' else [])])}"
+        open_ones += ["the iPhone"] if iphone != "higher" else []
+        why = f"undecided on {' and '.join(open_ones)}"
         return {"evidence": text, "verdict": "undecided", "why": why}
     return {"evidence": text, "verdict": "holds", "why": ""}
 

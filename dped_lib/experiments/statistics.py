@@ -206,7 +206,10 @@ def relation(low_high: Sequence[float], reference: float = 0.0) -> str:
 
 
 def verdict(low_high: Sequence[float], least: float = -math.inf, most: float = math.inf) -> str:
-    """Return ``holds`` if the interval lies in [least, most], ``does not hold`` if it lies outside, else ``undecided``."""
+    """Return ``holds`` for an interval in [least, most], ``does not hold`` for one outside.
+
+    An interval that overlaps a border is ``undecided``.
+    """
     low, high = low_high
     if least <= low and high <= most:
         return "holds"
