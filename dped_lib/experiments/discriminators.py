@@ -70,8 +70,8 @@ class Curve:
 def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
     """Return how much higher the last accuracy of ``two`` is than that of ``one``.
 
-    The second value is the 95 % interval. Both answered about the same pairs, so we subtract on each
-    pair, and resample photographs. A photograph that is hard for both then does not widen it.
+    The second value is the 95 % interval. Both answered about the same pairs, so we subtract on
+    each pair, and resample photographs. A photograph that is hard for both does not widen it.
     """
     difference = (np.array(two.correct) - np.array(one.correct)) / 2
     resampled = statistics.resampled_means(difference, two.photographs, RESAMPLES)

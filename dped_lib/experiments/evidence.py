@@ -204,7 +204,7 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
 
 
 def too_few(photographs: int | None) -> str:
-    """Return why so few photographs cannot decide a difference; empty if they can or are unknown."""
+    """Return why so few photographs decide no difference; empty if they can, or are unknown."""
     if photographs is None or photographs >= statistics.FEWEST:
         return ""
     few = statistics.FEWEST
