@@ -166,6 +166,24 @@ def in_workflow(path: Path | str, folder: Path) -> str:
     return name
 
 
+def obstacle(folder: Path, remedy: str) -> str:
+    """Return what keeps a folder from being made, as the end of a message, or an empty text if nothing is in its place.
+
+    Args:
+        folder: a folder that could not be made or entered.
+        remedy: what the user can do instead of removing the obstacle.
+    """
+    folder = Path(os.path.abspath(collapsed(folder)))
+    existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+    if os.path.isdir(existing):
+        return ""
+    if not os.path.exists(existing):
+        return f"{existing} is a link to a missing folder. If its disk is not mounted, mount it; else {remedy}."
+    if os.path.isfile(existing):
+        return f"{existing} is not a folder. Move it away, or {remedy}."
+    return f"{existing} is not a folder. {remedy[0].upper()}{remedy[1:]}."  # a device must stay where it is
+
+
 def elsewhere(path: Path) -> str:
     """Return the remedy for a path that cannot be written to, unless the caller names another.
 

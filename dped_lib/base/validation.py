@@ -23,7 +23,10 @@ def check_type(key: str, value, expected: type):
     """Return ``value`` if it has the ``expected`` type, or raise a DpedError. An int is accepted as a float."""
     # In Python a bool is an int. Here a bool is neither an int nor a float.
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise DpedError(f"parameter {key!r}: the number is too large. The largest float is 1.8e308.") from None
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         name = getattr(expected, "__name__", expected)  # "float | None" has no name
         raise DpedError(f"parameter {key!r} must be {name}, not {type(value).__name__} ({value!r}).")

@@ -115,9 +115,10 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
     except OSError as error:
         if error.errno in _FULL:
             raise
-        raise DpedError(
-            f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere or paths.elsewhere(target)}."
-        ) from error
+        elsewhere = elsewhere or paths.elsewhere(target)
+        if why := paths.obstacle(target.parent, elsewhere):
+            raise DpedError(f"{target}: cannot be written, because {why}") from error
+        raise DpedError(f"{target}: cannot be written ({error}). Make its folder writable, or {elsewhere}.") from error
 
 
 def free_space(folder: Path) -> int:
@@ -142,7 +143,7 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
     folder = Path(os.path.abspath(paths.collapsed(folder)))
     existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
     if not existing.is_dir():
-        raise DpedError(f"{folder}: cannot be made, because {existing} is not a folder. Remove it, or {elsewhere}.")
+        raise DpedError(f"{folder}: cannot be made, because {paths.obstacle(folder, elsewhere)}")
     with explain_full_disk(folder, elsewhere):
         try:
             with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=existing) as temporary:
@@ -232,6 +233,8 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             if os.path.isdir(lock) or os.path.islink(lock):
                 raise DpedError(f"{lock}: is in the place of a lock file. Remove it.") from error
+            if why := paths.obstacle(lock.parent, paths.elsewhere(lock)):
+                raise DpedError(f"{lock.parent}: cannot be made, because {why}") from error
             remedy = "Free some space" if error.errno in _FULL else "Make it writable"
             raise DpedError(
                 f"{lock.parent}: cannot be written ({error}). {remedy}, or {paths.elsewhere(lock)}."

@@ -151,6 +151,8 @@ def _fetch(store: "pooch.Pooch", key: str) -> Path:
             "Try again; if it repeats, the mirror or the public file has changed."
         ) from error
     except OSError as error:
+        if why := paths.obstacle(target.parent, "point DPED_CACHE at another folder"):
+            raise DpedError(f"{target}: cannot be fetched into the cache, because {why}") from error
         raise DpedError(
             f"{target}: cannot be fetched into the cache ({error}). Make it writable, or point DPED_CACHE at a folder that is."
         ) from error

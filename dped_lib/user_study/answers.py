@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
+from traitlets import log
+
 from dped_lib.base import paths, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.validation import build_dataclass, one_of
@@ -114,9 +116,13 @@ class AnswerStore:
                 "folder for answers."
             ) from error
         if study != self.study:
-            difference = "other pictures" if pictures != description["pictures"] else f"another seed ({seed})"
+            difference, earlier = f"another seed ({seed})", "the earlier pictures and seed"
+            if pictures != description["pictures"]:
+                difference = "other pictures"
+            elif seed == description["seed"]:
+                difference, earlier = "the questions of another version of dped", "that version"
             raise DpedError(
-                f"{self.folder}: holds answers to a study with {difference}. Use the earlier pictures and seed, or "
+                f"{self.folder}: holds answers to a study with {difference}. Use {earlier}, or "
                 "name another folder for the answers. Answers to two studies cannot be mixed."
             )
 
@@ -169,7 +175,9 @@ class AnswerStore:
         file = self.file_of(subject, observer)
         try:
             return self._parse(file, subject, observer, file.read_bytes())[0]
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if file.is_symlink():  # its answers would be missing in the analysis
+                raise _unwritable(file, error) from error
             return ()
         except OSError as error:
             raise DpedError(
@@ -213,8 +221,13 @@ class AnswerStore:
                 raise AnsweredError(f"{file}: question {answer.question!r} has been answered; each is asked once.")
             if torn := content[end:]:
                 # A killed process left a part of a line. No subject was told that it is stored, but we delete nothing.
-                with open(file.with_suffix(".torn"), "ab") as aside:
+                kept = file.with_suffix(".torn")
+                with open(kept, "ab") as aside:
                     aside.write(torn + b"\n")
+                # The log of a kernel goes to the server's terminal, and not to the browser.
+                log.get_logger().warning(
+                    "%s: its end was no whole answer (%d bytes); kept in %s", file, len(torn), kept
+                )
                 handle.truncate(end)
             # An editor may have removed the line end of the last answer.
             line_end = b"" if content[end - 1 : end] in (b"", b"\n") else b"\n"
@@ -293,6 +306,11 @@ class AnswerStore:
         return tuple(answers.values()), end
 
     def _check(self, answer: Answer, where: str, subject: str, observer: str) -> None:
+        # Python reads NaN and Infinity as numbers. No answer is written with them.
+        numbers = {"seconds": answer.seconds, "width": answer.width, "scale": answer.scale}
+        for name, number in numbers.items():
+            if number is not None and not 0 <= number < math.inf:
+                raise _damaged(where, f"{name!r} is {number}")
         if answer.study != self.study:
             raise DpedError(
                 f"{where}: an answer to another study ({answer.study}, not {self.study}). Move the file away."
@@ -313,6 +331,10 @@ def _damaged(where: str, why: object) -> DpedError:
 
 
 def _unwritable(file: Path, why: object) -> DpedError:
+    if blocked := paths.obstacle(file.parent, "name another folder for the answers"):
+        return DpedError(f"{file}: cannot be written, because {blocked}")
+    if file.is_symlink() and not file.exists():
+        return DpedError(f"{file}: is a link to a missing file. Bring that file back, or move the link away.")
     return DpedError(f"{file}: cannot be written ({why}). Make its folder writable, or name another.")
 
 

@@ -390,7 +390,7 @@ def test_probing_a_folder_leaves_no_trace(tmp_path):
 
 def test_probing_finds_what_is_wrong(old, small_disk):
     with pytest.raises(
-        DpedError, match="sub: cannot be made, because .*table.csv is not a folder. Remove it, or go away."
+        DpedError, match="sub: cannot be made, because .*table.csv is not a folder. Move it away, or go away."
     ):
         writing.probe_folder(old / "sub", "go away")
     with pytest.raises(OSError, match="No space"):
@@ -398,6 +398,28 @@ def test_probing_finds_what_is_wrong(old, small_disk):
     with pytest.raises(DpedError, match="x: not written, the disk is full .*Free some space, or go away."):
         writing.probe_folder(small_disk / "x", "go away")
     assert only(small_disk) == ["all"]
+
+
+def test_nobody_is_told_to_remove_a_device():
+    with pytest.raises(DpedError) as raised:
+        writing.probe_folder(Path("/dev/null/sub"), "go away")
+    assert str(raised.value) == "/dev/null/sub: cannot be made, because /dev/null is not a folder. Go away."
+
+
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_CACHE"])
+def test_a_disk_that_is_not_mounted_behind_a_link_is_named(tmp_path, monkeypatch, variable):
+    """The system says that the link exists."""
+    place = tmp_path / "place"
+    place.symlink_to("/nonexistent/disk")
+    monkeypatch.setenv(variable, str(place))
+    remedy = f"place is a link to a missing folder. If its disk is not mounted, mount it; else point {variable}"
+    for attempt in (
+        lambda: writing.write_text(place / "a" / "b.txt", "new"),
+        lambda: writing.alone(place / "a" / ".lock", "waiting").__enter__(),
+        lambda: writing.probe_folder(place / "a", paths.elsewhere(place)),
+    ):
+        with pytest.raises(DpedError, match=remedy):
+            attempt()
 
 
 def test_nothing_is_written_where_a_check_can_find_nothing(old, monkeypatch):
@@ -522,7 +544,7 @@ def test_something_else_in_the_place_of_a_lock_is_named(tmp_path, what):
 def test_a_folder_that_cannot_be_made_for_a_lock_is_named(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(DpedError, match="file: cannot be written .* Make it writable, or name another folder"),
+        pytest.raises(DpedError, match="file: cannot be made, because .*file is not a folder. Move it away, or name"),
         writing.alone(tmp_path / "file" / ".run.lock", "waiting"),
     ):
         pytest.fail("is not locked")

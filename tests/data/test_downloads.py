@@ -218,7 +218,13 @@ def test_what_is_in_the_cache_needs_no_source(folder, monkeypatch):
 def test_a_cache_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DPED_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DpedError, match="cannot be fetched into the cache.*DPED_CACHE"):
+    with pytest.raises(
+        DpedError, match="cannot be fetched into the cache, because .*file is not a folder. .* point DPED_CACHE"
+    ):
+        downloads.fetch(KEY)
+    (tmp_path / "link").symlink_to("not mounted")
+    monkeypatch.setenv("DPED_CACHE", str(tmp_path / "link"))
+    with pytest.raises(DpedError, match="link is a link to a missing folder. .* point DPED_CACHE"):
         downloads.fetch(KEY)
 
 

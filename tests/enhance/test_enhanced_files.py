@@ -113,6 +113,17 @@ def test_what_would_replace_something_is_refused_before_any_work(net, here, file
     assert everything() == before
 
 
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_pipe_is_neither_a_result_nor_read(net, here, impatient, more):
+    """Nobody writes to it, so reading it would wait forever."""
+    put("a.jpg")
+    os.mkfifo("o.jpg")
+    code, said, errors = dped(net, "a.jpg", "o.jpg", *more)
+    assert code == 1 and not said and "not enhanced: a.jpg: o.jpg exists" in errors
+    with pytest.raises(DpedError, match="o.jpg: no regular file"):
+        image_decoding.check(Path("o.jpg"))
+
+
 def test_only_earlier_results_are_overwritten(net, here):
     """`--overwrite` with OUT forgotten names an original as the result. In each format a result is known by its EXIF."""
     put("a.jpg", "b.jpg", "c.png", "other/a.jpg", "other/a-compare.jpg")

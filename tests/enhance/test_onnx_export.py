@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import numpy as np
 import onnx
@@ -94,6 +95,22 @@ def test_only_an_earlier_export_is_overwritten(tmp_path):
     onnx_export.export(srcnn, file, {"network": "another"}, overwrite=True)
     assert file.stat().st_mtime_ns > made
     onnx.checker.check_model(onnx.load(file))
+
+
+def test_a_pipe_or_a_file_of_gigabytes_is_no_export_and_is_not_read(tmp_path, monkeypatch, impatient):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with open(tmp_path / "large.onnx", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    (tmp_path / "device.onnx").symlink_to("/dev/null")
+    load = onnx.load
+    monkeypatch.setattr(
+        onnx,
+        "load",
+        lambda f, **more: pytest.fail("is read") if f.name != "pipe.onnx" else load(f, **more),
+    )
+    for name in ("device.onnx", "large.onnx", "pipe.onnx"):
+        with pytest.raises(DpedError, match=f"{name}: exists and was not made by dped export, so --overwrite"):
+            onnx_export.check_target(tmp_path / name, overwrite=True)
 
 
 @pytest.mark.parametrize(("last", "said"), [(0.01, "1.0e-02"), (float("nan"), "nan")])

@@ -114,6 +114,10 @@ def test_answers_to_other_pictures_are_not_mixed(store):
         study_answers.AnswerStore(store.folder / "no" / ".." / ".." / store.folder.name, "1" * 64, QUESTIONS)
     with pytest.raises(DpedError, match=r"another seed \(0\)"):
         study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS, seed=1)
+    description = json.loads((store.folder / "study.json").read_text())
+    (store.folder / "study.json").write_text(json.dumps({**description, "study": "of another version"}))
+    with pytest.raises(DpedError, match="with the questions of another version of dped. Use that version, or name"):
+        study_answers.AnswerStore(store.folder, PICTURES, QUESTIONS)
     other = study_answers.AnswerStore(store.folder.with_name("other"), "1" * 64, QUESTIONS)
     other.file_of("p01").parent.mkdir()
     store.file_of("p01").rename(other.file_of("p01"))
@@ -131,7 +135,7 @@ def test_a_half_line_is_the_only_loss(store, cut):
     assert len(store.answers("p01")) == 6 and len(file.read_text().splitlines()) == 6
 
 
-def test_a_torn_line_is_set_aside(store):
+def test_a_torn_line_is_set_aside(store, caplog):
     file = fill(store, "p01", 2)
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"study": "ab')
@@ -139,6 +143,8 @@ def test_a_torn_line_is_set_aside(store):
     fill(store, "p01", 1)
     assert file.read_bytes().startswith(whole) and len(store.answers("p01")) == 3
     assert file.with_suffix(".torn").read_bytes() == b'{"study": "ab\n' and store.subjects() == ("p01",)
+    [said] = caplog.messages
+    assert said == f"{file}: its end was no whole answer (13 bytes); kept in {file.with_suffix('.torn')}"
 
 
 def test_a_whole_last_line_is_never_taken_for_a_torn_one(store):
@@ -180,9 +186,18 @@ def test_answers_in_the_way_are_named(tmp_path):
         lambda: store.answers("p01"),
         lambda: store.record("p01", asked, asked.left, 1.0),
     ):
-        with pytest.raises(DpedError, match="p01.jsonl: cannot be (written|read)"):
+        with pytest.raises(DpedError, match="p01.jsonl: cannot be (written, because .*people is not a folder|read)"):
             call()
     assert (store.folder / "people").read_text() == "a diary"
+
+
+def test_a_link_to_a_missing_file_is_no_subject_without_answers(store):
+    file = fill(store, "p01", 2)
+    file.rename(file.with_suffix(".moved"))
+    file.symlink_to("gone.jsonl")
+    for call in (store.everyone, lambda: store.begin("p01")):
+        with pytest.raises(DpedError, match="p01.jsonl: is a link to a missing file. Bring that file back"):
+            call()
 
 
 def test_a_file_of_the_users_is_not_taken_for_a_study(tmp_path):
@@ -223,6 +238,14 @@ def test_an_editor_that_drops_the_last_line_end(store):
             "an answer of model 'p01' in the file of person 'p01'",
         ),
         (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": "fast"')], "line 1: damaged .*must be float"),
+        (
+            lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": 1' + "0" * 400)],
+            "line 1: .*number is too large",
+        ),
+        (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": NaN')], "line 1: damaged .'seconds' is nan"),
+        (lambda lines: [lines[0].replace('"seconds": 1.0', '"seconds": -5.0')], "line 1: damaged .'seconds' is -5.0"),
+        (lambda lines: [lines[0].replace("}", ', "width": NaN}')], "line 1: damaged .'width' is nan"),
+        (lambda lines: [lines[0].replace("}", ', "scale": -Infinity}')], "line 1: damaged .'scale' is -inf"),
         (lambda lines: [lines[0].replace('"seconds"', '"secs"')], "line 1: damaged .*unknown parameter 'secs'"),
         (lambda lines: ["\x00" * 30 + "\n", *lines], "line 1: damaged"),
         (lambda lines: [lines[0], "[" * 100_000 + "\n"], "line 2: damaged"),
