@@ -1,23 +1,19 @@
 """Train one network for each choice in which the paper and the authors' code differ, and score it on held-out pairs."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
-
-import pandas as pd
 
 from dped_lib import paper
 from dped_lib.base import paths, presets, run_parameters
 from dped_lib.base.run_parameters import VGG
 from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
-from dped_lib.experiments import statistics, training_runs
-from dped_lib.experiments.scores import DIGITS, TABLE_METRICS, Cell, Difference, score_methods
-from dped_lib.experiments.table_layout import metric_name
-from dped_lib.report import labels
+from dped_lib.experiments import training_runs
+from dped_lib.experiments.scores import Cell, Difference, score_methods
 
 #: The row of the authors' code. The last row changes all its choices, and each row between changes one.
 BASELINE = "code"
@@ -156,30 +152,3 @@ def _from_json(result: Mapping) -> tuple[list[ChoiceOutcome], list[Difference]]:
 def _with_tuples(values: Mapping, *names: str) -> dict:
     # JSON has lists only.
     return {**values, **{name: tuple(values[name]) for name in names}}
-
-
-def choices_frame(outcomes: Sequence[ChoiceOutcome], differences: Sequence[Difference]) -> pd.DataFrame:
-    """Return a row for each choice: its scores, and their differences from the authors' code with intervals."""
-    rows = []
-    for o in outcomes:
-        row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
-        for metric in TABLE_METRICS:
-            row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
-            row[f"{labels.METRICS[metric].name} minus {BASELINE}"] = _minus_baseline(differences, o.row, metric)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _minus_baseline(differences: Sequence[Difference], row: str, metric: str) -> str:
-    """Return the difference in words, with a star if its interval excludes zero; empty if there is none."""
-    for d in differences:
-        if d.metric == metric and {d.first, d.second} == {BASELINE, row}:
-            d = d if d.first == row else d.reversed()
-            star = "" if d.verdict == "undecided" else " *"
-            return statistics.in_words(d.difference, d.interval, DIGITS[metric], "+") + star
-    return ""
-
-
-def choices_numbers(outcomes: Sequence[ChoiceOutcome]) -> list[dict]:
-    """Return the outcomes for the JSON beside the table."""
-    return [{**dataclasses.asdict(o), "trains": o.trains} for o in outcomes]

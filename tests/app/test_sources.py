@@ -1,5 +1,7 @@
 """The library files that a notebook or module depends on."""
 
+import pytest
+
 from dped_lib.app import sources
 from dped_lib.base import paths
 
@@ -44,6 +46,12 @@ def test_a_training_depends_on_no_alignment_explorer_report_notebook_or_command(
         "experiments",
         "user_study",
     }
+
+
+@pytest.mark.parametrize("module", ["discriminators", "ablation"])
+def test_an_experiment_that_trains_depends_on_no_drawing(module):
+    """A changed colour or label trains nothing anew."""
+    assert not [n for n in names(sources.of_modules(f"dped_lib.experiments.{module}")) if n.startswith("report/")]
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path):

@@ -13,7 +13,7 @@ from dped_lib import models, paper, training
 from dped_lib.base import presets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import experiment_results, network_files, opening, shipped_runs, vgg_files
-from dped_lib.experiments import ablation
+from dped_lib.experiments import ablation, ablation_table
 
 TINY = replace(presets.preset("smoke"), iterations=2, variant_iterations=2, table_pairs=0)
 
@@ -60,9 +60,9 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     outcomes, differences, origin = trained = ablation.train_choices("rig", "smoke", "iphone", rows=rows)
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
-    frame = ablation.choices_frame(outcomes, differences)
+    frame = ablation_table.choices_frame(outcomes, differences)
     assert frame["PSNR minus code"][0] == "" and frame["PSNR minus code"][1][0] in "+-"
-    assert json.dumps(ablation.choices_numbers(outcomes))
+    assert json.dumps(ablation_table.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("was trained again"))

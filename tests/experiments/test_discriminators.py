@@ -14,7 +14,7 @@ from dped_lib.base import paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.data import pair_store
 from dped_lib.data.pair_store import Pair
-from dped_lib.experiments import discriminators
+from dped_lib.experiments import discriminator_plot, discriminators
 from dped_lib.report import figures
 
 TINY = replace(
@@ -78,7 +78,7 @@ def test_accuracies_are_drawn_beside_the_papers():
         return discriminators.Curve("rig", "iphone", form, 0, 6, [5, 10, 40], [0.5, 0.7, value], [2, 1, 2, 1], names)
 
     figures.use_style()
-    fig = discriminators.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
+    fig = discriminator_plot.plot_accuracy([curve("two_image", 0.75), curve("one_image", 0.75)])
     (ax,) = fig.axes
     hollow = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_markerfacecolor() == "none"]
     assert hollow == [(300, 0.99), (5000, 0.86)]
@@ -96,7 +96,7 @@ def test_accuracies_are_drawn_beside_the_papers():
 def test_an_interval_that_cannot_be_seen_is_written():
     names = ["a", "b", "c", "d"] * 250
     sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2] * 1000, names)
-    fig = discriminators.plot_accuracy([sure])
+    fig = discriminator_plot.plot_accuracy([sure])
     (ax,) = fig.axes
     assert "batch 50, as in the paper" in ax.get_xlabel() and "two-image: [1.00, 1.00]" in ax.get_xlabel()
     plt.close(fig)
