@@ -99,7 +99,7 @@ def half_size(x: Tensor) -> Tensor:
 
 
 def scale_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return :func:`ssim_terms` at the five scales of MS-SSIM (Wang et al. 2003): N x 5 each."""
+    """Return ``ssim_terms`` at the five scales of MS-SSIM (Wang et al. 2003): N x 5 each."""
     terms = []
     for scale in range(len(SCALE_WEIGHTS)):
         x, y = (half_size(x), half_size(y)) if scale else (x, y)

@@ -92,7 +92,7 @@ class SRCNN(nn.Module):
     """Enhance photographs with Dong et al.'s layers: 9x9, 5x5, 5x5, and 64 and 32 channels between.
 
     The form is that of the authors' checkpoint for PIRM 2018. Its last layer has one bias for all
-    three channels and the generator's activation. Input and output are those of :class:`Generator`.
+    three channels and the generator's activation. Input and output are those of ``Generator``.
     """
 
     def __init__(self):

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import math
 import os
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,10 +158,24 @@ def save_figure(
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """Return a table without its index as Markdown. Text such as "19.90" keeps its last digit."""
+    """Return a table without its index as Markdown.
+
+    Text such as "19.90" keeps its last digit, and the numbers of a column have equally many. No line ends within an interval, or
+    between a value and its interval.
+    """
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    digits = tuple(f".{_decimals(frame.iloc[:, i])}f" for i in range(frame.shape[1]))
     # tabulate refuses the indices if there is no row.
-    return frame.to_markdown(index=False, disable_numparse=text if len(frame) else True)
+    table = frame.to_markdown(index=False, disable_numparse=text if len(frame) else True, floatfmt=digits)
+    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
+
+
+def _decimals(column: pd.Series) -> int:
+    """Return the number of decimals that the numbers of a column need; 0 for text and whole numbers."""
+    if not pd.api.types.is_float_dtype(column):
+        return 0
+    decimals = (str(value).partition(".")[2] for value in column if math.isfinite(value))
+    return max((len(d) for d in decimals if d != "0"), default=0)
 
 
 def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numbers: Mapping, notes: str = "") -> Path:

@@ -1,7 +1,7 @@
 """Show the library's own source in a notebook. Show figures and tables, and save them at the same time."""
 
 import inspect
-import re
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +20,13 @@ def show_source(*objects: Callable | type) -> Markdown:
 
     A notebook stores this output and nbval compares it, so the shown source is always that of the library.
     """
-    parts, before = [], None
-    for shown in map(inspect.unwrap, objects):
-        file = Path(inspect.getsourcefile(shown)).relative_to(Path(dped_lib.__file__).parents[1])
-        if file != before:
-            parts.append(f"`{file.as_posix()}`")
-        parts.append(f"```python\n{textwrap.dedent(inspect.getsource(shown)).rstrip()}\n```")
-        before = file
+    parts = []
+    for file, of_file in itertools.groupby(map(inspect.unwrap, objects), inspect.getsourcefile):
+        name = Path(file).relative_to(Path(dped_lib.__file__).parents[1])
+        sources = (textwrap.dedent(inspect.getsource(shown)).rstrip() for shown in of_file)
+        code = "\n\n\n".join(sources)
+        parts.append(f"`{name.as_posix()}`\n\n```python\n{code}\n```")
     return Markdown("\n\n".join(parts))
-
-
-def _unbroken(table: str) -> str:
-    """Return a table whose lines never end within an interval, or between a value and its interval."""
-    return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Record:
         figures.save_table(frame, name, self._origin(facts), title, numbers, notes)
         if not show:
             return
-        parts = f"**{title}**", _unbroken(figures.to_markdown(frame)), notes
+        parts = f"**{title}**", figures.to_markdown(frame), notes
         display(Markdown("\n\n".join(filter(None, parts))))
 
     def _origin(self, facts: Mapping) -> dict:

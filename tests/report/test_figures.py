@@ -130,6 +130,12 @@ def test_pictures_carry_no_version_or_date_of_the_software(saved):
             assert word.encode() not in content, (file.name, word)
 
 
+def test_the_numbers_of_a_column_have_equally_many_decimals():
+    frame = pd.DataFrame({"n": [4, 10], "dB": [22.485, 18.6129], "share": [99.5, 100.0], "whole": [1.0, 2.0]})
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in figures.to_markdown(frame).splitlines()[2:]]
+    assert rows == [["4", "22.4850", "99.5", "1"], ["10", "18.6129", "100.0", "2"]]
+
+
 def test_a_table_without_rows_has_its_columns():
     """A study without the pair DSLR and enhanced has no verdicts, and its table is empty."""
     text = figures.to_markdown(pd.DataFrame([], columns=["set", "pair"]))
