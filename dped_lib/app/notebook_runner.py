@@ -18,7 +18,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from dped_lib.app import notebook_parameters
-from dped_lib.base import datasets, paths, presets, run_parameters, validation, writing
+from dped_lib.base import datasets, paths, presets, programs, run_parameters, validation, writing
 from dped_lib.base.errors import DpedError
 from dped_lib.base.progress import HEADLESS
 from dped_lib.data import experiment_results, shipped_runs, shipping
@@ -251,7 +251,7 @@ def run_all(
     copies = [paths.in_workflow(file, root) for file in _copies(runs)] if shipped_runs.fresh() else []
     command += ["--forcerun", *copies] if copies else []
     command += [*extra, "--config", f"dataset={dataset}", f"preset={preset}", f"vgg={vgg}", f"seeds={seeds}"]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(programs.ending_with_us(command)) as process:
         try:
             process.wait()
         except KeyboardInterrupt:

@@ -14,6 +14,7 @@ import nbformat
 from jupyter_client import localinterfaces
 from tornado.netutil import bind_sockets
 
+from dped_lib.base import programs
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study.answers import AnswerStore
 from dped_lib.user_study.pictures import Pictures
@@ -112,7 +113,8 @@ def serve(pictures: Pictures, store: AnswerStore, port: int, address: str) -> in
     with tempfile.TemporaryDirectory(prefix="dped-study-") as folder:
         page = write_page(Path(folder), pictures, store)
         places = os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH"))))
-        with subprocess.Popen(command(page, port, address), env={**os.environ, "JUPYTER_PATH": places}) as server:
+        voila = programs.ending_with_us(command(page, port, address))
+        with subprocess.Popen(voila, env={**os.environ, "JUPYTER_PATH": places}) as server:
             try:
                 return server.wait()
             except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -485,13 +486,33 @@ rule where:
 
 def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
     """By a lock that ends with its process: a killed workflow leaves nothing to unlock."""
-    (tmp_path / "runs" / "rig-smoke").mkdir(parents=True)
-    with FileLock(tmp_path / "runs" / "rig-smoke" / ".running"):
+    lock = tmp_path / "runs" / "rig-smoke" / ".running"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
         code, output = snakemake(dataset="rig", preset="smoke")
-    assert code != 0
-    assert "another workflow is running in runs/rig-smoke" in output
+        lock.write_text("process 17 on here")
+        again = snakemake(dataset="rig", preset="smoke")
+    assert code != 0 and again[0] != 0
+    assert "another workflow is running in runs/rig-smoke; wait for it" in output
+    assert "another workflow is running in runs/rig-smoke (process 17 on here); wait for it" in again[1]
     assert not (tmp_path / ".snakemake" / "locks").exists() or not any((tmp_path / ".snakemake" / "locks").iterdir())
     assert list((tmp_path / "runs" / "rig-smoke").iterdir()) == [tmp_path / "runs" / "rig-smoke" / ".running"]
+
+
+def test_the_lock_names_the_process_that_holds_it(tmp_path, preloaded_snakemake):
+    (tmp_path / "Snakefile").write_text(
+        f"""include: {str(ROOT / "workflow" / "Snakefile")!r}
+rule who:
+    output: "who.txt"
+    localrule: True
+    shell: "echo $PPID: $(cat {{RUN}}/.running) > {{output}}"
+"""
+    )
+    command = ["--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "who.txt"]
+    code, output = preloaded_snakemake(command, {**os.environ, "DPED_RUNS": str(tmp_path / "runs")})
+    assert code == 0, output
+    process, said = (tmp_path / "who.txt").read_text().strip().split(": ")
+    assert said == f"process {process} on {platform.node()}"
 
 
 def test_profiles_are_the_documented_ones():
