@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dped_lib import models, speed
-from dped_lib.speed import convolution, winograd
+from dped_lib.speed import convolution, rectify, winograd
 
 
 def picture(rows: Tensor) -> Tensor:
@@ -26,14 +26,11 @@ def copy(x: Tensor, out: Tensor) -> None:
 
 
 def relu(x: Tensor, out: Tensor) -> None:
-    """Write the ReLU of ``x`` to ``out``. Both are float32, or both are bfloat16."""
-    torch.clamp_min(_bits(x), 0, out=_bits(out))
-
-
-def _bits(x: Tensor) -> Tensor:
-    # A float and the integer with the same bits share their sign bit. ReLU on these integers avoids bfloat16
-    # arithmetic, for which a CPU converts to float32 and back. This is four times as fast on a CPU.
-    return x.view(torch.int16 if x.dtype.itemsize == 2 else torch.int32)
+    """Write the ReLU of ``x`` to ``out``, which may be ``x``. Both are float32, or both are bfloat16."""
+    if speed.enabled():
+        rectify.relu(x, out)
+    else:
+        torch.clamp_min(x, 0, out=out)
 
 
 class Layer:
@@ -88,11 +85,15 @@ class Tail(Layer):
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, bias: Tensor):
         super().__init__(conv, dtype)
         self.margin = self.radius
-        self.weight = convolution.columns(self.weight).contiguous(memory_format=torch.channels_last)
+        self.quick = speed.enabled()
+        if self.quick:
+            self.weight = convolution.columns(self.weight).contiguous(memory_format=torch.channels_last)
         self.bias = bias.detach().view(1, -1, 1, 1)
 
     def convolve(self, window: Tensor) -> Tensor:
         """Convolve the rows of the window (1 x C x h x W, padded at the sides)."""
+        if not self.quick:
+            return F.conv2d(window, self.weight).float() + self.bias
         planes = F.conv2d(window, self.weight)[0].permute(1, 2, 0).float().contiguous()
         height, width, channels = planes.shape
         taps = channels // self.outputs
@@ -171,12 +172,17 @@ class Statistics:
 
     def add(self, x: Tensor) -> None:
         """Add a band (1 x C x h x W)."""
-        if n := x.shape[2] * x.shape[3]:
+        if not (n := x.shape[2] * x.shape[3]):
+            return
+        self.counts.append(n)
+        if speed.enabled():
             # In channels-last this function of batch norm's training is 20 times as fast as var_mean. It also updates
             # two running averages, which are not used here.
             unused = x.new_zeros(2, x.shape[1], dtype=torch.float32)
-            self.counts.append(n)
             self.moments.append(torch.batch_norm_update_stats(x, *unused, 1.0))
+        else:
+            variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+            self.moments.append((mean, variance))
 
     def extend(self, others: Iterable["Statistics"]) -> "Statistics":
         """Add the bands of others, and return these statistics."""
@@ -223,7 +229,12 @@ class Norm:
         The result has the type of ``x``. It is written to ``out``, or to a new tensor.
         """
         out = torch.empty_like(x) if out is None else out
-        if x.is_cuda:
+        if not speed.enabled():
+            mean, variance, weight, bias = (
+                v.view(-1, 1, 1) for v in (self.mean, self.variance, self.weight, self.bias)
+            )
+            out.copy_((x.float() - mean) * torch.rsqrt(variance + models.NORM_EPSILON) * weight + bias)
+        elif x.is_cuda:
             # On a GPU native_batch_norm does not write to every ``out``. addcmul converts the types in one launch.
             scale = self.weight * torch.rsqrt(self.variance + models.NORM_EPSILON)
             shift = self.bias - self.mean * scale
@@ -238,7 +249,7 @@ class Norm:
 
 def relu_(x: Tensor) -> Tensor:
     """Apply ReLU in place."""
-    _bits(x).clamp_min_(0)
+    relu(x, x)
     return x
 
 

@@ -12,13 +12,13 @@ module          quick form                                              plain fo
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
 ``threads``     a few images, or a batch to evaluate, a thread (CPU)    a batch, each operation on all threads
 ``winograd``    3x3 layers of photographs in half the products (CPU)    ``F.conv2d``
+``rectify``     ReLU of photographs on the bits of the numbers          ``torch.clamp_min``
 ``memory``      an allocator that keeps freed memory                    the system's allocator
 =============== ======================================================= ================================
 
 Training, enhancement and the experiments that score pairs use this package. ``DPED_SPEED=0`` turns every swap in this
-table off. Photographs are still enhanced in bands then (``enhance.bands``), because nothing else bounds the memory. The
-bands are computed in float32 by ``F.conv2d``. Only the norm, and the order of the sums in the last layer, stay those of
-``enhance.bands``.
+table off. Photographs are still enhanced in bands then (``enhance.bands``), because nothing else bounds the memory. Their
+layers and norms are computed in float32 as PyTorch's users write them.
 """
 
 import contextlib
