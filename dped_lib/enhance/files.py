@@ -91,9 +91,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         elif item.is_file():
             files.append(item)
         elif item.exists():
-            raise DpedError(
-                f"{item}: no regular file (perhaps a pipe or a device). Save the photograph in a file first."
-            )
+            raise DpedError(f"{item}: no regular file (a pipe or a device). Save the photograph in one.")
         else:
             raise DpedError(f"{item}: no such file or folder. Correct the path.")
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]

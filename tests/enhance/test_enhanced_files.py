@@ -354,7 +354,7 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
 def test_a_pipe_is_no_missing_file(net, here):
     os.mkfifo("pipe.jpg")
     code, _, errors = dped(net, "pipe.jpg", "out")
-    assert code == 2 and "pipe.jpg: no regular file (perhaps a pipe or a device). Save the photograph in" in errors
+    assert code == 2 and "pipe.jpg: no regular file (a pipe or a device). Save the photograph in one." in errors
 
 
 def test_a_photograph_without_a_suffix_keeps_its_format(net, here):
