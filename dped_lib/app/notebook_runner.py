@@ -199,8 +199,8 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     copy that a user has edited is kept (:func:`keep_edited`).
 
     Raises:
-        DpedError: a notebook or parameter is unknown, a folder cannot be written to, or a cell failed. In that case the
-            message names the cell and its error, and the file ``NAME.failed.ipynb`` beside the output keeps the notebook
+        DpedError: a notebook or parameter is unknown, a folder cannot be written to, or a cell failed. If a cell
+            failed, the message names it and its error, and ``NAME.failed.ipynb`` beside the output keeps the notebook
             up to that cell.
     """
     # The kernel has another working folder.
