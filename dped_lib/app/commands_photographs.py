@@ -10,6 +10,9 @@ from dped_lib.app.options import Device, print_line
 from dped_lib.base import validation
 from dped_lib.base.errors import DpedError, memory_ran_out
 
+#: If more photographs fail, a last line counts them. The messages may fill more than a screen.
+_MANY = 10
+
 
 def enhance(
     inputs: Annotated[
@@ -84,6 +87,9 @@ def enhance(
     finally:  # also after Ctrl-C
         for message in failed:
             print_line(f"not enhanced: {message}", err=True)
+        if len(failed) > _MANY:
+            total = len(planned.jobs) + len(planned.failed)
+            print_line(f"{len(failed)} of {total} photographs were not enhanced.", err=True)
     if failed:
         raise typer.Exit(1)
 

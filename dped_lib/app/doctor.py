@@ -225,6 +225,7 @@ def examine() -> list[Check]:
         *([_mirror("mirror")] if downloads.mirror() else []),
         _folder("cache", paths.cache_dir, "DPED_CACHE"),
         _folder("runs", paths.runs_dir, "DPED_RUNS"),
+        *([_folder("figures", paths.workflow_figures, "DPED_FIGURES")] if locked() else []),
         _required("jupyter kernel", kernel, "ipykernel" if kernel else "missing", "make setup"),
     ]
 

@@ -162,8 +162,9 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     copy that a user has edited is kept (:func:`keep_edited`).
 
     Raises:
-        DpedError: a notebook or parameter is unknown, or a cell failed. The message names the cell and its error. The
-            file ``NAME.failed.ipynb`` beside the output keeps the notebook up to that cell.
+        DpedError: a notebook or parameter is unknown, a folder cannot be written to, or a cell failed. If a cell
+            failed, the message names it and its error, and ``NAME.failed.ipynb`` beside the output keeps the notebook
+            up to that cell.
     """
     # The kernel has another working folder.
     given = {key: values[key] for key in _FOLDERS if values.get(key)}
@@ -171,6 +172,10 @@ def run_notebook(name: str, values: Mapping[str, object]) -> Path:
     merged = check_parameters(name, values)
     target = output_of(name, merged)
     failed = target.with_suffix(".failed.ipynb")
+    # The first figure may be saved after hours of training.
+    figures = paths.figures_dir("own" if merged.get("folder") else merged["dataset"], merged["preset"])
+    for folder in (target.parent, figures):
+        writing.probe_folder(folder, paths.elsewhere(folder))
     writing.clear_killed(target)
     with writing.atomic_path(target) as part, variables_set({HEADLESS: "1", paths.COMMAND: command_of(name, values)}):
         try:
@@ -240,6 +245,9 @@ def run_all(
     runs = paths.run_dir(dataset, preset)
     for folder in (runs, paths.figures_dir(dataset, preset)):
         paths.in_workflow(folder, root)  # raises an error at a name that the workflow cannot use
+    if "--dry-run" not in extra:
+        writing.probe_folder(runs, paths.elsewhere(runs))
+        writing.probe_folder(paths.workflow_figures(), "point DPED_FIGURES at another folder")
     # Snakemake deletes what it makes again.
     for file in () if "--dry-run" in extra else (runs / "notebooks").glob("*.ipynb"):
         if not re.search(r"\.(edited\d*|failed)\.ipynb$", file.name):

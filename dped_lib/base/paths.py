@@ -148,6 +148,11 @@ def figures_dir(dataset: str, preset: str) -> Path:
     return run_dir(dataset, preset) / "figures"
 
 
+def workflow_figures() -> Path:
+    """Return the parent of the folders in which the workflow saves: ``DPED_FIGURES``, or ``figures/`` of the checkout."""
+    return _named("DPED_FIGURES", published_figures())
+
+
 def in_workflow(path: Path | str, folder: Path) -> str:
     """Return the name of a file or folder in the workflow: relative to ``folder`` if it lies inside, else absolute.
 

@@ -31,6 +31,7 @@ def bar(
         brief: whether the work takes only seconds. Such a bar disappears at the end, and a headless run shows none.
         percent: whether to show per cent and time alone, for units that tell a user nothing.
     """
+    label = "".join(c if c.isprintable() else "?" for c in label)  # a file name may have a line break
     options = {"desc": label, "unit": unit, "total": total, "initial": initial}
     if percent:
         options["bar_format"] = "{desc}: {percentage:3.0f} % |{bar}| [{elapsed}<{remaining}]"

@@ -26,6 +26,8 @@ _MOVE = "Move it away, or name another file or folder for the results."
 _OF_OTHERS = frozenset(
     {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".jxl", ".heic", ".heif", ".svg"}
 )
+#: The usual suffix of each format, for photographs whose names have none.
+_SUFFIX_OF = {kind: suffix for suffix, kind in reversed(picture.FORMATS.items())} | {"MPO": ".jpg", "HEIF": ".heic"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def find(inputs: Iterable[Path]) -> list[Path]:
             files += in_folder
         elif item.is_file():
             files.append(item)
+        elif item.exists():
+            raise DpedError(f"{item}: no regular file (a pipe or a device). Save the photograph in one.")
         else:
             raise DpedError(f"{item}: no such file or folder. Correct the path.")
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
@@ -137,7 +141,8 @@ def plan_jobs(
             wanted = out if named else out / f"{file.stem}{suffix or file.suffix}"
             # A format that the user names is used if possible. The input's own format changes if the picture needs it.
             asked = bool(named or suffix)
-            final = picture.written_suffix(wanted.suffix, header.deep, header.alpha and not asked)
+            own = wanted.suffix or _SUFFIX_OF.get(header.kind, "")
+            final = picture.written_suffix(own, header.deep, header.alpha and not asked)
             if asked and picture.FORMATS[wanted.suffix.lower()] == "JPEG":
                 final = wanted.suffix
             target = wanted.with_name(wanted.name.removesuffix(wanted.suffix) + final)
@@ -187,7 +192,7 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
             place = Path(os.path.realpath(item))
             kinds["a folder"] += place != results and place not in results.parents
         elif not item.is_file():
-            kinds["a broken link"] += 1
+            kinds["no regular file" if item.exists() else "a broken link"] += 1
         # An image that is missing from ``files`` is there under another path, or is an earlier result.
         elif not photo_folders.is_image_name(item.name):
             kinds[item.suffix or "no suffix"] += 1
@@ -203,7 +208,7 @@ def _why(header: image_decoding.Header, suffix: str) -> str:
         return "which keeps 16 bits a channel"
     if suffix.lower() in picture.FORMATS:
         return "which keeps " + ("16 bits a channel" if header.deep else "transparency")
-    return f"because {suffix or 'its format'} cannot be written"
+    return f"because {suffix} cannot be written" if suffix else "because its name has no suffix"
 
 
 def _is_to_be_made(path: Path, overwrite: bool) -> bool:

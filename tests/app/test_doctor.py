@@ -143,6 +143,7 @@ def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
     [
         ("DPED_CACHE", {"cache", "dataset pirm", "dataset city100", "authors' weights"}),
         ("DPED_RUNS", {"runs"}),
+        ("DPED_FIGURES", {"figures"}),
         ("DPED_MIRROR", {"mirror", "dataset pirm", "dataset city100", "authors' weights"}),
         ("DPED_DATA", {"dataset dped"}),
         ("DPED_OWN", {"dataset own"}),
@@ -170,6 +171,16 @@ def test_a_link_to_a_disk_that_is_not_mounted(tmp_path, monkeypatch):
     found = by_topic()["runs"]
     assert (found.state, found.remedy) == ("broken", "set DPED_RUNS")
     assert found.detail == f"{tmp_path}/runs: {tmp_path}/runs is a link to a missing folder"
+
+
+def test_figures_are_checked_where_the_workflow_saves_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
+    assert by_topic()["figures"].state == "ok" and not list(tmp_path.iterdir())
+    (tmp_path / "figures").touch()
+    found = by_topic()["figures"]
+    assert (found.state, found.remedy) == ("broken", "set DPED_FIGURES")
+    monkeypatch.delenv("DPED_FIGURES")
+    assert by_topic()["figures"].detail.startswith(f"{paths.published_figures()} (")
 
 
 def test_a_folder_without_training_data_is_no_full_dataset(tmp_path, monkeypatch):

@@ -266,6 +266,23 @@ def test_a_command_names_the_folder_of_the_users_photographs(shelf, monkeypatch,
     assert "DPED_" not in notebook_runner.command_of("11_tiny", {"dataset": "rig", "preset": "cpu"})
 
 
+@pytest.mark.parametrize("variable", ["DPED_RUNS", "DPED_FIGURES"])
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_cell(shelf, monkeypatch, variable):
+    """The first figure may be saved after hours."""
+    write_notebook(shelf, "11_tiny", f"open({str(shelf.parent / 'began')!r}, 'w')")
+    (shelf.parent / "file").touch()
+    monkeypatch.setenv(variable, str(shelf.parent / "file"))
+    message = f"cannot be made, because .*file is not a folder. Move it away, or point {variable} at another disk"
+    with pytest.raises(DpedError, match=message):
+        notebook_runner.run_notebook("11_tiny", {"dataset": "rig", "preset": "smoke"})
+    assert not (shelf.parent / "began").exists()
+    monkeypatch.setattr(notebook_runner.subprocess, "Popen", lambda *_: pytest.fail("begins"))
+    with pytest.raises(DpedError, match=f"file is not a folder. Move it away, or point {variable}"):
+        notebook_runner.run_all("rig", "smoke")
+    with pytest.raises(pytest.fail.Exception):
+        notebook_runner.run_all("rig", "smoke", extra=("--dry-run",))
+
+
 def test_a_failing_notebook(shelf):
     write_notebook(shelf, "11_tiny", "print('so far')", "1 / 0", "print('never')")
     old = notebook_runner.output_of("11_tiny", {"dataset": "rig", "preset": "smoke"})

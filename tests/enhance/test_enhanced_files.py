@@ -336,14 +336,44 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
     for name in ("c.gif", "d.CR2", "e.jfif", "notes", "Thumbs.db", "desktop.ini"):
         Path("f", name).write_bytes(b"GIF89a")
     Path("f/gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo("f/a.fifo")
     code, said, errors = dped(net, "f", "f/out")
     lines = [line for line in errors.splitlines() if "not enhanced" in line]
     assert (code, said) == (0, "f/out/a.jpg\n")
     assert lines == [
-        "f: files and folders in it that are not enhanced: 6 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
+        "f: files and folders in it that are not enhanced: 7 (.CR2, .gif, .jfif, a broken link, ...). Name one to try it."
     ]
+    os.mkfifo("f/sub/a.fifo")
+    [note] = enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes
+    assert "not enhanced: 1 (no regular file)" in note
+    os.unlink("f/sub/a.fifo")
     Path("f/sub/.hidden.gif").touch()
     assert enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes == ()
+
+
+def test_a_pipe_is_no_missing_file(net, here):
+    os.mkfifo("pipe.jpg")
+    code, _, errors = dped(net, "pipe.jpg", "out")
+    assert code == 2 and "pipe.jpg: no regular file (a pipe or a device). Save the photograph in one." in errors
+
+
+def test_a_photograph_without_a_suffix_keeps_its_format(net, here):
+    put("f/a.jpg", "f/b.tif", "f/c.webp", "f/d.gif")
+    for name in ("a.jpg", "b.tif", "c.webp", "d.gif"):
+        os.rename(f"f/{name}", name[0])
+    code, said, errors = dped(net, "a", "b", "c", "d", "out")
+    assert code == 0 and said.split() == ["out/a.jpg", "out/b.tif", "out/c.webp", "out/d.png"]
+    assert "a: is written as a.jpg, because its name has no suffix" in errors
+
+
+@pytest.mark.parametrize("number", [10, 11])
+def test_many_failures_are_counted_in_the_last_line(net, here, number):
+    put("f/z.jpg")
+    for i in range(number):
+        Path(f"f/{i}.jpg").touch()
+    code, said, errors = dped(net, "f", "out")
+    last = f"{number} of {number + 1} photographs were not enhanced."
+    assert code == 1 and said == "out/z.jpg\n" and (errors.splitlines()[-1] == last) is (number > 10)
 
 
 def test_what_a_name_may_be(net, here):
@@ -359,8 +389,9 @@ def test_what_a_name_may_be(net, here):
     names += ["hidden\rshown.jpg", "red\x1b[31m.jpg", "line\u2028end.jpg"]
     put(*(f"f/{n}" for n in names))
     os.rename(b"f/-dash.jpg", b"f/\xff.jpg")
-    code, said, _ = dped(net, "f", "out")
+    code, said, errors = dped(net, "f", "out")
     assert code == 0 and sorted(os.listdir(b"out")) == sorted(os.listdir(b"f"))
+    assert "new?line.jpg: 100 %" in errors and not [x for x in errors.splitlines() if x.startswith("line.jpg")]
     assert "out/new\\nline.jpg" in said and "out/\\udcff.jpg" in said
     # What would move the cursor, clear the screen or end the line is escaped. The spaces of other scripts are not.
     assert not set("\r\x1b\u2028") & set(said) and "out/red\\x1b[31m.jpg" in said and "out/夏\u3000休み.jpg" in said
