@@ -97,7 +97,7 @@ def test_trainings_are_drawn_with_replacement():
 
 @pytest.mark.parametrize("count", [5, 10, 40])
 def test_intervals_of_few_units_contain_the_truth_as_often_as_they_say(count):
-    """The plain percentile interval of 5 normal values contains their true mean in 83 of 100 cases."""
+    """The plain percentile interval of 5 normal values contains their true mean in some 84 of 100 cases."""
     generator, cases = np.random.default_rng(2), 1500
     values = generator.normal(size=(cases, count))
     means = np.stack([v[statistics.draws(count, 2000, generator)].mean(1) for v in values], 1)
