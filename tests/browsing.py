@@ -1,6 +1,7 @@
 """A scripted newcomer: Debian's chromium without a screen, driven by playwright, and the servers that it visits."""
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -121,10 +122,16 @@ class Lab:
     def run_all(self, seconds: float) -> None:
         """Menu Run, Run All Cells; waits until the last cell has run, however the window scrolls."""
         page = self.page
-        expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
         accept = page.locator(".jp-Dialog .jp-mod-accept")
-        deadline = time.monotonic() + PATIENCE / 1000  # on a busy machine the kernel may be ready long after its page
-        while time.monotonic() < deadline:
+        # On a busy machine the kernel may be ready long after its page, or its first connection may be lost. Then nothing
+        # runs, and a person reloads the page.
+        deadline = time.monotonic() + 2 * PATIENCE / 1000
+        for attempt in itertools.count():
+            if time.monotonic() > deadline:
+                break
+            if attempt and attempt % 6 == 0:
+                self.open()
+            expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
             page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
             page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
             for _ in range(100):
@@ -138,10 +145,11 @@ class Lab:
         pytest.fail(f"{self.address}: 'Run All Cells' runs nothing")
 
     def wait_until_run(self, seconds: float) -> None:
-        """Returns when no cell waits or runs. A cell shows ``[*]`` until it is done."""
-        deadline = time.monotonic() + seconds
+        """Returns when no cell waits or runs: none shows ``[*]``, and the kernel is idle for more than a second."""
+        deadline, quiet = time.monotonic() + seconds, 0
         while time.monotonic() < deadline:
-            if not self.page.evaluate(_BUSY):
+            quiet = 0 if self.page.evaluate(_BUSY) else quiet + 1
+            if quiet > 3:
                 return
             time.sleep(0.5)
         pytest.fail(f"{self.address}: still running after {seconds} s")
@@ -180,8 +188,9 @@ def at_question(page: Page, number: int, total: int = 108) -> None:
     page.locator(f".{page_style.OPEN}").wait_for(timeout=PATIENCE)
 
 
-_BUSY = (
-    """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].some(p => p.textContent.includes("*"))"""
+_BUSY = (  # JupyterLab may not draw the prompts of cells out of sight
+    """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].some(p => p.textContent.includes("*"))
+    || document.querySelector("#jp-main-statusbar").textContent.includes("| Busy")"""
 )
 
 
