@@ -465,23 +465,36 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
         notebook_jobs.ablation_row("own", "smoke", "phone-mse-s0")
 
 
-def test_jobs_save_in_figures_because_the_workflow_says_so(tmp_path, preloaded_snakemake):
-    """It sets DPED_FIGURES for its jobs, unless the user has set it."""
-    (tmp_path / "Snakefile").write_text(
+def run_of_rule(folder, preloaded_snakemake, shell: str, environment) -> tuple[int, str]:
+    """Run a shell command as a rule beside ours, with runs in ``folder``. Its output is ``said.txt``."""
+    (folder / "Snakefile").write_text(
         f"""include: {str(ROOT / "workflow" / "Snakefile")!r}
-rule where:
-    output: "where.txt"
+rule said:
+    output: "said.txt"
     localrule: True
-    shell: "printenv DPED_FIGURES > {{output}}"
+    shell: {shell!r}
 """
     )
+    command = [
+        "--snakefile",
+        str(folder / "Snakefile"),
+        "--directory",
+        str(folder),
+        "--cores",
+        "1",
+        "--force",
+        "said.txt",
+    ]
+    return preloaded_snakemake(command, {**environment, "DPED_RUNS": str(folder / "runs")})
+
+
+def test_jobs_save_in_figures_because_the_workflow_says_so(tmp_path, preloaded_snakemake):
+    """It sets DPED_FIGURES for its jobs, unless the user has set it."""
     base = {k: v for k, v in os.environ.items() if k != "DPED_FIGURES"}
     for own, expected in (({}, ROOT / "figures"), ({"DPED_FIGURES": str(tmp_path / "mine")}, tmp_path / "mine")):
-        command = ["--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path), "--cores", "1"]
-        environment = {**base, "DPED_RUNS": str(tmp_path / "runs"), **own}
-        code, output = preloaded_snakemake([*command, "--force", "where.txt"], environment)
+        code, output = run_of_rule(tmp_path, preloaded_snakemake, "printenv DPED_FIGURES > {output}", {**base, **own})
         assert code == 0, output
-        assert (tmp_path / "where.txt").read_text().strip() == str(expected)
+        assert (tmp_path / "said.txt").read_text().strip() == str(expected)
 
 
 def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
@@ -500,18 +513,11 @@ def test_a_second_workflow_on_the_same_results_is_refused(snakemake, tmp_path):
 
 
 def test_the_lock_names_the_process_that_holds_it(tmp_path, preloaded_snakemake):
-    (tmp_path / "Snakefile").write_text(
-        f"""include: {str(ROOT / "workflow" / "Snakefile")!r}
-rule who:
-    output: "who.txt"
-    localrule: True
-    shell: "echo $PPID: $(cat {{RUN}}/.running) > {{output}}"
-"""
+    code, output = run_of_rule(
+        tmp_path, preloaded_snakemake, "echo $PPID: $(cat {RUN}/.running) > {output}", os.environ
     )
-    command = ["--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "who.txt"]
-    code, output = preloaded_snakemake(command, {**os.environ, "DPED_RUNS": str(tmp_path / "runs")})
     assert code == 0, output
-    process, said = (tmp_path / "who.txt").read_text().strip().split(": ")
+    process, said = (tmp_path / "said.txt").read_text().strip().split(": ")
     assert said == f"process {process} on {platform.node()}"
 
 
