@@ -69,7 +69,7 @@ def readme_kernels(findings: Iterable[Mapping]) -> str:
     for kernel, gaussian in GAUSSIANS.items():
         verdicts = [[f["verdict"] for f in tests if (f["claim"], f["kernel"]) == (c, kernel)] for c in SHIFTS]
         few, middle, many = (f"{v.count('holds')} of {len(v)}" for v in verdicts)
-        lines.append(f"- {gaussian.format(labels.KERNELS[kernel])} passes {few}, {middle}, and {many} tests.")
+        lines.append(f"- {gaussian.format(labels.KERNEL_SIGMAS[kernel])} passes {few}, {middle}, and {many} tests.")
     return "\n".join(lines)
 
 

@@ -154,7 +154,7 @@ def evaluate(
             f"{label.name} {scores[metric]:.4f} {label.unit}".rstrip()
             if scores[metric] is not None
             else f"{label.name} not defined"
-            for metric, label in labels.METRICS.items()
+            for metric, label in labels.METRIC_LABELS.items()
         )
         identical = f" ({scores['identical_pairs']} identical pairs)" if scores["identical_pairs"] else ""
         typer.echo(f"  {protocol:12} {values}{identical}")

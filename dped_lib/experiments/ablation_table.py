@@ -18,7 +18,7 @@ def choices_frame(outcomes: Sequence[ablation.ChoiceOutcome], differences: Seque
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
         for metric in TABLE_METRICS:
             row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
-            row[f"{labels.METRICS[metric].name} minus {ablation.BASELINE}"] = _minus_baseline(
+            row[f"{labels.METRIC_LABELS[metric].name} minus {ablation.BASELINE}"] = _minus_baseline(
                 differences, o.row, metric
             )
         rows.append(row)

@@ -53,20 +53,20 @@ SHORT = MappingProxyType(
 #: The name of each kernel of the colour loss (``losses.KERNELS``), with its standard deviation.
 KERNEL_NAMES = MappingProxyType(
     {
-        "printed": f"Gaussian of {labels.KERNELS['printed']} (as printed)",
-        "sigma3": f"Gaussian of {labels.KERNELS['sigma3']}",
-        "code": f"Gaussian of {labels.KERNELS['code']} (code)",
+        "printed": f"Gaussian of {labels.KERNEL_SIGMAS['printed']} (as printed)",
+        "sigma3": f"Gaussian of {labels.KERNEL_SIGMAS['sigma3']}",
+        "code": f"Gaussian of {labels.KERNEL_SIGMAS['code']} (code)",
     }
 )
 
 #: Word, sign and colour of each verdict of a cell. "mixed": its findings differ. The colour takes no side.
 _LOOK = MappingProxyType(
     {
-        "holds": (labels.VERDICTS["holds"], "✓", colors.BLUE),
+        "holds": (labels.VERDICT_WORDS["holds"], "✓", colors.BLUE),
         "mixed": ("mixed", "◐", "#C9C9A0"),
-        "does not hold": (labels.VERDICTS["does not hold"], "✗", colors.VERMILION),
-        "undecided": (labels.VERDICTS["undecided"], "?", colors.YELLOW),
-        "not testable": (labels.VERDICTS["not testable"], "–", "#DDDDDD"),
+        "does not hold": (labels.VERDICT_WORDS["does not hold"], "✗", colors.VERMILION),
+        "undecided": (labels.VERDICT_WORDS["undecided"], "?", colors.YELLOW),
+        "not testable": (labels.VERDICT_WORDS["not testable"], "–", "#DDDDDD"),
     }
 )
 _MEANING = MappingProxyType(

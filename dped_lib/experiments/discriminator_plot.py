@@ -17,7 +17,7 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     marks = {"two_image": "o", "one_image": "s"}
     exact = []  # the intervals that are too short to see
     for c in curves:
-        color, mark = colors.DISCRIMINATORS[c.form], marks[c.form]
+        color, mark = colors.DISCRIMINATOR_COLORS[c.form], marks[c.form]
         words = c.form.replace("_", "-")
         trained_by = "this run" if c.origin == experiment_results.HERE else c.origin
         low, high = c.interval()

@@ -292,7 +292,7 @@ def mse_blur(results: Results) -> Findings:
 
 
 def _name(metric: str) -> str:
-    return labels.METRICS[metric].name if metric in labels.METRICS else metric
+    return labels.METRIC_LABELS[metric].name if metric in labels.METRIC_LABELS else metric
 
 
 def _compare(

@@ -296,7 +296,7 @@ def plot_noise(flaws: Sequence[Flaw], dataset: str) -> Figure:
     entries = amplifications(flaws)
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.9 + 0.42 * len(entries)))
     for row, a in enumerate(entries):
-        color = colors.PHONES[a.phone]
+        color = colors.PHONE_COLORS[a.phone]
         values = [f.values["noise amplification"] for f in flaws if (f.network, f.phone) == (a.network, a.phone)]
         ax.scatter(values, [row + 0.22] * len(values), s=16, color=color, alpha=0.5, linewidths=0)
         bar = [[a.value - a.interval[0]], [a.interval[1] - a.value]]

@@ -220,7 +220,7 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
     mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), len(set(curves.scenes))
     for name, style in STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
-        color = colors.KERNELS[name]
+        color = colors.KERNEL_COLORS[name]
         left.plot(curves.shifts, mean[name], style, marker=".", color=color, label=label)
         band = {"color": color, "alpha": 0.15, "lw": 0}
         left.fill_between(curves.shifts, *statistics.interval(boot[name], scenes), **band)

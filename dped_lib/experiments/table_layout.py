@@ -15,7 +15,7 @@ _PAPER = ", paper"  # ends the heading of a column with published values
 
 def metric_name(metric: str) -> str:
     """Return the heading of a metric: its name, and its unit in brackets if it has one."""
-    return str(labels.METRICS[metric])
+    return str(labels.METRIC_LABELS[metric])
 
 
 def cells_frame(cells: Iterable[Cell], columns: Iterable[str], dataset: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ _APART = 0.25  # from the mark of one phone to that of the next, in rows
 def in_lines(column: str) -> str:
     """Return the name of a method or loss in two lines, or in one if it is short."""
     name = labels.method_heading(column)
-    if column in labels.LOSSES:
+    if column in labels.LOSS_NAMES:
         return textwrap.fill(name, 18)
     for mark, broken in ((", ", ",\n"), (" (", "\n("), ("Photo ", "Photo\n")):
         name = name.replace(mark, broken, 1)
@@ -60,7 +60,7 @@ class _Rows:
         axes.set(xlabel=name, ylim=(len(self.columns) - 0.5, -0.5))
         place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
         for mark in marks:
-            y, color = self.height[mark.phone, mark.column], colors.PHONES[mark.phone]
+            y, color = self.height[mark.phone, mark.column], colors.PHONE_COLORS[mark.phone]
             axes.plot(mark.interval, (y, y), color=color, lw=2)
             axes.plot(mark.value, y, "o", color=color, ms=5)
             axes.text(1.03, y, mark.words, color="0.15", **place)  # the colours of some phones are too pale for words
@@ -80,11 +80,11 @@ class _Rows:
                 if phone == self.phones[0]:
                     axes.text(1.03, self.columns.index(column), "not run", color="0.4", **place)
             else:
-                axes.text(1.03, self.height[phone, column], "not run", color=colors.PHONES[phone], **place)
+                axes.text(1.03, self.height[phone, column], "not run", color=colors.PHONE_COLORS[phone], **place)
 
     def legend(self, fig: Figure, heading: str, marks: Sequence[Line2D], dataset: str) -> None:
         """Write the legend above the panels. Inside a panel, its symbols could be mistaken for values."""
-        names = [(colors.PHONES[p], camera_name(dataset, p)) for p in self.phones]
+        names = [(colors.PHONE_COLORS[p], camera_name(dataset, p)) for p in self.phones]
         of_phones = [Line2D([], [], color=color, marker="s", ls="none", label=name) for color, name in names]
         handles = [*of_phones, *marks]
         if len(handles) == 6:  # too many for one row: phones above, marks below; a legend fills its columns first
@@ -115,7 +115,7 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
         )
         rows.draw(axes, marks, metric_name(metric))
         for (phone, column), score in (first | later).items():
-            mark, edge = "D" if (phone, column) in later else "o", colors.PHONES[phone]
+            mark, edge = "D" if (phone, column) in later else "o", colors.PHONE_COLORS[phone]
             value, y = score[TABLE_METRICS.index(metric)], rows.height[phone, column]
             axes.plot(value, y, mark, mfc="white", mec=edge, ms=6, mew=1.3)
         rows.draw_missing(axes, ((c.phone, c.column) for c in drawn))

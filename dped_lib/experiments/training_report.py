@@ -89,7 +89,7 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
 def _in_words(values: Mapping[str, float | None]) -> dict[str, float | str]:
     return {
         label.name: "not defined" if values[metric] is None else round(values[metric], 4)
-        for metric, label in labels.METRICS.items()
+        for metric, label in labels.METRIC_LABELS.items()
     }
 
 

@@ -127,18 +127,25 @@ class ColorLoss:
         return {name: (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for name, image in pictures.items()}
 
     def _plot(self, ax) -> None:
-        ax.plot(self.shifts, self.mean["mse"], color=colors.KERNELS["mse"], label="MSE")
+        ax.plot(self.shifts, self.mean["mse"], color=colors.KERNEL_COLORS["mse"], label="MSE")
         chosen = self.kernel.value
         for name in losses.KERNELS:
             # The chosen kernel has its colour of Figure 6; each of the others keeps one gray of its own.
-            ink, width = (colors.KERNELS[name], 2) if name == chosen else (_GRAYS[name], 1.2)
+            ink, width = (colors.KERNEL_COLORS[name], 2) if name == chosen else (_GRAYS[name], 1.2)
             label, dashes = f"colour loss, {name}", shift_study.STYLES[name]
             ax.plot(self.shifts, self.mean[name], dashes, color=ink, lw=width, label=label)
         if self.shift.value:
             ax.plot(
-                self.shift.value, self.mse, "o", color=colors.KERNELS["mse"], ms=9, mfc="w", mew=2, label="MSE here"
+                self.shift.value,
+                self.mse,
+                "o",
+                color=colors.KERNEL_COLORS["mse"],
+                ms=9,
+                mfc="w",
+                mew=2,
+                label="MSE here",
             )
-            point = colors.KERNELS.get(chosen, colors.GREEN)
+            point = colors.KERNEL_COLORS.get(chosen, colors.GREEN)
             ax.plot(self.shift.value, self.color, "o", color=point, ms=9, label=f"colour loss here, {chosen}")
         ax.set(xlabel="shift (px)", ylabel="mean of squares", xlim=(0, 31))
         ax.set_title("Figure 6: lines are means over all photographs", fontsize=9)

@@ -203,7 +203,7 @@ class LossTerms:
                 value, weight = self.terms[name], self.objective.weights[name]
                 over = over_patch(drawn[name], enhanced.shape[2:]).numpy()
                 top = float(np.percentile(over, 99.5)) or 1.0
-                caption = f"{labels.TERMS[name]}: {value:.4g} x {weight:g} = {value * weight:.4g}"
+                caption = f"{labels.TERM_NAMES[name]}: {value:.4g} x {weight:g} = {value * weight:.4g}"
                 shown[name] = Shown(_heat(over, top), caption, top)
         return shown
 
@@ -242,7 +242,7 @@ class LossTerms:
             f"<b>{note(self.summary())}</b>"
             + note("Bright areas of a map are large; each map has its own scale.")
             + note(f"Enhanced by the {self.origin()}.")
-            + note("; ".join(f"{labels.TERMS[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
+            + note("; ".join(f"{labels.TERM_NAMES[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
         )
 
     def static(self) -> Figure:

@@ -32,7 +32,7 @@ def rig_drawing() -> Figure:
     above.plot([-0.85, 0.85], [0, 0], color="#888888", lw=5, solid_capstyle="butt")
     above.text(0, 0.05, "scene", ha="center", va="bottom", color="#555555")
     for name, frame in rig.shoot("wall-1", scale=0.02).items():
-        color = colors.PHONES[name]
+        color = colors.PHONE_COLORS[name]
         visible = frame.geometry.to_scene(geometry.outline(*frame.image.shape[:2]))
         x, _, z = places[name]
         for edge in (visible[:, 0].min(), visible[:, 0].max()):
@@ -51,7 +51,7 @@ def rig_drawing() -> Figure:
         # Names alternate between above and below, because those of neighbours would touch.
         offset, side = ((0, 8), "bottom") if i % 2 else ((0, -8), "top")
         place = {"textcoords": "offset points", "ha": "center", "va": side, "fontsize": figures.SMALLEST_TEXT}
-        near.annotate(words, (x, z), offset, color=colors.PHONES[name], **place)
+        near.annotate(words, (x, z), offset, color=colors.PHONE_COLORS[name], **place)
     near.set(yticks=[], xlabel="heights of the scene")
     near.locator_params(axis="x", nbins=3)
     near.set_title("Enlarged: the cameras", loc="left")
@@ -189,7 +189,7 @@ def ncc_distribution(
     fig, axes = plt.subplots(1, len(windows), figsize=(width, 2.8), sharey=True, squeeze=False)
     bins = np.linspace(_LEAST_DRAWN_NCC, 1, 51)
     for ax, (phone, sample) in zip(axes[0], windows.items(), strict=True):
-        color = colors.PHONES[phone]
+        color = colors.PHONE_COLORS[phone]
         percent = np.full(len(sample), 100 / max(1, len(sample)))
         for values, style in (
             ([w.ncc_before for w in sample], {"color": _IN_PLACE, "histtype": "step", "lw": 1}),

@@ -14,13 +14,13 @@ YELLOW, BLUE, VERMILION, PINK = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 SERIES = (BLACK, ORANGE, SKY, PINK, GREEN, VERMILION, BLUE)
 
 #: Cameras, as in ``base.datasets``.
-PHONES = MappingProxyType(
+PHONE_COLORS = MappingProxyType(
     {"iphone": BLUE, "blackberry": VERMILION, "sony": GREEN, "iphonex": SKY, "phone": PINK, "dslr": BLACK}
 )
 #: The Gaussians of the colour loss (``losses.KERNELS``), and the MSE that they are compared with.
-KERNELS = MappingProxyType({"mse": BLACK, "printed": ORANGE, "sigma3": SKY, "code": PINK})
+KERNEL_COLORS = MappingProxyType({"mse": BLACK, "printed": ORANGE, "sigma3": SKY, "code": PINK})
 #: The losses of a training (``losses.LOSSES``).
-LOSSES = MappingProxyType(
+LOSS_COLORS = MappingProxyType(
     {
         "color+content+texture": GREEN,
         "content+texture": ORANGE,
@@ -31,9 +31,11 @@ LOSSES = MappingProxyType(
     }
 )
 #: The forms of the discriminator (``models.DISCRIMINATORS``).
-DISCRIMINATORS = MappingProxyType({"two_image": BLUE, "one_image": VERMILION, "code": PINK})
+DISCRIMINATOR_COLORS = MappingProxyType({"two_image": BLUE, "one_image": VERMILION, "code": PINK})
 #: The classes of pictures in the user study (``user_study.questions.KINDS``). "enhanced" is "ours" and has its colour.
-CLASSES = MappingProxyType({"original": ORANGE, "dslr": BLACK, "enhanced": GREEN, "automatic": SKY, "manual": PINK})
+CLASS_COLORS = MappingProxyType(
+    {"original": ORANGE, "dslr": BLACK, "enhanced": GREEN, "automatic": SKY, "manual": PINK}
+)
 
 
 def text_on(color: str) -> str:

@@ -17,9 +17,11 @@ class Label:
 
 
 #: The label of each metric of ``metrics.METRICS``.
-METRICS = MappingProxyType({"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", ""), "ms_ssim": Label("MS-SSIM", "")})
+METRIC_LABELS = MappingProxyType(
+    {"psnr": Label("PSNR", "dB"), "ssim": Label("SSIM", ""), "ms_ssim": Label("MS-SSIM", "")}
+)
 #: The name of each term of a loss (``losses.LossSpec.terms``).
-TERMS = MappingProxyType(
+TERM_NAMES = MappingProxyType(
     {
         "color": "colour loss",
         "content": "content loss",
@@ -29,11 +31,13 @@ TERMS = MappingProxyType(
     }
 )
 #: The standard deviation of each kernel of the colour loss (``losses.KERNELS``).
-KERNELS = MappingProxyType({"printed": "1.73 px", "sigma3": "3 px", "code": "4.34 px"})
+KERNEL_SIGMAS = MappingProxyType({"printed": "1.73 px", "sigma3": "3 px", "code": "4.34 px"})
 #: The word of each verdict in a cell of a table, where a sentence has no room.
-VERDICTS = MappingProxyType({"holds": "holds", "does not hold": "fails", "undecided": "open", "not testable": "n/t"})
+VERDICT_WORDS = MappingProxyType(
+    {"holds": "holds", "does not hold": "fails", "undecided": "open", "not testable": "n/t"}
+)
 #: The name of each column of Table 2 (``experiments.tables.COLUMNS2``), and of what an artist made for the paper.
-METHODS = MappingProxyType(
+METHOD_NAMES = MappingProxyType(
     {
         "original": "original",
         "auto": "automatic contrast (stand-in for Apple's)",
@@ -47,7 +51,7 @@ METHODS = MappingProxyType(
     }
 )
 #: The name of each loss of Table 3 (``losses.TABLE3_LOSSES``) in a sentence. It is one word: sentences subtract losses.
-LOSSES = MappingProxyType(
+LOSS_NAMES = MappingProxyType(
     {
         "color+content+texture": "colour+content+texture",
         "content+texture": "content+texture",
@@ -59,7 +63,7 @@ LOSSES = MappingProxyType(
 
 def method_name(column: str) -> str:
     """Return the name of a column of Table 2 or Table 3 for a reader. A name that is not in either is unchanged."""
-    return METHODS.get(column) or LOSSES.get(column, column)
+    return METHOD_NAMES.get(column) or LOSS_NAMES.get(column, column)
 
 
 def method_heading(column: str) -> str:
@@ -69,4 +73,4 @@ def method_heading(column: str) -> str:
 
 def kernel_name(kernel: str, separator: str = " ") -> str:
     """Return the name of a kernel of the colour loss with its standard deviation: ``printed 1.73 px``."""
-    return f"{kernel}{separator}{KERNELS[kernel]}"
+    return f"{kernel}{separator}{KERNEL_SIGMAS[kernel]}"

@@ -209,7 +209,7 @@ _SIDE = 1.15  # of a picture, in inches
 _THROUGH, _TERM, _TOTAL = 2.15, 3.35, 4.1  # upper edges of what the images pass through, of the terms, and of their sum
 _THROUGH_HEIGHT, _TERM_HEIGHT = 0.68, 0.45
 _PLACES = MappingProxyType({"phone": (0.25, "phone"), "enhanced": (3.6, "enhanced"), "dslr": (5.9, "DSLR")})
-_INK = MappingProxyType({"enhanced": colors.CLASSES["enhanced"], "dslr": colors.CLASSES["dslr"]})
+_INK = MappingProxyType({"enhanced": colors.CLASS_COLORS["enhanced"], "dslr": colors.CLASS_COLORS["dslr"]})
 
 
 def _sum_in_words(terms: Mapping[str, _Term], variant: str) -> str:

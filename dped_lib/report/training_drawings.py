@@ -18,7 +18,7 @@ _BEGINNING = 50  # the first fiftieth of a log does not set the axis of a term
 _CUT = "\n(the first 2 % may lie outside)"
 _WORDS = MappingProxyType(
     {
-        **labels.TERMS,
+        **labels.TERM_NAMES,
         "total": "total loss (weighted sum)",
         "discriminator": "discriminator's loss",
         "accuracy": "discriminator's accuracy",
@@ -49,19 +49,19 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     for (name, points), ax in zip(terms.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, color="0.8", lw=0.7)
-        ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSSES[loss], lw=1.5)
+        ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSS_COLORS[loss], lw=1.5)
         ax.set_title(_WORDS.get(name, name), loc="left")
         _set_limits(ax, values[len(values) // _BEGINNING :])
         low, high = ax.get_ylim()
         cut |= bool(values.min() < low or values.max() > high)
     for (name, points), ax in zip(scores.items(), places, strict=False):
         iterations, values = points.T
-        ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSSES[loss])
+        ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSS_COLORS[loss])
         quarter = last_quarter(points)
         ax.axvspan(*quarter.iterations, color="0.9", lw=0)
         if quarter.scatter:
             ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
-        label = labels.METRICS[name]
+        label = labels.METRIC_LABELS[name]
         digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
         moved = round(quarter.moved, digits) + 0.0  # never -0
         ax.set_title(f"validation {label.name}\nlast quarter: {moved:+.{digits}f}{unit}", loc="left")
@@ -70,8 +70,8 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         ax.set_axis_off()
     marks = [
         Line2D([], [], color="0.8", lw=0.7, label="each iteration" + _CUT * cut),
-        Line2D([], [], color=colors.LOSSES[loss], lw=1.5, label="moving average"),
-        Line2D([], [], color=colors.LOSSES[loss], marker="o", ms=3, label="validation"),
+        Line2D([], [], color=colors.LOSS_COLORS[loss], lw=1.5, label="moving average"),
+        Line2D([], [], color=colors.LOSS_COLORS[loss], marker="o", ms=3, label="validation"),
         Patch(color="0.9", label="its last quarter"),
         Line2D([], [], color="0.3", lw=1, label="line through it"),
     ]
@@ -110,7 +110,7 @@ def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
 def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str]) -> Figure:
     """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left.
 
-    ``enhanced`` is written in its colour of the user study (``colors.CLASSES``), and all other names in black.
+    ``enhanced`` is written in its colour of the user study (``colors.CLASS_COLORS``), and all other names in black.
 
     Args:
         rows: camera, or ``enhanced`` -> its patches.
@@ -123,5 +123,7 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str
         for ax, patch in zip(line, patches, strict=True):
             figures.show_picture(ax, patch, interpolation="nearest")
         # A row is lower than a long name, so the name takes two lines.
-        line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=colors.CLASSES.get(name, colors.BLACK))
+        line[0].set_ylabel(
+            names.get(name, name).replace(" ", "\n", 1), color=colors.CLASS_COLORS.get(name, colors.BLACK)
+        )
     return fig

@@ -125,7 +125,7 @@ def _rows_of_scene(pictures: Pictures, scene: str, dataset: str) -> dict[str, di
 def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
     left, narrow = 0.0, []
     for cls, width in parts:
-        color = colors.CLASSES[cls]
+        color = colors.CLASS_COLORS[cls]
         ax.barh(y, width, left=left, height=0.54, color=color, edgecolor="white")
         if width > 0.12:
             place = {"ha": "center", "va": "center", "fontsize": report.SMALLEST_TEXT}
@@ -222,7 +222,7 @@ def figure10(
         ax.grid(visible=False)
         ax.set_title(f"({letter}) {set_name(name, dataset)}")
     classes = dict.fromkeys(cls for s in shares for cls in (s.first, s.second))
-    marks = [Patch(color=colors.CLASSES[cls], label=class_name(cls)) for cls in classes]
+    marks = [Patch(color=colors.CLASS_COLORS[cls], label=class_name(cls)) for cls in classes]
     marks += [
         Line2D([], [], color=_INTERVAL, lw=1.4, label="95 %: Wilson"),
         Line2D([], [], color=_INTERVAL, lw=1.4, ls=(0, (2, 1)), label="95 %: bootstrap over subjects"),

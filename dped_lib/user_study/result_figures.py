@@ -49,7 +49,7 @@ def results_figure(
     height = 2.4 + _ROW * sum(rows)
     fig, (ranking, kappas, tests) = plt.subplots(3, 1, figsize=(report.WIDTH, height), height_ratios=rows)
     for y, s in enumerate(strengths):
-        _draw_value(ranking, y, s.logit, s.interval, colors.CLASSES[s.cls])
+        _draw_value(ranking, y, s.logit, s.interval, colors.CLASS_COLORS[s.cls])
     _label_rows(ranking, [f"{set_name(s.set, dataset)}: {class_name(s.cls)}" for s in strengths])
     ranking.set(xlabel="strength (logit), the classes of a set sum to 0", title="(a) ranking")
     for y, a in enumerate(agreements):

@@ -103,7 +103,7 @@ def test_a_crop_is_where_the_detail_is():
 ROW = dict.fromkeys(
     (
         "original",
-        labels.METHODS["auto"],
+        labels.METHOD_NAMES["auto"],
         "Dong et al. (smoke)",
         "ours, shipped:city100-iphonex (cpu)",
     ),

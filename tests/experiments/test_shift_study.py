@@ -305,7 +305,7 @@ def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
         assert len(drawn[kernel]) == 2
         assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
     for name, lines in drawn.items():
-        assert {line.get_color() for line in lines} == {colors.KERNELS[name]}
+        assert {line.get_color() for line in lines} == {colors.KERNEL_COLORS[name]}
     assert all("95 % intervals over scenes" in ax.get_title() for ax in (left, right)), "what the bands are"
     assert smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
     plt.close(figure6)
@@ -360,8 +360,8 @@ def test_figure_5_has_no_dark_rims():
 def test_a_kernel_is_labelled_with_its_deviation(kernel):
     taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
     deviation = np.sqrt((taps * offsets**2).sum() / taps.sum())
-    assert float(labels.KERNELS[kernel].removesuffix(" px")) == pytest.approx(deviation, abs=0.015)
-    assert labels.kernel_name(kernel) == f"{kernel} {labels.KERNELS[kernel]}"
+    assert float(labels.KERNEL_SIGMAS[kernel].removesuffix(" px")) == pytest.approx(deviation, abs=0.015)
+    assert labels.kernel_name(kernel) == f"{kernel} {labels.KERNEL_SIGMAS[kernel]}"
 
 
 def test_pictures_are_named_by_their_cameras():

@@ -197,11 +197,11 @@ def test_a_phone_without_a_score_says_so_beside_the_others():
     names = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert names == ["colour + content +\ntexture", "content + texture", "MSE + texture", "MSE"]
     for axes in fig.axes:
-        of_sony = [line for line in axes.lines if line.get_markeredgecolor() == colors.PHONES["sony"]]
+        of_sony = [line for line in axes.lines if line.get_markeredgecolor() == colors.PHONE_COLORS["sony"]]
         heights = sorted({y for line in of_sony for y in line.get_ydata()})
         lacking = [t for t in axes.texts if t.get_text() == "not run"]
         assert len(lacking) == 3 and len(axes.texts) == 3 + 5
-        assert {t.get_color() for t in lacking} == {colors.PHONES["sony"]}
+        assert {t.get_color() for t in lacking} == {colors.PHONE_COLORS["sony"]}
         assert sorted(t.get_position()[1] for t in lacking) == heights[1:], "beside its published values"
     plt.close(fig)
 

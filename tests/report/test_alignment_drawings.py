@@ -56,7 +56,7 @@ def test_cameras_that_overlap_are_enlarged_beside():
     boxes = [text.get_window_extent() for text in near.texts]
     assert len(boxes) == len(rig.CAMERA_MODELS) and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert np.ptp([ax._left_title.get_window_extent().y0 for ax in fig.axes]) < 1, "one line of titles"
-    assert {line.get_color() for line in dots} == {colors.PHONES[c] for c in rig.CAMERA_MODELS}
+    assert {line.get_color() for line in dots} == {colors.PHONE_COLORS[c] for c in rig.CAMERA_MODELS}
     readable(fig)
 
 

@@ -11,11 +11,11 @@ from dped_lib.user_study import questions
 @pytest.mark.parametrize(
     ("mapping", "things"),
     [
-        (colors.PHONES, {*datasets.ALL_PHONES, "dslr"}),
-        (colors.KERNELS, {"mse", *losses.KERNELS}),
-        (colors.LOSSES, set(losses.LOSSES)),
-        (colors.DISCRIMINATORS, set(models.DISCRIMINATORS)),
-        (colors.CLASSES, {cls for classes in questions.KINDS.values() for cls in classes}),
+        (colors.PHONE_COLORS, {*datasets.ALL_PHONES, "dslr"}),
+        (colors.KERNEL_COLORS, {"mse", *losses.KERNELS}),
+        (colors.LOSS_COLORS, set(losses.LOSSES)),
+        (colors.DISCRIMINATOR_COLORS, set(models.DISCRIMINATORS)),
+        (colors.CLASS_COLORS, {cls for classes in questions.KINDS.values() for cls in classes}),
     ],
 )
 def test_each_thing_has_a_colour_of_its_own(mapping, things):

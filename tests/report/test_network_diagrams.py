@@ -85,7 +85,7 @@ def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
     fig = network_diagrams.system(variant=variant)
     ax = fig.axes[0]
     place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if text.get_text()}
-    inks = {colors.CLASSES[name]: name for name in ("enhanced", "dslr")}
+    inks = {colors.CLASS_COLORS[name]: name for name in ("enhanced", "dslr")}
     arrows = [(*text.xy, inks.get(text.arrowprops["color"])) for text in ax.texts if getattr(text, "arrowprops", None)]
 
     def reach(box):

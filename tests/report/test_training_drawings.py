@@ -34,10 +34,10 @@ def test_every_number_of_the_log_has_a_panel(loss):
     assert len(set(titles)) == len(titles) and all(titles)
     for score in scores:
         (panel,) = (
-            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRICS[score].name}")
+            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRIC_LABELS[score].name}")
         )
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
-    assert all(colors.LOSSES[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
+    assert all(colors.LOSS_COLORS[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
 
@@ -104,7 +104,7 @@ def test_the_first_iterations_do_not_set_the_axis_and_the_legend_says_so():
         if "total" in line:
             line["mse"] = -1000.0 if line["iteration"] <= 8 else 1.5 + 0.5 * (-1) ** line["iteration"]
     fig = training_drawings.training_curves(log, "mse")
-    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left") == labels.TERMS["mse"])
+    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left") == labels.TERM_NAMES["mse"])
     assert panel.get_ylim() == pytest.approx((0.9, 2.1)) and panel.lines[0].get_ydata().min() == -1000
     assert fig.legends[0].get_texts()[0].get_text() == "each iteration\n(the first 2 % may lie outside)"
     plt.close(fig)
@@ -126,7 +126,7 @@ def test_rows_of_patches_are_named():
     )
     assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["Sony\nXperia Z", "enhanced", "Nikon\nD5500"]
     inks = [fig.axes[i].yaxis.label.get_color() for i in (0, 4, 8)]
-    assert inks == [colors.BLACK, colors.CLASSES["enhanced"], colors.BLACK], (
+    assert inks == [colors.BLACK, colors.CLASS_COLORS["enhanced"], colors.BLACK], (
         "the Sony's green would be that of 'enhanced'"
     )
     plt.close(fig)
