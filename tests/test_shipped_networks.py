@@ -106,7 +106,7 @@ def test_the_scores_that_ship_are_found_again(name, city100):
     run = shipped_runs.named(name)
     scores = shipped_runs.scores(run)
     network = network_files.resolve(shipped_runs.PREFIX + name)
-    again = model_zoo.score(network, run.params(), city100, run.preset)
+    again = model_zoo.score_network(network, run.params(), city100, run.preset)
     assert again["psnr"] == pytest.approx(scores["psnr"], abs=0.02)
     assert again["ms_ssim"] == pytest.approx(scores["ms_ssim"], abs=0.001)
     assert again["original"] == pytest.approx(scores["original"], abs=0.01)

@@ -130,7 +130,7 @@ def align(
         result = {"store": str(store.folder), "official": written and str(written), "splits": store.counts(), **summary}
         typer.echo(json.dumps(result, indent=1))
         return
-    typer.echo(builder.render(store, summary))
+    typer.echo(builder.summary_text(store, summary))
     if written:
         typer.echo(f"{written}: the same in the layout of the official dataset")
     if empty := [split for split, count in store.counts().items() if not count["pairs"]]:

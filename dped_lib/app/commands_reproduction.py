@@ -29,7 +29,7 @@ def doctor(as_json: Json = False) -> None:
     from dped_lib.app import doctor as module
 
     checks = module.examine()
-    typer.echo(json.dumps([asdict(check) for check in checks], indent=1) if as_json else module.render(checks))
+    typer.echo(json.dumps([asdict(check) for check in checks], indent=1) if as_json else module.checks_text(checks))
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
 

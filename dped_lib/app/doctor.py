@@ -230,7 +230,7 @@ def examine() -> list[Check]:
     ]
 
 
-def render(checks: list[Check]) -> str:
+def checks_text(checks: list[Check]) -> str:
     """Return the checks as aligned lines, each remedy on its own line below its check. The last line sums up."""
     width = max(len(check.topic) for check in checks)
     lines = []

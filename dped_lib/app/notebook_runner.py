@@ -210,7 +210,7 @@ def _copies(runs: Path) -> list[Path]:
     """Return the copies of what ships. To Snakemake each is a finished job, which must be repeated to train anew."""
     from dped_lib.experiments import discriminators  # imports Matplotlib, which a notebook's start need not wait for
 
-    return [*shipping.copies(runs), *experiment_results.copies(runs / discriminators.FOLDER)]
+    return [*shipping.copies(runs), *experiment_results.copies(runs / discriminators.RESULTS_FOLDER)]
 
 
 def run_all(

@@ -48,7 +48,7 @@ def ship(folder: Path, preset: str) -> str:
     store = pair_store.PairStore(opening.folder_of(params.dataset, preset, params.phone)).fold(params.seed)
     model = network_files.load_model(folder / checkpoints.MODEL)
     model.load_state_dict(shipping.expand(shipping.compact(model.state_dict())))
-    run = shipping.pack(folder, store, preset, model_zoo.score(model, params, store, preset))
+    run = shipping.pack(folder, store, preset, model_zoo.score_network(model, params, store, preset))
     size = sum((run.folder / file).stat().st_size for file in run.files) / 1e6
     return f"{name}: added, {size:.2f} MB"
 

@@ -267,7 +267,7 @@ def _pairs(jobs: list[PairJob], records: dict[str, dict]) -> Iterator[Pair | dic
             yield Pair(f"{job.name}/{window['y']}-{window['x']}", job.name, np.array(phone), np.array(dslr))
 
 
-def render(store: pair_store.PairStore, summary: dict) -> str:
+def summary_text(store: pair_store.PairStore, summary: dict) -> str:
     """Return a description of the dataset in lines of text. ``summary`` is the content of ``summary.json``."""
     counts = Counter(summary["alignment"])
     rejected: dict[str, list[str]] = {}

@@ -376,7 +376,7 @@ def photographs(path: Path) -> list[tuple[str, str, int]]:
     return [listed[name] for name in sorted(listed, key=readers.natural)]
 
 
-def read_photograph(path: Path, name: str, token: int) -> np.ndarray:
+def read_full_size(path: Path, name: str, token: int) -> np.ndarray:
     """Return a full-size test image as uint8 H x W x 3, RGB."""
     source = archives.open_source(path)
     return readers.read_image(source.shown(name), source.read(name, token))

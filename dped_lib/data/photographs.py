@@ -62,7 +62,7 @@ def _dped() -> Iterator[Photograph]:
         raise DpedError(f"{root}: no PHONE/test_data/full_size_test_images in it; whole photographs come from there.")
     for camera, file, token in files:
         name = f"{camera}/{Path(file).stem}"
-        yield Photograph(name, camera, partial(official_layout.read_photograph, root, file, token), name)
+        yield Photograph(name, camera, partial(official_layout.read_full_size, root, file, token), name)
 
 
 def _pairs(dataset: str) -> Iterator[Photograph]:

@@ -132,7 +132,7 @@ def of_params(params: TrainParams) -> ShippedRun | None:
 
 
 def scores(run: ShippedRun) -> dict:
-    """Return the scores that ship with a run (``experiments.model_zoo.score``)."""
+    """Return the scores that ship with a run (``experiments.model_zoo.score_network``)."""
     return json.loads(run.read(SCORES))
 
 

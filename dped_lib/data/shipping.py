@@ -97,7 +97,7 @@ def pack(source: Path, store: PairStore, preset: str, scores: Mapping) -> Shippe
         source: the folder of the run.
         store: the pairs that it was trained on.
         preset: the preset of the run.
-        scores: the scores of its network (``experiments.model_zoo.score``).
+        scores: the scores of its network (``experiments.model_zoo.score_network``).
 
     Raises:
         DpedError: the run is not finished or damaged, is a copy of a run that ships, was trained on other pairs, on photographs

@@ -87,7 +87,7 @@ class Tail(Layer):
         self.margin = self.radius
         self.quick = speed.enabled()
         if self.quick:
-            self.weight = convolution.columns(self.weight).contiguous(memory_format=torch.channels_last)
+            self.weight = convolution.column_kernels(self.weight).contiguous(memory_format=torch.channels_last)
         self.bias = bias.detach().view(1, -1, 1, 1)
 
     def convolve(self, window: Tensor) -> Tensor:

@@ -130,13 +130,13 @@ class Summary:
         return _LOOK[self.verdict][2]
 
 
-def rows(findings: Iterable[ClaimFinding]) -> list[Row]:
+def matrix_rows(findings: Iterable[ClaimFinding]) -> list[Row]:
     """Return the rows in the order of the paper; a claim that was judged by kernel has a row for each kernel."""
     by_kernel = {f.claim for f in findings if f.kernel}
     return [Row(c, k) for c in paper.CLAIMS for k in (losses.KERNELS if c.key in by_kernel else ("",))]
 
 
-def columns(findings: Iterable[ClaimFinding]) -> list[str]:
+def matrix_columns(findings: Iterable[ClaimFinding]) -> list[str]:
     """Return the results that have findings: the paper's own numbers, then datasets with their presets."""
     return list(dict.fromkeys(["the paper", *(f.results for f in sorted(findings, key=_order) if f.results)]))
 
@@ -163,8 +163,8 @@ def summarise(findings: Iterable[ClaimFinding]) -> Summary | None:
 def cells(findings: Sequence[ClaimFinding]) -> dict[tuple[Row, str], Summary]:
     """Return the summary of each row and column that has findings."""
     summaries = {}
-    for row in rows(findings):
-        for column in columns(findings):
+    for row in matrix_rows(findings):
+        for column in matrix_columns(findings):
             of_cell = (f for f in findings if (f.claim, f.results) == (row.claim.key, column))
             if summary := summarise(f for f in of_cell if f.kernel in ("", row.kernel)):
                 summaries[row, column] = summary
@@ -205,9 +205,13 @@ def _only_people(findings: Iterable[ClaimFinding]) -> set[str]:
 def frame(findings: Sequence[ClaimFinding]) -> pd.DataFrame:
     """Return the matrix as a table: a row for each claim and kernel, a column for each result."""
     summaries, people, listed = cells(findings), _only_people(findings), []
-    for row in rows(findings):
-        empty = {c: NEEDS_PEOPLE if row.claim.key in people and c != "the paper" else "" for c in columns(findings)}
-        words = {c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else empty[c] for c in columns(findings)}
+    for row in matrix_rows(findings):
+        empty = {
+            c: NEEDS_PEOPLE if row.claim.key in people and c != "the paper" else "" for c in matrix_columns(findings)
+        }
+        words = {
+            c: f"{s.sign} {s.words}" if (s := summaries.get((row, c))) else empty[c] for c in matrix_columns(findings)
+        }
         listed.append({"claim": row.label, "where": row.claim.where, **words})
     return pd.DataFrame(listed)
 
@@ -234,7 +238,7 @@ _LINE = 17  # characters in a line of a claim that stands beside its kernels
 
 def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     """Draw the matrix: colours show the verdicts, and each cell has its word or sign, too."""
-    listed, results, summaries = rows(findings), columns(findings), cells(findings)
+    listed, results, summaries = matrix_rows(findings), matrix_columns(findings), cells(findings)
     people = _only_people(findings)
     width = (figures.WIDTH - _LABELS) / len(results)
     upright = width < 0.52  # the names of the results would touch each other

@@ -25,7 +25,7 @@ from dped_lib.experiments import statistics
 #: The forms of the paper's discriminator that we compare.
 FORMS = ("two_image", "one_image")
 #: The folder of their results, below ``DATASET-PRESET``.
-FOLDER = "discriminators"
+RESULTS_FOLDER = "discriminators"
 #: Bootstrap resamples of the interval of an accuracy. They take an instant, so no preset has fewer.
 RESAMPLES = 2000
 
@@ -60,8 +60,7 @@ class Curve:
         """
         if set(self.correct) in ({0}, {2}):
             return statistics.wilson(sum(self.correct) // 2, len(self.correct))
-        resampled = statistics.resampled_means(np.array(self.correct) / 2, self.photographs, RESAMPLES)
-        return statistics.bounds(resampled, len(set(self.photographs)))
+        return statistics.bounds_of_mean(np.array(self.correct) / 2, self.photographs, RESAMPLES)
 
 
 def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
@@ -71,8 +70,8 @@ def gain(two: Curve, one: Curve) -> tuple[float, tuple[float, float]]:
     each pair, and resample photographs. A photograph that is hard for both does not widen it.
     """
     difference = (np.array(two.correct) - np.array(one.correct)) / 2
-    resampled = statistics.resampled_means(difference, two.photographs, RESAMPLES)
-    return float(difference.mean()), statistics.bounds(resampled, len(set(two.photographs)))
+    interval = statistics.bounds_of_mean(difference, two.photographs, RESAMPLES)
+    return float(difference.mean()), interval
 
 
 def experiment(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> experiment_results.Experiment:
@@ -95,7 +94,7 @@ def experiment(store: pair_store.PairStore, form: str, preset: Preset, seed: int
 
 def result_name(phone: str, form: str, seed: int = 0) -> str:
     """Return the name of the result of one discriminator (``experiment_results.Experiment.name``)."""
-    return f"{FOLDER}/{phone}-{form}-s{seed}"
+    return f"{RESULTS_FOLDER}/{phone}-{form}-s{seed}"
 
 
 def curve(store: pair_store.PairStore, form: str, preset: Preset, seed: int = 0) -> Curve:
@@ -119,7 +118,7 @@ def _finished(wanted: experiment_results.Experiment) -> Curve | None:
     return done and dataclasses.replace(done[0], origin=done[1])
 
 
-def origins(curves: Sequence[Curve]) -> str:
+def trained_by(curves: Sequence[Curve]) -> str:
     """Return who trained the discriminators of some curves, in words."""
     return " and ".join(dict.fromkeys(curve.origin for curve in curves))
 

@@ -23,7 +23,7 @@ ORIGINAL = "original photographs"
 SIMULATED = "rig"
 
 
-def score(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
+def score_network(model: nn.Module, params: run_parameters.TrainParams, store: PairStore, preset: str) -> dict:
     """Return the scores of a network, and of the original phone patches, on held-out pairs of its dataset.
 
     Args:

@@ -184,6 +184,13 @@ def bounds(samples: np.ndarray, units: int, level: float = LEVEL) -> tuple[float
     return float(low), float(high)
 
 
+def bounds_of_mean(
+    values: np.ndarray, groups: Sequence[str] | np.ndarray, resamples: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the interval of the mean of the finite values (N,) over resamples of their groups (:func:`resampled_means`)."""
+    return bounds(resampled_means(values, groups, resamples), len(set(groups)), level)
+
+
 def mean_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Return Student's interval for the mean of independent values (N,). That of a single value has no width."""
     from scipy import stats  # takes 0.6 s to import

@@ -1,5 +1,6 @@
 """Report a finished training: its curves, patches before and after, and its scores on held-out photographs."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -53,7 +54,7 @@ def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     return training_drawings.patch_rows(rows, names), {"patches": [store.names[i] for i in chosen]}
 
 
-def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataFrame, dict, str]:
+def score_table(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataFrame, dict, str]:
     """Return the scores of the test photographs, original and enhanced, under every protocol.
 
     Returns:
@@ -66,7 +67,7 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
         for name, model in (("original", nn.Identity()), ("enhanced", result.model))
     }
     rows = [
-        {"protocol": protocol, "image": name, **_in_words(of_protocols[protocol])}
+        {"protocol": protocol, "image": name, **_rounded(of_protocols[protocol])}
         for protocol in metrics.PROTOCOLS
         for name, of_protocols in by_image.items()
     ]
@@ -86,9 +87,10 @@ def scores(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataF
     return pd.DataFrame(rows), numbers, notes
 
 
-def _in_words(values: Mapping[str, float | None]) -> dict[str, float | str]:
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the metrics of a row with four decimals; NaN where a protocol does not define one."""
     return {
-        label.name: "not defined" if values[metric] is None else round(values[metric], 4)
+        label.name: math.nan if values[metric] is None else round(values[metric], 4)
         for metric, label in labels.METRIC_LABELS.items()
     }
 
@@ -102,7 +104,7 @@ def save(result: TrainResult, store: PairStore, preset: str) -> None:
     figures.save_figure(fig, f"training_curves-{params.run_name}", validated, numbers)
     fig, numbers = samples(result, store)
     figures.save_figure(fig, f"training_samples-{params.run_name}", made, numbers)
-    frame, numbers, notes = scores(result, store, preset)
+    frame, numbers, notes = score_table(result, store, preset)
     made = {**made, "n": f"{numbers['pairs']} test pairs"}
     figures.save_table(frame, f"training_scores-{params.run_name}", made, title(result), numbers, notes)
 

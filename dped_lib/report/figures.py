@@ -31,6 +31,8 @@ from dped_lib.report import colors, provenance
 WIDTH = 7.3
 #: The smallest text of a figure in points, at ``WIDTH``.
 SMALLEST_TEXT = 8.0
+#: What a table says instead of NaN.
+NOT_DEFINED = "not defined"
 
 #: Arguments of ``savefig`` for a PNG file that depends on no version. The defaults of the encoders differ between versions
 #: of Pillow, and matplotlib writes its own version into every PNG.
@@ -160,13 +162,15 @@ def save_figure(
 def to_markdown(frame: pd.DataFrame) -> str:
     """Return a table without its index as Markdown.
 
-    Text such as "19.90" keeps its last digit, and the numbers of a column have equally many. No line ends within an interval, or
-    between a value and its interval.
+    Text such as "19.90" keeps its last digit, and the numbers of a column have equally many. NaN becomes
+    :data:`NOT_DEFINED`. No line ends within an interval, or between a value and its interval.
     """
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     digits = tuple(f".{_decimals(frame.iloc[:, i])}f" for i in range(frame.shape[1]))
-    # tabulate refuses the indices if there is no row.
-    table = frame.to_markdown(index=False, disable_numparse=text if len(frame) else True, floatfmt=digits)
+    # For tabulate only None is missing. It refuses the indices if there is no row.
+    cells = frame.astype(object).where(frame.notna(), None)
+    numparse = {"disable_numparse": text if len(frame) else True, "floatfmt": digits}
+    table = cells.to_markdown(index=False, missingval=NOT_DEFINED, **numparse)
     return re.sub(r"(?:[^\s|]+ )?\[[+-]?\d[^]|]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), table)
 
 
@@ -188,6 +192,6 @@ def save_table(frame: pd.DataFrame, name: str, origin: Mapping, title: str, numb
     if command := os.environ.get(paths.COMMAND):
         body += f"\nHow to reproduce this table: `{command}`\n"
     writing.write_text(target, body)
-    writing.write_text(target.with_suffix(".csv"), frame.to_csv(index=False))
+    writing.write_text(target.with_suffix(".csv"), frame.to_csv(index=False, na_rep=NOT_DEFINED))
     provenance.save_numbers(target, origin, {"table": title, "numbers": numbers, "notes": notes})
     return target

@@ -78,7 +78,7 @@ def layers(network: nn.Module, image: torch.Tensor) -> list[DrawnLayer]:
     return listed
 
 
-def networks_of(variant: str) -> dict[str, tuple[nn.Module, list[DrawnLayer]]]:
+def drawn_layers(variant: str) -> dict[str, tuple[nn.Module, list[DrawnLayer]]]:
     """Return the two networks that the paper's loss trains, ``Generator`` and ``Discriminator``, with their layers.
 
     They have no weights: the figure needs layers and shapes only. Random values for 45 million weights would take seconds.
@@ -137,7 +137,7 @@ class _Term:
 def _terms(loss: str, variant: str) -> dict[str, _Term]:
     """Return the terms of a loss in the order in which they are drawn."""
     layer = losses.LOSSES[loss].content_layer or losses.CONTENT_LAYER_OF[variant]
-    discriminator = _discriminator_in_words(networks_of(variant)["Discriminator"][1])
+    discriminator = _discriminator_in_words(drawn_layers(variant)["Discriminator"][1])
     if losses.DISCRIMINATOR_OF[variant] == "two_image":
         texture = _Term(f"discriminator of\ntwo gray images:\n{discriminator}", "texture loss", "equation 5")
     else:
@@ -165,7 +165,7 @@ def system(variant: str = "code", pictures: Mapping[str, np.ndarray] | None = No
     """
     terms = _terms(paper.FULL_LOSS, variant)
     fig, ax = _page(_TOTAL + 0.7)
-    generator = _generator_in_words(networks_of(variant)["Generator"][1])
+    generator = _generator_in_words(drawn_layers(variant)["Generator"][1])
     _draw_flow(ax, generator, terms, _sum_in_words(terms, variant), pictures or {})
     return fig
 
@@ -176,7 +176,7 @@ def networks(variant: str = "code") -> Figure:
     Args:
         variant: ``paper`` or ``code``.
     """
-    parts = networks_of(variant)
+    parts = drawn_layers(variant)
     tops = [0.15]
     for _, inside in parts.values():
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))

@@ -71,7 +71,7 @@ def from_few(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tenso
     return F.conv2d(shifted, weight, bias, padding=(rows, 0))
 
 
-def columns(weight: Tensor) -> Tensor:
+def column_kernels(weight: Tensor) -> Tensor:
     """Return one kernel (C x k x 1) for each horizontal offset and output of a weight (O x C x k x k).
 
     Output o at offset d is number d * O + o.
@@ -86,7 +86,7 @@ def to_few(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     added. ``enhance.bands.Tail`` does the same for bands, on any device.
     """
     out, _, k, _ = weight.shape
-    weight = F.pad(columns(weight), (0, 0, 0, 0, 0, 0, 0, -k * out % _MULTIPLE)).contiguous(
+    weight = F.pad(column_kernels(weight), (0, 0, 0, 0, 0, 0, 0, -k * out % _MULTIPLE)).contiguous(
         memory_format=torch.channels_last
     )
     planes = wide(F.pad(F.conv2d(x, weight, padding=(k // 2, 0)), (k // 2, k // 2)))

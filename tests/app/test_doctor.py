@@ -219,9 +219,9 @@ def test_the_last_line_sums_up():
         doctor.Check("GPU", "optional", "none", "preset smoke needs none"),
     )
     broken = doctor.Check("cache", "broken", "/x", "make it writable")
-    assert doctor.render([good]).splitlines()[-1] == "Ready for make figures. Optional and missing: nothing."
-    assert doctor.render([good, extra]).splitlines()[-1] == "Ready for make figures. Optional and missing: GPU."
-    assert doctor.render([good, extra, broken]).splitlines()[-1] == "Not ready. To correct: cache."
+    assert doctor.checks_text([good]).splitlines()[-1] == "Ready for make figures. Optional and missing: nothing."
+    assert doctor.checks_text([good, extra]).splitlines()[-1] == "Ready for make figures. Optional and missing: GPU."
+    assert doctor.checks_text([good, extra, broken]).splitlines()[-1] == "Not ready. To correct: cache."
 
 
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_runs_are_added_scored_and_listed(run, runs, tmp_path, capsys):
         "test",
         "train_script",
     )
-    again = model_zoo.score(network_files.resolve(name), shipped.params(), store, shipped.preset)
+    again = model_zoo.score_network(network_files.resolve(name), shipped.params(), store, shipped.preset)
     assert again == scores
     direct = metrics.score(evaluation.evaluate(network_files.resolve(name), store, store.index("test")), "train_script")
     original = metrics.score(evaluation.evaluate(nn.Identity(), store, store.index("test")), "train_script")

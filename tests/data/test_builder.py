@@ -615,7 +615,7 @@ def test_names_that_are_not_utf_8(photographs, tmp_path, runs, monkeypatch):
     store = builder.build(*scenes, tmp_path / "out", SMALL, workers=1)
     assert set(store.photographs) == set(names.values()) and {r["name"] for r in store.records()} > set(names.values())
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    shown = builder.render(store, summary)
+    shown = builder.summary_text(store, summary)
     assert "1 rejected: different scene (z\\udcff)" in shown
     train = store.counts()["train"]
     assert f"{len(store)} patch pairs (photographs): {train['pairs']} ({train['photographs']}) train, " in shown

@@ -53,7 +53,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         figures.use_style()
         fig = claims_matrix.plot_matrix(found)
         shown = [text.get_text() for text in fig.axes[0].texts]
-        listed = claims_matrix.rows(found)
+        listed = claims_matrix.matrix_rows(found)
         assert {row.label for row in listed if not row.kernel} <= set(shown)
         assert {"Gaussian of 1.73 px (as printed)", "Gaussian of 3 px", "Gaussian of 4.34 px (code)"} <= set(shown)
         assert "5-10 times below MSE at 3-5 px" in [words.replace("\n", " ") for words in shown]
@@ -61,7 +61,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         assert "the paper: its own numbers, checked" in [text.get_text() for text in fig.texts]
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
         assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
-        if len(claims_matrix.columns(found)) < 8:
+        if len(claims_matrix.matrix_columns(found)) < 8:
             assert fig.get_figheight() * 96 < 647, "one screen of JupyterLab at 1366 x 768"
         texts = [t for t in fig.axes[0].texts if t.get_text()]
         boxes = [t.get_window_extent() for t in texts]
@@ -89,7 +89,7 @@ def test_the_table_says_which_rows_need_people(shelf):
 
 def test_every_claim_has_a_few_words():
     assert set(claims_matrix.SHORT) == {c.key for c in paper.CLAIMS}
-    assert max(len(row.label) for row in claims_matrix.rows(claims.judge_claims([]))) <= 46
+    assert max(len(row.label) for row in claims_matrix.matrix_rows(claims.judge_claims([]))) <= 46
 
 
 def test_the_answer_in_short_counts_what_was_decided():

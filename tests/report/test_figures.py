@@ -136,6 +136,12 @@ def test_the_numbers_of_a_column_have_equally_many_decimals():
     assert rows == [["4", "22.4850", "99.5", "1"], ["10", "18.6129", "100.0", "2"]]
 
 
+def test_a_number_that_is_not_defined_leaves_the_decimals_of_its_column():
+    frame = pd.DataFrame({"protocol": ["standard", "train_script", "pirm_script"], "SSIM": [0.905, np.nan, 0.8068]})
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in figures.to_markdown(frame).splitlines()[2:]]
+    assert [row[1] for row in cells] == ["0.9050", figures.NOT_DEFINED, "0.8068"]
+
+
 def test_a_table_without_rows_has_its_columns():
     """A study without the pair DSLR and enhanced has no verdicts, and its table is empty."""
     text = figures.to_markdown(pd.DataFrame([], columns=["set", "pair"]))
