@@ -57,7 +57,7 @@ def test_without_swaps_a_photograph_is_the_same_within_rounding(monkeypatch, buf
                 (torch, "native_batch_norm"),
                 (torch, "batch_norm_update_stats"),
                 (rectify, "relu"),
-                (convolution, "columns"),
+                (convolution, "column_kernels"),
             ):
                 monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} is a quick form"))
         assert (bands.Layer(model.conv1, torch.float32).kernels is None) == (swaps == "0")
