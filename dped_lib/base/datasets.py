@@ -41,6 +41,11 @@ def photograph_name(dataset: str, name: str) -> str:
 FOLDS = MappingProxyType({"pirm": 3})
 
 
+def resampled_in_words(dataset: str, count: int | str) -> str:
+    """Return ``count`` with what an interval resamples: photographs, or PIRM's patches, whose photographs are not known."""
+    return f"{count} {'different patches' if dataset == 'pirm' else 'photographs'}"
+
+
 def first_phone(dataset: str) -> str:
     """Return the first phone of a dataset, which is the default."""
     return DATASET_PHONES[one_of("dataset", dataset, DATASETS)][0]

@@ -94,8 +94,8 @@ class Results:
         return content["parameters"] if content else {}
 
     def units(self, count: int) -> str:
-        """Return ``count`` with what was resampled: photographs, or PIRM's patches, whose photographs are not known."""
-        return f"{count} {'patches' if self.dataset == 'pirm' else 'photographs'}"
+        """Return ``count`` with what was resampled (``datasets.resampled_in_words``)."""
+        return datasets.resampled_in_words(self.dataset, count)
 
     def photographs(self, name: str, phone: str) -> int | None:
         """Return on how many photographs a table compares a phone's methods; None if the result does not record it."""

@@ -49,6 +49,10 @@ class ShiftCurves:
         """Return the mean curves of bootstrap resamples of scenes: (resamples, len(shifts)). All use the same draws."""
         return {k: statistics.resampled_curves(v, self.scenes, resamples, seed) for k, v in self.loss.items()}
 
+    def sizes(self) -> dict[str, int]:
+        """Return how many patches were shifted, of how many different pictures, and of how many scenes."""
+        return {"patches": len(self.scenes), "pictures": len(set(self.photographs)), "scenes": len(set(self.scenes))}
+
 
 def measure(
     photographs: Iterable[Photograph], patches: int, seed: int = 0, size: int = 100, shifts: tuple[int, ...] = SHIFTS
@@ -234,13 +238,18 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
     right.add_patch(Rectangle(*box, color="0.75", zorder=0, label="the paper, 3-5 px"))
     left.set(xlabel="shift (px)", ylabel="mean of squares, values in [0, 1]")
     right.set(xlabel="shift (px)", ylabel="MSE / colour loss")
-    bands = "\n(bands: 95 % intervals over scenes)"
+    bands = f"\n(bands: 95 % intervals over {scenes} scenes)"
     left.set_title("Losses of a shifted image" + bands)
     right.set_title("How much smaller the colour loss is" + bands)
     right.set(xscale="log", yscale="log")
     right.set_xticks(curves.shifts, [str(s) for s in curves.shifts])
-    right.set_yticks((1, 2, 5, 10, 20, 50), ("1", "2", "5", "10", "20", "50"))
-    right.minorticks_off()
+    right.set_xticks([], minor=True)
+    figures.plain_numbers(right.yaxis)
+    # The axis ends at one of its numbers, so that the highest curve can be read.
+    highest = right.dataLim.ymax
+    right.set_ylim(
+        top=1.05 * next(t for t in right.yaxis.get_major_locator().tick_values(1, 10 * highest) if t >= highest)
+    )
     left.legend()
     right.legend(title="kernel", loc="upper right")
     return fig

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from dped_lib.base.datasets import camera_name
+from dped_lib.base.datasets import camera_name, resampled_in_words
 from dped_lib.experiments.networks import NO_AUTHORS_IN_TABLE2
 from dped_lib.experiments.scores import DIGITS, TABLE_METRICS, Cell
 from dped_lib.experiments.tables import columns2, published
@@ -51,7 +51,7 @@ def without_empty(frame: pd.DataFrame) -> pd.DataFrame:
 
 def pairs_in_words(cells: Iterable[Cell], dataset: str) -> str:
     """Return on how many pairs the cells of each phone were scored: ``iPhone X 120 pairs of 7 photographs``."""
-    counts = {c.phone: f"{c.pairs} pairs of {c.photographs} photographs" for c in cells}
+    counts = {c.phone: f"{c.pairs} pairs of {resampled_in_words(dataset, c.photographs)}" for c in cells}
     return "; ".join(f"{camera_name(dataset, phone)} {count}" for phone, count in counts.items())
 
 

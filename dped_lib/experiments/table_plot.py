@@ -4,6 +4,7 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dped_lib import paper
-from dped_lib.base.datasets import camera_name
+from dped_lib.base.datasets import camera_name, resampled_in_words
 from dped_lib.experiments import statistics
 from dped_lib.experiments.appearance import OF_DSLR, Look
 from dped_lib.experiments.scores import PROTOCOL, TABLE_METRICS, Cell
@@ -123,10 +124,24 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
     marks = [Line2D([], [], **_THIS_RUN)]
     marks += [Line2D([], [], marker="o", label="the paper", **hollow)] if first else []
     marks += [Line2D([], [], marker="D", label="its later version", **hollow)] if later else []
-    pairs = sorted({c.pairs for c in drawn})
-    n = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else f"{pairs[0]}" if pairs else "no"
-    rows.legend(fig, f"{title}: {n} held-out pairs a phone, protocol {PROTOCOL}", marks, dataset)
+    rows.legend(fig, f"{title}: {_scored(drawn, dataset)}; protocol {PROTOCOL}", marks, dataset)
     return fig
+
+
+def _scored(cells: Sequence[Cell], dataset: str) -> str:
+    """Return the split, and the pairs of a phone, in words: ``test split, 114 to 120 pairs of 5 photographs a phone``."""
+    if not cells:
+        return "no pairs"
+    pairs, photographs = (_from_to([getattr(c, name) for c in cells]) for name in ("pairs", "photographs"))
+    return f"{cells[0].split} split, {pairs} pairs of {resampled_in_words(dataset, photographs)} a phone"
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    return " to ".join(str(count) for count in dict.fromkeys(f(counts) for f in (min, max)))
+
+
+#: The axis of each measure of looks.
+_LOOK_AXES = MappingProxyType({"colour deviation": "colour deviation (CIEDE2000)", "sharpness": "sharpness (DSLR = 1)"})
 
 
 def plot_looks(looks: Iterable[Look], columns: Iterable[str], heading: str, dataset: str) -> Figure:
@@ -141,7 +156,7 @@ def plot_looks(looks: Iterable[Look], columns: Iterable[str], heading: str, data
             if k.measure == measure
         )
         axes.axvline(of_dslr, color="0.4", lw=1, ls="--")
-        rows.draw(axes, marks, measure)
+        rows.draw(axes, marks, _LOOK_AXES[measure])
         rows.draw_missing(axes, ((k.phone, k.column) for k in looks))
     dslr = Line2D([], [], color="0.4", lw=1, ls="--", label="the DSLR")
     rows.legend(fig, heading, [Line2D([], [], **_THIS_RUN), dslr], dataset)

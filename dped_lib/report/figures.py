@@ -124,6 +124,23 @@ def show_picture(ax: Axes, picture: np.ndarray, title: str = "", **how) -> AxesI
     return image
 
 
+def caption_lines(caption: str, width: int) -> list[str]:
+    """Break a caption into lines of at most ``width`` characters, between its entries.
+
+    Only an entry that is longer than a line is broken itself, but never within the name of a copyright.
+    """
+    lines: list[str] = []
+    for entry in caption.split(" · "):
+        entry = re.sub(r"© [^),]+", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), entry)
+        if lines and len(lines[-1]) + len(" · ") + len(entry) <= width:
+            lines[-1] += f" · {entry}"
+            continue
+        if lines:
+            lines[-1] += " ·"
+        lines += textwrap.wrap(entry, width, break_on_hyphens=False)
+    return lines
+
+
 def save_figure(
     fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False, pixels: int | None = None
 ) -> Path:
@@ -138,14 +155,9 @@ def save_figure(
         pixels: width of the picture. By default the style sets it.
     """
     target = provenance.place_of(origin, f"{name}.jpg" if photographs else f"{name}.png")
-    # A line never ends between the words of a short entry, such as "seed 0".
-    entries = (
-        e.replace(" ", "\N{NO-BREAK SPACE}") if len(e) < 30 else e for e in provenance.caption(origin).split(" · ")
-    )
-    joined = "\N{NO-BREAK SPACE}· ".join(entries)
     # At least 15 characters of this size fit into an inch.
-    lines = textwrap.fill(joined, int(15 * fig.get_figwidth()), break_on_hyphens=False)
-    fig.supxlabel(lines, fontsize=SMALLEST_TEXT, color="0.35")
+    lines = caption_lines(provenance.caption(origin), int(15 * fig.get_figwidth()))
+    fig.supxlabel("\n".join(lines), fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.
     fig.draw_without_rendering()

@@ -103,6 +103,8 @@ def caption(origin: Mapping) -> str:
     if "phone" in shown:
         shown["phone"] = datasets.camera_name(origin["dataset"], shown["phone"])
     named = [f"{key} {value}" for key, value in shown.items()]
+    if len(seeds := origin.get("seeds", ())) > 1:
+        named = [f"seeds {', '.join(map(str, seeds))}" if entry.startswith("seed ") else entry for entry in named]
     return " · ".join([f"dataset {origin['dataset']}: {words}", f"preset {origin['preset']}", *named])
 
 

@@ -30,7 +30,8 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     """Draw each term of a training's log, and each validation score, in a panel of its own.
 
     A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
-    shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``).
+    shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``), and
+    how far chance alone may move it: twice the scatter about the line. Beyond that a training has not levelled off.
     The axis of a score begins at its second value: the first is that of a network that has not been trained. The axis of
     a term has room for all but the first 2 % of its iterations, because some terms fall or rise by much more there. If
     that cuts values off, the legend says so.
@@ -62,22 +63,25 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         if quarter.scatter:
             ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
         label = labels.METRIC_LABELS[name]
-        digits, unit = (2, f" {label.unit}") if label.unit else (4, "")
+        digits = 2 if label.unit else 4
         moved = round(quarter.moved, digits) + 0.0  # never -0
-        ax.set_title(f"validation {label.name}\nlast quarter: {moved:+.{digits}f}{unit}", loc="left")
+        chance = f"; chance {2 * quarter.scatter:.{digits}f}" if quarter.scatter else ""
+        ax.set_title(f"validation {label}\nlast quarter {moved:+.{digits}f}{chance}", loc="left")
         _set_limits(ax, values[1:] if len(values) > 1 else values)
+        ax.locator_params(axis="y", nbins=5, min_n_ticks=3)
     for ax in places:
         ax.set_axis_off()
     marks = [
         Line2D([], [], color="0.8", lw=0.7, label="each iteration" + _CUT * cut),
         Line2D([], [], color=colors.LOSS_COLORS[loss], lw=1.5, label="moving average"),
         Line2D([], [], color=colors.LOSS_COLORS[loss], marker="o", ms=3, label="validation"),
-        Patch(color="0.9", label="its last quarter"),
+        Patch(color="0.9", label="its last quarter\n(chance: 2 x scatter)"),
         Line2D([], [], color="0.3", lw=1, label="line through it"),
     ]
-    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks))
-    for ax in axes[-1]:
-        ax.set_xlabel("iteration")
+    narrow = {"columnspacing": 1.0, "handlelength": 1.5}
+    fig.legend(handles=marks, loc="outside upper center", ncols=len(marks), **narrow)
+    for column in axes.T:
+        [ax for ax in column if ax.axison][-1].set_xlabel("iteration")
     return fig
 
 

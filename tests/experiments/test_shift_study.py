@@ -306,9 +306,19 @@ def test_a_kernel_has_the_same_colour_and_line_in_both_panels():
         assert len({line.get_linestyle() for line in drawn[kernel]}) == 1
     for name, lines in drawn.items():
         assert {line.get_color() for line in lines} == {colors.KERNEL_COLORS[name]}
-    assert all("95 % intervals over scenes" in ax.get_title() for ax in (left, right)), "what the bands are"
+    scenes = f"95 % intervals over {curves.sizes()['scenes']} scenes"
+    assert all(scenes in ax.get_title() for ax in (left, right)), "what the bands are"
+    figure6.draw_without_rendering()
+    highest = max(line.get_ydata().max() for line in right.lines)
+    assert right.get_ylim()[1] >= max(t for t in right.get_yticks() if t <= right.get_ylim()[1]) >= highest
     assert smallest_text(figure6) >= figures.SMALLEST_TEXT and figure6.get_figwidth() <= figures.WIDTH
     plt.close(figure6)
+
+
+def test_pictures_that_are_cut_several_times_are_counted_once():
+    two = [photograph(np.random.default_rng(i).uniform(0, 255, (100, 100, 3)), name) for i, name in enumerate("ab")]
+    curves = shift_study.measure(two, 10, size=74, shifts=(1, 7))
+    assert curves.sizes() == {"patches": 10, "pictures": 2, "scenes": 2}
 
 
 class FourPatches:

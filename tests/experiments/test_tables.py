@@ -87,7 +87,7 @@ def test_plot_shows_every_cell_and_every_published_value():
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     named = [text.get_text() for text in fig.legends[0].get_texts()]
     assert named == ["iPhone 3GS", "BlackBerry Passport", "Sony Xperia Z", "this run, 95 % interval", "the paper"]
-    assert "9 held-out pairs" in fig.legends[0].get_title().get_text()
+    assert "val split, 9 pairs of 3 photographs a phone" in fig.legends[0].get_title().get_text()
     for axes, words in zip(fig.axes, ("18.00 [17.00, 19.00]", "0.8000 [0.7000, 0.9000]"), strict=True):
         assert [t.get_text() for t in axes.texts] == [words] * 12, "the picture has all numbers of the table"
     assert fig.get_tightbbox().width <= fig.get_figwidth(), "the numbers fit beside the panels"

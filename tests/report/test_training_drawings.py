@@ -34,7 +34,7 @@ def test_every_number_of_the_log_has_a_panel(loss):
     assert len(set(titles)) == len(titles) and all(titles)
     for score in scores:
         (panel,) = (
-            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRIC_LABELS[score].name}")
+            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRIC_LABELS[score]}\n")
         )
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
     assert all(colors.LOSS_COLORS[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
@@ -47,11 +47,27 @@ def test_the_last_quarter_says_how_far_validation_moved():
     next(line for line in log if line["iteration"] == 150 and "validation" in line)["validation"]["psnr"] -= 0.3
     fig = training_drawings.training_curves(log, "mse")
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert "validation MS-SSIM\nlast quarter: +0.4000" in titles
+    assert "validation MS-SSIM\nlast quarter +0.4000; chance 0.0000" in titles
     # By hand, at x = -2 ... 2: the slope is that of the line without the jump, 1, minus 0.3 x 1 / (4 + 1 + 0 + 1 + 4).
-    assert "validation PSNR\nlast quarter: +3.88 dB" in titles
-    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation PSNR"))
+    # What the line leaves: -0.3 at x = 1, less its share of the mean and of the slope. Twice its root mean square, / (5 - 2).
+    left = 0.3 * np.sqrt(1 - 1 / 5 - 1 / 10)
+    assert f"validation PSNR (dB)\nlast quarter +3.88; chance {2 * left / np.sqrt(3):.2f}" in titles
+    (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation PSNR (dB)"))
     assert np.ptp(panel.lines[1].get_ydata()) == pytest.approx(3.88)
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_each_column_names_its_horizontal_axis_and_a_score_has_numbers_to_read(loss):
+    figures.use_style()
+    fig = training_drawings.training_curves(log_of(loss, 160), loss)
+    drawn = [ax for ax in fig.axes if ax.lines]
+    columns = {ax.get_subplotspec().colspan.start: ax for ax in drawn}  # the last of each column remains
+    assert all(ax.get_xlabel() == "iteration" for ax in columns.values())
+    fig.draw_without_rendering()
+    for ax in (ax for ax in drawn if ax.get_title(loc="left").startswith("validation")):
+        low, high = ax.get_ylim()
+        assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 3
     plt.close(fig)
 
 
@@ -90,7 +106,7 @@ def test_a_fall_of_validation_has_its_sign_and_late_changes_can_be_seen():
         elif line.get("validation") and line["iteration"]:
             line["validation"] = {"psnr": 19.0, "ms_ssim": 0.9}
     fig = training_drawings.training_curves(log, "mse")
-    assert any(ax.get_title(loc="left").endswith("last quarter: -0.40 dB") for ax in fig.axes)
+    assert any("last quarter -0.40" in ax.get_title(loc="left") for ax in fig.axes)
     (panel,) = (ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation MS-SSIM"))
     low, high = panel.get_ylim()
     assert low > 0.89 and high < 0.91, "the score before training, 0.2, does not set the axis"
@@ -114,7 +130,13 @@ def test_the_figure_says_what_its_lines_are():
     figures.use_style()
     fig = training_drawings.training_curves(log_of("dong"), "dong")
     named = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert named == ["each iteration", "moving average", "validation", "its last quarter", "line through it"]
+    shaded = "its last quarter\n(chance: 2 x scatter)"
+    assert named == ["each iteration", "moving average", "validation", shaded, "line through it"]
+    plt.close(fig)
+    log = log_of("mse", 400)
+    next(line for line in log if "mse" in line)["mse"] = -1000.0  # it lies outside, which the legend says
+    fig = training_drawings.training_curves(log, "mse")
+    assert fig.get_tightbbox().width <= fig.get_figwidth()
     assert smallest_text(fig) >= figures.SMALLEST_TEXT
     plt.close(fig)
 
