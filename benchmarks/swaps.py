@@ -2,10 +2,11 @@
 
     python benchmarks/swaps.py [--rounds 5] [--batch 8] [--only NAME ...]
 
-Training swaps compute a batch of 100x100 patches as preset ``cpu`` trains with, forward and backward. Swaps of enhancement compute a
-band of 32 rows of a 1920x1080 photograph. Both forms run in one process, which keeps freed memory (``memory.keep_pages``). Only
-``memory`` itself needs a process for each form, because the allocator cannot be switched back. Ratios are of medians. ``convolution``
-and ``graphs`` are quicker on a GPU only: ``training_step.py --tried --device cuda`` leaves each out.
+Training swaps compute 100x100 patches, forward and backward: a batch as preset ``cpu`` trains with, or the part of it that one thread
+computes. Swaps of enhancement compute a band of 32 rows of a 1920x1080 photograph on one thread. Both forms run in one process, which
+keeps freed memory (``memory.keep_pages``). Only ``memory`` itself needs a process for each form, because the allocator cannot be
+switched back. Ratios are of medians. In training, ``convolution`` and ``graphs`` are quicker on a GPU only: ``training_step.py --tried
+--device cuda`` leaves each out.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def backward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Fo
 
     def both() -> None:
         first = inputs[0].detach().requires_grad_(True)
-        function(first, *inputs[1:]).sum().backward()
+        result = function(first, *inputs[1:])
+        result.backward(torch.ones_like(result))
 
     return both
 
@@ -51,19 +53,24 @@ def in_bfloat16(form: Form) -> Form:
     return quick
 
 
-def layers(batch: int) -> dict[str, tuple[Form, Form]]:
-    """Return the swaps of a network's layers."""
-    x = torch.rand(batch, _CHANNELS, 100, 100).contiguous(memory_format=torch.channels_last)
-    plain, block = nn.InstanceNorm2d(_CHANNELS, eps=1e-3, affine=True), models.generator("dped", "code").blocks[0]
-    quick = norm.InstanceNorm2d(_CHANNELS, eps=1e-3, affine=True)
-    swapped = networks.swap(models.generator("dped", "code").to(memory_format=torch.channels_last)).blocks[0]
-    return {
-        "norm, one layer": (
-            backward(lambda t: F.relu(plain(t)), x.contiguous()),
-            backward(lambda t: F.relu(quick(t)), x),
-        ),
-        "norm, residual block": (backward(block, x.contiguous()), backward(swapped, x)),
+def layers() -> dict[str, tuple[Form, Form]]:
+    """Return the swaps of a network's layers, on as many images as a thread computes in training, on one thread."""
+    x = torch.rand(threads.PART, _CHANNELS, 100, 100)
+    last = x.contiguous(memory_format=torch.channels_last)
+    plain, quick = (kind(_CHANNELS, eps=1e-3, affine=True) for kind in (nn.InstanceNorm2d, norm.InstanceNorm2d))
+    block, swapped = models.generator("dped", "code").blocks[0], models.generator("dped", "code")
+    swapped = networks.swap(swapped.to(memory_format=torch.channels_last)).blocks[0]
+    low = last.bfloat16()  # as convolutions return it under autocast
+
+    def rectified(t: torch.Tensor) -> torch.Tensor:
+        return F.relu(plain(t))
+
+    forms = {
+        "norm and ReLU, float32": (backward(rectified, x), backward(lambda t: quick(t, relu=True), last)),
+        "norm and ReLU, bfloat16": (backward(rectified, low), backward(lambda t: quick(t, relu=True), low)),
+        "norm, residual block": (backward(block, x), backward(swapped, last)),
     }
+    return {name: tuple(alone(form) for form in both) for name, both in forms.items()}
 
 
 def steps(batch: int) -> dict[str, tuple[Form, Form]]:
@@ -127,22 +134,24 @@ def photographs() -> dict[str, tuple[Form, Form]]:
         "rectify, bfloat16": (lambda: torch.clamp_min(signed, 0, out=out), lambda: rectify.relu(signed, out)),
         "convolution, last layer": (lambda: tails[0].convolve(wide), lambda: tails[1].convolve(wide)),
     }
-    return {name: tuple(alone(form) for form in both) for name, both in forms.items()}
+    return {name: tuple(alone(frozen(form)) for form in both) for name, both in forms.items()}
 
 
 def alone(form: Form) -> Form:
-    """Return the form without gradients, on one thread."""
+    """Return the form on one thread."""
 
     def computed() -> None:
         count = torch.get_num_threads()
         torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                form()
-        finally:
-            torch.set_num_threads(count)
+        form()
+        torch.set_num_threads(count)
 
     return computed
+
+
+def frozen(form: Form) -> Form:
+    """Return the form without gradients."""
+    return torch.inference_mode()(form)
 
 
 def allocate(kept: bool) -> float:
@@ -180,7 +189,7 @@ def main() -> None:
         times = [(allocate(kept=False), allocate(kept=True)) for _ in range(asked.rounds)]
         report("memory", times)
     memory.keep_pages()
-    every = {**layers(asked.batch), **steps(asked.batch), **distances(asked.batch), **photographs()}
+    every = {**layers(), **steps(asked.batch), **distances(asked.batch), **photographs()}
     for name, forms in every.items():
         if name.startswith(chosen):
             for form in forms:
