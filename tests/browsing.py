@@ -28,7 +28,7 @@ _FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --
 def find_chromium() -> str | None:
     """Chromium or Chrome as the system has it; playwright's own is never fetched."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return next((found for name in names if (found := shutil.which(name))), None)
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @contextlib.contextmanager
@@ -54,9 +54,9 @@ def free_port() -> int:
 def served(command: list[str], address: str, log: Path, **environment: str) -> Iterator[str]:
     """Runs a server until the block ends; yields its address once it answers there."""
     clean = {k: v for k, v in os.environ.items() if not re.match("DPED_HEADLESS|JUPYTER|PYTEST", k)}
-    with open(log, "wb") as out:
+    with open(log, "wb") as log_file:
         server = subprocess.Popen(
-            command, env={**clean, **environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**clean, **environment}, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         for _ in range(240):

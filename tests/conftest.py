@@ -193,5 +193,5 @@ def clone(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium. Where there is none the test is skipped; in CI it fails."""
-    with browsing.opened() as found:
-        yield found
+    with browsing.opened() as chromium:
+        yield chromium

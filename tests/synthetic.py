@@ -29,14 +29,14 @@ def write_study(folder: Path, scenes: Mapping = FULL, size: tuple[int, int] = (1
 def vgg_kernels(seed: int = 1704) -> list[tuple[Array, Array]]:
     """Kernel (as stored in the .mat) and bias of the sixteen layers."""
     rs = np.random.RandomState(seed)
-    incoming, found = 3, []
+    incoming, layers = 3, []
     for width in [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8:
         kernel = rs.standard_normal((3, 3, incoming, width)).astype(np.float32) * np.float32(
             np.sqrt(2 / (9 * incoming))
         )
-        found.append((kernel, rs.standard_normal((width,)).astype(np.float32) * np.float32(0.05)))
+        layers.append((kernel, rs.standard_normal((width,)).astype(np.float32) * np.float32(0.05)))
         incoming = width
-    return found
+    return layers
 
 
 def discriminator(seed: int = 1705) -> models.CodeDiscriminator:
@@ -49,13 +49,13 @@ def discriminator(seed: int = 1705) -> models.CodeDiscriminator:
     net = models.CodeDiscriminator()
     with torch.no_grad():
         for i, conv in enumerate(net.convs):
-            out, incoming, size, _ = conv.weight.shape
-            kernel = normal((size, size, incoming, out), np.sqrt(2 / (size * size * incoming)))
+            outgoing, incoming, size, _ = conv.weight.shape
+            kernel = normal((size, size, incoming, outgoing), np.sqrt(2 / (size * size * incoming)))
             conv.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
-            conv.bias.copy_(torch.tensor(normal((out,), 0.05)))
+            conv.bias.copy_(torch.tensor(normal((outgoing,), 0.05)))
             if i:
-                net.norms[i - 1].bias.copy_(torch.tensor(normal((out,), 0.1)))
-                net.norms[i - 1].weight.copy_(torch.tensor(1 + normal((out,), 0.1)))
+                net.norms[i - 1].bias.copy_(torch.tensor(normal((outgoing,), 0.1)))
+                net.norms[i - 1].weight.copy_(torch.tensor(1 + normal((outgoing,), 0.1)))
         for layer, deviation in ((net.fc, 0.01), (net.out, 0.03)):
             layer.weight.copy_(torch.tensor(normal(layer.weight.shape[::-1], deviation).T.copy()))
             layer.bias.copy_(torch.tensor(normal(layer.bias.shape, 0.05)))

@@ -52,10 +52,10 @@ def prepare(request):
 
 @pytest.fixture(scope="module")
 def objective(networks, prepare):
-    found = losses.Objective("color+content+texture", "code", *(prepare(copy.deepcopy(n)) for n in networks))
-    if type(found.vgg) is not vgg.VGG19:  # swapped
-        found.color_distance = blur.color_distance
-    return found
+    full_loss = losses.Objective("color+content+texture", "code", *(prepare(copy.deepcopy(n)) for n in networks))
+    if type(full_loss.vgg) is not vgg.VGG19:  # swapped
+        full_loss.color_distance = blur.color_distance
+    return full_loss
 
 
 # ------------------------------------------------------------------------------------ the authors' values
@@ -98,15 +98,15 @@ def test_oxford_content_loss_equals_the_authors(images, load_reference):
     for layer in ("relu5_2", "relu5_4"):
         target = network(images["dslr"], layer)
         for image, key in (("phone", "phone"), ("enhanced", "enhanced_iphone")):
-            found = losses.content_loss(network(images[image], layer), target)
-            assert found.item() == pytest.approx(wanted[f"content_{layer}_{key}_vs_canon"].item(), rel=RELATIVE)
+            loss = losses.content_loss(network(images[image], layer), target)
+            assert loss.item() == pytest.approx(wanted[f"content_{layer}_{key}_vs_canon"].item(), rel=RELATIVE)
 
 
 @torch.inference_mode()
 def test_blur_and_gray_equal_the_authors(images, wanted):
     for camera, name in (("phone", "phone"), ("dslr", "canon")):
-        found = losses.blur(images[camera][2:3])[0].permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(found, wanted[f"{name}_blur_patch42"], atol=1e-6)
+        blurred = losses.blur(images[camera][2:3])[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(blurred, wanted[f"{name}_blur_patch42"], atol=1e-6)
     np.testing.assert_allclose(losses.gray(images["dslr"][2:3])[0, 0].numpy(), wanted["dslr_gray_patch42"], atol=1e-6)
 
 
@@ -139,8 +139,8 @@ def test_gradients_equal_the_authors(objective, prepare, images, wanted):
             assert gradient.norm().item() == pytest.approx(norm, rel=2e-3), f"{name}: {key}"
         if name == "total":
             reference = wanted["grad_total_W12"].transpose(3, 2, 0, 1)
-            found = gradients[order.index("tail.weight")].numpy()
-            assert np.abs(found - reference).max() < 1e-3 * np.abs(reference).max()
+            tail_gradient = gradients[order.index("tail.weight")].numpy()
+            assert np.abs(tail_gradient - reference).max() < 1e-3 * np.abs(reference).max()
 
 
 # ------------------------------------------------------------------------------------ closed forms
@@ -299,13 +299,13 @@ def test_texture_term_falls_as_the_discriminator_is_fooled():
 
     image = torch.rand(5, 3, 100, 100)
     for variant, inputs, columns in (("code", 1, 2), ("paper", 2, 1)):
-        found = []
+        terms = []
         for dslr in (-2.0, 0.0, 2.0):
             logits = torch.tensor([dslr, 0.0][:columns])
             objective = losses.Objective("mse+texture", variant, discriminator=Says(logits, inputs))
-            found.append(objective.generator_terms(image, image)["texture"].item())
-        assert found == sorted(found, reverse=True)
-    assert found[1] == pytest.approx(np.log(2))  # paper, a mean
+            terms.append(objective.generator_terms(image, image)["texture"].item())
+        assert terms == sorted(terms, reverse=True)
+    assert terms[1] == pytest.approx(np.log(2))  # paper, a mean
     even = losses.Objective("mse+texture", "code", discriminator=Says(torch.zeros(2), 1)).generator_terms(image, image)
     assert even["texture"].item() == pytest.approx(
         5 * np.log(0.5), rel=1e-5

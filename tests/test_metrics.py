@@ -116,8 +116,8 @@ def test_flips_and_turns_change_nothing():
     rng = np.random.default_rng(1)
     x, y = rng.random((2, 48, 48, 3)), rng.random((2, 48, 48, 3))
     s = metrics.pair_statistics(x, y)
-    for turn in (lambda z: np.rot90(z, axes=(1, 2)), lambda z: z[:, :, ::-1]):
-        t = metrics.pair_statistics(turn(x), turn(y))
+    for transform in (lambda z: np.rot90(z, axes=(1, 2)), lambda z: z[:, :, ::-1]):
+        t = metrics.pair_statistics(transform(x), transform(y))
         np.testing.assert_allclose(t.ssim_clipped, s.ssim_clipped, atol=1e-12)
         np.testing.assert_allclose(t.mse, s.mse)
 

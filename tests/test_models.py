@@ -17,8 +17,8 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def inputs(load_reference):
-    found = load_reference("inputs_u8")
-    return {"patches": small.nchw(found["iphone_u8"], 255), "hd256x320": small.nchw(found["hd0_crop_u8"][None], 255)}
+    arrays = load_reference("inputs_u8")
+    return {"patches": small.nchw(arrays["iphone_u8"], 255), "hd256x320": small.nchw(arrays["hd0_crop_u8"][None], 255)}
 
 
 @pytest.mark.parametrize("form", ["plain", "swapped"])
@@ -31,8 +31,8 @@ def test_outputs_equal_the_authors(name, form, inputs, load_reference):
         network = speed.prepare(network, torch.device("cpu"))
     for key, image in inputs.items():
         reference = wanted[f"{name}_{key}"]
-        found = network(image).permute(0, 2, 3, 1).numpy().reshape(reference.shape)
-        assert np.abs(found - reference).max() < TOLERANCE, key
+        output = network(image).permute(0, 2, 3, 1).numpy().reshape(reference.shape)
+        assert np.abs(output - reference).max() < TOLERANCE, key
 
 
 @torch.inference_mode()
@@ -43,23 +43,23 @@ def test_every_layer_equals_the_authors(inputs, load_reference):
     outputs, normalised = {}, []
 
     def keep(name):
-        return lambda _m, _i, out: outputs.__setitem__(name, out[0].permute(1, 2, 0).numpy())
+        return lambda _m, _i, output: outputs.__setitem__(name, output[0].permute(1, 2, 0).numpy())
 
     network.head.register_forward_hook(keep("c1"))
     network.blocks[0].conv1.register_forward_hook(keep("layer2_prenorm"))
     for block, name in zip(network.blocks, ("c3", "c5", "c7", "c9"), strict=True):
         block.register_forward_hook(keep(name))
         for conv in (block.conv1, block.conv2):
-            conv.register_forward_hook(lambda _m, _i, out: normalised.append(out[0]))
+            conv.register_forward_hook(lambda _m, _i, output: normalised.append(output[0]))
     network.conv1.register_forward_hook(keep("c10"))
     network.conv2.register_forward_hook(keep("c11"))
     enhanced = network(inputs["patches"][2:3])[0].permute(1, 2, 0).numpy()
     for name in ("c1", "c10", "c11"):
         outputs[name] = np.maximum(outputs[name], 0)  # the reference is after the ReLU
     assert np.abs(enhanced - wanted["enhanced"]).max() < TOLERANCE
-    for name, found in outputs.items():
-        assert np.abs(found[::5, ::5] - wanted[f"{name}_s5"]).max() < 1e-4, name
-        assert np.abs(found[:8, -8:] - wanted[f"{name}_corner"]).max() < 1e-4, name
+    for name, output in outputs.items():
+        assert np.abs(output[::5, ::5] - wanted[f"{name}_s5"]).max() < 1e-4, name
+        assert np.abs(output[:8, -8:] - wanted[f"{name}_corner"]).max() < 1e-4, name
     mean = torch.stack([x.mean((1, 2)) for x in normalised]).numpy()
     var = torch.stack([x.var((1, 2), correction=0) for x in normalised]).numpy()
     np.testing.assert_allclose(mean, wanted["moments_mean"], atol=1e-4)
@@ -83,9 +83,9 @@ def test_variants_differ_in_the_norm():
 @given(height=st.integers(9, 40), width=st.integers(9, 40), name=st.sampled_from(sorted(models.GENERATORS)))
 @torch.inference_mode()
 def test_any_size_goes_through_and_stays_in_range(height, width, name):
-    out = models.generator(name)(torch.rand(1, 3, height, width))
-    assert out.shape == (1, 3, height, width)
-    assert out.min() >= -0.08 - 1e-6 and out.max() <= 1.08 + 1e-6
+    output = models.generator(name)(torch.rand(1, 3, height, width))
+    assert output.shape == (1, 3, height, width)
+    assert output.min() >= -0.08 - 1e-6 and output.max() <= 1.08 + 1e-6
 
 
 @torch.inference_mode()

@@ -74,11 +74,11 @@ def fill(network: nn.Module, arrays: Iterator[np.ndarray], normalised: range) ->
 def generator_arrays(seed: int = 1703) -> Iterator[np.ndarray]:
     """Yield the synthetic generator: 9x9, eight normalised 3x3 layers, two 3x3 layers, 9x9."""
     rs = np.random.RandomState(seed)
-    for i, (size, incoming, out) in enumerate([(9, 3, 64), *[(3, 64, 64)] * 10, (9, 64, 3)]):
-        kernel = rs.standard_normal((size, size, incoming, out)).astype(np.float32)
+    for i, (size, incoming, outgoing) in enumerate([(9, 3, 64), *[(3, 64, 64)] * 10, (9, 64, 3)]):
+        kernel = rs.standard_normal((size, size, incoming, outgoing)).astype(np.float32)
         kernel *= np.float32(np.sqrt(2 / (size * size * incoming)))
         yield kernel * np.float32(0.2) if i == 11 else kernel
-        yield rs.standard_normal((out,)).astype(np.float32) * np.float32(0.05)
+        yield rs.standard_normal((outgoing,)).astype(np.float32) * np.float32(0.05)
         if 1 <= i <= 8:
             yield rs.standard_normal((64,)).astype(np.float32) * np.float32(0.1)
             yield 1 + rs.standard_normal((64,)).astype(np.float32) * np.float32(0.1)
@@ -160,9 +160,9 @@ def test_discriminator(wanted, phone, dslr, discriminator):
 def test_vgg(wanted, dslr, vgg19):
     """The features reach the hundreds, so that they are compared as a share of the largest."""
     for layer, key, step in (("relu2_2", "relu2_2_dslr0_every5", 5), ("relu5_4", "relu5_4_dslr0", 1)):
-        found = nhwc(features(vgg19, dslr[:1], layer))[0, ::step, ::step]
-        assert found.shape == wanted[key].shape
-        assert np.abs(found - wanted[key]).max() < 1e-5 * np.abs(wanted[key]).max(), layer
+        feature_map = nhwc(features(vgg19, dslr[:1], layer))[0, ::step, ::step]
+        assert feature_map.shape == wanted[key].shape
+        assert np.abs(feature_map - wanted[key]).max() < 1e-5 * np.abs(wanted[key]).max(), layer
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
@@ -212,8 +212,8 @@ def test_discriminator_loss(wanted, objective, phone, dslr):
         (np.zeros(4, np.float32), "loss_discriminator"),
         (wanted["swaps"][:, 0], "loss_discriminator_swaps"),
     ):
-        found = discriminator_loss(objective, phone, dslr, torch.tensor(swaps))
-        assert found.item() == pytest.approx(wanted[key].item(), rel=1e-5)
+        loss = discriminator_loss(objective, phone, dslr, torch.tensor(swaps))
+        assert loss.item() == pytest.approx(wanted[key].item(), rel=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------- metrics

@@ -32,14 +32,14 @@ def city100(mirror, tmp_path_factory) -> pair_store.PairStore:
 
 def differences(log: list[dict], shipped: list[dict]) -> dict[tuple[int, str], float]:
     """The relative difference of every number of the first iterations."""
-    found = {}
+    errors = {}
     for line, was in zip(log, shipped, strict=True):
         assert set(line) == set(was) and line["iteration"] == was["iteration"]
         for name, value in {**was, **was.get("validation", {})}.items():
             if name not in ("iteration", "validation"):
                 mine = {**line, **line.get("validation", {})}[name]
-                found[was["iteration"], name] = abs(mine - value) / max(abs(value), 1e-9)
-    return found
+                errors[was["iteration"], name] = abs(mine - value) / max(abs(value), 1e-9)
+    return errors
 
 
 def first_lines(run: shipped_runs.ShippedRun) -> list[dict]:
@@ -66,9 +66,9 @@ def test_city100_goes_through_the_whole_pipeline(city100, runs):
     assert [n["photographs"] for n in city100.counts().values()] == [50, 10, 10]
     seen = photographs.scene("city100", "001H")
     assert seen["iphonex"].shape == (600, 840, 3) and seen["dslr"].shape == (870, 1218, 3)
-    found, _ = scores.score_methods("2", city100, {"original": nn.Identity()}, "test", presets.preset("smoke"), {})
-    assert found[0].published is None and 10 < found[0].psnr < 25
-    assert "paper" not in found[0].text("psnr")
+    cells, _ = scores.score_methods("2", city100, {"original": nn.Identity()}, "test", presets.preset("smoke"), {})
+    assert cells[0].published is None and 10 < cells[0].psnr < 25
+    assert "paper" not in cells[0].text("psnr")
     params = run_parameters.train_params(
         "city100", "iphonex", "dong", "smoke", iterations=4, eval_every=4, eval_pairs=4
     )
@@ -93,12 +93,12 @@ def test_the_first_iterations_trained_again_give_the_log_that_ships(name, city10
         result = training_runs.train(params, city100, tmp_path / "run", "cpu")
     finally:
         torch.set_num_threads(before)
-    found = differences(result.log()[: ITERATIONS + 1], first_lines(run))
+    errors = differences(result.log()[: ITERATIONS + 1], first_lines(run))
     same_pairs = run.description()["pairs"] == city100.digest
     if device.native_bfloat16(torch.device("cpu")) and same_pairs:
-        assert max(found.values()) < 1e-3, found
+        assert max(errors.values()) < 1e-3, errors
     else:
-        assert max(value for (iteration, _), value in found.items() if iteration <= 1) < 0.02, found
+        assert max(value for (iteration, _), value in errors.items() if iteration <= 1) < 0.02, errors
 
 
 @pytest.mark.parametrize("name", CHECKED)

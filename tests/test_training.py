@@ -68,7 +68,7 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
         (trainer.generator, trainer.discriminator, trainer.objective.vgg),
         list(trainer.generator.parameters()),
     )
-    found = torch.autograd.grad(total(), weights, materialize_grads=True)
+    gradients = torch.autograd.grad(total(), weights, materialize_grads=True)
     images = phone, dslr
     for net in networks:
         net.double()
@@ -77,11 +77,9 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
     for net in networks:
         net.float()
     phone, dslr = images
-    off, all_of_it = (
-        torch.cat([g.flatten() for g in gs]).norm()
-        for gs in ([f - e for f, e in zip(found, exact, strict=True)], exact)
-    )
-    assert off < 2e-4 * all_of_it
+    errors = [g - e for g, e in zip(gradients, exact, strict=True)]
+    error_norm, exact_norm = (torch.cat([g.flatten() for g in gs]).norm() for gs in (errors, exact))
+    assert error_norm < 2e-4 * exact_norm
     hooks = [w.register_hook(lambda _, e=e: e.float()) for w, e in zip(weights, exact, strict=True)]
     before = state(trainer, "generator")
 
@@ -99,16 +97,14 @@ def test_adam_agrees_with_the_authors(reference, load_reference, mirror, tmp_pat
             if not _dead(name):
                 assert ways[name] == pytest.approx(length, rel=0.02), (step, name)
         if step != 2:
-            off = np.abs(after["tail.weight"].permute(2, 3, 1, 0).numpy() - wanted[f"adam_W12_step{step}"])
-            assert off.max() <= step * 2 * 5e-4 * 1.01
-            assert (off > 1e-5).mean() < (1e-3 if step == 1 else 0.2)
+            error = np.abs(after["tail.weight"].permute(2, 3, 1, 0).numpy() - wanted[f"adam_W12_step{step}"])
+            assert error.max() <= step * 2 * 5e-4 * 1.01
+            assert (error > 1e-5).mean() < (1e-3 if step == 1 else 0.2)
             np.testing.assert_allclose(after["tail.bias"].numpy(), wanted[f"adam_b12_step{step}"], rtol=0, atol=1e-5)
     with torch.no_grad():
         trajectory.append(total().item())
-    for found, expected, tolerance in zip(
-        trajectory, wanted["adam_loss_traj"], (1e-6, 2e-6, 1.5e-4, 5e-4), strict=True
-    ):
-        assert found == pytest.approx(expected, rel=tolerance)
+    for loss, expected, tolerance in zip(trajectory, wanted["adam_loss_traj"], (1e-6, 2e-6, 1.5e-4, 5e-4), strict=True):
+        assert loss == pytest.approx(expected, rel=tolerance)
 
 
 def _name_of(variable: str) -> str:
@@ -179,14 +175,14 @@ def test_bfloat16_starts_where_float32_does(store, features, loss):
 
     What is a loss itself is float32: only networks are rounded. Measured: content 0.9 % off, texture 0.3 %, mse 5e-6.
     """
-    found = {}
+    terms = {}
     for precision in ("float32", "bfloat16"):
         trainer = training.Trainer(settings(loss, batch_size=4, precision=precision), store, CPU, features)
-        found[precision] = speed.accelerate(trainer).step()
-    for term, exact in found["float32"].items():
+        terms[precision] = speed.accelerate(trainer).step()
+    for term, exact in terms["float32"].items():
         tolerance = 1e-4 if term in ("mse", "color") or loss == "mse" else 0.02
-        assert found["bfloat16"][term].dtype == torch.float32, term
-        assert found["bfloat16"][term].item() == pytest.approx(exact.item(), rel=tolerance), term
+        assert terms["bfloat16"][term].dtype == torch.float32, term
+        assert terms["bfloat16"][term].item() == pytest.approx(exact.item(), rel=tolerance), term
 
 
 def test_seeds_and_batches(store):

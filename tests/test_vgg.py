@@ -39,11 +39,11 @@ def test_features_of_the_embedded_weights_equal_the_authors_code(load_reference)
     features = vgg_files.vgg19().features(
         nchw(inputs["canon_u8"][2:3], 255), ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_2", "relu5_4")
     )
-    for layer, found in features.items():
+    for layer, feature_map in features.items():
         mean, std, peak = wanted[f"{layer}_canon_patch42_stats_mean_std_max"]
-        assert found.mean().item() == pytest.approx(mean, rel=1e-5)
-        assert found.std(correction=0).item() == pytest.approx(std, rel=1e-5)
-        assert found.max().item() == pytest.approx(peak, rel=1e-5)
+        assert feature_map.mean().item() == pytest.approx(mean, rel=1e-5)
+        assert feature_map.std(correction=0).item() == pytest.approx(std, rel=1e-5)
+        assert feature_map.max().item() == pytest.approx(peak, rel=1e-5)
     for layer in ("relu5_2", "relu5_4"):
         np.testing.assert_allclose(
             features[layer][0].permute(1, 2, 0).numpy(), wanted[f"{layer}_canon_patch42"], atol=1e-3
@@ -55,15 +55,15 @@ def test_mat_is_read_as_the_authors_read_it(synthetic_mat, load_reference):
     """Kernel transposition, bias, SAME pooling on odd sizes and mean subtraction, against vgg.py on the same weights."""
     wanted, inputs = load_reference("loss_reference"), load_reference("inputs_u8")
     network = vgg.VGG19(vgg_files.read_mat(synthetic_mat), "synthetic")
-    found = network(nchw(inputs["canon_u8"], 255), "relu5_4")
-    assert found.shape == (16, 512, 7, 7)
-    np.testing.assert_allclose(found[2].permute(1, 2, 0).numpy(), wanted["vgg_relu5_4_canon_patch42"], atol=2e-3)
+    feature_maps = network(nchw(inputs["canon_u8"], 255), "relu5_4")
+    assert feature_maps.shape == (16, 512, 7, 7)
+    np.testing.assert_allclose(feature_maps[2].permute(1, 2, 0).numpy(), wanted["vgg_relu5_4_canon_patch42"], atol=2e-3)
     mean, std, low, high = wanted["vgg_stat_relu5_4"]
     assert [
-        found.mean().item(),
-        found.std(correction=0).item(),
-        found.min().item(),
-        found.max().item(),
+        feature_maps.mean().item(),
+        feature_maps.std(correction=0).item(),
+        feature_maps.min().item(),
+        feature_maps.max().item(),
     ] == pytest.approx([mean, std, low, high], rel=1e-5)
 
 

@@ -32,9 +32,9 @@ def aligned(scene: str, phone: str) -> aligner.Alignment:
 
 def corner_errors(pair: tuple[str, str]) -> np.ndarray:
     """Return the alignment errors at the four corners, in pixels of the aligned image, for (scene, phone)."""
-    found = aligned(*pair)
-    assert found.report.verdict == "aligned", (pair, found.report)
-    return rig.alignment_error(found, *frames(*pair))
+    alignment = aligned(*pair)
+    assert alignment.report.verdict == "aligned", (pair, alignment.report)
+    return rig.alignment_error(alignment, *frames(*pair))
 
 
 # ---------------------------------------------------------------------------------------------- the rig
@@ -43,29 +43,29 @@ def corner_errors(pair: tuple[str, str]) -> np.ndarray:
 def test_the_rig_is_aligned_to_half_a_pixel():
     """Each scene is aligned for one phone; benchmarks/README.md has the errors of every phone on every scene."""
     jobs = [(s.name, paper.PHONES[i % 3]) for i, s in enumerate(rig.scenes())]
-    errors = np.concatenate([found for _, found in workers.run(corner_errors, jobs, 2)])
+    errors = np.concatenate([pair_errors for _, pair_errors in workers.run(corner_errors, jobs, 2)])
     assert len(errors) >= 4 * 30
     assert np.median(errors) <= 0.5
     assert np.percentile(errors, 95) <= 1.5
 
 
 def test_the_images_agree_with_the_map():
-    found = aligned("wall-1", "iphone")
+    alignment = aligned("wall-1", "iphone")
     b = frames("wall-1", "iphone")[1]
-    assert found.phone.shape == found.dslr.shape == (*ALIGNED_SIZE, 3) and found.phone.dtype == np.uint8
+    assert alignment.phone.shape == alignment.dslr.shape == (*ALIGNED_SIZE, 3) and alignment.phone.dtype == np.uint8
     grid = geometry.pixel_grid(*ALIGNED_SIZE, (0, 0), 1.0)
     assert (
-        np.abs(found.sample_phone(grid).astype(int) - found.phone).max() <= 2
+        np.abs(alignment.sample_phone(grid).astype(int) - alignment.phone).max() <= 2
     )  # the image was made with an interpolated map
-    assert found.inside(grid).all()
+    assert alignment.inside(grid).all()
     # One pixel of the aligned image covers `step` pixels of the DSLR's photograph, along its axes.
-    x, y = found.to_dslr([[0, 0]])[0]
-    step = found.step
+    x, y = alignment.to_dslr([[0, 0]])[0]
+    step = alignment.step
     patch = b.image[round(y) : round(y + 50 * step), round(x) : round(x + 50 * step)].mean((0, 1))
-    assert np.abs(patch - found.dslr[:50, :50].mean((0, 1))).max() < 2
-    r = found.report
+    assert np.abs(patch - alignment.dslr[:50, :50].mean((0, 1))).max() < 2
+    r = alignment.report
     assert r.overlap > 0.9 and abs(r.rotation) < 2 and r.ncc > 0.9 and r.reprojection_px < 0.2
-    assert r.inliers <= r.matches <= min(r.keypoints) and len(found.matches) == r.matches == len(found.inliers)
+    assert r.inliers <= r.matches <= min(r.keypoints) and len(alignment.matches) == r.matches == len(alignment.inliers)
     json.dumps(asdict(r))
 
 
@@ -73,11 +73,11 @@ def test_lenses_are_fitted_where_there_is_distortion_and_help():
     """The best homography alone has twice the error at the corners, because the rig's lenses distort."""
     assert aligned("foliage-1", "blackberry").report.model == "homography + lens"
     a, b = frames("foliage-1", "blackberry")
-    found = aligned("foliage-1", "blackberry")
-    corners = geometry.corners(*found.report.size)
-    dslr_corners, outline = found.to_dslr(corners), found.to_dslr(geometry.outline(*ALIGNED_SIZE))
+    alignment = aligned("foliage-1", "blackberry")
+    corners = geometry.corners(*alignment.report.size)
+    dslr_corners, outline = alignment.to_dslr(corners), alignment.to_dslr(geometry.outline(*ALIGNED_SIZE))
     best = cv2.findHomography(outline, rig.map_points(b, a, outline))[0]
-    unit = found.step * found.map.scale_at(dslr_corners.mean(0))
+    unit = alignment.step * alignment.map.scale_at(dslr_corners.mean(0))
     residuals = geometry.apply_homography(best, dslr_corners) - rig.map_points(b, a, dslr_corners)
     without_lenses = np.linalg.norm(residuals, axis=1) / unit
     assert np.median(corner_errors(("foliage-1", "blackberry"))) < 0.5 * np.median(without_lenses)
@@ -159,28 +159,28 @@ def test_only_rgb_bytes(bad):
 def test_a_rotated_phone_photograph_gives_the_same_pair(quarters):
     """It may be upright against a landscape, or upside down like three scenes of City100."""
     a, b = frames("town-1", "sony")
-    found = aligner.align(np.rot90(a.image, quarters).copy(), b.image, ALIGNED_SIZE)
+    rotated = aligner.align(np.rot90(a.image, quarters).copy(), b.image, ALIGNED_SIZE)
     straight = aligned("town-1", "sony")
-    assert found.report.verdict == "aligned" and found.report.size == ALIGNED_SIZE
+    assert rotated.report.verdict == "aligned" and rotated.report.size == ALIGNED_SIZE
     # rot90 rotates counter-clockwise, so the alignment rotates clockwise by the same angle.
-    difference = found.report.rotation - straight.report.rotation - 90 * quarters
+    difference = rotated.report.rotation - straight.report.rotation - 90 * quarters
     assert (difference + 180) % 360 - 180 == pytest.approx(0, abs=0.3)
     corners = geometry.corners(*ALIGNED_SIZE)
-    assert np.abs(found.to_dslr(corners) - straight.to_dslr(corners)).max() < 2
-    assert np.abs(found.phone.astype(int) - straight.phone).mean() < 3
+    assert np.abs(rotated.to_dslr(corners) - straight.to_dslr(corners)).max() < 2
+    assert np.abs(rotated.phone.astype(int) - straight.phone).mean() < 3
 
 
 def test_an_upright_dslr_gives_upright_images():
     a, b = frames("town-1", "sony")
-    found = aligner.align(a.image, np.rot90(b.image).copy(), ALIGNED_SIZE)
-    assert found.report.verdict == "aligned" and found.report.size == ALIGNED_SIZE[::-1]
+    alignment = aligner.align(a.image, np.rot90(b.image).copy(), ALIGNED_SIZE)
+    assert alignment.report.verdict == "aligned" and alignment.report.size == ALIGNED_SIZE[::-1]
 
 
 def test_nothing_is_enlarged():
     """A phone photograph smaller than the wanted size gives a smaller pair of the same aspect."""
     a, b = frames("market-1", "iphone")
-    found = aligner.align(a.image, b.image, paper.ALIGNED_SIZE)
-    height, width = found.report.size
+    alignment = aligner.align(a.image, b.image, paper.ALIGNED_SIZE)
+    height, width = alignment.report.size
     assert 400 < height <= a.image.shape[0] and width / height == pytest.approx(1080 / 800, rel=0.01)
 
 
@@ -224,9 +224,9 @@ PUBLISHED += [("Eiffel", 1, True), ("Eiffel", 0.75, False)]
 def test_published_homographies(reference, name, scale, swapped):
     """The error is at most that of plain full-size SIFT and RANSAC."""
     a, b, points, true = published(reference, name, scale, swapped)
-    found = aligner.align(a, b)
-    assert found.report.verdict == "aligned"
-    ours = np.linalg.norm(found.map.to_dslr(points) - true, axis=1).mean()
+    alignment = aligner.align(a, b)
+    assert alignment.report.verdict == "aligned"
+    ours = np.linalg.norm(alignment.map.to_dslr(points) - true, axis=1).mean()
     plain = np.linalg.norm(geometry.apply_homography(plain_sift(a, b), points) - true, axis=1).mean()
     print(f"{name}: {ours:.3f} px, plain SIFT and RANSAC {plain:.3f} px")
     assert ours <= plain

@@ -291,9 +291,9 @@ def test_on_the_rig_patches_lie_where_the_geometry_says(rig_pairs):
         for w, _, _ in result.patches:
             middle = np.array([[w.x + 49.5, w.y + 49.5]])
             wanted = rig.map_points(frames["dslr"], frames[phone], aligned.to_dslr(middle))
-            found = aligned.to_phone(middle + shift + (w.dx, w.dy))
+            position = aligned.to_phone(middle + shift + (w.dx, w.dy))
             unit = np.linalg.norm(aligned.to_phone(middle + (1, 0)) - aligned.to_phone(middle))
-            error.append(np.linalg.norm(found - wanted) / unit)
+            error.append(np.linalg.norm(position - wanted) / unit)
         assert np.median(error) < 0.15 and np.percentile(error, 95) < 0.5
         residual += [phase_shift(c, p) for _, p, c in result.patches]
     assert np.mean(np.array(residual) < 1) >= 0.95

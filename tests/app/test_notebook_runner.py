@@ -53,16 +53,17 @@ def test_parameters_of_a_notebook(name):
     """One tagged cell; a check of what it was given in the next; defaults of the quickest kind, all of them allowed."""
     cells = code_cells(name)
     assert [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])] == [0]
-    found = notebook_runner.parameters_of(name)
+    parameters = notebook_runner.parameters_of(name)
     namespace: dict = {}
     exec(cells[0].source, namespace)
-    assert found == {k: v for k, v in namespace.items() if k != "__builtins__"}
+    assert parameters == {k: v for k, v in namespace.items() if k != "__builtins__"}
     # Where there is a table over seeds, -1 asks for those of the preset.
-    assert (found["dataset"], found["preset"], found["seed"]) == ("rig", "cpu", -1 if name == "05_tables" else 0)
-    assert notebook_runner.check_parameters(name, {}) == found
+    seed = -1 if name == "05_tables" else 0
+    assert (parameters["dataset"], parameters["preset"], parameters["seed"]) == ("rig", "cpu", seed)
+    assert notebook_runner.check_parameters(name, {}) == parameters
     check = next(line for line in cells[1].source.splitlines() if line.startswith("notebook_parameters.check_values("))
     # Every parameter with a list of allowed values is checked by the notebook itself, too.
-    for key in found.keys() & {"dataset", "preset", "phone", "loss", "variant"}:
+    for key in parameters.keys() & {"dataset", "preset", "phone", "loss", "variant"}:
         assert f"{key}={key}" in check, key
 
 

@@ -53,12 +53,12 @@ def test_no_flipped_bit_is_read(checkpoint, where, bit, data):
     bad[int(where * len(bad))] ^= 1 << bit
     file.write_bytes(bad)
     try:
-        found = authors_checkpoints.read_checkpoint(checkpoint)
+        variables = authors_checkpoints.read_checkpoint(checkpoint)
     except DpedError as error:
         assert "damaged" in str(error) and checkpoint.name in str(error)
     else:
         assert not data, "every byte of the data file is covered by a checksum"
-        assert found.keys() == wanted.keys() and all(np.array_equal(found[k], wanted[k]) for k in wanted)
+        assert variables.keys() == wanted.keys() and all(np.array_equal(variables[k], wanted[k]) for k in wanted)
     finally:
         file.write_bytes(good)
 

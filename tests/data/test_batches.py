@@ -46,10 +46,10 @@ def test_the_codes_are_a_group():
 def test_each_image_of_a_batch_has_its_own_code(codes):
     images = torch.rand(len(codes), 3, 5, 5, generator=torch.Generator().manual_seed(0))
     before = images.clone()
-    found = dihedral(images, torch.tensor(codes))
+    transformed = dihedral(images, torch.tensor(codes))
     assert torch.equal(images, before)
-    for image, code, out in zip(images, codes, found, strict=True):
-        assert torch.equal(out, turned(image, code))
+    for image, code, result in zip(images, codes, transformed, strict=True):
+        assert torch.equal(result, turned(image, code))
 
 
 def batches(store, split="train", seed=0, augment=False):
@@ -58,10 +58,10 @@ def batches(store, split="train", seed=0, augment=False):
 
 def test_to_float_is_exact():
     values = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(2, 1, 1, 3)
-    found = to_float(values)
-    assert found.shape == (2, 3, 16, 16) and found.dtype == torch.float32 and found.is_contiguous()
-    assert torch.equal(found[1, 2].flatten(), torch.arange(256) / 255)
-    assert torch.equal((found * 255).round().byte()[0, 0], values[0, :, :, 0])
+    images = to_float(values)
+    assert images.shape == (2, 3, 16, 16) and images.dtype == torch.float32 and images.is_contiguous()
+    assert torch.equal(images[1, 2].flatten(), torch.arange(256) / 255)
+    assert torch.equal((images * 255).round().byte()[0, 0], values[0, :, :, 0])
 
 
 @pytest.mark.parametrize("split", splits.SPLITS)
@@ -82,8 +82,8 @@ def test_augmentation_turns_both_images_of_a_pair_alike(store):
     for iteration in range(6):
         (phone, _), (turned_phone, turned_dslr) = plain.draw(iteration, 8), turning.draw(iteration, 8)
         assert torch.allclose(turned_phone + turned_dslr, torch.ones(1))
-        for image, out in zip(phone, turned_phone, strict=True):
-            codes = [c for c in range(8) if torch.equal(turned(image, c), out)]
+        for image, augmented in zip(phone, turned_phone, strict=True):
+            codes = [c for c in range(8) if torch.equal(turned(image, c), augmented)]
             assert len(codes) == 1
             used.update(codes)
     assert used == set(range(8))
@@ -96,8 +96,8 @@ def test_a_batch_depends_on_seed_stream_and_iteration_alone(store, seed, iterati
     for before in (3, 1, 4):
         other.draw(before, 2, "generator")
     torch.manual_seed(iteration), np.random.seed(1)
-    wanted, found = one.draw(iteration, 6, stream), other.draw(iteration, 6, stream)
-    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+    wanted, drawn = one.draw(iteration, 6, stream), other.draw(iteration, 6, stream)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, drawn, strict=True))
 
 
 def test_seed_stream_and_iteration_each_make_another_batch(store):

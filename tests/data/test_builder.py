@@ -58,9 +58,9 @@ def photographs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(photographs, tmp_path_factory) -> Path:
     """Their dataset, made undisturbed by two processes."""
-    out = tmp_path_factory.mktemp("built") / "out"
-    builder.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=2)
-    return out
+    dataset = tmp_path_factory.mktemp("built") / "out"
+    builder.build(photographs / "phone", photographs / "dslr", dataset, SMALL, workers=2)
+    return dataset
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -73,9 +73,10 @@ def made(folder: Path) -> dict[str, int]:
     return {f.stem: f.stat().st_mtime_ns for f in (folder / "pairs").glob("*.json")}
 
 
-def command(photographs: Path, out: Path, *more: str) -> subprocess.Popen:
+def command(photographs: Path, dataset: Path, *more: str) -> subprocess.Popen:
     """``dped align``, in a process group of its own."""
-    line = [sys.executable, "-m", "dped_lib.app.cli", "align", photographs / "phone", photographs / "dslr", out, *LINE]
+    folders = photographs / "phone", photographs / "dslr", dataset
+    line = [sys.executable, "-m", "dped_lib.app.cli", "align", *folders, *LINE]
     return subprocess.Popen(
         [*map(str, line), *more],
         stdout=subprocess.PIPE,
@@ -103,8 +104,8 @@ def _is_worker(process: psutil.Process) -> bool:
 def first_worker_of(parent: subprocess.Popen) -> psutil.Process:
     """A worker process, in the first instant that there is one: it has not yet read its task."""
     for _ in range(30_000):
-        if found := workers_of(parent):
-            return found[0]
+        if started := workers_of(parent):
+            return started[0]
         time.sleep(0.001)
     raise AssertionError("no worker was started")
 
@@ -186,20 +187,20 @@ def test_one_process_makes_the_same_bytes(built, photographs, tmp_path):
 
 
 def test_only_what_changed_is_made_again(built, photographs, tmp_path):
-    root, out = tmp_path / "photographs", tmp_path / "out"
+    root, dataset = tmp_path / "photographs", tmp_path / "out"
     shutil.copytree(photographs, root)
-    shutil.copytree(built, out)
-    before = made(out)
+    shutil.copytree(built, dataset)
+    before = made(dataset)
     shoot(root, "coffee-a", ("coffee-a", "coffee-a"), seed=1)
     for folder in ("phone", "dslr"):
         next((root / folder).glob("rocket-a.*")).unlink()
-    store = builder.build(root / "phone", root / "dslr", out, SMALL)
-    assert {k for k, v in made(out).items() if v != before[k]} == {"coffee-a"}
-    assert "rocket-a" not in {*made(out), *store.photographs} and not (out / "pairs" / "rocket-a.npy").exists()
+    store = builder.build(root / "phone", root / "dslr", dataset, SMALL)
+    assert {k for k, v in made(dataset).items() if v != before[k]} == {"coffee-a"}
+    assert "rocket-a" not in {*made(dataset), *store.photographs} and not (dataset / "pairs" / "rocket-a.npy").exists()
 
-    before = made(out)
-    store = builder.build(root / "phone", root / "dslr", out, Settings(SMALL.size, threshold=0.97))
-    assert all(v != before[k] for k, v in made(out).items())
+    before = made(dataset)
+    store = builder.build(root / "phone", root / "dslr", dataset, Settings(SMALL.size, threshold=0.97))
+    assert all(v != before[k] for k, v in made(dataset).items())
     assert store.meta["settings"]["threshold"] == 0.97
 
 
@@ -208,13 +209,13 @@ def test_only_what_changed_is_made_again(built, photographs, tmp_path):
 
 def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photographs, tmp_path):
     """Workers end with their parent, whether they are killed too or not, and say nothing: nobody is there to hear."""
-    out = tmp_path / "out"
+    dataset = tmp_path / "out"
     # A kill comes when so many of the six pairs are finished, however fast the machine is, and a random moment later.
     waits = np.random.default_rng(3).uniform(0, 0.1, 4)
     for kill, number, wait in zip((os.kill, os.killpg, os.kill, os.killpg), (0, 1, 2, 4), waits, strict=True):
-        process = command(photographs, out, "--workers", "2")
+        process = command(photographs, dataset, "--workers", "2")
         first_worker_of(process)
-        while process.poll() is None and len(made(out)) < number:
+        while process.poll() is None and len(made(dataset)) < number:
             time.sleep(0.002)
         time.sleep(wait)
         workers = workers_of(process)
@@ -222,11 +223,11 @@ def test_killed_at_random_and_restarted_it_ends_with_the_same_bytes(built, photo
         _, errors = process.communicate(timeout=30)  # until the last of them has closed the pipe
         _, alive = psutil.wait_procs(workers, timeout=20)
         assert process.returncode == -signal.SIGKILL and not alive and "Traceback" not in errors
-    output, errors = (process := command(photographs, out, "--workers", "2")).communicate()
+    output, errors = (process := command(photographs, dataset, "--workers", "2")).communicate()
     assert process.returncode == 0, errors
-    assert tree(out) == tree(built)
+    assert tree(dataset) == tree(built)
     assert "photographs: 6 pairs, 5 aligned\n  1 rejected: different scene (mistaken)\n" in output
-    assert f"next: DPED_OWN={out} dped train --dataset own" in output
+    assert f"next: DPED_OWN={dataset} dped train --dataset own" in output
     assert "photographs of the test, which no training sees: " in output
 
 
@@ -331,10 +332,10 @@ def test_what_cannot_be_written_is_said_before_the_work(two, tmp_path):
 
 def test_two_photographs_are_too_few_to_train(two, tmp_path):
     done = command(two, tmp_path / "out")
-    out, err = done.communicate()
-    assert done.returncode == 0, err
-    assert "next: " not in out and "photographs of the test" not in out
-    assert "no pairs for val and test: a training needs patches of at least three photographs" in out
+    output, errors = done.communicate()
+    assert done.returncode == 0, errors
+    assert "next: " not in output and "photographs of the test" not in output
+    assert "no pairs for val and test: a training needs patches of at least three photographs" in output
 
 
 def test_photographs_of_two_cameras_are_paired_by_order(photographs, built, tmp_path, capsys):
@@ -370,11 +371,11 @@ def test_a_link_to_a_missing_photograph_has_its_place_in_the_order(two):
     with pytest.raises(DpedError, match="phone/0.jpeg: a link to a file that is not there .* Add --on-bad skip"):
         builder.build(two / "phone", two / "dslr", two / "out", SMALL, by="order")
     bad = {}
-    found = camera_folders.pairs(two / "phone", two / "dslr", "order", None, "skip", bad)
+    pairs = camera_folders.pairs(two / "phone", two / "dslr", "order", None, "skip", bad)
     assert (
         list(bad) == ["0"]
         and not (two / "out").exists()
-        and {name: pair[1].stem for name, pair in found.items()}
+        and {name: pair[1].stem for name, pair in pairs.items()}
         == {
             "chelsea-a": "chelsea-a",
             "coffee-a": "coffee-a",
@@ -503,33 +504,33 @@ KEPT = (
 
 def test_nothing_of_the_users_is_deleted(built, photographs, tmp_path):
     """Photographs are added, changed and removed; what killed runs left goes, and nothing else does."""
-    root, out = tmp_path / "photographs", tmp_path / "out"
+    root, dataset = tmp_path / "photographs", tmp_path / "out"
     shutil.copytree(photographs, root)
-    shutil.copytree(built, out)
+    shutil.copytree(built, dataset)
     for name in KEPT:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text('{"digest": "of the user"}')
+        (dataset / name).parent.mkdir(parents=True, exist_ok=True)
+        (dataset / name).write_text('{"digest": "of the user"}')
     for name in (".store.ab12cd34.part", "pairs/.coffee-a.npy.ab12cd34.part"):
-        (out / name).mkdir()
-        (out / name / "half").touch()
-        (out / name / ".dped-is-writing").touch()
+        (dataset / name).mkdir()
+        (dataset / name / "half").touch()
+        (dataset / name / ".dped-is-writing").touch()
     for folder in ("phone", "dslr"):
         next((root / folder).glob("rocket-a.*")).unlink()
-    builder.build(root / "phone", root / "dslr", out, SMALL)
+    builder.build(root / "phone", root / "dslr", dataset, SMALL)
     for name in KEPT:
-        assert (out / name).read_text() == '{"digest": "of the user"}'
-    assert not list(out.rglob("*.ab12cd34.part")) and not (out / "pairs/rocket-a.json").exists()
+        assert (dataset / name).read_text() == '{"digest": "of the user"}'
+    assert not list(dataset.rglob("*.ab12cd34.part")) and not (dataset / "pairs/rocket-a.json").exists()
 
     # A photograph whose record would take the place of such a file is refused, and nothing is changed.
     shoot(root, "notes", ("coffee-a", "coffee-a"))
-    before = tree(out)
+    before = tree(dataset)
     with pytest.raises(DpedError, match=r"pairs/notes\.json: is there already and was not made by dped align"):
-        builder.build(root / "phone", root / "dslr", out, SMALL)
-    assert tree(out) == before
-    (out / "store/keep.txt").write_text("mine")
+        builder.build(root / "phone", root / "dslr", dataset, SMALL)
+    assert tree(dataset) == before
+    (dataset / "store/keep.txt").write_text("mine")
     with pytest.raises(DpedError, match="store: is there already and holds keep.txt"):
-        builder.build(photographs / "phone", photographs / "dslr", out, SMALL)
-    assert (out / "store/keep.txt").read_text() == "mine"
+        builder.build(photographs / "phone", photographs / "dslr", dataset, SMALL)
+    assert (dataset / "store/keep.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -595,11 +596,11 @@ def test_a_full_disk_is_explained(two, small_disk):
 
 def test_an_empty_file_of_patches_is_made_again(built, photographs, tmp_path):
     """A machine that lost its power may leave files of no bytes."""
-    out = shutil.copytree(built, tmp_path / "out")
-    (out / "pairs/coffee-a.npy").write_bytes(b"")
-    (out / "store/phone.npy").write_bytes(b"")
-    builder.build(photographs / "phone", photographs / "dslr", out, SMALL, workers=1)
-    assert tree(out) == tree(built)
+    dataset = shutil.copytree(built, tmp_path / "out")
+    (dataset / "pairs/coffee-a.npy").write_bytes(b"")
+    (dataset / "store/phone.npy").write_bytes(b"")
+    builder.build(photographs / "phone", photographs / "dslr", dataset, SMALL, workers=1)
+    assert tree(dataset) == tree(built)
 
 
 def test_names_that_are_not_utf_8(photographs, tmp_path, runs, monkeypatch):
@@ -677,16 +678,16 @@ def test_the_official_layout_is_read_back(built, tmp_path, runs, monkeypatch):
 
 def test_a_dataset_of_other_photographs_is_not_replaced(two, photographs, built, tmp_path, capfd):
     """Other folders of equal names, too; photographs that are added, and folders that are moved, go on."""
-    out = shutil.copytree(built, tmp_path / "built")
+    dataset = shutil.copytree(built, tmp_path / "built")
     other = tmp_path / "other"
     for scene in SCENES[:3]:
         shoot(other, scene, (scene, scene), seed=2)
-    before = tree(out)
+    before = tree(dataset)
     with pytest.raises(
         DpedError, match=rf"built: holds the dataset of other photographs \({photographs}/phone and .*{other}"
     ):
-        builder.build(other / "phone", other / "dslr", out, SMALL, workers=1)
-    assert tree(out) == before
+        builder.build(other / "phone", other / "dslr", dataset, SMALL, workers=1)
+    assert tree(dataset) == before
 
     first = builder.build(two / "phone", two / "dslr", two / "out", SMALL, workers=1)
     (two / "moved").mkdir()

@@ -44,9 +44,9 @@ def test_there_and_back_is_the_same_within_srgb(name, dtype):
 def test_white_black_and_gray_stay_so():
     gray = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
     for icc in iccs.WIDE.values():
-        found = color_profiles.load_profile(icc).to_srgb(gray)[0].astype(int)
-        assert found[0].max() == 0 and found[-1].min() >= 65535 - 60
-        assert (found.max(1) - found.min(1)).max() < 200
+        srgb = color_profiles.load_profile(icc).to_srgb(gray)[0].astype(int)
+        assert srgb[0].max() == 0 and srgb[-1].min() >= 65535 - 60
+        assert (srgb.max(1) - srgb.min(1)).max() < 200
 
 
 def test_gray_profiles():

@@ -257,11 +257,11 @@ def test_killed_while_fetching_the_next_fetch_succeeds(folder):
 
 
 def test_several_may_fetch_at_once(folder):
-    found, errors = [], []
+    contents, errors = [], []
 
     def fetch():
         try:
-            found.append(downloads.fetch(KEY).read_bytes())
+            contents.append(downloads.fetch(KEY).read_bytes())
         except Exception as error:
             errors.append(error)
 
@@ -270,7 +270,7 @@ def test_several_may_fetch_at_once(folder):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors and found == [CONTENT] * 8 and cached() == [KEY]
+    assert not errors and contents == [CONTENT] * 8 and cached() == [KEY]
 
 
 # URLs

@@ -186,9 +186,9 @@ def test_every_kind_of_file_gives_the_same_picture(tmp_path, deep, picture, suff
         tifffile.imwrite(file, stored, **_tif(stored, channels, orientation))
     wanted = upright if channels.startswith("rgb") else np.repeat(upright[..., :1], 3, 2)
     alpha = upright[..., 2] if "a" in channels.removeprefix("gray") and channels != "white is zero" else None
-    found = pictures.read(file)
-    assert found.pixels.dtype == upright.dtype and np.array_equal(found.pixels, wanted)
-    assert (found.alpha is None) == (alpha is None) and (alpha is None or np.array_equal(found.alpha, alpha))
+    decoded = pictures.read(file)
+    assert decoded.pixels.dtype == upright.dtype and np.array_equal(decoded.pixels, wanted)
+    assert (decoded.alpha is None) == (alpha is None) and (alpha is None or np.array_equal(decoded.alpha, alpha))
     header = image_decoding.check(file)
     assert (header.deep, header.alpha) == (bits == 16, alpha is not None)
     seen = image_decoding.read_photograph(file)
@@ -221,9 +221,9 @@ def test_what_a_fourth_channel_of_16_bits_means(tmp_path, deep):
     for extra, stored in (("assocalpha", (deep * (40000 / 65535)).astype(np.uint16)), ("unspecified", deep)):
         pixels = np.concatenate([stored, alpha], -1)
         tifffile.imwrite(tmp_path / "a.tif", pixels, **_tif(pixels, "rgba", 1, extra=extra))
-        found = pictures.read(tmp_path / "a.tif")
-        assert (found.alpha is None) == (extra == "unspecified")
-        assert np.abs(found.pixels.astype(int) - deep).max() <= 2
+        decoded = pictures.read(tmp_path / "a.tif")
+        assert (decoded.alpha is None) == (extra == "unspecified")
+        assert np.abs(decoded.pixels.astype(int) - deep).max() <= 2
 
 
 @pytest.mark.parametrize("channels", ["gray", "rgb"])
@@ -231,9 +231,9 @@ def test_a_transparent_colour_of_16_bits(tmp_path, deep, channels):
     stored = np.ascontiguousarray(_in_channels(deep, channels))
     clear = tuple(int(v) for v in np.atleast_1d(stored[50, 60]))
     (tmp_path / "a.png").write_bytes(_png(stored, channels, 1, clear))
-    found = pictures.read(tmp_path / "a.png")
+    decoded = pictures.read(tmp_path / "a.png")
     hidden = stored == stored[50, 60]
-    assert np.array_equal(found.alpha == 0, hidden if channels == "gray" else hidden.all(-1))
+    assert np.array_equal(decoded.alpha == 0, hidden if channels == "gray" else hidden.all(-1))
 
 
 def test_gray_with_transparency_of_16_bits_in_tiff_is_refused(tmp_path, deep):
@@ -267,8 +267,8 @@ def test_content_that_is_not_on_the_disk(tmp_path, deep, picture):
     for name, pixels in (("a.png", picture), ("deep.tif", deep)):
         tifffile.imwrite(tmp_path / name, pixels) if pixels is deep else Image.fromarray(pixels).save(tmp_path / name)
         content = (tmp_path / name).read_bytes()
-        found = image_decoding.decode(tmp_path / "archive.zip" / name, content=content)
-        assert np.array_equal(found.pixels, pixels)
+        decoded = image_decoding.decode(tmp_path / "archive.zip" / name, content=content)
+        assert np.array_equal(decoded.pixels, pixels)
         with pytest.raises(DpedError, match=f"archive.zip/{name}: "):
             image_decoding.decode(tmp_path / "archive.zip" / name, content=content[: len(content) // 2])
 

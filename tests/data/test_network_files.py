@@ -32,12 +32,12 @@ def save(net: nn.Module, file, **metadata: str) -> None:
 def test_round_trip(tmp_path, name, variant):
     model = network(name, variant)
     save(model, tmp_path / "model.safetensors", model=name, variant=variant)
-    found = network_files.load_model(tmp_path / "model.safetensors")
-    assert not found.training
-    assert network_files.fingerprint(found) == network_files.fingerprint(model)
+    loaded = network_files.load_model(tmp_path / "model.safetensors")
+    assert not loaded.training
+    assert network_files.fingerprint(loaded) == network_files.fingerprint(model)
     image = torch.rand(1, 3, 20, 24)
     with torch.inference_mode():
-        assert torch.allclose(found(image), model.eval()(image), atol=1e-5)
+        assert torch.allclose(loaded(image), model.eval()(image), atol=1e-5)
 
 
 @pytest.mark.parametrize("params", ["{", "[]", "null", "{}", '{"seed": "x"}', '{"seed": -1}'])
@@ -63,10 +63,10 @@ def test_every_bit_survives(tmp_path):
     }
     tensors["last"] = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
     network_files.save_tensors(tensors, tmp_path / "x.safetensors", {"what": "ünïcode"})
-    found, metadata = network_files.load_tensors(tmp_path / "x.safetensors")
+    loaded, metadata = network_files.load_tensors(tmp_path / "x.safetensors")
     assert metadata == {"what": "ünïcode"}
-    assert found["float"].view(torch.int32).tolist() == bits.tolist()
-    assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in tensors.items() if k != "float")
+    assert loaded["float"].view(torch.int32).tolist() == bits.tolist()
+    assert all(torch.equal(loaded[k], v) and loaded[k].dtype == v.dtype for k, v in tensors.items() if k != "float")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -132,9 +132,9 @@ def test_a_result_can_say_which_network_it_used(tmp_path):
     model = network("srcnn")
     said = {"model": "srcnn", "variant": "code", "vgg": "Oxford", "params": '{"seed": 3}'}
     network_files.save_tensors(model.state_dict(), tmp_path / "net.safetensors", said)
-    found = network_files.describe(str(tmp_path / "net.safetensors"), model)
-    assert found["vgg"] == "Oxford" and found["params"] == {"seed": 3}
-    assert found["fingerprint"] == network_files.fingerprint(model)
+    description = network_files.describe(str(tmp_path / "net.safetensors"), model)
+    assert description["vgg"] == "Oxford" and description["params"] == {"seed": 3}
+    assert description["fingerprint"] == network_files.fingerprint(model)
     assert set(network_files.describe("identity", network_files.resolve("identity"))) == {"network", "fingerprint"}
 
 
@@ -176,9 +176,9 @@ def test_a_file_in_the_place_of_the_authors_network_is_kept(mirror, tmp_path):
 def test_the_authors_networks_as_safetensors(mirror, tmp_path, name):
     target = tmp_path / "deep" / f"{name}.safetensors"
     network_files.save_authors(name, target)
-    found = network_files.load_model(target)
+    loaded = network_files.load_model(target)
     assert (
-        network_files.fingerprint(found)
+        network_files.fingerprint(loaded)
         == network_files.fingerprint(authors_checkpoints.load_network(name))
         == network_files.fingerprint(network_files.resolve(f"authors:{name}"))
     )

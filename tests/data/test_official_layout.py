@@ -33,12 +33,12 @@ def jpeg(value: int, size: int = 100) -> bytes:
 
 def members(phone: str = "sony", counts=COUNTS) -> dict[str, bytes]:
     """Every file of the layout: the phone's patch i is gray i, the DSLR's i + 100."""
-    found = {
+    patches = {
         f"dped/{phone}/{place}/{side}/{i}.jpg": jpeg(i + 100 * (side == "canon"))
         for place, count in counts.items()
         for i, side in product(range(count), (phone, "canon"))
     }
-    return found | {f"dped/{phone}/test_data/full_size_test_images/{i}.jpg": jpeg(i, 120) for i in (10, 9)}
+    return patches | {f"dped/{phone}/test_data/full_size_test_images/{i}.jpg": jpeg(i, 120) for i in (10, 9)}
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> Path:

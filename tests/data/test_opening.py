@@ -36,9 +36,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def aligned(folder, tmp_path_factory):
     """What ``dped align`` made of them."""
-    out = tmp_path_factory.mktemp("aligned") / "out"
-    builder.build(folder / "phone", folder / "dslr", out, Settings(size=(300, 405)))
-    return out
+    dataset = tmp_path_factory.mktemp("aligned") / "out"
+    builder.build(folder / "phone", folder / "dslr", dataset, Settings(size=(300, 405)))
+    return dataset
 
 
 def test_own_photographs_become_patches(folder, runs, monkeypatch):
@@ -189,15 +189,15 @@ def official(tmp_path, monkeypatch):
 
 
 def test_the_official_layout(official, runs):
-    found = opening.open_or_make("dped", "sony")
-    assert found.meta["report"] == {"read": 113}
-    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
-    assert found.in_words() == "113 patch pairs: 108 train, 2 val, 3 test"
+    store = opening.open_or_make("dped", "sony")
+    assert store.meta["report"] == {"read": 113}
+    assert {s: v["pairs"] for s, v in store.counts().items()} == {"train": 108, "val": 2, "test": 3}
+    assert store.in_words() == "113 patch pairs: 108 train, 2 val, 3 test"
     # The last ones by number, not by letter.
-    assert [found.names[i] for i in found.index("val")] == ["train/108", "train/109"]
-    for i, name in enumerate(found.names):
+    assert [store.names[i] for i in store.index("val")] == ["train/108", "train/109"]
+    for i, name in enumerate(store.names):
         number = int(name.split("/")[1])
-        assert (found.phone[i] == number).all() and (found.dslr[i] == number + 1).all()
+        assert (store.phone[i] == number).all() and (store.dslr[i] == number + 1).all()
 
 
 def test_the_folder_itself_and_a_folder_called_phone_are_understood(official, runs, monkeypatch):
@@ -223,12 +223,12 @@ def test_skipped_pairs_are_reported_and_do_not_empty_the_validation_split(offici
     with pytest.raises(DpedError, match="training_data/sony/0.jpg: no image of a kind that can be read"):
         opening.open_or_make("dped", "sony")
     assert not opening.folder_of("dped", presets.DEFAULT, "sony").exists()
-    found = opening.open_or_make("dped", "sony", on_bad="skip")
-    assert found.meta["report"] == {"read": 93, "unreadable": 20}
-    assert [found.names[i] for i in found.index("val")] == ["train/93", "train/94"]
-    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 88, "val": 2, "test": 3}
-    for i, name in enumerate(found.names):  # rows are those of their names, also behind rows that were left out
-        assert (found.phone[i] == int(name.split("/")[1])).all()
+    store = opening.open_or_make("dped", "sony", on_bad="skip")
+    assert store.meta["report"] == {"read": 93, "unreadable": 20}
+    assert [store.names[i] for i in store.index("val")] == ["train/93", "train/94"]
+    assert {s: v["pairs"] for s, v in store.counts().items()} == {"train": 88, "val": 2, "test": 3}
+    for i, name in enumerate(store.names):  # rows are those of their names, also behind rows that were left out
+        assert (store.phone[i] == int(name.split("/")[1])).all()
     # The next to ask, a notebook for instance, gets the same pairs and the same report.
     assert opening.open_or_make("dped", "sony").meta["report"] == {"read": 93, "unreadable": 20}
 
@@ -242,9 +242,9 @@ def test_stray_files_change_nothing(official, runs, side):
         for name in STRAYS:
             (official / "sony" / place / side / name).write_bytes(b"\0\5\x16\7 stray")
         (official / "sony" / place / side / "110.jpg").mkdir()
-    found = opening.open_or_make("dped", "sony")
-    assert found.meta["report"] == {"read": 113}
-    assert {s: v["pairs"] for s, v in found.counts().items()} == {"train": 108, "val": 2, "test": 3}
+    store = opening.open_or_make("dped", "sony")
+    assert store.meta["report"] == {"read": 113}
+    assert {s: v["pairs"] for s, v in store.counts().items()} == {"train": 108, "val": 2, "test": 3}
 
 
 def test_another_dataset_is_another_store(official, runs, monkeypatch, tmp_path, capfd):

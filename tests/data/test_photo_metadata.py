@@ -22,19 +22,19 @@ def image() -> Image.Image:
 
 
 def exif(note: int = 10, comment: int = 10, copyright: int = 10, **more) -> Image.Exif:
-    found = Image.Exif()
-    found.update({MAKE: "Maker", 272: "Model", 306: "2020:01:01 00:00:00", COPYRIGHT: "c" * copyright})
-    found[EXIF] = {DATE: "2020:01:01 00:00:00", MAKER_NOTE: b"M" * note, 37510: b"u" * comment, SUBJECT_AREA: (3, 4)}
-    found[GPS] = {1: "N", 2: (52.0, 30.0, 1.5)}
+    entries = Image.Exif()
+    entries.update({MAKE: "Maker", 272: "Model", 306: "2020:01:01 00:00:00", COPYRIGHT: "c" * copyright})
+    entries[EXIF] = {DATE: "2020:01:01 00:00:00", MAKER_NOTE: b"M" * note, 37510: b"u" * comment, SUBJECT_AREA: (3, 4)}
+    entries[GPS] = {1: "N", 2: (52.0, 30.0, 1.5)}
     for tag, value in more.items():
-        found[int(tag[1:])] = value
-    return found
+        entries[int(tag[1:])] = value
+    return entries
 
 
 def opened(data: bytes) -> tuple[dict, dict, dict]:
-    found = Image.Exif()
-    found.load(data)
-    return dict(found.items()), found.get_ifd(EXIF), found.get_ifd(GPS)
+    entries = Image.Exif()
+    entries.load(data)
+    return dict(entries.items()), entries.get_ifd(EXIF), entries.get_ifd(GPS)
 
 
 def kept(image: Image.Image, file, **options) -> tuple[dict, dict, dict]:
@@ -51,16 +51,16 @@ def test_what_stays_true_is_kept_and_what_does_not_is_not(image, tmp_path):
 
 
 def test_the_colour_space_is_that_of_the_new_file(image, tmp_path):
-    found = exif()
-    found[EXIF] = {40961: 65535, DATE: "2020:01:01 00:00:00"}
-    assert kept(image, tmp_path / "a.jpg", exif=found, icc_profile=iccs.P3)[1][40961] == 65535
-    assert kept(image.convert("L"), tmp_path / "a.jpg", exif=found, icc_profile=iccs.GRAY)[1][40961] == 1
+    entries = exif()
+    entries[EXIF] = {40961: 65535, DATE: "2020:01:01 00:00:00"}
+    assert kept(image, tmp_path / "a.jpg", exif=entries, icc_profile=iccs.P3)[1][40961] == 65535
+    assert kept(image.convert("L"), tmp_path / "a.jpg", exif=entries, icc_profile=iccs.GRAY)[1][40961] == 1
 
 
 def test_entries_of_unknown_meaning_are_left_out_and_said(image, tmp_path):
     image.save(tmp_path / "a.jpg", exif=exif(_50000="private"))
-    found = picture.read(tmp_path / "a.jpg")
-    assert 50000 not in opened(found.exif)[0] and found.lost == ("1 EXIF entry of unknown meaning",)
+    photograph = picture.read(tmp_path / "a.jpg")
+    assert 50000 not in opened(photograph.exif)[0] and photograph.lost == ("1 EXIF entry of unknown meaning",)
 
 
 def test_damaged_exif_costs_the_entries_not_the_photograph(image, tmp_path):
@@ -72,9 +72,9 @@ def test_damaged_exif_costs_the_entries_not_the_photograph(image, tmp_path):
         for i in rng.integers(at + 6, at + 200, 6):
             damaged[i] = rng.integers(256)
         (tmp_path / "b.jpg").write_bytes(damaged)
-        found = picture.read(tmp_path / "b.jpg")
-        assert sorted(found.pixels.shape) == [3, 40, 60]
-        picture.write(found, tmp_path / "c.jpg")
+        photograph = picture.read(tmp_path / "b.jpg")
+        assert sorted(photograph.pixels.shape) == [3, 40, 60]
+        picture.write(photograph, tmp_path / "c.jpg")
 
 
 @pytest.mark.parametrize(
@@ -169,26 +169,26 @@ LOST = {
 def test_each_kind_of_loss_is_named_once(image, tmp_path, name):
     make, wanted = LOST[name]
     make(image, tmp_path / name)
-    found = picture.read(tmp_path / name)
-    assert list(found.lost) == wanted
+    photograph = picture.read(tmp_path / name)
+    assert list(photograph.lost) == wanted
     if name == "gray.jpg":
-        assert found.icc == b"", "a gray profile does not describe RGB"
+        assert photograph.icc == b"", "a gray profile does not describe RGB"
 
 
 def test_a_tiff_does_not_carry_xmp_on(image, tmp_path):
     _with_tags(image, tmp_path / "a.tif")
     picture.write(picture.read(tmp_path / "a.tif"), tmp_path / "b.tif")
-    with Image.open(tmp_path / "b.tif") as out:
-        assert out.size == (40, 60) and not {700, 33723} & set(out.tag_v2) and out.tag_v2.get(274, 1) == 1
+    with Image.open(tmp_path / "b.tif") as written:
+        assert written.size == (40, 60) and not {700, 33723} & set(written.tag_v2) and written.tag_v2.get(274, 1) == 1
 
 
 def test_gray_numbers_are_converted_when_their_profile_goes(image, tmp_path):
     gray = image.convert("L")
     gray.save(tmp_path / "a.png", icc_profile=iccs.GRAY)
-    found = picture.read(tmp_path / "a.png")
+    photograph = picture.read(tmp_path / "a.png")
     light = (np.asarray(gray) / 255) ** 1.8
     wanted = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
-    assert found.icc == b"" and np.abs(found.pixels[..., 1] - wanted).max() < 1
+    assert photograph.icc == b"" and np.abs(photograph.pixels[..., 1] - wanted).max() < 1
 
 
 def test_heic_xmp_is_named(image, tmp_path):

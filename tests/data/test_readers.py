@@ -74,13 +74,13 @@ def blank_rig(monkeypatch):
 
 
 def test_every_split_of_the_rig_has_photographs_and_dead_leaves(blank_rig, runs):
-    found = opening.open_or_make("rig", "blackberry")
-    assert len(found) == 20 * len(rig.scenes())
+    store = opening.open_or_make("rig", "blackberry")
+    assert len(store) == 20 * len(rig.scenes())
     for split in splits.SPLITS:
-        assert {p.split(":")[0] for p in found.photographs[found.index(split)]} == {"photo", "leaves"}
+        assert {p.split(":")[0] for p in store.photographs[store.index(split)]} == {"photo", "leaves"}
     split_of = {}
     for scene in rig.scenes():
-        own = {s for s in splits.SPLITS for i in found.index(s) if found.names[i].startswith(f"{scene.name}/")}
+        own = {s for s in splits.SPLITS for i in store.index(s) if store.names[i].startswith(f"{scene.name}/")}
         assert split_of.setdefault(scene.photograph, own) == own and len(own) == 1
 
 
@@ -98,10 +98,10 @@ def test_patches_of_the_rig_are_windows_of_the_aligned_pair(monkeypatch):
     for window in record["windows"]:
         if window["verdict"] == "kept":
             y, x = window["y"], window["x"]
-            found = read[f"{scene.name}/{y}-{x}"]
-            assert extraction.ncc(found.phone.mean(2), found.dslr.mean(2)) > 0.89
-            assert np.array_equal(found.dslr, aligned.dslr[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
-            still = np.array_equal(found.phone, aligned.phone[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
+            pair = read[f"{scene.name}/{y}-{x}"]
+            assert extraction.ncc(pair.phone.mean(2), pair.dslr.mean(2)) > 0.89
+            assert np.array_equal(pair.dslr, aligned.dslr[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
+            still = np.array_equal(pair.phone, aligned.phone[y : y + PATCH_SIZE, x : x + PATCH_SIZE])
             assert still == (window["dx"] == window["dy"] == window["angle"] == 0)
 
 

@@ -34,13 +34,13 @@ def test_a_photograph_added_later_moves_at_most_three_others(photographs, new):
 def test_every_split_has_photographs_of_every_kind(tmp_path):
     kinds = {f"{kind} {i}": kind for kind, count in (("photo", 3), ("leaves", 17), ("", 4)) for i in range(count)}
     pairs = [pair(i, photograph, kind=kind) for i, (photograph, kind) in enumerate(kinds.items())]
-    found = pair_store.write_store(tmp_path / "s", pairs, {})
+    store = pair_store.write_store(tmp_path / "s", pairs, {})
     for split in splits.SPLITS:
-        assert {kinds[p] for p in found.photographs[found.index(split)]} == {"photo", "leaves", ""}
+        assert {kinds[p] for p in store.photographs[store.index(split)]} == {"photo", "leaves", ""}
 
 
 def test_the_split_is_the_same_in_every_process():
     # Written down once: a store made on another machine, or last year, held out the same photographs.
-    found = splits.split_photographs(f"photo {i}" for i in range(12))
-    assert {k for k, v in found.items() if v == "test"} == {"photo 3", "photo 7"}
-    assert {k for k, v in found.items() if v == "val"} == {"photo 10", "photo 11"}
+    split_of = splits.split_photographs(f"photo {i}" for i in range(12))
+    assert {k for k, v in split_of.items() if v == "test"} == {"photo 3", "photo 7"}
+    assert {k for k, v in split_of.items() if v == "val"} == {"photo 10", "photo 11"}

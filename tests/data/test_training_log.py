@@ -12,8 +12,8 @@ def test_numbers_held_on_a_device_reach_the_log_in_order(tmp_path):
         log.terms(i, {"total": torch.tensor(float(i))})
     log.validation(4, {"psnr": 20.0})
     log.sync()
-    found = training_log.read_log(tmp_path / "log.jsonl")
-    assert found == [
+    lines = training_log.read_log(tmp_path / "log.jsonl")
+    assert lines == [
         *({"iteration": i, "total": float(i)} for i in (1, 2, 3, 4)),
         {"iteration": 4, "validation": {"psnr": 20.0}},
     ]

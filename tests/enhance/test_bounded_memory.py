@@ -33,9 +33,9 @@ def streamed(model: nn.Module, image: np.ndarray, buffers: int, rows: int, dtype
     sweeps = plans.sweeps(model, buffers)
     gone = []
     how = plans.Plan(buffers, rows, sweeps, 1.0, 0)
-    out = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
+    enhanced = np.concatenate(list(bounded_memory.stream(model, image, how, dtype, tick=gone.append)))
     assert sum(gone) == sweeps * len(image), "progress ends at its total"
-    return out
+    return enhanced
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -75,13 +75,13 @@ def test_the_authors_network_on_their_photograph(mirror, buffers):
 def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
     torch.manual_seed(0)
     x = torch.randn(1, 5, sum(heights), 7) * deviation + mean
-    found = bands.Statistics()
+    statistics = bands.Statistics()
     for band in x.split(heights, 2):
-        found.add(band.contiguous(memory_format=torch.channels_last))
-    found.add(x[:, :, :0])
+        statistics.add(band.contiguous(memory_format=torch.channels_last))
+    statistics.add(x[:, :, :0])
     var, centre = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
-    assert sum(found.counts) == 7 * sum(heights)
-    merged_mean, merged_variance = found.merged()
+    assert sum(statistics.counts) == 7 * sum(heights)
+    merged_mean, merged_variance = statistics.merged()
     assert torch.allclose(merged_mean, centre, atol=1e-5 * (1 + abs(mean)))
     assert torch.allclose(merged_variance, var, rtol=1e-3, atol=1e-4)
 
@@ -95,12 +95,12 @@ def test_merged_statistics_are_those_of_the_whole(heights, mean, deviation):
 )
 def test_the_number_of_threads_changes_no_bit(name, buffers, dtype):
     model, image = NETWORKS[name], noise(97, 33)
-    found = []
+    outputs = []
     for count in (1, 2, 5):
         how = plans.Plan(buffers, 8, plans.sweeps(model, buffers), 1.0, 0, count)
-        found.append(torch.cat(list(bounded_memory.stream(model, image, how, dtype))))
-    assert found[0].shape == image.shape and found[0].std() > 0.01
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+        outputs.append(torch.cat(list(bounded_memory.stream(model, image, how, dtype))))
+    assert outputs[0].shape == image.shape and outputs[0].std() > 0.01
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
 
 
 def test_a_thread_computes_alone_and_the_caller_keeps_its_threads():
@@ -122,9 +122,9 @@ def test_strips_hold_the_rows_around_them_as_they_were(height, size, radius):
         return strip.start, strip.end, seen
 
     with sweeps.Sweeper(height, 3, lambda rows: None) as sweeper:
-        found = list(sweeper.sweep(work, size, radius, buffer))
-    assert [start for start, _, _ in found] == [0, *(end for _, end, _ in found[:-1])] and found[-1][1] == height
-    for start, end, seen in found:
+        strips = list(sweeper.sweep(work, size, radius, buffer))
+    assert [start for start, _, _ in strips] == [0, *(end for _, end, _ in strips[:-1])] and strips[-1][1] == height
+    for start, end, seen in strips:
         assert torch.equal(seen, torch.arange(max(start - radius, 0), min(end + radius, height), dtype=torch.float32))
 
 
@@ -175,17 +175,17 @@ def test_the_plan_counts_the_memory_of_each_thread(monkeypatch):
 
 def test_plans_get_by_with_less_by_working_more():
     model = NETWORKS["dped"]
-    found = [plans.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
-    assert [p.buffers for p in found] == [2, 1, 0]
-    assert [round(p.work, 1) for p in found] == [1.0, 2.1, 4.6]
-    assert found[0].bytes > found[1].bytes > found[2].bytes and found[2].bytes <= 1 << 30
-    assert "4.6 times the work" in found[2].describe() and "once" in found[0].describe()
+    chosen = [plans.plan(model, 3000, 4000, torch.float32, limit) for limit in (None, 4 << 30, 1 << 30)]
+    assert [p.buffers for p in chosen] == [2, 1, 0]
+    assert [round(p.work, 1) for p in chosen] == [1.0, 2.1, 4.6]
+    assert chosen[0].bytes > chosen[1].bytes > chosen[2].bytes and chosen[2].bytes <= 1 << 30
+    assert "4.6 times the work" in chosen[2].describe() and "once" in chosen[0].describe()
     assert plans.plan(model, 3000, 4000, torch.bfloat16, 4 << 30).buffers == 2
     # The work is counted: multiplications of each sweep's layers over those of one pass.
     head, conv = 3 * 64 * 81, 64 * 64 * 9
     once = 2 * head + 10 * conv
-    assert found[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
-    assert found[1].work == pytest.approx((2 * head + 22 * conv) / once)
+    assert chosen[2].work == pytest.approx((8 * head + 36 * conv + once) / once)
+    assert chosen[1].work == pytest.approx((2 * head + 22 * conv) / once)
 
 
 def test_without_statistics_one_sweep_is_enough():

@@ -32,7 +32,7 @@ def wholes() -> list[tuple[str, bytes]]:
     exif = Image.Exif()
     exif.update({271: "Maker", 274: 6})
     exif[34665], exif[34853] = {36867: "2020:01:01 00:00:00", 37500: b"M" * 300}, {1: "N", 2: (5.0, 3.0, 1.5)}
-    found = []
+    files = []
     for suffix, kind, more in (
         (".jpg", "JPEG", {"quality": 90}),
         (".jpg", "JPEG", {"progressive": True}),
@@ -47,9 +47,9 @@ def wholes() -> list[tuple[str, bytes]]:
         held = io.BytesIO()
         belonging = {} if "compression" in more else {"exif": exif.tobytes(), "icc_profile": iccs.P3}
         image.save(held, kind, **belonging, **more)
-        found.append((suffix, held.getvalue()))
+        files.append((suffix, held.getvalue()))
     deep = (smooth.clip(0, 1) * 65535).astype(np.uint16)
-    return found + [(s, cv2.imencode(s, deep)[1].tobytes()) for s in (".png", ".tif")]
+    return files + [(s, cv2.imencode(s, deep)[1].tobytes()) for s in (".png", ".tif")]
 
 
 def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
@@ -78,7 +78,7 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("seed", [0])
 def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed, capfd):
-    net, folder, out = tmp_path / "net.safetensors", tmp_path / "in", tmp_path / "out"
+    net, folder, results = tmp_path / "net.safetensors", tmp_path / "in", tmp_path / "out"
     network_files.save_tensors(models.generator("srcnn").state_dict(), net, {"model": "srcnn", "variant": "code"})
     folder.mkdir()
     rng, whole = np.random.default_rng(seed), wholes()
@@ -95,18 +95,19 @@ def test_each_damaged_photograph_is_enhanced_or_named(tmp_path, seed, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow's about sizes and EXIF would stand among the messages
         warnings.simplefilter("ignore", DeprecationWarning)
-        arguments = [str(folder), str(out), "--weights", str(net), "--precision", "float32", "--max-memory", str(bound)]
+        arguments = [str(folder), str(results), "--weights", str(net), "--precision", "float32"]
+        arguments += ["--max-memory", str(bound)]
         done = CliRunner().invoke(cli.app, ["enhance", *arguments])
     assert isinstance(done.exception, SystemExit) and done.exit_code == 1, done.exception
     assert "Traceback" not in done.stderr
     assert capfd.readouterr().err == "", "libtiff and libpng print nothing of their own"
     named = [line for line in done.stderr.splitlines() if line.startswith("not enhanced: ")]
-    made = {f.stem: f for f in out.iterdir()}
+    made = {f.stem: f for f in results.iterdir()}
     for name in before:
         failed = sum(f"in/{name}: " in line for line in named)
         assert failed + (name[:3] in made) == 1, f"{name}: enhanced or named, and not both"
     assert len(made) + len(named) == COUNT and len(made) > 30 and len(named) > 30
-    for file in out.rglob("*"):
+    for file in results.rglob("*"):
         with Image.open(file) as image:  # hidden files, and parts of files, too, are looked at
             image.load()
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before

@@ -165,31 +165,31 @@ def test_photographs_that_differ_only_in_their_suffix_have_two_sheets(net, here)
     assert code == 0 and sorted(line for line in said.split() if "compare" in line) == sheets
 
 
-@pytest.mark.parametrize("out", ["f", ".", "link", "f/one.png"])
-def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, out):
+@pytest.mark.parametrize("target", ["f", ".", "link", "f/one.png"])
+def test_a_folder_that_is_read_and_written_can_be_run_again(net, here, target):
     """Earlier results and sheets are no originals; what the user puts beside them is one."""
     put("f/a.jpg", "f/b.jpg")
     Path("link").symlink_to("f")
-    source = Path("f").resolve() if out == "." else "f"
-    os.chdir("f" if out == "." else ".")
-    if out == "f/one.png":
+    source = Path("f").resolve() if target == "." else "f"
+    os.chdir("f" if target == "." else ".")
+    if target == "f/one.png":
         Path("f/b.jpg").unlink()
-        arguments = [source, out, "--compare"]
+        arguments = [source, target, "--compare"]
     else:
-        arguments = [source, out, "--format", "png", "--compare"]
+        arguments = [source, target, "--format", "png", "--compare"]
     code, said, _ = dped(net, *arguments)
     made = said.split()
     assert code == 0 and len(made) in (2, 4)
     before = everything()
     code, said, errors = dped(net, *arguments)
-    if out == "f/one.png":  # a file that is named, and not a folder that is completed
+    if target == "f/one.png":  # a file that is named, and not a folder that is completed
         assert code == 1 and "a.jpg: f/one.png exists. Replace it with --overwrite" in errors
     else:
         assert code == 0 and said.count("exists and is kept (--overwrite") == len(made)
     assert f"f: earlier results in it, which are not enhanced again: {len(made)}\n" in errors
     assert dped(net, *arguments, "--overwrite")[0] == 0
     assert everything() == before
-    if out == "f":
+    if target == "f":
         Path("f/b-compare.jpg").unlink()
         put("f/b-compare.jpg")
         assert "would replace a photograph by a sheet" in dped(net, *arguments)[2]
@@ -315,10 +315,10 @@ def test_the_users_own_sheet_is_kept(net, here):
     assert code == 0 and "f/a-compare.jpg: exists and is kept" in said and Path("f/a.webp").exists()
 
 
-@pytest.mark.parametrize("out", ["out", "out/a.jpg"])
-def test_a_file_of_the_users_is_shown_as_nobodys_result(net, here, out):
+@pytest.mark.parametrize("target", ["out", "out/a.jpg"])
+def test_a_file_of_the_users_is_shown_as_nobodys_result(net, here, target):
     put("f/a.jpg", "out/a.jpg")
-    code, said, errors = dped(net, "f/a.jpg", out, "--compare")
+    code, said, errors = dped(net, "f/a.jpg", target, "--compare")
     assert code == 1 and not said and os.listdir("out") == ["a.jpg"]
     assert "not enhanced: f/a.jpg: out/a.jpg exists and was not made by dped enhance, so --compare cannot" in errors
 
@@ -434,8 +434,8 @@ def test_long_exif_into_jpeg(net, here):
     code, said, errors = dped(net, "f", "out", "--format", "jpg")
     assert code == 0 and said.split() == ["out/a.jpg", "out/b.jpg"]
     assert "out/a.jpg: EXIF is too long for JPEG; trimmed: MakerNote" in errors
-    with Image.open("out/a.jpg") as out:
-        assert out.getexif()[ExifTags.Base.Make] == "Maker"
+    with Image.open("out/a.jpg") as written:
+        assert written.getexif()[ExifTags.Base.Make] == "Maker"
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_weights_are_loaded(here):
@@ -498,8 +498,8 @@ def test_a_wide_photograph_is_enhanced_as_in_srgb_and_keeps_its_profile(net, her
     assert np.abs(results["wide"].on_screen().astype(int) - results["narrow"].pixels).max() <= 2
     code, _, errors = dped(net, "wide.png", "out")
     assert code == 0 and "its colours (Display P3) are converted to sRGB for the network, and back" in errors
-    with Image.open("out/wide.png") as out:
-        assert out.info["icc_profile"] == iccs.P3
+    with Image.open("out/wide.png") as written:
+        assert written.info["icc_profile"] == iccs.P3
 
 
 def test_what_is_lost_is_said_in_a_line_each(net, here):

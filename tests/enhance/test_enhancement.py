@@ -44,13 +44,13 @@ def run(net) -> enhancement.Engine:
 
 
 def exif(**more) -> Image.Exif:
-    found = Image.Exif()
-    found[ExifTags.Base.Make] = "Maker"
-    found[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2017:04:08 12:00:00", 40962: 120, 40963: 90}
-    found[ExifTags.IFD.GPSInfo] = {1: "N"}
+    entries = Image.Exif()
+    entries[ExifTags.Base.Make] = "Maker"
+    entries[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2017:04:08 12:00:00", 40962: 120, 40963: 90}
+    entries[ExifTags.IFD.GPSInfo] = {1: "N"}
     for tag, value in more.items():
-        found[ExifTags.Base[tag]] = value
-    return found
+        entries[ExifTags.Base[tag]] = value
+    return entries
 
 
 def exact(run: enhancement.Engine, image: np.ndarray) -> np.ndarray:
@@ -76,11 +76,11 @@ def one_file(run: enhancement.Engine, source: Path, target: Path, quality: int =
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_an_array_keeps_its_type_and_all_its_levels(run, dtype):
     image = pixels(dtype=dtype)
-    out = run(image)
-    assert out.dtype == dtype and out.shape == image.shape
-    assert np.abs(out.astype(int) - exact(run, image)).max() <= np.iinfo(dtype).max * 1e-4 + 1
+    enhanced = run(image)
+    assert enhanced.dtype == dtype and enhanced.shape == image.shape
+    assert np.abs(enhanced.astype(int) - exact(run, image)).max() <= np.iinfo(dtype).max * 1e-4 + 1
     if dtype == np.uint16:
-        assert len(np.unique(out)) > 1000, "not 256 levels in 16 bits"
+        assert len(np.unique(enhanced)) > 1000, "not 256 levels in 16 bits"
 
 
 def test_float_pixels_come_back_unclipped(run):
@@ -127,18 +127,18 @@ def test_exif_and_profile_stay_and_orientation_is_applied(run, tmp_path, suffix)
     more = {"lossless": True} if suffix == ".webp" else {"quality": 100, "subsampling": 0} if suffix == ".jpg" else {}
     source = tmp_path / f"a{suffix}"
     Image.fromarray(stored).save(source, exif=exif(Orientation=6).tobytes(), icc_profile=ICC, **more)
-    found = picture.read(source)
-    assert found.pixels.shape == image.shape and np.abs(found.pixels.astype(int) - image).max() <= 6
+    photograph = picture.read(source)
+    assert photograph.pixels.shape == image.shape and np.abs(photograph.pixels.astype(int) - image).max() <= 6
     target = one_file(run, source, tmp_path / "out" / source.name)
-    with Image.open(target) as out:
-        said = out.getexif()
+    with Image.open(target) as written:
+        said = written.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1
         assert said[ExifTags.Base.Make] == "Maker"
         assert said.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2017:04:08 12:00:00"
         assert said.get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
-        assert out.info["icc_profile"] == ICC
-        result = np.array(out.convert("RGB")).astype(int)
-    again = picture.write(picture.Picture(exact(run, found.pixels)), tmp_path / f"exact{suffix}")
+        assert written.info["icc_profile"] == ICC
+        result = np.array(written.convert("RGB")).astype(int)
+    again = picture.write(picture.Picture(exact(run, photograph.pixels)), tmp_path / f"exact{suffix}")
     lossless = suffix in (".png", ".tif")
     assert np.abs(result - np.array(Image.open(again).convert("RGB"))).max() <= (1 if lossless else 8)
 
@@ -151,14 +151,14 @@ def test_heic_becomes_jpeg_upright_with_exif_and_profile(run, tmp_path):
     image, source = pixels(), tmp_path / "a.HEIC"
     Image.fromarray(image).save(source, quality=95, exif=exif(Orientation=6).tobytes(), icc_profile=ICC)
     assert [j.target for j in enhance_files.plan_jobs([source], tmp_path / "out").jobs] == [tmp_path / "out" / "a.jpg"]
-    found = picture.read(source)
-    assert np.abs(found.pixels.astype(int) - np.rot90(image, 3)).mean() < 4
-    with Image.open(one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as out:
-        said = out.getexif()
+    photograph = picture.read(source)
+    assert np.abs(photograph.pixels.astype(int) - np.rot90(image, 3)).mean() < 4
+    with Image.open(one_file(run, source, tmp_path / "out" / "a.jpg", quality=100)) as written:
+        said = written.getexif()
         assert said.get(ExifTags.Base.Orientation, 1) == 1 and said[ExifTags.Base.Make] == "Maker"
         assert said.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2017:04:08 12:00:00"
-        assert out.info["icc_profile"] == ICC
-        assert np.abs(np.array(out).astype(int) - exact(run, found.pixels)).max() <= 8
+        assert written.info["icc_profile"] == ICC
+        assert np.abs(np.array(written).astype(int) - exact(run, photograph.pixels)).max() <= 8
 
 
 def test_the_next_photograph_has_all_the_memory_again(run):
@@ -174,9 +174,9 @@ def test_the_next_photograph_has_all_the_memory_again(run):
 def test_sides_that_the_camera_wrote_down_are_those_of_the_turned_photograph(tmp_path):
     file = tmp_path / "a.jpg"
     Image.fromarray(pixels()).save(file, exif=exif(Orientation=8))
-    found = Image.Exif()
-    found.load(picture.read(file).exif)
-    inner = found.get_ifd(ExifTags.IFD.Exif)
+    entries = Image.Exif()
+    entries.load(picture.read(file).exif)
+    inner = entries.get_ifd(ExifTags.IFD.Exif)
     assert (inner[40962], inner[40963]) == (90, 120)
 
 
@@ -184,8 +184,8 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
     alpha = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (90, 1))
     source = tmp_path / "a.png"
     Image.fromarray(np.dstack([pixels(), alpha])).save(source)
-    out = Image.open(one_file(run, source, tmp_path / "b.png"))
-    assert out.mode == "RGBA" and np.array_equal(np.array(out)[..., 3], alpha)
+    written = Image.open(one_file(run, source, tmp_path / "b.png"))
+    assert written.mode == "RGBA" and np.array_equal(np.array(written)[..., 3], alpha)
     flat = np.array(Image.open(one_file(run, source, tmp_path / "b.jpg")))
     assert flat.shape == (90, 120, 3) and flat[:, 0].min() > 250, "transparent pixels are laid over white"
 
@@ -194,9 +194,9 @@ def test_transparency_stays_where_the_format_has_it(run, tmp_path):
 def test_other_modes_become_rgb(run, tmp_path, mode):
     source = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.fromarray(pixels()).convert(mode).save(source, icc_profile=ICC)
-    out = Image.open(one_file(run, source, tmp_path / "out" / source.name))
-    assert out.mode == ("RGBA" if mode == "LA" else "RGB") and out.size == (120, 90)
-    assert (out.info.get("icc_profile") == ICC) == (mode != "CMYK"), "CMYK's profile does not describe RGB"
+    written = Image.open(one_file(run, source, tmp_path / "out" / source.name))
+    assert written.mode == ("RGBA" if mode == "LA" else "RGB") and written.size == (120, 90)
+    assert (written.info.get("icc_profile") == ICC) == (mode != "CMYK"), "CMYK's profile does not describe RGB"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -208,20 +208,20 @@ def test_sixteen_bits_stay_sixteen_bits(run, tmp_path, suffix, channels):
     cv2.imwrite(str(source), deep)
     target = one_file(run, source, tmp_path / "out" / source.name)
     assert target.suffix == ".png"
-    out = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
-    assert out.dtype == np.uint16 and out.shape[2] == max(3, channels)
+    written = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
+    assert written.dtype == np.uint16 and written.shape[2] == max(3, channels)
     wanted = exact(run, np.repeat(image[..., :1], 3, 2) if channels == 1 else image)
-    assert np.abs(out[..., 2::-1].astype(int) - wanted).max() <= 8
+    assert np.abs(written[..., 2::-1].astype(int) - wanted).max() <= 8
     if channels == 4:
-        assert np.array_equal(out[..., 3], image[..., 0])
+        assert np.array_equal(written[..., 3], image[..., 0])
 
 
 def test_sixteen_bit_png_keeps_exif_and_profile(tmp_path):
     file = picture.write(picture.Picture(pixels(dtype=np.uint16), None, exif().tobytes(), ICC), tmp_path / "a.png")
-    found = picture.read(file)
-    assert found.icc == ICC and found.pixels.dtype == np.uint16
+    photograph = picture.read(file)
+    assert photograph.icc == ICC and photograph.pixels.dtype == np.uint16
     said = Image.Exif()
-    said.load(found.exif)
+    said.load(photograph.exif)
     assert said[ExifTags.Base.Make] == "Maker"
 
 
@@ -230,8 +230,8 @@ def test_small_photographs_are_photographs(run, tmp_path, size):
     source = tmp_path / "a.png"
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(image).save(source)
-    out = np.array(Image.open(one_file(run, source, tmp_path / "b.png")))
-    assert np.abs(out.astype(int) - exact(run, image)).max() <= 1
+    written = np.array(Image.open(one_file(run, source, tmp_path / "b.png")))
+    assert np.abs(written.astype(int) - exact(run, image)).max() <= 1
 
 
 def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
@@ -248,7 +248,7 @@ def test_a_failed_write_leaves_the_old_result(run, tmp_path, monkeypatch):
 
 
 def test_a_folder_with_bad_files_in_it(net, tmp_path):
-    folder, out = tmp_path / "in", tmp_path / "out"
+    folder, results = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     Image.fromarray(pixels()).save(folder / "good.jpg")
     Image.fromarray(pixels()).save(folder / "z.bmp")
@@ -258,20 +258,20 @@ def test_a_folder_with_bad_files_in_it(net, tmp_path):
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no photograph")
     (folder / "notes.txt").write_text("not looked at")
-    code, said, errors = enhance(folder, out, "--weights", net, "--compare")
+    code, said, errors = enhance(folder, results, "--weights", net, "--compare")
     assert code == 1
-    assert sorted(f.name for f in out.iterdir()) == ["good-compare.jpg", "good.jpg", "z-compare.jpg", "z.png"]
+    assert sorted(f.name for f in results.iterdir()) == ["good-compare.jpg", "good.jpg", "z-compare.jpg", "z.png"]
     for name in ("cut.jpg", "empty.png", "text.jpg"):
         assert len(re.findall(f"not enhanced: .*{name}", errors)) == 1
     assert "on_bad" not in errors and "notes.txt" not in errors + said
-    with Image.open(out / "good-compare.jpg") as sheet:
+    with Image.open(results / "good-compare.jpg") as sheet:
         assert sheet.width == 2 * 120 + 4
     # What is there is kept; asked to, it is made anew.
-    before = (out / "good.jpg").stat().st_mtime_ns
-    code, said, _ = enhance(folder / "good.jpg", out, "--weights", net)
-    assert code == 0 and "exists and is kept" in said and (out / "good.jpg").stat().st_mtime_ns == before
-    assert enhance(folder / "good.jpg", out, "--weights", net, "--overwrite")[0] == 0
-    assert (out / "good.jpg").stat().st_mtime_ns > before
+    before = (results / "good.jpg").stat().st_mtime_ns
+    code, said, _ = enhance(folder / "good.jpg", results, "--weights", net)
+    assert code == 0 and "exists and is kept" in said and (results / "good.jpg").stat().st_mtime_ns == before
+    assert enhance(folder / "good.jpg", results, "--weights", net, "--overwrite")[0] == 0
+    assert (results / "good.jpg").stat().st_mtime_ns > before
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ def test_evaluation_in_parts_is_the_whole(store):
     """More pairs than a batch of 50: 120, against the metrics of all of them at once."""
     rng = np.random.default_rng(3)
     index = rng.integers(0, len(store), 120)
-    found = evaluation.evaluate(torch.nn.Identity(), store, index, CPU)
+    statistics = evaluation.evaluate(torch.nn.Identity(), store, index, CPU)
     images = (to_float(torch.from_numpy(a[index])) for a in (store.phone, store.dslr))
     whole = metrics.pair_statistics(*images)
-    np.testing.assert_allclose(found.mse_clipped, whole.mse_clipped, rtol=1e-12)
-    assert len(found.mse_clipped) == 120
+    np.testing.assert_allclose(statistics.mse_clipped, whole.mse_clipped, rtol=1e-12)
+    assert len(statistics.mse_clipped) == 120
 
 
 def test_no_pairs_to_evaluate_is_said(tmp_path):

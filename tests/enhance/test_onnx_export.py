@@ -31,8 +31,8 @@ def test_the_authors_networks(mirror, tmp_path, name):
     x[:, :, 75:] *= 0.2
     with torch.inference_mode():
         wanted = model(x).numpy()
-    found = session.run(["enhanced"], {"image": x.numpy()})[0]
-    assert np.abs(found - wanted).max() < 1e-4
+    output = session.run(["enhanced"], {"image": x.numpy()})[0]
+    assert np.abs(output - wanted).max() < 1e-4
     if name != "srcnn":
         half = session.run(["enhanced"], {"image": x.numpy()[:, :, :75]})[0]
         assert np.abs(half[:, :, :50] - wanted[:, :, :50]).max() > 0.01
