@@ -1,4 +1,4 @@
-"""benchmarks/gpu_paper.sh, which no GPU has run: its commands exist, and with a stand-in for dped it stops and goes on."""
+"""benchmarks/gpu_paper.sh: its commands exist; with a stand-in for dped it keeps its limits and continues. No GPU has run it."""
 
 import os
 import shlex
