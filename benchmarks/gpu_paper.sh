@@ -6,7 +6,8 @@
 #     LIMIT=7200 benchmarks/gpu_paper.sh FOLDER   # seconds that a training may take in this call; default: 1800
 #     DRY_RUN=1 benchmarks/gpu_paper.sh FOLDER    # only prints the commands
 #
-# The same command goes on where it stopped. A training that reaches its limit keeps its state, and the rest goes on without it.
+# Run the same command again to continue where it stopped. A training that reaches its limit keeps its state, and the script
+# continues with the next part.
 # Networks go to runs/ (or DPED_RUNS), pictures and tables to figures/city100-paper and figures/pirm-paper. Git ignores pictures with
 # the authors' photographs. Needs DPED_MIRROR or the internet for the photographs.
 #
@@ -14,7 +15,7 @@
 # draws no figure of 01, 02, 04, 06 and 07. `make figures PRESET=paper` with DATASET=pirm or DATASET=city100 does all of this.
 # Networks that were trained on pirm must not ship: its photographs carry no licence.
 #
-# NOT RUN: no GPU was at hand when it was written. A test checks its commands, its limits and that it goes on (with a stand-in for dped).
+# NOT RUN: no GPU was at hand when it was written. A test checks its commands, its limits, and a second run (with a stand-in for dped).
 set -u
 out=$(realpath -m -- "${1:?name a folder for the logs}")
 cd "$(dirname "$0")/.."
@@ -23,7 +24,7 @@ runs=${DPED_RUNS:-runs}
 export DPED_FIGURES=${DPED_FIGURES:-$PWD/figures}
 dped=${DPED:-$([ -x .venv/bin/dped ] && echo .venv/bin/dped || echo dped)}
 failed=0
-trap 'exit 130' INT TERM # after dped, which Ctrl-C reaches first
+trap 'exit 130' INT TERM # Ctrl-C ends dped first, then this script
 
 part() { # name, seconds, command
     local name=$1 seconds=$2 status
@@ -39,7 +40,8 @@ part() { # name, seconds, command
     tr '\r' '\n' <"$out/$name.log" | tail -n 5
     case $status in
     0) ;;
-    124 | 137) echo "   stopped after $seconds s; the same command goes on" ;;
+    124) echo "   stopped after $seconds s; run the same command again to continue" ;;
+    137) echo "   killed: still running a minute after its limit, or memory ran out; see $out/$name.log" ;;
     *) echo "   ended with $status; see $out/$name.log" ;;
     esac
     [ "$status" = 0 ] || failed=$((failed + 1))
@@ -66,7 +68,7 @@ trained=0
 for loss in color+content+texture mse content+texture mse+texture dong johnson; do
     network pirm iphone "$loss" && trained=$((trained + 1))
 done
-# The tables would train the networks that are missing, without a limit.
+# 05_tables would first train the missing networks, all of them within its own limit.
 if [ "$trained" = 6 ]; then
     part tables 1800 "$dped" run 05_tables --dataset pirm --preset paper --seed 0
 else

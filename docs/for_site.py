@@ -1,7 +1,7 @@
-"""Turn what GitHub shows of a page into directives of the site.
+"""Turn the plain Markdown of a page into the directives of the site.
 
-A page in ``docs/`` is read on GitHub, too, which shows a directive as a box of code. So a page has plain Markdown, and a
-comment in front of it says what the site makes of it:
+GitHub shows the pages of ``docs/``, too, but it shows a directive as a box of code. So a page has plain Markdown, and a
+comment in front of it names the directive:
 
     <!-- figure -->                              a picture, and below it a caption between asterisks
     <!-- before-after rows=0.22,0.95 -->         a table of two pictures and a caption become a slider (ext/before_after.py)
@@ -36,7 +36,7 @@ def with_directives(text: str, page_of_link: Callable[[str], str]) -> str:
         page_of_link: gives the page of the site, without its ending, to which a link of this page leads.
 
     Raises:
-        ValueError: what stands after a comment has another form than this module's docstring gives.
+        ValueError: the Markdown after a comment does not have the form given above.
     """
 
     def pair(found: re.Match) -> str:

@@ -55,7 +55,7 @@ def readme_models(networks: Iterable[model_zoo.Network]) -> str:
         "size": [f"{n.size} MB" for n in shown],
         "licence": [n.licence for n in shown],
     }
-    # Without blanks at the bars: a long table is still quick to read, and bars are no words.
+    # No blanks beside the bars: the test of the README's length would count each bar as a word.
     lines = [["weights", *(n.weights for n in shown)], ["---"] * (len(shown) + 1), *([k, *v] for k, v in rows.items())]
     table = "\n".join(f"|{'|'.join(line)}|" for line in lines)
     others = len(listed) - len(shown)
@@ -68,8 +68,9 @@ def readme_kernels(findings: Iterable[Mapping]) -> str:
     lines = []
     for kernel, gaussian in GAUSSIANS.items():
         verdicts = [[f["verdict"] for f in tests if (f["claim"], f["kernel"]) == (c, kernel)] for c in SHIFTS]
-        few, middle, many = (f"{v.count('holds')} of {len(v)}" for v in verdicts)
-        lines.append(f"- {gaussian.format(labels.KERNEL_SIGMAS[kernel])} passes {few}, {middle}, and {many} tests.")
+        small, middle, large = (f"{v.count('holds')} of {len(v)}" for v in verdicts)
+        deviation = labels.KERNEL_DEVIATIONS[kernel]
+        lines.append(f"- {gaussian.format(deviation)} passes {small}, {middle}, and {large} tests.")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Figures and tables to save. Processes of test_provenance.py import this file, and not all that the tests there import."""
+"""Save figures and tables. Processes of test_provenance.py import this small file in place of that test's own imports."""
 
 from collections.abc import Mapping
 

@@ -36,8 +36,8 @@ _MIN_BLOCK_STD = 4  # gray levels; the NCC of flatter blocks is mostly noise
 class Report:
     """Report the alignment of one pair of photographs.
 
-    If the alignment stopped early, numbers that were not computed are None. Only ``keypoints``, ``matches`` and
-    ``inliers`` are then 0.
+    If the alignment stopped early, a number that was not computed is None, or 0 for ``keypoints``, ``matches`` and
+    ``inliers``.
 
     Attributes:
         verdict: ``aligned``, or why not: ``too few keypoints``, ``different scene``, ``degenerate homography``, ``folded
@@ -218,8 +218,8 @@ class _Aligner:
         )
         count = 0 if h is None else int(mask.sum())
         self._note(inliers=count)
-        # The more random matches there are, the more agree by chance.
-        # (Brown and Lowe 2007, section 3.2, with 0.3 for 0.1.)
+        # The more random matches there are, the more agree by chance. This is the test of
+        # Brown and Lowe 2007, section 3.2. They take 0.3 where we take 0.1.
         needed = 8 + 0.1 * self.report.matches
         if count < needed:
             reason = f"{self._matched()}, but {count} agree on one homography ({needed:.0f} needed)."

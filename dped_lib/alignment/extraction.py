@@ -205,14 +205,14 @@ class _WindowSearch:
             return stays, in_place
 
         part = self._away_from_border(y, x)
-        (dx, dy, angle), at_edge = self._best_place(y, x, band, part)
+        (dx, dy, angle), failed = self._best_place(y, x, band, part)
         grid = _window_grid(x + dx + self.margin, y + dy + self.margin, angle)[part]
         structure = ncc(cv2.remap(self.phone_band, grid, None, cv2.INTER_CUBIC), band[part])
         stays = replace(stays, structure=structure)
         detail_agrees = structure >= _MIN_BAND_NCC
         if not detail_agrees and band.std() < _MIN_BAND_STD:
             return stays, in_place
-        if at_edge and detail_agrees:
+        if failed and detail_agrees:
             if contrast < _LOW_CONTRAST:
                 return stays, in_place
             return replace(stays, verdict=EDGE, dx=dx, dy=dy, angle=angle), in_place
@@ -237,7 +237,11 @@ class _WindowSearch:
         )
 
     def _best_place(self, y: int, x: int, band: np.ndarray, part) -> tuple[_Place, bool]:
-        """Return (dx, dy, angle) of the bands' highest NCC, and whether it is at the search's edge."""
+        """Return (dx, dy, angle) of the bands' highest NCC, and whether the search failed.
+
+        It fails if the maximum lies at the search's edge or cannot be refined, or if the window leaves
+        the phone's photograph.
+        """
         first = self.margin - self.reach
         side = PATCH_SIZE + 2 * self.reach
         search_area = np.s_[y + first : y + first + side, x + first : x + first + side]

@@ -1,6 +1,7 @@
-"""Check the parameters of a notebook, and say what depends on them alone: names that a notebook and its runner share.
+"""Check the parameters of a notebook, and return the names that a notebook and its runner share.
 
-Every notebook imports this module. It imports no runner, so a changed runner repeats no notebook of the workflow.
+Every notebook imports this module. It does not import the runner, so a change of the runner makes the workflow repeat no
+notebook.
 """
 
 import hashlib

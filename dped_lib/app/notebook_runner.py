@@ -66,8 +66,8 @@ def output_of(name: str, values: Mapping[str, object]) -> Path:
     """Return the path of the executed notebook.
 
     The path is ``runs/DATASET-PRESET/notebooks/NAME.ipynb``, or ``NAME-phone-loss[-variant]-sSEED.ipynb`` there. With
-    folders of the user's it is ``NAME-HASH.ipynb`` (``notebook_parameters.suffix_of_own``). The dataset is ``own`` if the
-    pictures are, too.
+    folders of the user's it is ``NAME-HASH.ipynb`` (``notebook_parameters.suffix_of_own``). If ``folder`` is given,
+    the dataset is ``own``.
     """
     parts = [name]
     if "loss" in values:

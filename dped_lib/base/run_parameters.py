@@ -26,7 +26,7 @@ CHOICES = MappingProxyType(
     {"kernel": "color term", "content_layer": "content term", "norm": "norm", "discriminator": "texture term"}
 )
 
-#: The largest seed: that of a signed integer of 64 bits. PyTorch takes seeds up to 2**64 - 1.
+#: The largest seed: the largest signed integer of 64 bits. PyTorch would take seeds up to 2**64 - 1.
 LARGEST_SEED = 2**63 - 1
 
 

@@ -124,7 +124,12 @@ def _make_holder(target: Path, elsewhere: str) -> Path:
 def free_space(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
     folder = Path(os.path.abspath(paths.collapsed(folder)))
-    return shutil.disk_usage(next(f for f in (folder, *folder.parents) if os.path.isdir(f))).free
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder itself if it exists, else the nearest of its parents that does."""
+    return next(f for f in (folder, *folder.parents) if os.path.isdir(f))
 
 
 def probe_folder(folder: Path, elsewhere: str) -> bool:
@@ -141,12 +146,11 @@ def probe_folder(folder: Path, elsewhere: str) -> bool:
         DpedError: the path is not a folder, the folder cannot be written to, or its disk is full.
     """
     folder = Path(os.path.abspath(paths.collapsed(folder)))
-    existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
-    if not existing.is_dir():
-        raise DpedError(f"{folder}: cannot be made, because {paths.obstacle(folder, elsewhere)}")
+    if why := paths.obstacle(folder, elsewhere):
+        raise DpedError(f"{folder}: cannot be made, because {why}")
     with explain_full_disk(folder, elsewhere):
         try:
-            with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=existing) as temporary:
+            with tempfile.TemporaryDirectory(prefix=".dped-probe-", dir=_nearest(folder)) as temporary:
                 (Path(temporary) / "probe").write_bytes(bytes(4096))
                 return not (Path(temporary) / "PROBE").exists()
         except OSError as error:

@@ -66,7 +66,9 @@ def _open(file: Path, least: int, content: bytes | None = None) -> Iterator[Imag
     """Open a file, or its ``content``, with Pillow, and check its header."""
     if content is None and os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
         # Reading a pipe may wait forever, and a device such as /dev/zero has no end.
-        raise DpedError(f"{file}: no regular file (perhaps a pipe or a device). Save the picture in a file first.")
+        raise DpedError(
+            f"{file}: not a regular file (perhaps a pipe or a device). Save the photograph in a file first."
+        )
     Image.init()
     if "HEIF" not in Image.OPEN:
         try:

@@ -91,7 +91,9 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         elif item.is_file():
             files.append(item)
         elif item.exists():
-            raise DpedError(f"{item}: no regular file (a pipe or a device). Save the photograph in one.")
+            raise DpedError(
+                f"{item}: not a regular file (perhaps a pipe or a device). Save the photograph in a file first."
+            )
         else:
             raise DpedError(f"{item}: no such file or folder. Correct the path.")
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]
@@ -192,7 +194,7 @@ def _left_out(folder: Path, files: Iterable[Path], out: Path) -> str:
             place = Path(os.path.realpath(item))
             kinds["a folder"] += place != results and place not in results.parents
         elif not item.is_file():
-            kinds["no regular file" if item.exists() else "a broken link"] += 1
+            kinds["a pipe or device" if item.exists() else "a broken link"] += 1
         # An image that is missing from ``files`` is there under another path, or is an earlier result.
         elif not photo_folders.is_image_name(item.name):
             kinds[item.suffix or "no suffix"] += 1

@@ -53,9 +53,9 @@ SHORT = MappingProxyType(
 #: The name of each kernel of the colour loss (``losses.KERNELS``), with its standard deviation.
 KERNEL_NAMES = MappingProxyType(
     {
-        "printed": f"Gaussian of {labels.KERNEL_SIGMAS['printed']} (as printed)",
-        "sigma3": f"Gaussian of {labels.KERNEL_SIGMAS['sigma3']}",
-        "code": f"Gaussian of {labels.KERNEL_SIGMAS['code']} (code)",
+        "printed": f"Gaussian of {labels.KERNEL_DEVIATIONS['printed']} (as printed)",
+        "sigma3": f"Gaussian of {labels.KERNEL_DEVIATIONS['sigma3']}",
+        "code": f"Gaussian of {labels.KERNEL_DEVIATIONS['code']} (code)",
     }
 )
 

@@ -166,7 +166,7 @@ def verdict_equal(interval: Sequence[float], margin: float) -> str:
     """Return the verdict on the claim that a difference is at most ``margin``, given its interval.
 
     It holds if the whole interval lies within the margin, and does not hold if it lies outside.
-    With the 95 % interval, "holds" is the test of two one-sided tests (TOST), each at 2.5 %.
+    With a 95 % interval, "holds" is the result of two one-sided tests (TOST) at 2.5 % each.
     """
     return statistics.verdict(interval, -margin, margin)
 

@@ -89,7 +89,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 def two_or_one(results: Results) -> Findings:
     """Judge that two images make the task easier: after equal trainings, more answers are right than with one image.
 
-    The sentence has no length. A training as long as the paper's with two images can decide it.
+    The sentence names no number of iterations. So we ask for as many as the paper's two-image training had.
     """
     iterations, _ = paper.DISCRIMINATOR_ACCURACY["two_image"]
     for two, one in zip(_curves(results, "two_image"), _curves(results, "one_image"), strict=False):
@@ -145,7 +145,10 @@ def _curves(results: Results, form: str) -> list[dict]:
 
 
 def _seen(iterations: int) -> int:
-    """Return how many different pairs the paper's batches can hold in so many iterations. Its training pairs are more."""
+    """Return the largest number of different pairs in the batches of the paper's first ``iterations`` iterations.
+
+    The paper has more training pairs than that.
+    """
     return iterations * paper.BATCH_SIZE
 
 

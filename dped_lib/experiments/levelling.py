@@ -1,4 +1,4 @@
-"""Measure whether trainings have levelled off: validation then moves in their last quarter by no more than chance does."""
+"""Measure whether trainings have levelled off: whether validation moves in their last quarter by less than chance explains."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Levelling:
 
     @property
     def levelled_off(self) -> bool:
-        """Return whether validation moved less than chance moves it: no rise was seen.
+        """Return whether validation moved by less than chance explains.
 
         That does not show that a longer training would score the same, above all if the curve jumps up and down.
         """

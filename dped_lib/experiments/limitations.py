@@ -175,7 +175,7 @@ def amplifications(flaws: Sequence[Flaw]) -> list[Amplification]:
     return entries
 
 
-#: A phone whose interval ends below this amplification is quiet. The choice is ours.
+#: Another phone decides for the sentence only if its interval ends below this amplification. The choice is ours.
 QUIET = 1.1
 
 
@@ -186,8 +186,9 @@ def noise_verdict(
 ) -> dict[str, str]:
     """Judge the paper's "only on photos from the poor iPhone 3Gs camera" for one network.
 
-    The sentence holds if the iPhone's interval lies above 1, and those of all other phones below
-    ``QUIET``. It does not hold if another phone's interval lies above 1, or the iPhone's below 1.
+    The sentence does not hold if another phone's interval lies above 1, or the iPhone's below 1.
+    Otherwise it holds if the iPhone's interval lies above 1, and the intervals of all other phones
+    end below ``QUIET``. Otherwise it is undecided.
 
     Args:
         entries: the network's amplifications by phone.

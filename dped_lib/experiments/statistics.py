@@ -17,7 +17,8 @@ from dped_lib.metrics import PairStatistics
 LEVEL = 0.95
 
 #: Intervals over few photographs stay somewhat too narrow (:func:`lower_tail`), above all if their values are skewed. With
-#: fewer than these, judges of claims give no verdict on a difference. The user study asks for as many subjects.
+#: fewer units (photographs or patches) than this, judges of claims give no verdict on a difference. The user study asks for
+#: the same number of subjects.
 FEWEST = 10
 
 
@@ -132,8 +133,8 @@ def resampled_trainings(scores: np.ndarray, trainings: Mapping[str, int]) -> dic
 def lower_tail(units: int, level: float = LEVEL) -> float:
     """Return the share of bootstrap samples below an interval at a level, in [0, 1], if each resample draws ``units`` units.
 
-    The percentile interval of few units is too narrow. It takes the normal distribution for Student's t, and the variance
-    of resampled means of n units is only (n - 1) / n of the variance of such means. The *expanded* percentile interval begins
+    The percentile interval of few units is too narrow. It uses the normal distribution where Student's t is right. And
+    means of resamples of n units vary too little: their variance is (n - 1) / n of the right one. The *expanded* percentile interval begins
     further out, which corrects both (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). Of 95 %
     intervals of the mean of 5 normal values, some 92 in 100 then contain the true mean instead of 84; of 10 values, 94 instead of
     90. With a single unit the interval has no width, whatever the level.

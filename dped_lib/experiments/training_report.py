@@ -36,7 +36,7 @@ def curves(result: TrainResult) -> tuple[Figure, dict]:
 
 
 def validation_pairs(result: TrainResult, store: PairStore) -> str:
-    """Return how many pairs each validation score of a training is the mean of, in words for a caption."""
+    """Return the number of pairs over which a validation score is averaged, in words for a caption."""
     return f"{len(store.sample('val', result.params.eval_pairs))} validation pairs"
 
 

@@ -174,7 +174,7 @@ def save_figure(
 def to_markdown(frame: pd.DataFrame) -> str:
     """Return a table without its index as Markdown.
 
-    Text such as "19.90" keeps its last digit, and the numbers of a column have equally many. NaN becomes
+    Text such as "19.90" keeps its last digit. All numbers of a column have the same number of decimals. NaN becomes
     :data:`NOT_DEFINED`. No line ends within an interval, or between a value and its interval.
     """
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]

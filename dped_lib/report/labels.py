@@ -31,7 +31,7 @@ TERM_NAMES = MappingProxyType(
     }
 )
 #: The standard deviation of each kernel of the colour loss (``losses.KERNELS``).
-KERNEL_SIGMAS = MappingProxyType({"printed": "1.73 px", "sigma3": "3 px", "code": "4.34 px"})
+KERNEL_DEVIATIONS = MappingProxyType({"printed": "1.73 px", "sigma3": "3 px", "code": "4.34 px"})
 #: The word of each verdict in a cell of a table, where a sentence has no room.
 VERDICT_WORDS = MappingProxyType(
     {"holds": "holds", "does not hold": "fails", "undecided": "open", "not testable": "n/t"}
@@ -73,4 +73,4 @@ def method_heading(column: str) -> str:
 
 def kernel_name(kernel: str, separator: str = " ") -> str:
     """Return the name of a kernel of the colour loss with its standard deviation: ``printed 1.73 px``."""
-    return f"{kernel}{separator}{KERNEL_SIGMAS[kernel]}"
+    return f"{kernel}{separator}{KERNEL_DEVIATIONS[kernel]}"

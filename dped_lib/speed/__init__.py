@@ -122,7 +122,7 @@ def accelerated(trainer):
 
 
 def in_order(function: Callable, items: Iterable, device: torch.device) -> Iterator:
-    """Yield ``function(item)`` for each item, in their order. On a CPU, each of several threads computes one item."""
+    """Yield ``function(item)`` for each item, in their order. On a CPU several threads compute them, one item at a time each."""
     return threads.in_order(function, items) if enabled() and device.type == "cpu" else map(function, items)
 
 

@@ -226,7 +226,7 @@ class AnswerStore:
                     aside.write(torn + b"\n")
                 # The log of a kernel goes to the server's terminal, and not to the browser.
                 log.get_logger().warning(
-                    "%s: its end was no whole answer (%d bytes); kept in %s", file, len(torn), kept
+                    "%s: the last %d bytes were not a whole answer. They are kept in %s.", file, len(torn), kept
                 )
                 handle.truncate(end)
             # An editor may have removed the line end of the last answer.

@@ -24,9 +24,9 @@ cli.main()
 """
 #: PyTorch, and what it imports itself.
 TORCH = {"torch", "torchgen", "numpy", "tqdm"}
-#: What draws figures, runs notebooks, or fetches.
-NOT_TO_COMPUTE = {"matplotlib", "pandas", "scipy", "skimage", "sklearn", "requests", "pooch", "IPython", "ipykernel"}
-NOT_TO_COMPUTE |= {"jupyterlab", "ipywidgets", "voila", "nbformat", "papermill", "snakemake"}
+#: Packages that draw figures, run notebooks or fetch files.
+NOT_FOR_NETWORKS = {"matplotlib", "pandas", "scipy", "skimage", "sklearn", "requests", "pooch", "IPython", "ipykernel"}
+NOT_FOR_NETWORKS |= {"jupyterlab", "ipywidgets", "voila", "nbformat", "papermill", "snakemake"}
 _MODULE = "import sys, {}; print('modules:', *sys.modules)"
 
 
@@ -94,7 +94,7 @@ def test_training_starts_without_figures_and_notebooks(tmp_path):
         _COMMAND, "train", "--dataset", "own", "--loss", "dong", *changes, DPED_RUNS=str(tmp_path)
     )
     assert len(list(tmp_path.rglob("model.safetensors"))) == 1
-    assert not packages & NOT_TO_COMPUTE
+    assert not packages & NOT_FOR_NETWORKS
     assert not rooms & {"explorers", "user_study", "report"}
 
 
@@ -110,5 +110,5 @@ def test_commands_on_networks_start_without_figures_and_notebooks(tmp_path):
         ("export", str(weights), str(tmp_path / "small.onnx")),
     ):
         packages, rooms = imported(_COMMAND, *command, DPED_RUNS=str(tmp_path))
-        assert not packages & NOT_TO_COMPUTE, command
+        assert not packages & NOT_FOR_NETWORKS, command
         assert not rooms & {"explorers", "user_study", "experiments"}, command

@@ -1,4 +1,4 @@
-"""Programs that are started here do not outlive this process, and notice nothing else of it."""
+"""A program that ``programs.ending_with_us`` starts ends with this process, and otherwise runs as if it were started directly."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ notebook_runner.run_all("rig", "smoke")
 
 
 def ends_with_its_parent(code: str) -> bool:
-    """Whether the sleeper that a process with this code starts ends when the process is killed."""
+    """Start a process with this code, kill it, and return whether the sleeper that it started ends."""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         number = int(parent.stdout.readline())
         assert number != parent.pid

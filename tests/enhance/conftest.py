@@ -7,9 +7,9 @@ import pytest
 
 
 @pytest.fixture
-def impatient() -> Iterator[None]:
-    """The test fails when it has waited for 20 seconds, for instance for a pipe that nobody writes to."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits"))
+def time_limit() -> Iterator[None]:
+    """Fail the test after 20 seconds, for example if it waits for a pipe."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("still runs after 20 seconds"))
     signal.alarm(20)
     yield
     signal.alarm(0)

@@ -129,7 +129,7 @@ def test_strips_hold_the_rows_around_them_as_they_were(height, size, radius):
 
 
 def working(before: set[threading.Thread]) -> list[str]:
-    """The workers that have begun since. Other tests of this process may have left a pool that waits."""
+    """Return the names of the workers that are not in ``before``. Other tests may have left some in a pool."""
     return [t.name for t in set(threading.enumerate()) - before if t.name.startswith("dped-worker")]
 
 

@@ -114,13 +114,13 @@ def test_what_would_replace_something_is_refused_before_any_work(net, here, file
 
 
 @pytest.mark.parametrize("more", [[], ["--overwrite"]])
-def test_a_pipe_is_neither_a_result_nor_read(net, here, impatient, more):
+def test_a_pipe_is_neither_a_result_nor_read(net, here, time_limit, more):
     """Nobody writes to it, so reading it would wait forever."""
     put("a.jpg")
     os.mkfifo("o.jpg")
     code, said, errors = dped(net, "a.jpg", "o.jpg", *more)
     assert code == 1 and not said and "not enhanced: a.jpg: o.jpg exists" in errors
-    with pytest.raises(DpedError, match="o.jpg: no regular file"):
+    with pytest.raises(DpedError, match="o.jpg: not a regular file"):
         image_decoding.check(Path("o.jpg"))
 
 
@@ -345,7 +345,7 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
     ]
     os.mkfifo("f/sub/a.fifo")
     [note] = enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes
-    assert "not enhanced: 1 (no regular file)" in note
+    assert "not enhanced: 1 (a pipe or device)" in note
     os.unlink("f/sub/a.fifo")
     Path("f/sub/.hidden.gif").touch()
     assert enhance_files.plan_jobs([Path("f/sub")], Path("f/sub/new/results")).notes == ()
@@ -354,7 +354,10 @@ def test_what_is_left_out_of_a_folder_is_said_in_a_line(net, here):
 def test_a_pipe_is_no_missing_file(net, here):
     os.mkfifo("pipe.jpg")
     code, _, errors = dped(net, "pipe.jpg", "out")
-    assert code == 2 and "pipe.jpg: no regular file (a pipe or a device). Save the photograph in one." in errors
+    assert (
+        code == 2
+        and "pipe.jpg: not a regular file (perhaps a pipe or a device). Save the photograph in a file first." in errors
+    )
 
 
 def test_a_photograph_without_a_suffix_keeps_its_format(net, here):

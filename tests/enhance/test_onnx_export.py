@@ -97,7 +97,7 @@ def test_only_an_earlier_export_is_overwritten(tmp_path):
     onnx.checker.check_model(onnx.load(file))
 
 
-def test_a_pipe_or_a_file_of_gigabytes_is_no_export_and_is_not_read(tmp_path, monkeypatch, impatient):
+def test_a_pipe_or_a_file_of_gigabytes_is_no_export_and_is_not_read(tmp_path, monkeypatch, time_limit):
     os.mkfifo(tmp_path / "pipe.onnx")
     with open(tmp_path / "large.onnx", "wb") as file:
         file.truncate((1 << 30) + 1)

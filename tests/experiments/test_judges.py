@@ -105,7 +105,10 @@ def test_the_discriminators_claim(shelf, form, last, batch, interval, expected):
 
 
 def answers(form, correct, last=300, batch=50):
-    """Return the curve of a discriminator that gave ``correct`` right answers, of 2, about the one pair of each photograph."""
+    """Return the curve of a discriminator.
+
+    Each photograph has one pair. ``correct`` has the number of right answers, of 2, about each.
+    """
     values = curve(form, last, batch, (0.5, 1.0))
     return {**values, "dataset": "pirm", "seed": 0, "correct": correct, "photographs": [*map(str, range(len(correct)))]}
 
@@ -145,7 +148,7 @@ def test_two_images_against_one_needs_a_training_as_long_as_the_papers(shelf, la
 
 
 def test_a_table_of_nine_photographs_decides_nothing(shelf):
-    """Even trainings of the paper's length do not make up for photographs."""
+    """With nine photographs even trainings of the paper's length decide nothing."""
     for photographs, expected in ((9, ("not testable", "does not hold")), (10, ("does not hold", ""))):
         numbers = {"differences": [difference("mse", "color+content+texture", 1.0, 2.0, measure="sharpness")]}
         del numbers["differences"][0]["metric"]
@@ -193,7 +196,7 @@ def test_published_scores_are_not_tested_with_the_weights_of_the_later_version(s
     [(241, (0.8, 0.9), "not testable"), (15_000, (0.8, 0.9), "does not hold"), (241, (0.99, 1.0), "holds")],
 )
 def test_few_training_pairs_do_not_contradict_99_percent(shelf, pairs, interval, expected):
-    """A network that sees each pair sixty times learns those pairs by heart. The paper's sees each once."""
+    """Our network sees each of its 241 pairs sixty times, and can learn them by heart. The paper's network sees few pairs twice."""
     shelf("discriminator_accuracy", {"curves": [{**curve("two_image", 300, 50, interval), "training_pairs": pairs}]})
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_image")
     assert found.verdict == expected and (("trained on 241 pairs" in found.why) == (expected == "not testable"))

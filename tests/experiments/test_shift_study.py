@@ -370,8 +370,8 @@ def test_figure_5_has_no_dark_rims():
 def test_a_kernel_is_labelled_with_its_deviation(kernel):
     taps, offsets = losses.kernel_1d(kernel), np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
     deviation = np.sqrt((taps * offsets**2).sum() / taps.sum())
-    assert float(labels.KERNEL_SIGMAS[kernel].removesuffix(" px")) == pytest.approx(deviation, abs=0.015)
-    assert labels.kernel_name(kernel) == f"{kernel} {labels.KERNEL_SIGMAS[kernel]}"
+    assert float(labels.KERNEL_DEVIATIONS[kernel].removesuffix(" px")) == pytest.approx(deviation, abs=0.015)
+    assert labels.kernel_name(kernel) == f"{kernel} {labels.KERNEL_DEVIATIONS[kernel]}"
 
 
 def test_pictures_are_named_by_their_cameras():

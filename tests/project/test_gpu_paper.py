@@ -1,4 +1,4 @@
-"""benchmarks/gpu_paper.sh, which no GPU has run: its commands exist, and with a stand-in for dped it stops and goes on."""
+"""benchmarks/gpu_paper.sh: its commands exist; with a stand-in for dped it keeps its limits and continues. No GPU has run it."""
 
 import os
 import shlex
@@ -62,3 +62,15 @@ def test_it_needs_a_gpu(tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert run(tmp_path).returncode == 1 and not (tmp_path / "calls").exists()
+
+
+def test_a_killed_command_is_not_taken_for_one_that_reached_its_limit(tmp_path):
+    """Such as one that the system kills because memory ran out: the same command would fail again."""
+    for name, text in (
+        ("dped", '#!/bin/sh\ncase " $* " in *" train "*) kill -KILL $$ ;; esac\n'),
+        ("nvidia-smi", "#!/bin/sh\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    done = run(tmp_path)
+    assert done.returncode == 1 and "memory ran out" in done.stdout and "to continue" not in done.stdout

@@ -176,6 +176,16 @@ def test_a_reader_of_the_readme_sees_the_result_and_the_paper_before_the_command
     assert places == sorted(places)
 
 
+def test_names_are_defined_in_the_files_that_a_page_gives_for_them():
+    """Such as `DATASETS` (`dped_lib/base/datasets.py`). Files of the library may be given without its folder."""
+    named = {(page, *m) for page, text in PAGES.items() for m in re.findall(r"`(\w+)`\s\(`([\w/]+\.py)`", text)}
+    assert sum(page == "CONTRIBUTING.md" for page, *_ in named) >= 9
+    for page, name, file in named:
+        place = next(p for p in (ROOT / file, ROOT / "dped_lib" / file) if p.is_file())
+        defined = re.search(rf"^(def |class )?{name}\b", place.read_text(encoding="utf-8"), re.MULTILINE)
+        assert defined, f"{page}: {file} has no {name}"
+
+
 def test_minutes_of_a_notebook_are_the_same_everywhere():
     """00_start's index has them, too."""
     start = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8")

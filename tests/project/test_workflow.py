@@ -466,7 +466,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
 
 
 def run_of_rule(folder, preloaded_snakemake, shell: str, environment) -> tuple[int, str]:
-    """Run a shell command as a rule beside ours, with runs in ``folder``. Its output is ``said.txt``."""
+    """Run a shell command as a rule of a Snakefile that includes the workflow's, with runs in ``folder``. Its output is ``said.txt``."""
     (folder / "Snakefile").write_text(
         f"""include: {str(ROOT / "workflow" / "Snakefile")!r}
 rule said:

@@ -1,4 +1,4 @@
-"""Layers of few channels in their quick order are the layers as they stand."""
+"""The quick forms of layers with few channels equal the plain layers."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A compiled step is the plain one, and where compiling fails or does not pay the plain function runs."""
+"""A compiled step equals the plain one. If compiling fails or does not pay, the plain function runs."""
 
 import warnings
 

@@ -144,7 +144,7 @@ def test_a_torn_line_is_set_aside(store, caplog):
     assert file.read_bytes().startswith(whole) and len(store.answers("p01")) == 3
     assert file.with_suffix(".torn").read_bytes() == b'{"study": "ab\n' and store.subjects() == ("p01",)
     [said] = caplog.messages
-    assert said == f"{file}: its end was no whole answer (13 bytes); kept in {file.with_suffix('.torn')}"
+    assert said == f"{file}: the last 13 bytes were not a whole answer. They are kept in {file.with_suffix('.torn')}."
 
 
 def test_a_whole_last_line_is_never_taken_for_a_torn_one(store):
