@@ -303,8 +303,9 @@ def plot_noise(flaws: Sequence[Flaw], dataset: str) -> Figure:
         ax.errorbar([a.value], [row], xerr=bar, fmt="D", ms=5, color=color, capsize=3)
     ax.axvline(1, color="0.4", lw=0.8, ls="--")
     ax.set_xscale("log")
-    every_value = [f.values["noise amplification"] for f in flaws]
-    low, high = min(every_value) / 1.1, max(every_value) * 1.1
+    # Student's interval of a few photographs can be wider than their values.
+    drawn = [1.0, *(f.values["noise amplification"] for f in flaws), *(end for a in entries for end in a.interval)]
+    low, high = min(drawn) / 1.1, max(drawn) * 1.1
     ax.set_xticks([t for t in _NOISE_TICKS if low <= t <= high], minor=False)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.minorticks_off()

@@ -183,6 +183,22 @@ def test_ranks_and_pictures():
     assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize("values", [(1.2, 2.6, 2.5), (0.3, 0.9, 0.8), (1.5, 1.6, 1.7), (0.5,)])
+def test_every_interval_is_drawn_whole(values):
+    """An interval over a few photographs is wider than their values. "Unchanged" is drawn, too."""
+    found = [
+        limitations.Flaw(f"{i}", "iphone", "ours", {"noise amplification": value}, (1.0, value), (0, 0))
+        for i, value in enumerate(values)
+    ]
+    fig = limitations.plot_noise(found, "rig")
+    (ax,) = fig.axes
+    left, right = ax.get_xlim()
+    (entry,) = limitations.amplifications(found)
+    assert left < min(1, *values, entry.interval[0]) and max(1, *values, entry.interval[1]) < right
+    assert all(left <= tick <= right for tick in ax.get_xticks())
+    plt.close(fig)
+
+
 def test_the_meaning_of_a_measure_fits_into_a_line():
     """A page of 900 px shows 98 characters of a printed line."""
     assert max(len(f"{name}: {meaning}") for name, meaning in limitations.FLAW_MEASURES.items()) <= 98
