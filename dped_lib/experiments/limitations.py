@@ -248,8 +248,9 @@ def describe_change(measure: str, value: float) -> str:
 def figure12(
     flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], dataset: str
 ) -> Figure:
-    """Draw the photographs with the highest and with the median value of each measure, original beside enhanced.
+    """Draw the photographs with the highest and with the middle value of each measure, original beside enhanced.
 
+    An even number of values has two middle ones. The lower one is drawn, and its rank is named: it is not the median.
     Words over each original name its phone, and words over each enhanced photograph say what happened. For noise, only the
     surroundings of the flattest block are drawn.
 
@@ -260,12 +261,12 @@ def figure12(
     """
     fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.05 * len(FLAW_MEASURES)))
     count = sum(f.network == network for f in flaws)
+    ranks = "highest", "median" if count % 2 else f"rank {count // 2 + 1}"
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            rank = f"{('highest', 'median')[i]} of {count}"
             camera = camera_name(dataset, flaw.phone)
-            titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
+            titles = f"{camera}\n{ranks[i]} of {count}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
                 shown = _around(picture, flaw.flattest) if name == "noise amplification" else picture
                 figures.show_picture(ax, shown, title)
