@@ -31,7 +31,7 @@ def _minus_baseline(differences: Sequence[Difference], row: str, metric: str) ->
         if d.metric == metric and {d.first, d.second} == {ablation.BASELINE, row}:
             d = d if d.first == row else d.reversed()
             star = "" if d.verdict == "undecided" else " *"
-            return statistics.in_words(d.difference, d.interval, DIGITS[metric], "+") + star
+            return statistics.in_words(d.difference, d.interval, DIGITS[metric], "+", borders=(0,)) + star
     return ""
 
 

@@ -218,9 +218,9 @@ class PairedDifference:
     value: float
     interval: tuple[float, float]
 
-    def text(self, digits: int) -> str:
-        """Return ``+value [+low, +high]``."""
-        return statistics.in_words(self.value, self.interval, digits, "+")
+    def text(self, digits: int, borders: Iterable[float] = (0,)) -> str:
+        """Return ``+value [+low, +high]``, with more digits where the verdict at ``borders`` needs them."""
+        return statistics.in_words(self.value, self.interval, digits, "+", borders)
 
 
 def differences(numbers: dict, phone: str, metric: str) -> dict[tuple[str, str], PairedDifference]:

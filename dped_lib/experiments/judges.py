@@ -72,7 +72,8 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
             if shifts not in by_shifts:
                 continue
             ratio = shift_study.Ratio(**by_shifts[shifts])
-            text = statistics.in_words(ratio.value, (ratio.low, ratio.high), 1)
+            borders = sentence.low, sentence.high
+            text = statistics.in_words(ratio.value, (ratio.low, ratio.high), 1, borders=borders)
             yield results.finding(
                 claim,
                 name,
@@ -97,7 +98,7 @@ def two_or_one(results: Results) -> Findings:
         trained = (Curve(**{name: curve[name] for name in names if name in curve}) for curve in (two, one))
         value, interval = discriminators.gain(*trained)
         verdict, photographs = verdict_above(interval), len(set(two["photographs"]))
-        percent = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+")
+        percent = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+", borders=(0,))
         text = (
             f"two images - one image: {percent} points of accuracy on held-out pairs after {two['iterations'][-1]} "
             f"iterations of batch {two['batch_size']}"
@@ -166,9 +167,10 @@ def _short_curve(curve: dict, iterations: int) -> str:
 def _curve_finding(
     results: Results, curve: dict, iterations: int, published: float, verdict: str, why: str
 ) -> ClaimFinding:
-    low, high = curve["interval"]
+    low, high = ends = [100 * end for end in curve["interval"]]
+    form = f".{statistics.digits_beside(ends, 1, (100 * published,))}f"
     text = (
-        f"{100 * curve['accuracy'][-1]:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of held-out pairs after "
+        f"{100 * curve['accuracy'][-1]:{form}} % [{low:{form}}, {high:{form}}] of held-out pairs after "
         f"{curve['iterations'][-1]} iterations of batch {curve['batch_size']} "
         f"(paper: {100 * published:.0f} % after {iterations})"
     )
@@ -191,7 +193,17 @@ def outperforms(results: Results) -> Findings:
 
 def psnr_dong(results: Results) -> Findings:
     """Judge that the paper's network and Dong et al.'s differ in PSNR by at most ``evidence.PSNR_MARGIN``."""
-    for found in _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), _equal_psnr):
+    found_by_phone = _compare(
+        results,
+        "psnr_dong",
+        "table2_methods",
+        "psnr",
+        "ours",
+        ("dong",),
+        _equal_psnr,
+        borders=(-PSNR_MARGIN, PSNR_MARGIN),
+    )
+    for found in found_by_phone:
         yield replace(found, evidence=f"{found.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
 
 
@@ -307,8 +319,12 @@ def _compare(
     others: tuple[str, ...],
     verdict_of: Callable[[tuple[float, float]], str] = verdict_above,
     digits: int = 2,
+    borders: tuple[float, ...] = (0,),
 ) -> Findings:
-    """Yield for each phone the verdict on ``first`` minus every one of ``others`` that was run."""
+    """Yield for each phone the verdict on ``first`` minus every one of ``others`` that was run.
+
+    ``verdict_of`` judges an interval by the side of ``borders`` on which its ends lie.
+    """
     if not (numbers := results.numbers(name)):
         return
     for phone in phones_of(numbers):
@@ -320,12 +336,15 @@ def _compare(
         missing = [method_name(other) for other in others if other not in run]
         why = f"{', '.join(missing)} not run" if missing else ""
         if verdict == "holds" and missing:
-            verdict = "undecided"
+            # Without these words the verdict would contradict the interval beside it.
+            why, verdict = f"holds against {' and '.join(map(method_name, run))}, but {why}", "undecided"
         if short := too_short(results, name, phone, (first, *run)) or too_few(results.photographs(name, phone)):
             verdict, why, here = "not testable", "; ".join(filter(None, (short, why))), verdict
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))
-        text = "; ".join(f"{method_name(first)} - {method_name(other)}: {d.text(digits)}" for other, d in run.items())
+        text = "; ".join(
+            f"{method_name(first)} - {method_name(other)}: {d.text(digits, borders)}" for other, d in run.items()
+        )
         yield results.finding(claim, name, phone, f"{_name(metric)}: {text}", verdict, why, here=here)
 
 

@@ -196,8 +196,8 @@ def noise_verdict(
         why_not: the reason why these photographs or networks cannot decide it; empty if they can.
     """
     names = {a.phone: camera_name(dataset, a.phone) for a in entries}
-    values = (f"{names[a.phone]} x{statistics.in_words(a.value, a.interval, 2)}" for a in entries)
-    text = ", ".join(values)
+    shown = {a.phone: statistics.in_words(a.value, a.interval, 2, borders=(1, QUIET)) for a in entries}
+    text = ", ".join(f"{names[phone]} x{words}" for phone, words in shown.items())
     relations = {a.phone: statistics.relation(a.interval, 1) for a in entries}
     iphone = relations.pop("iphone", None)
     open_ones = [names[a.phone] for a in entries if a.phone != "iphone" and a.interval[1] >= QUIET]
@@ -249,8 +249,9 @@ def describe_change(measure: str, value: float) -> str:
 def figure12(
     flaws: Sequence[Flaw], network: str, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], dataset: str
 ) -> Figure:
-    """Draw the photographs with the highest and with the median value of each measure, original beside enhanced.
+    """Draw the photographs with the highest and with the middle value of each measure, original beside enhanced.
 
+    An even number of values has two middle ones. The lower one is drawn, and its rank is named: it is not the median.
     Words over each original name its phone, and words over each enhanced photograph say what happened. For noise, only the
     surroundings of the flattest block are drawn.
 
@@ -261,12 +262,12 @@ def figure12(
     """
     fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.05 * len(FLAW_MEASURES)))
     count = sum(f.network == network for f in flaws)
+    ranks = "highest", "median" if count % 2 else f"rank {count // 2 + 1}"
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            rank = f"{('highest', 'median')[i]} of {count}"
             camera = camera_name(dataset, flaw.phone)
-            titles = f"{camera}\n{rank}: original", describe_change(name, flaw.values[name])
+            titles = f"{camera}\n{ranks[i]} of {count}: original", describe_change(name, flaw.values[name])
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
                 shown = _around(picture, flaw.flattest) if name == "noise amplification" else picture
                 figures.show_picture(ax, shown, title)
@@ -304,8 +305,9 @@ def plot_noise(flaws: Sequence[Flaw], dataset: str) -> Figure:
         ax.errorbar([a.value], [row], xerr=bar, fmt="D", ms=5, color=color, capsize=3)
     ax.axvline(1, color="0.4", lw=0.8, ls="--")
     ax.set_xscale("log")
-    every_value = [f.values["noise amplification"] for f in flaws]
-    low, high = min(every_value) / 1.1, max(every_value) * 1.1
+    # Student's interval of a few photographs can be wider than their values.
+    drawn = [1.0, *(f.values["noise amplification"] for f in flaws), *(end for a in entries for end in a.interval)]
+    low, high = min(drawn) / 1.1, max(drawn) * 1.1
     ax.set_xticks([t for t in _NOISE_TICKS if low <= t <= high], minor=False)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.minorticks_off()

@@ -6,7 +6,7 @@ are scored on the same draw, so the difference of two methods is paired.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -224,8 +224,27 @@ def verdict(low_high: Sequence[float], least: float = -math.inf, most: float = m
     return "does not hold" if high < least or low > most else "undecided"
 
 
-def in_words(value: float, low_high: Sequence[float], digits: int, sign: str = "") -> str:
-    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs."""
-    form = f"{sign}.{digits}f"
+def digits_beside(low_high: Sequence[float], digits: int, borders: Iterable[float]) -> int:
+    """Return how many digits after the point, at least ``digits``, keep both ends on their sides of all borders.
+
+    Rounding moves 4.97 onto the border 5, and then the printed interval has another verdict. Three more digits are the most.
+    """
+    borders = tuple(borders)
+
+    def sides(ends: Iterable[float]) -> list[tuple[bool, bool]]:
+        return [(end < border, end > border) for end in ends for border in borders]
+
+    more = range(digits, digits + 4)
+    return next((d for d in more if sides(float(f"{e:.{d}f}") for e in low_high) == sides(low_high)), more[-1])
+
+
+def in_words(
+    value: float, low_high: Sequence[float], digits: int, sign: str = "", borders: Iterable[float] = ()
+) -> str:
+    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs.
+
+    All have more digits if the interval's verdict at ``borders`` needs them (:func:`digits_beside`).
+    """
+    form = f"{sign}.{digits_beside(low_high, digits, borders)}f"
     low, high = low_high
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

@@ -124,7 +124,7 @@ class _Term:
     Attributes:
         through: what the images pass through, or nothing.
         name: of the term.
-        equation: the equation that it follows.
+        equation: the equation that it follows, after "like" if it differs from it.
         measures: the images that the term depends on.
     """
 
@@ -136,20 +136,24 @@ class _Term:
 
 def _terms(loss: str, variant: str) -> dict[str, _Term]:
     """Return the terms of a loss in the order in which they are drawn."""
+    # The terms of the authors' code differ from the equations (``losses`` has a table).
+    like = "" if variant == "paper" else "like "
     layer = losses.LOSSES[loss].content_layer or losses.CONTENT_LAYER_OF[variant]
     discriminator = _discriminator_in_words(drawn_layers(variant)["Discriminator"][1])
     if losses.DISCRIMINATOR_OF[variant] == "two_image":
-        texture = _Term(f"discriminator of\ntwo gray images:\n{discriminator}", "texture loss", "equation 5")
+        texture = _Term(f"discriminator of\ntwo gray images:\n{discriminator}", "texture loss", f"{like}equation 5")
     else:
         through = f"discriminator of\none gray image:\n{discriminator}"
-        texture = _Term(through, "texture loss", "like equation 5", ("enhanced",))
+        texture = _Term(through, "texture loss", f"{like}equation 5", ("enhanced",))
     described = {
-        "tv": _Term("", "total variation", "equation 7", ("enhanced",)),
+        "tv": _Term("", "total variation", f"{like}equation 7", ("enhanced",)),
         "color": _Term(
-            f"Gaussian blur\n{labels.kernel_name(losses.KERNEL_OF[variant])}", "colour loss", "equations 2-4"
+            f"Gaussian blur\n{labels.kernel_name(losses.KERNEL_OF[variant])}", "colour loss", f"{like}equations 2-4"
         ),
         "mse": _Term("", "MSE", "Table 3"),
-        "content": _Term(f"VGG-19 up to\n{layer}:\n{_vgg_depth(layer)} convolutions", "content loss", "equation 6"),
+        "content": _Term(
+            f"VGG-19 up to\n{layer}:\n{_vgg_depth(layer)} convolutions", "content loss", f"{like}equation 6"
+        ),
         "texture": texture,
     }
     return {name: term for name, term in described.items() if name in losses.LOSSES[loss].terms}
@@ -180,15 +184,27 @@ def networks(variant: str = "code") -> Figure:
     tops = [0.15]
     for _, inside in parts.values():
         tops.append(tops[-1] + 0.42 + _ROW * len(_rows(inside)))
-    fig, ax = _page(tops[-1] + 0.3)
+    fig, ax = _page(tops[-1] + 0.5)
     for top, (name, (network, inside)) in zip(tops, parts.items(), strict=False):
-        _draw_layers(ax, inside, top, f"{name}: {models.count_parameters(network):,} parameters")
+        _draw_layers(ax, inside, top, f"{name} {_WHOSE[variant]}: {models.count_parameters(network):,} parameters")
+    norms = dict.fromkeys(layer.label for _, inside in parts.values() for layer in inside if layer.kind == "norm")
     legend = (
-        "Each box: kernel (/ stride), channels, height x width of the output.\n"
-        "IN, BN: instance norm, batch norm. FC: fully connected."
+        "Each box: kernel (/ stride), channels, height x width of the output for a patch of 100x100 of any dataset.\n"
+        f"{' '.join(f'{_initials(norm)}: {norm}.' for norm in norms)} FC: fully connected.\n"
+        "Generator: ReLU after each convolution (and its norm) but the last, then a scaled tanh.\n"
+        "Discriminator: LeakyReLU after each layer but the last, before the norm."
     )
-    ax.text(0.1, tops[-1], legend, fontsize=_TEXT, color="0.25", va="center")
+    ax.text(0.1, tops[-1] - 0.15, legend, fontsize=_TEXT, color="0.25", va="top")
     return fig
+
+
+#: Whose networks a variant has.
+_WHOSE = MappingProxyType({"code": "of the authors' code (variant code)", "paper": "of the paper (variant paper)"})
+
+
+def _initials(label: str) -> str:
+    """Return the abbreviation of a layer: ``IN`` for ``instance norm``."""
+    return "".join(word[0].upper() for word in label.split())
 
 
 def _page(height: float) -> tuple[Figure, Axes]:
@@ -316,8 +332,7 @@ def _draw_layers(ax: Axes, inside: list[DrawnLayer], top: float, title: str) -> 
             x = left + each * i
             for layer in box:
                 if layer.kind == "norm":
-                    initials = "".join(word[0].upper() for word in layer.label.split())
-                    _box(ax, (x, y + 0.56, width, 0.22), initials, _KINDS["norm"])
+                    _box(ax, (x, y + 0.56, width, 0.22), _initials(layer.label), _KINDS["norm"])
                 else:
                     size = f"\n{layer.shape[1]}x{layer.shape[2]}" if len(layer.shape) == 3 else ""
                     _box(ax, (x, y, width, 0.54), f"{layer.label}\n{layer.shape[0]}{size}", _KINDS[layer.kind])

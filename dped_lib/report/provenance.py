@@ -44,7 +44,7 @@ PROVENANCE = "provenance.json"
 #: Entries of a provenance that differ between two runs with the same parameters. Only ``PROVENANCE`` holds them.
 ENVIRONMENT = ("commit", "time", "versions", "device", "threads")
 #: Parameters that a caption lists, in this order, if the artifact has them.
-_CAPTION = ("phone", "loss", "network", "iterations", "seed", "n")
+_CAPTION = ("phone", "loss", "variant", "network", "iterations", "seed", "n")
 
 
 @functools.cache
@@ -90,8 +90,8 @@ def environment() -> dict:
 def of_run(dataset: str, preset: str, seed: int, **more) -> dict:
     """Return the provenance of a result: its parameters and the environment.
 
-    ``more`` holds further parameters. ``phone``, ``loss``, ``network`` (whose it is), ``iterations`` and ``n`` appear in
-    captions.
+    ``more`` holds further parameters. ``phone``, ``loss``, ``variant``, ``network`` (whose it is), ``iterations`` and ``n``
+    appear in captions.
     """
     return {"dataset": dataset, "preset": preset, "seed": seed, **more, **environment()}
 

@@ -45,6 +45,9 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
     rows = [difference("dong", "ours", -0.2, -0.1, metric="ms_ssim")]  # given the other way round
     shelf("table2_methods", {"differences": rows})
     assert verdicts("best_ssim") == ["undecided"]
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "best_ssim" and f.preset)
+    why = "holds against Dong et al., but Apple Photo Enhancer, Johnson et al. not run"
+    assert why in finding.why, "without it the verdict would contradict the interval beside it"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,30 @@ def test_few_training_pairs_do_not_contradict_99_percent(shelf, pairs, interval,
     shelf("discriminator_accuracy", {"curves": [{**curve("two_image", 300, 50, interval), "training_pairs": pairs}]})
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_image")
     assert found.verdict == expected and (("trained on 241 pairs" in found.why) == (expected == "not testable"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "printed", "verdict"),
+    [(3.7, 4.969, "4.33 [3.70, 4.97]", "does not hold"), (4.9935, 5.6, "5.30 [4.99, 5.60]", "undecided")],
+)
+def test_a_printed_interval_of_figure_6_has_the_verdict_beside_it(shelf, low, high, printed, verdict):
+    """Rounded to one digit, the first would touch 5, and the second would begin there. Then both verdicts were others."""
+    found = {"value": (low + high) / 2, "low": low, "high": high}
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": {"code": {"3-5 px": found}}}})
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle")
+    assert f"= {printed}; asked: 5 to 10" in finding.evidence and finding.verdict == verdict
+
+
+def test_printed_ends_stay_on_their_side_of_what_is_asked(shelf):
+    """Of 99 % right answers, of the margin of equal scores, and of zero."""
+    shelf("discriminator_accuracy", {"curves": [curve("two_image", 300, 50, (0.98996, 1.0))]})
+    shelf("table2_methods", {"differences": [difference("ours", "dong", 0.1, 0.742)]})
+    looks = difference("mse", "color+content+texture", -0.004, 0.1, "sharpness")
+    shelf("table3_looks", {"differences": [looks]})
+    found = {f.claim: f for f in claims.judge_claims(evidence.saved_results()) if f.preset}
+    assert "[98.996, 100.000]" in found["two_image"].evidence and found["two_image"].verdict == "undecided"
+    assert "[+0.100, +0.742] dB" in found["psnr_dong"].evidence and found["psnr_dong"].verdict == "undecided"
+    assert "[-0.004, +0.100]" in found["mse_blur"].evidence and found["mse_blur"].verdict == "undecided"
 
 
 def test_figure_6_has_a_verdict_for_each_kernel(shelf):

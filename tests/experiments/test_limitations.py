@@ -168,7 +168,7 @@ def test_ranks_and_pictures():
     fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names}, "rig")
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
     titles = [ax.get_title() for ax in fig.axes]
-    assert [t.split("\n")[1] for t in titles[::2]] == ["highest of 12: original", "median of 12: original"] * 3
+    assert [t.split("\n")[1] for t in titles[::2]] == ["highest of 12: original", "rank 7 of 12: original"] * 3
     assert titles[8].startswith("iPhone 3GS\n"), "the phone of each photograph is named"
     assert titles[9] == f"luminance noise rises:\nx {order[0].values['noise amplification']:.2f}"
     assert titles[1].startswith("colours move by\n") and "\n" not in fig.axes[8].get_ylabel()
@@ -181,6 +181,45 @@ def test_ranks_and_pictures():
     frame = limitations.flaws_frame(found, "rig")
     noise = frame[frame["measure"] == "noise amplification"].set_index("phone")
     assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 10])
+def test_what_is_called_the_median_is_the_median(count):
+    """It stands beside a table of medians. That of an even number of photographs is the mean of two of them."""
+    found = [
+        limitations.Flaw(
+            f"{i}", "iphone", "ours", dict.fromkeys(limitations.FLAW_MEASURES, 1.0 + i), (1.0, 1.0), (0, 0)
+        )
+        for i in range(count)
+    ]
+    picture = np.zeros((32, 40, 3), np.uint8)
+    fig = limitations.figure12(found, "ours", {f.name: (picture, picture) for f in found}, "rig")
+    words, shown = (ax.get_title().split("\n")[1] for ax in fig.axes[6:8])  # of the contrast gain
+    value = float(shown.removeprefix("x "))
+    median = float(np.median([f.values["contrast gain"] for f in found]))
+    assert ("median" in words) == (value == median)
+    if value != median:
+        assert (
+            words
+            == f"rank {sorted((1.0 + i for i in range(count)), reverse=True).index(value) + 1} of {count}: original"
+        )
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("values", [(1.2, 2.6, 2.5), (0.3, 0.9, 0.8), (1.5, 1.6, 1.7), (0.5,)])
+def test_every_interval_is_drawn_whole(values):
+    """An interval over a few photographs is wider than their values. "Unchanged" is drawn, too."""
+    found = [
+        limitations.Flaw(f"{i}", "iphone", "ours", {"noise amplification": value}, (1.0, value), (0, 0))
+        for i, value in enumerate(values)
+    ]
+    fig = limitations.plot_noise(found, "rig")
+    (ax,) = fig.axes
+    left, right = ax.get_xlim()
+    (entry,) = limitations.amplifications(found)
+    assert left < min(1, *values, entry.interval[0]) and max(1, *values, entry.interval[1]) < right
+    assert all(left <= tick <= right for tick in ax.get_xticks())
+    plt.close(fig)
 
 
 def test_the_meaning_of_a_measure_fits_into_a_line():

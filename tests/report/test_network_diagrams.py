@@ -13,6 +13,8 @@ from torch import nn
 from dped_lib import losses, models
 from dped_lib.report import colors, figures, network_diagrams
 
+WEIGHTED, NORMS = (nn.Conv2d, nn.Linear), (nn.BatchNorm2d, nn.InstanceNorm2d)
+
 
 @pytest.mark.parametrize("form", sorted(models.DISCRIMINATORS))
 def test_drawn_layers_add_up_to_the_network(form):
@@ -41,6 +43,10 @@ def test_figure_7_shows_every_term_and_its_weight(variant):
     for term, name in names.items():
         assert any(w.startswith(name) for w in words)
         assert f"{losses.weights_of(variant)[term]:g} x {name}" in total
+    equations = [w.splitlines()[1] for w in words if w.startswith(tuple(names.values())) and "equation" in w]
+    like = "" if variant == "paper" else "like "
+    expected = [f"{like}{equation}" for equation in ("equation 5", "equation 6", "equation 7", "equations 2-4")]
+    assert sorted(equations) == expected, "each term of the authors' code differs from its equation"
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     assert fig.get_figheight() <= SCREEN
     plt.close(fig)
@@ -73,9 +79,54 @@ def test_figure_7_shows_every_layer(variant):
         drawn = models.generator(), models.discriminator(losses.DISCRIMINATOR_OF[variant])
     convolutions = sum(isinstance(m, nn.Conv2d) for network in drawn for m in network.modules())
     assert sum(bool(re.match(r"\d+x\d+( /\d)?\n", w)) for w in words) == convolutions
-    assert any(w.startswith("Discriminator: ") for w in words)
-    assert any("FC: fully connected" in w for w in words) and fig.get_figheight() <= SCREEN
+    whose = {"code": "of the authors' code", "paper": "of the paper"}[variant]
+    for name in ("Generator", "Discriminator"):
+        assert any(w.startswith(f"{name} {whose} (variant {variant}): ") for w in words), (
+            "it may not pass for the other's"
+        )
+    (legend,) = (w for w in words if "FC: fully connected" in w)
+    drawn_norms = {w for w in words if w in ("IN", "BN")}
+    assert set(re.findall(r"\b(IN|BN):", legend)) == drawn_norms, "each abbreviation that is drawn, and no other"
+    assert fig.get_figheight() <= SCREEN
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("variant", sorted(losses.DISCRIMINATOR_OF))
+def test_activations_are_where_the_legend_says(variant):
+    """ReLU follows the generator's norms. LeakyReLU comes before the discriminator's norms."""
+    with torch.device("meta"):  # random values for 45 million weights take seconds
+        generator = models.generator("dped", variant)
+        discriminator = models.discriminator(losses.DISCRIMINATOR_OF[variant])
+    for network in (generator, discriminator):
+        network.to_empty(device="cpu").eval()
+        for values in (*network.parameters(), *network.buffers()):
+            values.data.fill_(1)
+        ran: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
+        for layer in (m for m in network.modules() if isinstance(m, (*WEIGHTED, *NORMS))):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.1)
+
+            def record(ran_layer, given, returned, ran=ran):
+                ran.append((ran_layer, given[0].clone(), returned.clone()))
+
+            layer.register_forward_hook(record)
+        side, channels = (12, 3) if network is generator else (100, discriminator.inputs)
+        with torch.no_grad():
+            network(torch.rand(1, channels, side, side))
+        for (before, _, output), (after, given, _) in itertools.pairwise(ran):
+            leaky = nn.functional.leaky_relu(output, 0.2)
+            if isinstance(after, NORMS):
+                assert torch.equal(given, output if network is generator else leaky)
+            elif network is generator:
+                assert given.min() >= 0, "a ReLU, or a sum of them"
+            elif isinstance(before, WEIGHTED):
+                assert torch.isin(leaky, given).all(), "padded or flattened, and otherwise unchanged"
+    figures.use_style()
+    fig = network_diagrams.networks(variant)
+    (legend,) = (text.get_text() for text in fig.axes[0].texts if "FC: fully connected" in text.get_text())
+    assert "Generator: ReLU after each convolution (and its norm) but the last, then a scaled tanh." in legend
+    assert "Discriminator: LeakyReLU after each layer but the last, before the norm." in legend
     plt.close(fig)
 
 

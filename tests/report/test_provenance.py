@@ -26,11 +26,11 @@ def test_provenance_names_everything_a_reader_needs():
 
 def test_caption_names_data_network_and_length_but_nothing_that_changes_from_run_to_run():
     made = provenance.of_run(
-        "rig", "smoke", 3, phone="sony", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
-    )
+        "rig", "smoke", 3, phone="sony", variant="code", network="trained here", iterations="60 of batch 2", n="30 pairs", vgg="Oxford"
+    )  # fmt: skip
     assert provenance.caption(made) == (
-        "dataset rig: simulated rig · preset smoke · phone Sony Xperia Z · network trained here · iterations 60 of batch 2 · "
-        "seed 3 · n 30 pairs"
+        "dataset rig: simulated rig · preset smoke · phone Sony Xperia Z · variant code · network trained here · "
+        "iterations 60 of batch 2 · seed 3 · n 30 pairs"
     )
 
 
