@@ -40,6 +40,11 @@ class Example:
         return self.of_phone.name
 
     @property
+    def scene(self) -> str:
+        """Return the name without that of the phone: ``flower-a`` for ``flower-a/iphone``."""
+        return "/".join(part for part in self.name.split("/") if part != self.phone) or self.name
+
+    @property
     def phone(self) -> str:
         """Return the phone that took it."""
         return self.of_phone.camera
@@ -126,6 +131,19 @@ def _not_here(missing: Iterable[str]) -> list[str]:
     return [f"{name}: not here" for name in missing]
 
 
+_WARPED = "DSLR, from the phone's view (white: beyond its frame)"
+_ENLARGED = "yellow frame\nenlarged"
+
+
+def _title(name: str, versions: Mapping[str, np.ndarray]) -> str:
+    """Return the title of a version of a photograph.
+
+    That of the DSLR's says that it is warped (:func:`seen_from_phone`). One that could not be aligned has another size.
+    """
+    warped = name == "DSLR" and "original" in versions and versions[name].shape == versions["original"].shape
+    return _WARPED if warped else name
+
+
 #: Characters of a title or label that fit into an inch.
 _CHARACTERS = 13.5
 
@@ -172,13 +190,16 @@ def grid(rows: Sequence[Mapping[str, np.ndarray]]) -> Figure:
 def mosaic(versions: Mapping[str, np.ndarray], columns: int) -> Figure:
     """Draw pictures in rows of ``columns``, each under its name."""
     rows = -(-len(versions) // columns)
+    each = figures.WIDTH / columns
+    titles = {name: _wrapped(_title(name, versions), each) for name in versions}
+    lines = max(title.count("\n") for title in titles.values())
     tallest = max(p.shape[0] / p.shape[1] for p in versions.values())
-    size = figures.WIDTH, rows * (figures.WIDTH / columns * tallest + 0.25) + 0.3
+    size = figures.WIDTH, rows * (each * tallest + 0.25 + 0.15 * lines) + 0.3
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (name, picture) in zip(axes.flat, versions.items(), strict=False):
-        figures.show_picture(ax, picture, name)
+        figures.show_picture(ax, picture, titles[name])
     return fig
 
 
@@ -222,13 +243,14 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
         for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
-            figures.show_picture(ax, row[name], _wrapped(name, each) if i == 0 else "")
+            figures.show_picture(ax, row[name], _wrapped(_title(name, row), each) if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
             top, left, h, w = (round(scale * n) for n in (y, x, height, width))
             figures.show_picture(close, row[name][top : top + h, left : left + w])
             if name == "original":
                 ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
+        axes[2 * i + 1, 0].set_ylabel(_ENLARGED, fontsize=figures.SMALLEST_TEXT)
     if missing:
         fig.suptitle(", ".join(_not_here(missing)), fontsize=figures.SMALLEST_TEXT + 0.5, color="0.35")
     return fig

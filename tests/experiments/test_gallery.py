@@ -129,6 +129,33 @@ def test_methods_have_titles_that_do_not_overlap():
     plt.close(fig)
 
 
+def test_what_a_photograph_does_not_show_by_itself_is_written():
+    """White wedges are beyond the DSLR's frame, and crops are enlarged: the picture says so, and only where it is so."""
+    figures.use_style()
+    picture = np.zeros((30, 40, 3), np.uint8)
+    warped = {"original": picture, "ours": picture, "DSLR": picture}
+    unaligned = {**warped, "DSLR": np.zeros((60, 90, 3), np.uint8)}
+    for draw in (lambda row: gallery.compare_methods([row]), lambda row: gallery.mosaic(row, 2)):
+        for row, words in ((warped, "DSLR, from the phone's view (white: beyond its frame)"), (unaligned, "DSLR")):
+            fig = draw(row)
+            assert [" ".join(ax.get_title().split()) for ax in fig.axes[:3]] == ["original", "ours", words]
+            for _ in range(2):
+                fig.draw_without_rendering()
+            drawn = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
+            drawn += [ax.get_window_extent() for ax in fig.axes if ax.images]
+            assert not any(a.overlaps(b) for a, b in itertools.combinations(drawn, 2))
+            plt.close(fig)
+    fig = gallery.compare_methods([{**ROW, "Johnson et al. (smoke)": ROW["original"], "DSLR": ROW["original"]}] * 2)
+    labels_of_rows = [" ".join(ax.get_ylabel().split()) for ax in fig.axes[::6]]
+    assert labels_of_rows == ["", "yellow frame enlarged"] * 2
+    for _ in range(2):
+        fig.draw_without_rendering()
+    boxes = [ax.yaxis.label.get_window_extent() for ax in fig.axes[6::12]]
+    rows = [ax.get_window_extent() for ax in fig.axes[6::12]]
+    assert all(row.y0 <= box.y0 and box.y1 <= row.y1 for box, row in zip(boxes, rows, strict=True))
+    plt.close(fig)
+
+
 def test_a_page_of_a_phone_has_no_empty_column():
     figures.use_style()
     names = "original", "Dong et al. (smoke)"
