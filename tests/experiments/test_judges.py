@@ -130,7 +130,7 @@ def test_two_images_beat_one_where_the_paired_difference_says_so(shelf, two, one
     shelf("discriminator_accuracy", {"curves": [answers("two_image", two), answers("one_image", one)]})
     (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
     assert (found.verdict, found.here) == (verdict, here)
-    assert f"{len(two)} {'patches' if verdict != 'not testable' else 'photographs'}" in found.why
+    assert f"{len(two)} {'different patches' if verdict != 'not testable' else 'photographs'}" in found.why
 
 
 def test_a_difference_of_two_discriminators_is_paired(shelf):
