@@ -188,8 +188,8 @@ def outperforms(results: Results) -> Findings:
 
 def psnr_dong(results: Results) -> Findings:
     """Judge that the paper's network and Dong et al.'s differ in PSNR by at most ``evidence.PSNR_MARGIN``."""
-    for found in _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), _equal_psnr):
-        yield replace(found, evidence=f"{found.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
+    for finding in _compare(results, "psnr_dong", "table2_methods", "psnr", "ours", ("dong",), _equal_psnr):
+        yield replace(finding, evidence=f"{finding.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
 
 
 def _equal_psnr(interval: Sequence[float]) -> str:
