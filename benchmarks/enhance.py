@@ -181,7 +181,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
     if target.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    out = run(pixels)
+    enhanced = run(pixels)
     first = seconds = time.perf_counter() - start
     if target.type == "cpu":
         start = time.perf_counter()
@@ -194,7 +194,7 @@ def one(form: str, folder: Path, device: str, limit: str) -> dict:
             run(pixels)
             times.append(time.perf_counter() - start)
         seconds = later = statistics.median(times)
-    np.save(folder / f"{form}.npy", out)
+    np.save(folder / f"{form}.npy", enhanced)
     memory = torch.cuda.max_memory_allocated() / 2**20 if target.type == "cuda" else peak_mib()
     operations, bandwidth = machine(dtype, target)
     area = pixels.shape[0] * pixels.shape[1]
@@ -286,10 +286,10 @@ def measure(form: str, folder: Path, device: str, limit: str = "", beside: bool 
 
 def difference(a: np.ndarray, b: np.ndarray) -> str:
     """PSNR and largest difference of two 8-bit pictures."""
-    off = np.abs(a.astype(np.int16) - b)
-    error = np.square(off.astype(np.float64)).mean()
+    steps = np.abs(a.astype(np.int16) - b)
+    error = np.square(steps.astype(np.float64)).mean()
     decibels = "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.1f} dB"
-    return f"{decibels}, at most {off.max()} step(s) of 8 bits, {(off > 0).mean():.1%} of the values differ"
+    return f"{decibels}, at most {steps.max()} step(s) of 8 bits, {(steps > 0).mean():.1%} of the values differ"
 
 
 def tell(name: str, runs: list[dict], area: int) -> None:

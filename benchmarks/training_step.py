@@ -144,8 +144,8 @@ def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iteratio
         for form, runs in by_form.items():
             command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
             command += ["--iterations", str(iterations)]
-            out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            runs.append(json.loads(out.splitlines()[-1]))
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            runs.append(json.loads(output.splitlines()[-1]))
             print(form, runs[-1], file=sys.stderr, flush=True)
     print(
         f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"

@@ -193,7 +193,7 @@ def outperforms(results: Results) -> Findings:
 
 def psnr_dong(results: Results) -> Findings:
     """Judge that the paper's network and Dong et al.'s differ in PSNR by at most ``evidence.PSNR_MARGIN``."""
-    found_by_phone = _compare(
+    by_phone = _compare(
         results,
         "psnr_dong",
         "table2_methods",
@@ -203,8 +203,8 @@ def psnr_dong(results: Results) -> Findings:
         _equal_psnr,
         borders=(-PSNR_MARGIN, PSNR_MARGIN),
     )
-    for found in found_by_phone:
-        yield replace(found, evidence=f"{found.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
+    for finding in by_phone:
+        yield replace(finding, evidence=f"{finding.evidence} dB; asked: at most {PSNR_MARGIN} dB apart (our margin)")
 
 
 def _equal_psnr(interval: Sequence[float]) -> str:

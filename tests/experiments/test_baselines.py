@@ -47,11 +47,11 @@ def test_a_sheet_gives_its_patches_back(count, size):
 
 def test_the_stand_in_stretches_each_channel(store):
     index = np.array([4, 0])
-    out = baselines.enhance_auto(store, index)
-    assert out.shape == (2, 100, 100, 3) and out.dtype == np.uint8
-    assert out.min() == 0 and out.max() == 255
+    enhanced = baselines.enhance_auto(store, index)
+    assert enhanced.shape == (2, 100, 100, 3) and enhanced.dtype == np.uint8
+    assert enhanced.min() == 0 and enhanced.max() == 255
     whole = baselines.enhance_auto(store, np.arange(len(store)))
-    assert np.array_equal(out, whole[index]), "a sheet has all patches of its photograph, whichever are asked for"
+    assert np.array_equal(enhanced, whole[index]), "a sheet has all patches of its photograph, whichever are asked for"
     grey = np.full((10, 10, 3), 77, np.uint8)
     assert np.array_equal(baselines.auto_contrast(grey), grey)
 

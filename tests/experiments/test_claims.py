@@ -48,6 +48,6 @@ def test_what_is_committed_agrees_with_itself():
         for p in presets.PRESETS
         if any((folder / f"{t}-{p}").glob("*.json"))
     ]
-    found = claims.judge_claims(there)
-    assert claims.findings_text(found) in (folder / "claims.md").read_text()
-    assert claims_matrix.readme_table(found) in (folder / "claims.md").read_text()
+    findings = claims.judge_claims(there)
+    assert claims.findings_text(findings) in (folder / "claims.md").read_text()
+    assert claims_matrix.readme_table(findings) in (folder / "claims.md").read_text()

@@ -13,7 +13,7 @@ from dped_lib.report import figures
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("verdicts", "words"),
     [
         (["holds"], "holds"),
         (["holds", "holds"], "holds"),
@@ -30,14 +30,14 @@ from dped_lib.report import figures
         (["(holds)", "does not hold"], "fails"),
     ],
 )
-def test_a_cell_sums_up_its_findings(found, words):
+def test_a_cell_sums_up_its_findings(verdicts, words):
     """What a short training shows stands in brackets, and only where no finding decides."""
 
     def finding(verdict):
         here = verdict.strip("()") if verdict.startswith("(") else ""
         return evidence.ClaimFinding("best_ssim", "rig", "cpu", "", "", "not testable" if here else verdict, here=here)
 
-    assert claims_matrix.summarise(map(finding, found)).words == words
+    assert claims_matrix.summarise(map(finding, verdicts)).words == words
 
 
 def test_a_cell_without_findings_is_empty():
@@ -49,11 +49,11 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
     kernels = {kernel: {"3-5 px": ratio(7.0)} for kernel in losses.KERNELS}
     for dataset, preset in itertools.product(("rig", "pirm", "city100"), ("smoke", "cpu", "paper")):
         shelf("fig06_verdicts", {"ratios": {"dslr patches": kernels}}, dataset, preset)
-        found = claims.judge_claims(evidence.saved_results())
+        findings = claims.judge_claims(evidence.saved_results())
         figures.use_style()
-        fig = claims_matrix.plot_matrix(found)
+        fig = claims_matrix.plot_matrix(findings)
         shown = [text.get_text() for text in fig.axes[0].texts]
-        listed = claims_matrix.matrix_rows(found)
+        listed = claims_matrix.matrix_rows(findings)
         assert {row.label for row in listed if not row.kernel} <= set(shown)
         assert {"Gaussian of 1.73 px (as printed)", "Gaussian of 3 px", "Gaussian of 4.34 px (code)"} <= set(shown)
         assert "5-10 times below MSE at 3-5 px" in [words.replace("\n", " ") for words in shown]
@@ -61,7 +61,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         assert "the paper: its own numbers, checked" in [text.get_text() for text in fig.texts]
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
         assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
-        if len(claims_matrix.matrix_columns(found)) < 8:
+        if len(claims_matrix.matrix_columns(findings)) < 8:
             assert fig.get_figheight() * 96 < 647, "one screen of JupyterLab at 1366 x 768"
         texts = [t for t in fig.axes[0].texts if t.get_text()]
         boxes = [t.get_window_extent() for t in texts]
@@ -79,12 +79,12 @@ def test_the_colour_of_differing_findings_takes_no_side():
 
 def test_the_table_says_which_rows_need_people(shelf):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 1.0, 2.0)]})
-    found = claims.judge_claims(evidence.saved_results())
-    table = claims_matrix.frame(found).set_index("claim")
+    findings = claims.judge_claims(evidence.saved_results())
+    table = claims_matrix.frame(findings).set_index("claim")
     asked = table.loc["people prefer ours to manual enhancement"]
     assert (asked["the paper"], asked["pirm-paper"]) == ("", "needs people")
     assert (table["pirm-paper"] == "needs people").sum() == len(claims.PEOPLE)
-    assert "needs people: not run, because only people can answer" in claims_matrix.readme_table(found)
+    assert "needs people: not run, because only people can answer" in claims_matrix.readme_table(findings)
 
 
 def test_every_claim_has_a_few_words():
@@ -98,7 +98,7 @@ def test_the_answer_in_short_counts_what_was_decided():
     def finding(claim, dataset, verdict, here=""):
         return evidence.ClaimFinding(claim, dataset, "cpu", "", "", verdict, here=here)
 
-    found = [
+    findings = [
         finding("noise", "rig", "holds"),
         finding("improves", "pirm", "does not hold"),
         *(finding("psnr_dong", dataset, verdict) for dataset, verdict in (("rig", "holds"), ("pirm", "does not hold"))),
@@ -108,9 +108,9 @@ def test_the_answer_in_short_counts_what_was_decided():
         "Of 23 sentences, 21 need measurements. Where these could be decided, 1 hold and 1 fail on all data. "
         "1 are open, or their verdicts differ between the data or the kernels. 18 could not be decided here: "
     )
-    assert claims_matrix.in_short(found).startswith(measured)
+    assert claims_matrix.in_short(findings).startswith(measured)
     own = claims.judge_claims([])
-    assert claims_matrix.in_short([*found, *own]).startswith(measured), "the paper's own numbers are no measurements"
+    assert claims_matrix.in_short([*findings, *own]).startswith(measured), "the paper's own numbers are no measurements"
     of_paper = "own numbers can be compared with 6 sentences: they bear out 2, contradict 2, and leave 2 open or mixed."
     assert claims_matrix.in_short(own).endswith(of_paper)
 
@@ -118,10 +118,10 @@ def test_the_answer_in_short_counts_what_was_decided():
 def test_a_sentence_about_the_colour_loss_counts_once():
     """It has a row for each kernel. It holds if it holds with all of them."""
     verdicts = {"shift_small": ["holds"] * 3, "shift_middle": ["holds", "does not hold", "does not hold"]}
-    found = [
+    findings = [
         evidence.ClaimFinding(claim, "rig", "cpu", "", "", verdict, kernel=kernel)
         for claim, of_kernels in verdicts.items()
         for kernel, verdict in zip(losses.KERNELS, of_kernels, strict=True)
     ]
-    words = claims_matrix.in_short(found)
+    words = claims_matrix.in_short(findings)
     assert "1 hold and 0 fail" in words and ". 1 are open, or" in words

@@ -42,13 +42,13 @@ def same_weights(drawn_once, monkeypatch):
 
 @pytest.mark.parametrize("form", discriminators.FORMS)
 def test_what_is_easy_is_told_apart(store, runs, same_weights, form, monkeypatch):
-    found = discriminators.curve(store, form, TINY)
-    assert found.iterations[-1] == 10 and len(found.iterations) == len(found.accuracy)
-    assert found.accuracy[-1] == np.mean(found.correct) / 2 >= 0.75
-    low, high = found.interval()
-    assert 0 <= low <= found.accuracy[-1] <= high <= 1
+    curve = discriminators.curve(store, form, TINY)
+    assert curve.iterations[-1] == 10 and len(curve.iterations) == len(curve.accuracy)
+    assert curve.accuracy[-1] == np.mean(curve.correct) / 2 >= 0.75
+    low, high = curve.interval()
+    assert 0 <= low <= curve.accuracy[-1] <= high <= 1
     monkeypatch.setattr(models, "discriminator", lambda *_: pytest.fail("was trained again"))
-    assert discriminators.curve(store, form, TINY) == found
+    assert discriminators.curve(store, form, TINY) == curve
     with pytest.raises(BaseException, match="was trained again"):
         discriminators.curve(store, form, replace(TINY, discriminator_iterations=11))
 
@@ -64,10 +64,10 @@ def test_the_same_image_twice_cannot_be_told(store, runs, same_weights, tmp_path
 
 
 def test_a_damaged_result_is_made_again(store, runs):
-    found = discriminators.curve(store, "one_image", SHORT)
+    curve = discriminators.curve(store, "one_image", SHORT)
     file = paths.run_dir("rig", "smoke") / "discriminators" / "iphone-one_image-s0.json"
     file.write_text(file.read_text()[:40])
-    assert discriminators.curve(store, "one_image", SHORT) == found
+    assert discriminators.curve(store, "one_image", SHORT) == curve
     with pytest.raises(DpedError, match="unknown form 'double'"):
         discriminators.curve(store, "double", SHORT)
 
@@ -106,5 +106,5 @@ def test_an_interval_that_cannot_be_seen_is_written():
 def test_answers_that_are_all_alike_do_not_make_an_accuracy_certain(correct, closed_form):
     """The bootstrap would give an interval without width, and a verdict on "99 %" from it."""
     names = [str(i % 5) for i in range(len(correct))]
-    found = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [300], [correct[0] / 2], correct, names)
-    assert found.interval() == pytest.approx(closed_form, abs=1e-3)
+    curve = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [300], [correct[0] / 2], correct, names)
+    assert curve.interval() == pytest.approx(closed_form, abs=1e-3)

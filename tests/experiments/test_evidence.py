@@ -69,9 +69,9 @@ def test_a_verdict_on_trained_networks_names_its_data_and_length(shelf, tmp_path
     content = json.loads(file.read_text())
     content["parameters"] |= {"seeds": [0, 1, 2], "iterations": "20000 of batch 50"}
     file.write_text(json.dumps(content))
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
     of = "12 different patches, 3 trainings of each network, 20000 iterations of batch 50"
-    assert found.why == f"these data and this length: {of}"
+    assert finding.why == f"these data and this length: {of}"
 
 
 def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):

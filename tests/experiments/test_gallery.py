@@ -37,12 +37,12 @@ def test_only_the_chosen_photographs_are_read(monkeypatch):
 
 
 def test_examples_are_held_out_ones_with_their_dslr():
-    found = gallery.choose_examples("rig", "sony", 2, {"photo:coffee", "photo:china"})
-    assert len(found) == 2 and all(s.phone == "sony" and s.dslr is not None for s in found)
+    examples = gallery.choose_examples("rig", "sony", 2, {"photo:coffee", "photo:china"})
+    assert len(examples) == 2 and all(s.phone == "sony" and s.dslr is not None for s in examples)
     with pytest.raises(DpedError, match="no whole photographs of the sony"):
         gallery.choose_examples("rig", "sony", 2, {"photo:nothing"})
-    shown = gallery.enhanced_versions(found[0], {"stand-in": None, "ours": models.generator("srcnn")})
-    assert list(shown) == ["original", "stand-in", "ours", "DSLR"] and shown["ours"].shape == found[0].original.shape
+    shown = gallery.enhanced_versions(examples[0], {"stand-in": None, "ours": models.generator("srcnn")})
+    assert list(shown) == ["original", "stand-in", "ours", "DSLR"] and shown["ours"].shape == examples[0].original.shape
     figures.use_style()
     for fig, pictures in (
         (gallery.mosaic(shown, 3), 4),
@@ -70,9 +70,9 @@ def test_each_scene_is_shown_once_with_the_dslr_of_the_same_moment(monkeypatch):
     shots = (("flower-a", "flower", 10), ("flower-b", "flower", 20), ("wall", "wall", 30))
     everything = [photograph(n, c, s, v + (c == "dslr")) for n, s, v in shots for c in ("sony", "dslr")]
     monkeypatch.setattr(gallery.photographs, "of_dataset", lambda _: everything)
-    found = gallery.choose_examples("rig", "sony", 8)
-    assert [e.name for e in found] == ["flower-a/sony", "wall/sony"]
-    assert all(e.dslr[0, 0, 0] == e.original[0, 0, 0] + 1 for e in found)
+    examples = gallery.choose_examples("rig", "sony", 8)
+    assert [e.name for e in examples] == ["flower-a/sony", "wall/sony"]
+    assert all(e.dslr[0, 0, 0] == e.original[0, 0, 0] + 1 for e in examples)
 
 
 def test_the_dslr_is_shown_as_the_phone_saw_the_scene():

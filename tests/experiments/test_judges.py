@@ -65,8 +65,8 @@ def test_equivalence_is_an_interval_within_a_margin(shelf, interval, expected):
     """A small difference that is no chance is still small. That no difference was found does not show equality."""
     shelf("table2_methods", {"differences": [difference("ours", "dong", *interval)]})
     assert verdicts("psnr_dong") == [expected]
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
-    assert "asked: at most 0.74 dB apart (our margin)" in found.evidence
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "psnr_dong" and f.preset)
+    assert "asked: at most 0.74 dB apart (our margin)" in finding.evidence
 
 
 def test_the_margin_is_the_largest_difference_that_the_paper_calls_equivalent():
@@ -128,9 +128,9 @@ def answers(form, correct, last=300, batch=50):
 def test_two_images_beat_one_where_the_paired_difference_says_so(shelf, two, one, verdict, here):
     """Intervals over fewer than ten photographs are too narrow to decide."""
     shelf("discriminator_accuracy", {"curves": [answers("two_image", two), answers("one_image", one)]})
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
-    assert (found.verdict, found.here) == (verdict, here)
-    assert f"{len(two)} {'different patches' if verdict != 'not testable' else 'photographs'}" in found.why
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (finding.verdict, finding.here) == (verdict, here)
+    assert f"{len(two)} {'different patches' if verdict != 'not testable' else 'photographs'}" in finding.why
 
 
 def test_a_difference_of_two_discriminators_is_paired(shelf):
@@ -138,16 +138,16 @@ def test_a_difference_of_two_discriminators_is_paired(shelf):
     hard = [0, 1] * 5
     curves = [answers("two_image", [c + 1 for c in hard]), answers("one_image", hard)]
     shelf("discriminator_accuracy", {"curves": curves})
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
-    assert "two images - one image: +50.0 [+50.0, +50.0] points" in found.evidence and found.verdict == "holds"
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert "two images - one image: +50.0 [+50.0, +50.0] points" in finding.evidence and finding.verdict == "holds"
 
 
 @pytest.mark.parametrize(("last", "batch"), [(40, 50), (300, 16)])
 def test_two_images_against_one_needs_a_training_as_long_as_the_papers(shelf, last, batch):
     curves = [answers(form, [right] * 10, last, batch) for form, right in (("two_image", 2), ("one_image", 1))]
     shelf("discriminator_accuracy", {"curves": curves})
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
-    assert (found.verdict, found.here) == ("not testable", "holds") and found.why.startswith("trained ")
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_or_one")
+    assert (finding.verdict, finding.here) == ("not testable", "holds") and finding.why.startswith("trained ")
 
 
 def test_a_table_of_nine_photographs_decides_nothing(shelf):
@@ -156,8 +156,8 @@ def test_a_table_of_nine_photographs_decides_nothing(shelf):
         numbers = {"differences": [difference("mse", "color+content+texture", 1.0, 2.0, measure="sharpness")]}
         del numbers["differences"][0]["metric"]
         shelf("table3_looks", {**numbers, "cells": [{"phone": "iphone", "photographs": photographs}]})
-        (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "mse_blur")
-        assert (found.verdict, found.here) == expected
+        (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "mse_blur")
+        assert (finding.verdict, finding.here) == expected
 
 
 def curve(form, last, batch, interval):
@@ -189,9 +189,9 @@ def test_published_scores_are_not_tested_with_the_weights_of_the_later_version(s
     """The score of other weights on other pairs contradicts nothing."""
     cell = {"column": "authors", "phone": "iphone", "pairs": 400, "psnr": 19.93, "ms_ssim": 0.92}
     shelf("table2_all_pairs", {"cells": [{**cell, "psnr_interval": (19.3, 20.5), "ms_ssim_interval": (0.917, 0.927)}]})
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "ours_iphone")
-    assert found.verdict == "not testable" and "the later version of the paper (20.08 / 0.9201)" in found.why
-    assert "PSNR 19.93 [19.30, 20.50] dB" in found.evidence
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "ours_iphone")
+    assert finding.verdict == "not testable" and "the later version of the paper (20.08 / 0.9201)" in finding.why
+    assert "PSNR 19.93 [19.30, 20.50] dB" in finding.evidence
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_published_scores_are_not_tested_with_the_weights_of_the_later_version(s
 def test_few_training_pairs_do_not_contradict_99_percent(shelf, pairs, interval, expected):
     """Our network sees each of its 241 pairs sixty times, and can learn them by heart. The paper's network sees few pairs twice."""
     shelf("discriminator_accuracy", {"curves": [{**curve("two_image", 300, 50, interval), "training_pairs": pairs}]})
-    (found,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_image")
-    assert found.verdict == expected and (("trained on 241 pairs" in found.why) == (expected == "not testable"))
+    (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "two_image")
+    assert finding.verdict == expected and (("trained on 241 pairs" in finding.why) == (expected == "not testable"))
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,14 @@ def test_each_metric_has_its_curve(metric, moved):
 def test_jumps_about_a_curve_do_not_hide_whether_it_still_rises(length, levelled):
     """The curve rises to 5 dB as 1 - exp(-i / length), and jumps by 0.1 dB up and down."""
     rising = log_of(lambda i: 5 * (1 - math.exp(-i / length)) + 0.1 * (-1) ** (i // 100))
-    found = levelling.of_logs([rising])
-    assert found.levelled_off is levelled and found.seeds == 1
-    assert (found.moved > 0.25) is not levelled
+    trend = levelling.of_logs([rising])
+    assert trend.levelled_off is levelled and trend.seeds == 1
+    assert (trend.moved > 0.25) is not levelled
 
 
 def test_seeds_say_by_how_much_chance_moves_a_score():
-    found = levelling.of_logs([log_of(lambda i, end=end: end - 0.3 + 0.3 * i / 2000) for end in (25, 25.4, 26)])
-    assert (found.seeds, found.spread) == (3, pytest.approx(1)) and found.moved == pytest.approx(0.075)
-    assert found.levelled_off
+    trend = levelling.of_logs([log_of(lambda i, end=end: end - 0.3 + 0.3 * i / 2000) for end in (25, 25.4, 26)])
+    assert (trend.seeds, trend.spread) == (3, pytest.approx(1)) and trend.moved == pytest.approx(0.075)
+    assert trend.levelled_off
     alike = levelling.of_logs([log_of(lambda i: 25 + 0.3 * i / 2000)] * 2)
     assert alike.spread == 0 and not alike.levelled_off

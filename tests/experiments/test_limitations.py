@@ -107,7 +107,7 @@ def test_a_photograph_is_enhanced_once_while_the_results_fit_into_the_memory_for
 
 def flaws() -> list[limitations.Flaw]:
     """Three phones with four photographs each; the noise of the iPhone's is doubled, all others' are as they were."""
-    rng, found = np.random.default_rng(0), []
+    rng, measured = np.random.default_rng(0), []
     for phone in ("iphone", "blackberry", "sony"):
         for i in range(4):
             clean, noise = scene(seed=i), rng.normal(0, 0.012, (320, 400, 1))
@@ -116,17 +116,17 @@ def flaws() -> list[limitations.Flaw]:
                 for g in (1, 2 if phone == "iphone" else 1)
             ]
             photograph = Photograph(f"{phone}/{i}", phone, partial(np.asarray, pictures[0]), str(i))
-            found.append(limitations.measure_flaws(gallery.Example(photograph), "ours", pictures[1]))
-    return found
+            measured.append(limitations.measure_flaws(gallery.Example(photograph), "ours", pictures[1]))
+    return measured
 
 
 def test_amplification_by_phone_and_its_verdict():
-    found = limitations.amplifications(flaws())
-    value = {a.phone: a for a in found}
+    amplifications = limitations.amplifications(flaws())
+    value = {a.phone: a for a in amplifications}
     assert value["iphone"].value == pytest.approx(2, rel=0.05) and value["sony"].value == pytest.approx(1, abs=1e-6)
-    assert all(a.photographs == 4 and a.interval[0] <= a.value <= a.interval[1] for a in found)
-    assert limitations.noise_verdict(found, "rig")["verdict"] == "holds"
-    assert limitations.noise_verdict(found, "rig", "simulated")["verdict"] == "not testable"
+    assert all(a.photographs == 4 and a.interval[0] <= a.value <= a.interval[1] for a in amplifications)
+    assert limitations.noise_verdict(amplifications, "rig")["verdict"] == "holds"
+    assert limitations.noise_verdict(amplifications, "rig", "simulated")["verdict"] == "not testable"
 
 
 @pytest.mark.parametrize(
@@ -142,30 +142,30 @@ def test_amplification_by_phone_and_its_verdict():
     ],
 )
 def test_the_sentence_against_intervals(intervals, expected):
-    found = [Amplification(phone, "n", 9, sum(i) / 2, i) for phone, i in intervals.items()]
-    assert limitations.noise_verdict(found, "dped")["verdict"] == expected
+    amplifications = [Amplification(phone, "n", 9, sum(i) / 2, i) for phone, i in intervals.items()]
+    assert limitations.noise_verdict(amplifications, "dped")["verdict"] == expected
 
 
 def test_a_verdict_names_the_phones():
-    found = [Amplification(p, "n", 9, i[0], i) for p, i in (("iphone", (1.2, 1.6)), ("sony", (1.1, 1.3)))]
-    assert limitations.noise_verdict(found, "dped") == {
+    amplifications = [Amplification(p, "n", 9, i[0], i) for p, i in (("iphone", (1.2, 1.6)), ("sony", (1.1, 1.3)))]
+    assert limitations.noise_verdict(amplifications, "dped") == {
         "evidence": "iPhone 3GS x1.20 [1.20, 1.60], Sony Xperia Z x1.10 [1.10, 1.30]",
         "verdict": "does not hold",
         "why": "amplified on Sony Xperia Z, too",
     }
-    found[0] = Amplification("iphone", "n", 9, 0.8, (0.7, 0.9))
-    assert limitations.noise_verdict(found, "dped")["why"] == "amplified on Sony Xperia Z"
+    amplifications[0] = Amplification("iphone", "n", 9, 0.8, (0.7, 0.9))
+    assert limitations.noise_verdict(amplifications, "dped")["why"] == "amplified on Sony Xperia Z"
 
 
 def test_ranks_and_pictures():
-    found = flaws()
-    order = limitations.rank_flaws(found, "ours", "noise amplification")
+    measured = flaws()
+    order = limitations.rank_flaws(measured, "ours", "noise amplification")
     assert [f.phone for f in order[:4]] == ["iphone"] * 4
-    names = limitations.names_in_figure12(found, "ours")
+    names = limitations.names_in_figure12(measured, "ours")
     assert order[0].name in names and len(names) <= 6
     picture = np.zeros((320, 400, 3), np.uint8)
     figures.use_style()
-    fig = limitations.figure12(found, "ours", {n: (picture, picture) for n in names}, "rig")
+    fig = limitations.figure12(measured, "ours", {n: (picture, picture) for n in names}, "rig")
     assert len(fig.axes) == 12 and fig.axes[8].images[0].get_array().shape[:2] == (160, 160)
     titles = [ax.get_title() for ax in fig.axes]
     assert [t.split("\n")[1] for t in titles[::2]] == ["highest of 12: original", "rank 7 of 12: original"] * 3
@@ -174,11 +174,11 @@ def test_ranks_and_pictures():
     assert titles[1].startswith("colours move by\n") and "\n" not in fig.axes[8].get_ylabel()
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     plt.close(fig)
-    fig = limitations.plot_noise(found, "rig")
+    fig = limitations.plot_noise(measured, "rig")
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()][0] == "iPhone 3GS\nours (n = 4)"
     assert len(fig.legends[0].get_texts()) == 3
     plt.close(fig)
-    frame = limitations.flaws_frame(found, "rig")
+    frame = limitations.flaws_frame(measured, "rig")
     noise = frame[frame["measure"] == "noise amplification"].set_index("phone")
     assert set(frame["photographs"]) == {4} and noise["median"]["iPhone 3GS"] == pytest.approx(2, abs=0.1)
 

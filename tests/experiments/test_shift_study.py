@@ -152,10 +152,10 @@ def curves_of(mse, color, scenes):
 
 
 def test_ratios_are_those_of_the_sums():
-    found = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["printed"]
-    assert found.keys() == {"3-5 px", "3", "4", "5"}  # no sentence about shifts that were not measured
-    assert all(r.value == pytest.approx(4.0) for r in found.values())
-    assert all(2 <= r.low <= r.value <= r.high <= 6 for r in found.values())
+    ratios = shift_study.ratios(curves_of([6, 2], [1, 1], ["a", "b"]), 50)["printed"]
+    assert ratios.keys() == {"3-5 px", "3", "4", "5"}  # no sentence about shifts that were not measured
+    assert all(r.value == pytest.approx(4.0) for r in ratios.values())
+    assert all(2 <= r.low <= r.value <= r.high <= 6 for r in ratios.values())
 
 
 def test_patches_of_one_scene_are_resampled_together():
@@ -169,10 +169,10 @@ def test_patches_of_one_scene_are_resampled_together():
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=8), st.integers(0, 99))
 def test_resampled_means_lie_between_the_least_and_the_greatest(values, seed):
-    found = curves_of(values, values, [str(i) for i in range(len(values))]).resampled(30, seed)
-    assert found["mse"].shape == (30, 3)
-    assert (found["mse"] >= min(values) - 1e-9).all() and (found["mse"] <= max(values) + 1e-9).all()
-    assert all(np.array_equal(v, found["mse"]) for v in found.values())  # the same draw for every curve
+    means = curves_of(values, values, [str(i) for i in range(len(values))]).resampled(30, seed)
+    assert means["mse"].shape == (30, 3)
+    assert (means["mse"] >= min(values) - 1e-9).all() and (means["mse"] <= max(values) + 1e-9).all()
+    assert all(np.array_equal(v, means["mse"]) for v in means.values())  # the same draw for every curve
 
 
 # verdicts
@@ -236,23 +236,23 @@ def test_photographs_need_not_fit_into_memory_together():
 def test_photographs_of_the_rig(monkeypatch):
     chosen = [s for s in rig.scenes() if s.photograph == rig.scenes()[0].photograph]
     monkeypatch.setattr(rig, "scenes", lambda: chosen)
-    found = list(photographs.of_dataset("rig"))
-    assert len(found) == 4 * len(chosen) == len({p.name for p in found})
-    assert len({p.scene for p in found}) == 1  # two takes of one picture, by four cameras
-    assert {p.camera for p in found} == {"iphone", "blackberry", "sony", "dslr"}
+    pictures = list(photographs.of_dataset("rig"))
+    assert len(pictures) == 4 * len(chosen) == len({p.name for p in pictures})
+    assert len({p.scene for p in pictures}) == 1  # two takes of one picture, by four cameras
+    assert {p.camera for p in pictures} == {"iphone", "blackberry", "sony", "dslr"}
 
 
 def test_real_photographs(mirror):
-    found = list(photographs.of_dataset("pirm"))
-    assert len({p.name for p in found}) == len(found) == 4 + 3 * 12
-    assert {p.image.shape for p in found if p.name.startswith("HD_res/")} == {(720, 1280, 3)}
+    pictures = list(photographs.of_dataset("pirm"))
+    assert len({p.name for p in pictures}) == len(pictures) == 4 + 3 * 12
+    assert {p.image.shape for p in pictures if p.name.startswith("HD_res/")} == {(720, 1280, 3)}
     demo = {
-        c: {p.image.shape for p in found if p.camera == c and p.name.startswith("demo/")}
+        c: {p.image.shape for p in pictures if p.camera == c and p.name.startswith("demo/")}
         for c in ("blackberry", "sony")
     }
     assert demo == {"blackberry": {(780, 1040, 3)}, "sony": {(972, 1296, 3)}}
-    assert len({p.scene for p in found}) == 4 + 12
-    assert all(p.image.dtype == np.uint8 for p in found)
+    assert len({p.scene for p in pictures}) == 4 + 12
+    assert all(p.image.dtype == np.uint8 for p in pictures)
 
 
 def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
@@ -263,8 +263,8 @@ def test_photographs_of_the_full_dataset(tmp_path, monkeypatch):
         folder = tmp_path / phone / "test_data" / "full_size_test_images"
         folder.mkdir(parents=True)
         Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(folder / "0.jpg")
-    found = list(photographs.of_dataset("dped"))
-    assert [(p.name, p.camera) for p in found] == [("iphone/0", "iphone"), ("sony/0", "sony")]
+    pictures = list(photographs.of_dataset("dped"))
+    assert [(p.name, p.camera) for p in pictures] == [("iphone/0", "iphone"), ("sony/0", "sony")]
     (folder / "1.jpg").write_bytes(b"damaged")
     with pytest.raises(
         DpedError, match="iphone/test_data/full_size_test_images/1.jpg: no image of a kind that can be read"
@@ -282,11 +282,11 @@ def test_patches_of_a_store_keep_their_scene(tmp_path):
         for i in range(4)
     ]
     store = pair_store.write_store(tmp_path / "s", pairs, {"phone": "sony"})
-    found = list(photographs.patches_of(store))
-    assert [(p.name, p.camera, p.scene) for p in found] == [
+    patches = list(photographs.patches_of(store))
+    assert [(p.name, p.camera, p.scene) for p in patches] == [
         (f"{i}/{c}", c, f"scene {i % 2}") for c in ("dslr", "sony") for i in range(4)
     ]
-    assert all((p.image == int(p.name[0])).all() for p in found)
+    assert all((p.image == int(p.name[0])).all() for p in patches)
 
 
 # ---------------------------------------------------------------------------------------------- drawings

@@ -38,12 +38,12 @@ class Brighter(nn.Module):
 def test_cells_measure_compare_and_cite(store):
     preset = presets.preset("smoke")
     methods = {"original": nn.Identity(), "ours": {0: Brighter()}}
-    found, differences = scores.score_methods(
+    cells, differences = scores.score_methods(
         "2", store, methods, "train", preset, {"ours": paper.Score(19.16, 0.9114)}
     )
-    original, ours = found
+    original, ours = cells
     assert ours.psnr > original.psnr + 10 and ours.ms_ssim > original.ms_ssim
-    for c in found:
+    for c in cells:
         assert c.psnr_interval[0] <= c.psnr <= c.psnr_interval[1]
         assert c.pairs == len(store.index("train")) and c.photographs == c.pairs // 2
         assert set(c.scores) == set(metrics.PROTOCOLS)
@@ -53,7 +53,7 @@ def test_cells_measure_compare_and_cite(store):
         and "(paper 0.9114)" in ours.text("ms_ssim")
     )
     assert "paper" not in original.text("psnr")
-    frame = table_layout.cells_frame(found, ("original", "ours", "authors"), "rig")
+    frame = table_layout.cells_frame(cells, ("original", "ours", "authors"), "rig")
     assert list(frame["phone"]) == ["iPhone 3GS"] * 3
     assert list(frame["method"]) == ["original", "ours", "ours, authors' weights"]
     # "authors" was not run here, but the paper's later version has its score.
@@ -62,7 +62,7 @@ def test_cells_measure_compare_and_cite(store):
     assert table_layout.how_to_read(frame) == "Value [95 % interval], and the paper's value beside it."
     assert frame["PSNR (dB)"][1] == ours.measured("psnr") and frame["PSNR (dB)"][2] == "not run"
     counted = f"iPhone 3GS {ours.pairs} pairs of {ours.photographs} photographs"
-    assert table_layout.pairs_in_words(found, "rig") == counted
+    assert table_layout.pairs_in_words(cells, "rig") == counted
     of_ours = [d if d.first == "ours" else d.reversed() for d in differences]
     assert {(d.first, d.second, d.verdict) for d in of_ours} == {("ours", "original", "higher")}
     assert all(d.difference > 0 for d in of_ours)
@@ -70,12 +70,12 @@ def test_cells_measure_compare_and_cite(store):
 
 def test_plot_shows_every_cell_and_every_published_value():
     figures.use_style()
-    found = [
+    cells = [
         Cell("3", phone, loss, "val", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], (score.psnr, score.ssim), {})
         for phone in paper.PHONES
         for loss, score in paper.TABLE3[phone].items()
     ]
-    fig = table_plot.plot_cells(found, losses.TABLE3_LOSSES, "Table 3", "rig")
+    fig = table_plot.plot_cells(cells, losses.TABLE3_LOSSES, "Table 3", "rig")
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         hollow = sorted(
             line.get_xdata()[0]
@@ -131,11 +131,11 @@ def cell(phone, column, table="2"):
 
 def test_a_camera_that_the_paper_does_not_have_has_no_place_for_its_values():
     """The iPhone X: neither columns, nor words, nor a mark of the legend speak of values that nobody published."""
-    found = [cell("iphonex", column) for column in ("original", "ours", "authors")]
-    frame = table_layout.cells_frame(found, ("original", "ours", "authors"), "city100")
+    cells = [cell("iphonex", column) for column in ("original", "ours", "authors")]
+    frame = table_layout.cells_frame(cells, ("original", "ours", "authors"), "city100")
     assert list(frame) == ["phone", "method", "PSNR (dB)", "MS-SSIM"]
     assert table_layout.how_to_read(frame) == "Value [95 % interval]."
-    fig = table_plot.plot_cells(found, ("original", "ours", "authors"), "Table 2", "city100")
+    fig = table_plot.plot_cells(cells, ("original", "ours", "authors"), "Table 2", "city100")
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["iPhone X", "this run, 95 % interval"]
     plt.close(fig)
 
@@ -174,8 +174,8 @@ def test_columns_without_a_count_are_left_out():
 
 def test_the_papers_later_version_has_its_own_mark():
     """Table 2 has scores of the paper's first version, but on the iPhone those of the authors' weights are later."""
-    found = [cell(phone, column) for phone in paper.PHONES for column in ("ours", "authors")]
-    fig = table_plot.plot_cells(found, ("ours", "authors"), "Table 2", "rig")
+    cells = [cell(phone, column) for phone in paper.PHONES for column in ("ours", "authors")]
+    fig = table_plot.plot_cells(cells, ("ours", "authors"), "Table 2", "rig")
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
     assert set(legend) >= {"the paper", "its later version"}
     assert fig.legends[0].get_window_extent(fig.canvas.get_renderer()).width <= fig.bbox.width
@@ -192,8 +192,8 @@ def test_the_papers_later_version_has_its_own_mark():
 
 def test_a_phone_without_a_score_says_so_beside_the_others():
     """A phone was trained with one loss: the words stand where its other scores would."""
-    found = [cell("iphone", loss, "3") for loss in losses.TABLE3_LOSSES] + [cell("sony", paper.FULL_LOSS, "3")]
-    fig = table_plot.plot_cells(found, losses.TABLE3_LOSSES, "Table 3", "rig")
+    cells = [cell("iphone", loss, "3") for loss in losses.TABLE3_LOSSES] + [cell("sony", paper.FULL_LOSS, "3")]
+    fig = table_plot.plot_cells(cells, losses.TABLE3_LOSSES, "Table 3", "rig")
     names = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert names == ["colour + content +\ntexture", "content + texture", "MSE + texture", "MSE"]
     for axes in fig.axes:
@@ -208,8 +208,8 @@ def test_a_phone_without_a_score_says_so_beside_the_others():
 
 def test_a_plot_says_what_was_not_run():
     """A method without scores has its place, the words "not run" and the paper's values."""
-    found = [Cell("2", "sony", "ours", "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})]
-    fig = table_plot.plot_cells(found, ("ours", "ape"), "Table 2", "rig")
+    cells = [Cell("2", "sony", "ours", "test", 9, 3, (0,), 18.0, (17.0, 19.0), 0.8, (0.7, 0.9), [], None, {})]
+    fig = table_plot.plot_cells(cells, ("ours", "ape"), "Table 2", "rig")
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["ours", "Apple Photo\nEnhancer"]
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         assert [t.get_position()[1] for t in axes.texts if t.get_text() == "not run"] == [1]

@@ -189,17 +189,17 @@ def test_two_processes_do_not_train_one_run(store, tmp_path, capsys):
     params, folder = settings("dong", model="", iterations=3), tmp_path / "run"
     held = filelock.FileLock(tmp_path / ".run.lock", thread_local=False)
     held.acquire()
-    second = threading.Thread(target=lambda: found.append(training_runs.train(params, store, folder, "cpu")))
-    found: list[training_runs.TrainResult] = []
+    second = threading.Thread(target=lambda: results.append(training_runs.train(params, store, folder, "cpu")))
+    results: list[training_runs.TrainResult] = []
     second.start()
     time.sleep(0.5)
-    assert not folder.exists() and not found
+    assert not folder.exists() and not results
     shutil.copytree(training_runs.train(params, store, tmp_path / "first", "cpu").folder, folder)
     before = {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()}
     held.release()
     second.join(60)
     assert {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()} == before
-    assert [result.folder for result in found] == [folder]
+    assert [result.folder for result in results] == [folder]
     assert f"{folder}: another process is training this network; waiting for it." in capsys.readouterr().err
 
 

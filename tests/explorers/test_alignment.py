@@ -30,12 +30,12 @@ def aligned():
 
 
 def test_every_view_of_an_alignment(aligned):
-    found = aligned.alignment
+    alignment = aligned.alignment
     pictures = set()
     for view, words in (
-        ("matches", f"{found.report.matches} matches"),
-        ("overlap", f"shared: {found.report.overlap:.0%}"),
-        ("blink", f"{found.report.ncc:.3f}"),
+        ("matches", f"{alignment.report.matches} matches"),
+        ("overlap", f"shared: {alignment.report.overlap:.0%}"),
+        ("blink", f"{alignment.report.ncc:.3f}"),
         ("patch", "NCC in place"),
     ):
         aligned.view.value = view

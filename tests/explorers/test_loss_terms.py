@@ -126,8 +126,8 @@ def test_another_patch_or_state_is_another_picture(run):
     assert len(titles) == 7 and all(title.y1 < above.y0 for title in titles), "below the title of the figure"
     assert above.y1 <= fig.bbox.y1 and above.x0 >= 0 and above.x1 <= fig.bbox.x1
     assert any(ax.get_title().startswith("colour loss\n") for ax in fig.axes)
-    whose = "Network: trained here (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)."
-    assert fig.get_suptitle().splitlines()[1:] == [whose], "two lines stand above the pictures"
+    origin = "Network: trained here (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)."
+    assert fig.get_suptitle().splitlines()[1:] == [origin], "two lines stand above the pictures"
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figheight() <= SCREEN
     plt.close(fig)
 

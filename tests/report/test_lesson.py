@@ -27,14 +27,14 @@ def quotations(notebook: Path) -> list[tuple[dict, str]]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    found = []
+    quoted = []
     for cell, tree in zip(cells, trees, strict=True):
         for call in (c for c in ast.walk(tree) if isinstance(c, ast.Call) and ast.unparse(c.func) == "show_source"):
             names = {}
             for name in (n.id for n in ast.walk(call) if isinstance(n, ast.Name)):
                 exec(origins[name], names)
-            found.append((cell, eval(ast.unparse(call), names).data))
-    return found
+            quoted.append((cell, eval(ast.unparse(call), names).data))
+    return quoted
 
 
 def test_source_is_the_librarys_own_text():

@@ -25,9 +25,9 @@ def test_drawn_layers_add_up_to_the_network(form):
             (d := models.discriminator(form), torch.zeros(1, d.inputs, 100, 100)),
         )
     for network, image in pairs:
-        found = network_diagrams.layers(network, image)
-        assert sum(layer.parameters for layer in found) == models.count_parameters(network)
-    assert [layer.kind for layer in found].count("conv") == (5 if form == "code" else 6)
+        layers = network_diagrams.layers(network, image)
+        assert sum(layer.parameters for layer in layers) == models.count_parameters(network)
+    assert [layer.kind for layer in layers].count("conv") == (5 if form == "code" else 6)
     generator = network_diagrams.layers(models.generator(), torch.zeros(1, 3, 64, 48))
     assert [layer.kind for layer in generator].count("conv") == 12
     assert generator[-1].shape == (3, 64, 48) and generator[0].label == "9x9"
@@ -148,8 +148,8 @@ def test_arrows_of_figure_7_end_where_the_images_are_used(variant, texture):
     assert reach("total variation") == ["enhanced"]
     words = [text.get_text() for text in ax.texts]
     assert words.count("trains") == 2 and any("also trains the discriminator" in w for w in words)
-    whose = next(w for w in words if w.startswith("loss =")).splitlines()[1]
-    assert whose == {"code": "(form of equation 8, weights of the authors' code)", "paper": "(equation 8)"}[variant]
+    source = next(w for w in words if w.startswith("loss =")).splitlines()[1]
+    assert source == {"code": "(form of equation 8, weights of the authors' code)", "paper": "(equation 8)"}[variant]
     plt.close(fig)
 
 

@@ -44,9 +44,9 @@ def test_json_is_strict():
     text = provenance.to_json(
         {"a": np.float32(1.5), "b": math.inf, "c": math.nan, "d": np.arange(2), "e": cell, 1: True}
     )
-    found = json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
-    assert found["a"] == 1.5 and found["b"] == "infinite" and found["c"] is None and found["d"] == [0, 1]
-    assert found["e"]["psnr"] == "infinite" and found["e"]["psnr_interval"] == [1.0, None] and found["1"] is True
+    parsed = json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+    assert parsed["a"] == 1.5 and parsed["b"] == "infinite" and parsed["c"] is None and parsed["d"] == [0, 1]
+    assert parsed["e"]["psnr"] == "infinite" and parsed["e"]["psnr_interval"] == [1.0, None] and parsed["1"] is True
 
 
 def test_provenance_says_once_what_most_artifacts_have_in_common(saved):

@@ -21,15 +21,15 @@ def test_the_colour_distance_has_the_values_and_gradients_of_equation_2(height, 
     g = torch.Generator().manual_seed(seed)
     x, y = (torch.rand(2, 3, height, width, dtype=torch.float64, generator=g, requires_grad=True) for _ in range(2))
     assert torch.allclose(blur.blur(x, kernel), losses.blur(x, kernel), atol=1e-12)
-    found, expected = (form.color_distance(x, y, kernel) for form in (blur, losses))
-    assert found.shape == (2,) and torch.allclose(found, expected, rtol=1e-10)
+    distances, expected = (form.color_distance(x, y, kernel) for form in (blur, losses))
+    assert distances.shape == (2,) and torch.allclose(distances, expected, rtol=1e-10)
     assert torch.allclose(blur.filtered_distance(x.detach(), y.detach(), kernel), expected, rtol=1e-10)
-    for a, b in zip(*(torch.autograd.grad(d.sum(), (x, y)) for d in (found, expected)), strict=True):
+    for a, b in zip(*(torch.autograd.grad(d.sum(), (x, y)) for d in (distances, expected)), strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 def test_the_blur_stays_float32_in_mixed_precision():
     x, y = torch.rand(2, 3, 30, 30), torch.rand(2, 3, 30, 30)
     with speed.autocast(CPU, torch.bfloat16):
-        found = blur.color_distance(x, y)
-    assert found.dtype == torch.float32 and torch.allclose(found, losses.color_distance(x, y), rtol=1e-4)
+        distances = blur.color_distance(x, y)
+    assert distances.dtype == torch.float32 and torch.allclose(distances, losses.color_distance(x, y), rtol=1e-4)

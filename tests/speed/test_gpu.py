@@ -26,8 +26,8 @@ def store(tmp_path_factory):
 def plan_with(buffers: int, height: int, width: int, dtype: torch.dtype) -> plans.Plan:
     """The most generous plan of that many buffers."""
     limits = range(4 << 30, 1 << 30, -(4 << 20))
-    found = (plans.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
-    return next(how for how in found if how.buffers == buffers)
+    candidates = (plans.plan(NETWORKS["dped"], height, width, dtype, limit, on_gpu=True) for limit in limits)
+    return next(how for how in candidates if how.buffers == buffers)
 
 
 def test_bands_for_a_gpu_are_large_and_fit_its_memory():
@@ -35,8 +35,8 @@ def test_bands_for_a_gpu_are_large_and_fit_its_memory():
         how = plans.plan(NETWORKS["dped"], 3000, 4000, torch.bfloat16, limit, on_gpu=True)
         assert limit is None or how.bytes <= limit
     assert plans.plan(NETWORKS["dped"], 1080, 1920, torch.bfloat16, None, on_gpu=True).rows == 1080
-    found = [plan_with(buffers, 600, 900, torch.float32) for buffers in (2, 1, 0)]
-    assert sorted(found, key=lambda how: -how.bytes) == found
+    gpu_plans = [plan_with(buffers, 600, 900, torch.float32) for buffers in (2, 1, 0)]
+    assert sorted(gpu_plans, key=lambda how: -how.bytes) == gpu_plans
 
 
 # ---------------------------------------------------------------------------------------------- on a GPU
@@ -54,7 +54,7 @@ def test_a_band_is_normalised_as_on_a_cpu(dtype, aside):
         torch.manual_seed(1)
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    found = []
+    by_device = []
     for target in (CPU, torch.device("cuda")):
         xs = [x.to(target, memory_format=torch.channels_last) for x in values]
         gathered = bands.Statistics()
@@ -62,12 +62,12 @@ def test_a_band_is_normalised_as_on_a_cpu(dtype, aside):
             gathered.add(x)
         known = gathered.of(copy.deepcopy(norm).to(target))
         window = torch.zeros(20, 54, 64, dtype=dtype, device=target)
-        out = bands.picture(window[5:12, 2:52]) if aside else None
-        result = known(xs[0], out)
-        assert out is None or result.data_ptr() == out.data_ptr()
+        destination = bands.picture(window[5:12, 2:52]) if aside else None
+        result = known(xs[0], destination)
+        assert destination is None or result.data_ptr() == destination.data_ptr()
         assert not aside or not window[:5].any() and not window[12:].any() and not window[:, :2].any()
-        found.append([t.detach().cpu().float() for t in (known.mean, known.variance, result)])
-    for a, b, tolerance in zip(*found, (1e-5, 1e-5, 1e-5 if dtype == torch.float32 else 0.02), strict=True):
+        by_device.append([t.detach().cpu().float() for t in (known.mean, known.variance, result)])
+    for a, b, tolerance in zip(*by_device, (1e-5, 1e-5, 1e-5 if dtype == torch.float32 else 0.02), strict=True):
         assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -82,8 +82,8 @@ def test_a_photograph_in_bands_is_the_whole_one_of_a_cpu(name, buffers):
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         whole = NETWORKS[name](x)[0].permute(1, 2, 0)
     how = plans.Plan(buffers, 40, plans.sweeps(NETWORKS[name], buffers), 1.0, 0)
-    found = list(bounded_memory.stream(copy.deepcopy(NETWORKS[name]), image, how, torch.float32, target))
-    assert (torch.cat(found).cpu() - whole).abs().max() < 1e-4
+    pieces = list(bounded_memory.stream(copy.deepcopy(NETWORKS[name]), image, how, torch.float32, target))
+    assert (torch.cat(pieces).cpu() - whole).abs().max() < 1e-4
 
 
 @on_a_gpu
@@ -105,11 +105,11 @@ def test_an_engine_on_a_gpu_returns_what_one_on_a_cpu_does(dtype):
     """Float32, every type of picture: within 1e-4, or where that crosses a rounding, one step."""
     full = np.iinfo(dtype).max if dtype != np.float32 else 1
     image = (np.random.default_rng(0).random((12, 16, 3)).repeat(20, 0).repeat(20, 1) * full).astype(dtype)
-    found, expected = (
+    enhanced, expected = (
         enhancement.engine(copy.deepcopy(NETWORKS["dped"]), "float32", where)(image) for where in ("cuda", "cpu")
     )
-    off = np.abs(found.astype(np.float64) - expected.astype(np.float64)) / full
-    assert found.dtype == dtype and off.max() <= max(1e-4, 1 / full if dtype == np.uint8 else 0)
+    error = np.abs(enhanced.astype(np.float64) - expected.astype(np.float64)) / full
+    assert enhanced.dtype == dtype and error.max() <= max(1e-4, 1 / full if dtype == np.uint8 else 0)
 
 
 @on_a_gpu
@@ -119,9 +119,9 @@ def test_half_precision_on_a_gpu_keeps_its_bounds(mirror, phone):
     file = mirror / "aiff22/ai-challenge/dped/HD_res/0.png"
     image, model = image_decoding.read_photograph(file), network_files.resolve(f"authors:{phone}")
     fast, exact = (enhancement.engine(model, precision, "cuda")(image) for precision in ("auto", "float32"))
-    off = np.abs(fast.astype(np.int16) - exact)
-    assert 0 < off.max() <= 2
-    assert 10 * np.log10(255**2 / np.square(off.astype(np.float64)).mean()) >= 55
+    error = np.abs(fast.astype(np.int16) - exact)
+    assert 0 < error.max() <= 2
+    assert 10 * np.log10(255**2 / np.square(error.astype(np.float64)).mean()) >= 55
 
 
 @on_a_gpu
@@ -140,11 +140,11 @@ def test_a_recorded_step_does_what_the_steps_of_a_cpu_do(store, loss, variant, c
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="training goes on without")
         logged = [(there.step(), here.step()) for _ in range(10)]
-    for step, (found, expected) in enumerate(logged):
+    for step, (terms, expected) in enumerate(logged):
         for term, value in expected.items():
-            assert torch.isfinite(found[term])
+            assert torch.isfinite(terms[term])
             if step < 1 or (step < 5 and loss in ("mse", "dong")):
-                assert found[term].item() == pytest.approx(value.item(), rel=2e-3, abs=1e-5), (step, term)
+                assert terms[term].item() == pytest.approx(value.item(), rel=2e-3, abs=1e-5), (step, term)
     for name in there.networks:
         before, after = state(training.Trainer(params, store, CPU, tiny_vgg()), name), state(there, name)
         # A bias before an instance norm has no gradient but rounding's.
@@ -207,6 +207,6 @@ def test_batches_and_metrics_are_those_of_the_cpu(store):
     drawn = [batches.Batches(store, "train", d, 0, True).draw(3, 6) for d in (CPU, devices.pick("cuda"))]
     for a, b in zip(*drawn, strict=True):
         assert torch.equal(a, b.cpu())
-    found, expected = (speed.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))
+    statistics, expected = (speed.pair_statistics(*pair) for pair in (drawn[1], drawn[0]))
     for name in ("mse", "scale_ssim", "scale_cs", "ssim_clipped"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
+        np.testing.assert_allclose(getattr(statistics, name), getattr(expected, name), rtol=1e-9)

@@ -23,7 +23,7 @@ def test_every_loss_is_one_graph_with_the_same_gradient(store, loss, variant):
     drawn = [t.double() for stream in ("generator", "discriminator") for t in plain.batches.draw(0, 2, stream)]
     swaps = torch.tensor([0, 1])
     speed.accelerate(traced, compiled={"backend": "aot_eager"})
-    found = []
+    by_form = []
     for trainer in (plain, traced):
         # In float64: at the start every pixel is nearly alike, and norms blow rounding up.
         for net in (*trainer.networks.values(), trainer.objective.vgg):
@@ -37,8 +37,8 @@ def test_every_loss_is_one_graph_with_the_same_gradient(store, loss, variant):
                 more = trainer.discriminator_losses(*drawn[2:], swaps)
                 gradients.append(torch.autograd.grad(more["discriminator"], trainer.discriminator.parameters()))
                 terms |= more
-        found.append((terms, [torch.cat([g.flatten() for g in gs]) for gs in gradients]))
-    (expected, wanted), (terms, gradients) = found
+        by_form.append((terms, [torch.cat([g.flatten() for g in gs]) for gs in gradients]))
+    (expected, wanted), (terms, gradients) = by_form
     assert list(terms) == list(expected)
     for term, value in expected.items():
         assert terms[term].item() == pytest.approx(value.item(), rel=1e-5), term

@@ -41,11 +41,11 @@ def test_the_norm_has_the_values_and_gradients_of_instance_norm(seed, n, c, h, w
     wanted = exact(*leaves, relu)
     # Where ReLU bends, float32 and float64 may stand on either side of it.
     toward = toward.double() * (exact(*leaves, False).abs() > 1e-4) if relu else toward.double()
-    found = norm.norm(*leaves, models.NORM_EPSILON, relu)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), wanted, atol=2e-5, rtol=1e-5)
+    normalised = norm.norm(*leaves, models.NORM_EPSILON, relu)
+    assert normalised.dtype == torch.float32
+    torch.testing.assert_close(normalised.double(), wanted, atol=2e-5, rtol=1e-5)
     by_hand = torch.autograd.grad((wanted * toward).sum(), leaves)
-    for a, b in zip(torch.autograd.grad((found * toward.float()).sum(), leaves), by_hand, strict=True):
+    for a, b in zip(torch.autograd.grad((normalised * toward.float()).sum(), leaves), by_hand, strict=True):
         torch.testing.assert_close(a, b, atol=2e-3 * float(b.abs().max() + 1), rtol=1e-3)
 
 
@@ -54,17 +54,17 @@ def test_the_norm_in_bfloat16_is_rounded_once(relu):
     """Statistics and arithmetic are float32: the result is the exact one of the rounded input, rounded."""
     x, weight, bias, _ = case(1, 2, 64, 50, 50, 2.0)
     x = x.bfloat16()
-    found = norm.norm(x, weight, bias, models.NORM_EPSILON, relu)
-    assert found.dtype == torch.bfloat16
+    normalised = norm.norm(x, weight, bias, models.NORM_EPSILON, relu)
+    assert normalised.dtype == torch.bfloat16
     wanted = exact(x, weight, bias, relu)
-    assert ((found.double() - wanted).abs() <= wanted.abs() * 2**-8 + 1e-4).all()
+    assert ((normalised.double() - wanted).abs() <= wanted.abs() * 2**-8 + 1e-4).all()
 
 
 def test_statistics_of_the_norm_do_not_drift_with_size():
     """A large image far from zero, where sums in float32 lose digits."""
     x, weight, bias, _ = case(2, 1, 4, 300, 400, 30.0)
-    found = norm.norm(x, weight, bias, models.NORM_EPSILON, False)
-    assert (found.double() - exact(x, weight, bias, False)).abs().max() < 2e-5
+    normalised = norm.norm(x, weight, bias, models.NORM_EPSILON, False)
+    assert (normalised.double() - exact(x, weight, bias, False)).abs().max() < 2e-5
 
 
 def test_the_norm_keeps_images_of_a_batch_apart():

@@ -46,12 +46,12 @@ def test_a_swapped_network_is_the_plain_one(name, variant):
     image = torch.rand(2, getattr(plain, "inputs", 3), side, side, generator=torch.Generator().manual_seed(0))
     names = ["image", *(n for n, _ in plain.named_parameters())]
     for dtype in (torch.float32, torch.float64):
-        found = []
+        by_form = []
         for network in (plain.to(dtype), swapped.to(dtype)):
             x = image.to(dtype, copy=True).requires_grad_(True)
             y = network(x)
-            found.append((y, *torch.autograd.grad(y.square().sum(), (x, *network.parameters()))))
-        (expected, *wanted), (output, *gradients) = found
+            by_form.append((y, *torch.autograd.grad(y.square().sum(), (x, *network.parameters()))))
+        (expected, *wanted), (output, *gradients) = by_form
         exact = dtype == torch.float64
         assert (output - expected).abs().max() < (1e-10 if exact else 1e-5) * max(1, expected.abs().max())
         for key, a, b in zip(names, gradients, wanted, strict=True):
@@ -97,8 +97,8 @@ def test_frozen_features_in_bfloat16_are_a_copy():
     assert speed.prepare(quick, CPU, torch.bfloat16) is quick
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode(), speed.autocast(CPU, torch.bfloat16):
-        found = quick(image)
+        features = quick(image)
     with torch.inference_mode():
         expected = plain(image)
-    assert found.dtype == torch.float32
-    assert 0 < (found - expected).norm() < 0.02 * expected.norm()
+    assert features.dtype == torch.float32
+    assert 0 < (features - expected).norm() < 0.02 * expected.norm()

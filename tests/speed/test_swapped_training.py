@@ -20,12 +20,12 @@ def test_steps_of_a_swapped_trainer_are_those_of_a_plain_one(store, loss):
     start = copy.deepcopy(plain.generator.state_dict())
     speed.accelerate(quick)
     for step in range(2):
-        expected, found = plain.step(), quick.step()
-        assert list(found) == list(expected)
+        expected, terms = plain.step(), quick.step()
+        assert list(terms) == list(expected)
         for term, value in expected.items():
             # Adam's first step is the learning rate whatever the size of a gradient, and near zero rounding decides its sign.
             if step == 0 or loss != "color+content+texture":
-                assert found[term].item() == pytest.approx(value.item(), rel=1e-3 if step else 1e-5, abs=1e-6), (
+                assert terms[term].item() == pytest.approx(value.item(), rel=1e-3 if step else 1e-5, abs=1e-6), (
                     step,
                     term,
                 )

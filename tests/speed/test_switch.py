@@ -23,8 +23,8 @@ def test_a_band_on_a_gpu_is_convolved_in_the_quick_order_only_with_swaps(monkeyp
     monkeypatch.setattr(convolution, "from_few", lambda *a, **more: calls.append(1) or quick(*a, **more))
     head = models.generator().head
     x = torch.rand(1, 3, 20, 30)
-    found = bands.Layer(head, torch.float32).convolve(x.as_subclass(OnGpu))
-    assert torch.allclose(found, F.conv2d(x, head.weight, head.bias, padding=(0, 4)), atol=1e-5)
+    output = bands.Layer(head, torch.float32).convolve(x.as_subclass(OnGpu))
+    assert torch.allclose(output, F.conv2d(x, head.weight, head.bias, padding=(0, 4)), atol=1e-5)
     assert bool(calls) == (swaps == "1")
 
 

@@ -54,10 +54,10 @@ def test_parts_add_up_to_the_batch(store, two_threads, loss):
                 weight.mul_(3 if weight.ndim == 4 else 1)
     drawn = [*plain.batches.draw(0, 6, "generator"), *plain.batches.draw(0, 6, "discriminator"), torch.arange(6) % 2]
     speed.accelerate(quick)
-    (expected, wanted), (found, gradients) = (gradients_of(t, drawn) for t in (plain, quick))
-    assert list(found) == list(expected)
+    (expected, wanted), (terms, gradients) = (gradients_of(t, drawn) for t in (plain, quick))
+    assert list(terms) == list(expected)
     for term, value in expected.items():
-        assert found[term].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6), term
+        assert terms[term].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6), term
     assert (gradients - wanted).norm() < 2e-3 * wanted.norm()
 
 
@@ -154,15 +154,15 @@ def test_an_evaluation_by_threads_gives_the_plain_scores(store, two_threads, mon
     """The same bits with any number of threads; without the swaps the same to rounding."""
     monkeypatch.setattr(evaluation, "CPU_BATCH", 5)  # three batches
     torch.manual_seed(0)
-    index, found = np.arange(len(store)), []
+    index, scores = np.arange(len(store)), []
     state = models.generator("resnet_8_32").state_dict()
     for count, on in ((2, "1"), (1, "1"), (2, "0")):
         monkeypatch.setenv("DPED_SPEED", on)
         torch.set_num_threads(count)
         network = models.generator("resnet_8_32")
         network.load_state_dict(state)
-        found.append(dataclasses.asdict(evaluation.evaluate(network, store, index, CPU)))
-    for name, values in found[0].items():
+        scores.append(dataclasses.asdict(evaluation.evaluate(network, store, index, CPU)))
+    for name, values in scores[0].items():
         assert len(values) == len(store)
-        np.testing.assert_array_equal(values, found[1][name])
-        np.testing.assert_allclose(values, found[2][name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(values, scores[1][name])
+        np.testing.assert_allclose(values, scores[2][name], rtol=1e-4, atol=1e-6)

@@ -23,16 +23,16 @@ def test_statistics_are_those_of_the_definition(height, width, channels, seed, s
     x, y = (torch.from_numpy(rng.random((3, channels, height, width))) for _ in range(2))
     x[1] = (x[1] - 0.5) * spread + 0.5
     y[2] = x[2]
-    for field, found, expected in zip(
+    for field, statistic, expected in zip(
         metrics.PairStatistics.__annotations__,
         windows.batch_statistics(x, y),
         metrics.batch_statistics(x, y),
         strict=True,
     ):
-        assert torch.allclose(found, expected, rtol=0, atol=1e-11, equal_nan=True), field
+        assert torch.allclose(statistic, expected, rtol=0, atol=1e-11, equal_nan=True), field
 
 
 def test_statistics_of_large_images_have_five_scales():
     x, y = (torch.rand(2, 3, 163, 178, dtype=torch.float64) * 1.1 for _ in range(2))
-    for found, expected in zip(windows.batch_statistics(x, y), metrics.batch_statistics(x, y), strict=True):
-        assert torch.isfinite(found).all() and torch.allclose(found, expected, rtol=0, atol=1e-11)
+    for statistic, expected in zip(windows.batch_statistics(x, y), metrics.batch_statistics(x, y), strict=True):
+        assert torch.isfinite(statistic).all() and torch.allclose(statistic, expected, rtol=0, atol=1e-11)

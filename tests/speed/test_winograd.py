@@ -31,10 +31,10 @@ def test_any_size_is_the_direct_convolution(rows, width, channels, outputs, seed
     layer = bands.Layer(conv, torch.float32)
     assert layer.kernels is not None
     with torch.inference_mode():
-        found = layer.convolve(bands.picture(x))
+        output = layer.convolve(bands.picture(x))
         wanted = F.conv2d(bands.picture(x).double(), conv.weight.double(), conv.bias.double(), padding=(0, 1))
-    assert found.dtype == torch.float32 and found.shape == (1, outputs, rows, width)
-    assert (found - wanted).abs().max() < 3e-6
+    assert output.dtype == torch.float32 and output.shape == (1, outputs, rows, width)
+    assert (output - wanted).abs().max() < 3e-6
 
 
 def test_it_is_used_only_where_it_is_exact_and_quicker():

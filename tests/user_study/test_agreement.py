@@ -29,8 +29,8 @@ def test_kappa_is_fleiss():
     agreeing = ((up * (up - 1) + (n - up) * (n - up - 1)) / (n * (n - 1))).mean()
     p = up.sum() / (n * len(up))
     expected = (agreeing - p**2 - (1 - p) ** 2) / (1 - p**2 - (1 - p) ** 2)
-    found = study_agreement.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
-    assert found.kappa == pytest.approx(expected)
+    agreement = study_agreement.agreement(simulated(30, seed=3, taste=0.5, enhanced=0.7), 20)[2]
+    assert agreement.kappa == pytest.approx(expected)
 
 
 def test_the_equivalence_test_has_three_outcomes():
@@ -62,8 +62,8 @@ def test_preferences_that_cancel_out_are_seen():
     for i, scene in enumerate(SCENES[:8]):
         utility["sony", "enhanced", scene] = 4.0 if i % 2 else -4.0
     choices = study_analysis.from_simulation(SONY, study_observers.simulate(SONY, utility, 42, 0))
-    found = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
-    assert found.word == "cannot tell" and set(found.split_scenes) == set(SCENES[:8])
+    equivalence = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=300)
+    assert equivalence.word == "cannot tell" and set(equivalence.split_scenes) == set(SCENES[:8])
     kappa = study_agreement.agreement(choices, 100)[2]
     assert kappa.kappa > 0.5 and kappa.interval[0] > 0
 

@@ -35,20 +35,20 @@ def test_wilson_covers_the_truth_at_its_nominal_rate():
 def test_bradley_terry_finds_the_strengths_of_10_000_subjects():
     truth = {"original": -0.9, "dslr": 0.5, "enhanced": 0.4}
     choices = simulated(10_000, **truth)
-    found = study_analysis.ranking(choices, resamples=20)
-    assert [s.cls for s in found] == ["dslr", "enhanced", "original"]
-    assert {s.cls: s.logit for s in found} == pytest.approx(truth, abs=0.02)
-    assert all(s.interval[0] <= s.logit <= s.interval[1] for s in found)
-    assert sum(s.first for s in found) == pytest.approx(1)
+    ranking = study_analysis.ranking(choices, resamples=20)
+    assert [s.cls for s in ranking] == ["dslr", "enhanced", "original"]
+    assert {s.cls: s.logit for s in ranking} == pytest.approx(truth, abs=0.02)
+    assert all(s.interval[0] <= s.logit <= s.interval[1] for s in ranking)
+    assert sum(s.first for s in ranking) == pytest.approx(1)
 
 
 def test_a_class_that_always_won_or_always_lost_has_no_strength_yet():
     """Its strength of maximum likelihood is infinite: no number would be true."""
     for leaning in ({"enhanced": 50.0}, {"original": -50.0}, {"original": -50.0, "enhanced": 50.0}):
-        found = study_analysis.ranking(simulated(20, **leaning), resamples=20)
-        assert [s.cls for s in found] == ["original", "dslr", "enhanced"]
-        assert {(s.logit, s.interval, s.first, s.answers) for s in found} == {(None, None, None, 540)}
-        assert set(study_figures.ranking_table(found, "rig")["strength (logit)"]) == {"not enough answers yet"}
+        ranking = study_analysis.ranking(simulated(20, **leaning), resamples=20)
+        assert [s.cls for s in ranking] == ["original", "dslr", "enhanced"]
+        assert {(s.logit, s.interval, s.first, s.answers) for s in ranking} == {(None, None, None, 540)}
+        assert set(study_figures.ranking_table(ranking, "rig")["strength (logit)"]) == {"not enough answers yet"}
 
 
 def test_a_single_loss_decides_and_resamples_without_it_stay_finite():
@@ -56,9 +56,9 @@ def test_a_single_loss_decides_and_resamples_without_it_stay_finite():
     for i, (worse, better) in enumerate((("dslr", "enhanced"), ("original", "dslr"))):
         at = next(j for j, q in enumerate(SONY) if {q.first, q.second} == {worse, better})
         choices.sign[i, at] *= -1
-    found = study_analysis.ranking(choices, resamples=50)
-    assert [s.cls for s in found] == ["enhanced", "dslr", "original"]
-    assert all(np.isfinite((s.logit, *s.interval)).all() for s in found) and found[0].first == 1
+    ranking = study_analysis.ranking(choices, resamples=50)
+    assert [s.cls for s in ranking] == ["enhanced", "dslr", "original"]
+    assert all(np.isfinite((s.logit, *s.interval)).all() for s in ranking) and ranking[0].first == 1
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_the_bootstrap_over_subjects_covers_where_wilson_does_not():
     value = study_analysis.share(truth, "sony", "dslr", "enhanced", resamples=2).share
     covered = {"wilson": 0, "clustered": 0}
     for seed in range(200):
-        found = study_analysis.share(simulated(42, seed, 1.0, enhanced=0.3), "sony", "dslr", "enhanced", 300)
+        preference = study_analysis.share(simulated(42, seed, 1.0, enhanced=0.3), "sony", "dslr", "enhanced", 300)
         for name in covered:
-            low, high = getattr(found, name)
+            low, high = getattr(preference, name)
             covered[name] += low <= value <= high
     assert covered["clustered"] / 200 > 0.89
     assert covered["wilson"] / 200 < 0.85
@@ -138,10 +138,10 @@ def test_figure_10_is_an_average_over_scenes_and_a_share_of_all_answers():
     sign[:, order[SCENES[0], "dslr", "enhanced"]] = (1, 1, 1, -1)
     sign[:2, order[SCENES[1], "dslr", "enhanced"]] = (-1, -1)
     choices = study_analysis.Choices("model", tuple("abcd"), asked, sign, np.zeros(sign.shape))
-    found = study_analysis.share(choices, "sony", "dslr", "enhanced", 50)
-    assert found.by_scene == {SCENES[0]: 0.75, SCENES[1]: 0.0}
-    assert found.share == 0.375, "not 3 of 6: scenes count alike"
-    assert found.answers == 6 and found.wilson == statistics.wilson(3, 6)
+    preference = study_analysis.share(choices, "sony", "dslr", "enhanced", 50)
+    assert preference.by_scene == {SCENES[0]: 0.75, SCENES[1]: 0.0}
+    assert preference.share == 0.375, "not 3 of 6: scenes count alike"
+    assert preference.answers == 6 and preference.wilson == statistics.wilson(3, 6)
     last = {f.cls: f.share for f in study_analysis.fractions(choices, 50)}
     assert last == {"original": 0.0, "dslr": 0.5, "enhanced": 0.5}
     assert study_analysis.share(choices, "sony", "original", "dslr").share is None, "nobody was asked"

@@ -53,8 +53,8 @@ def test_a_verdict_without_intervals_says_why():
 
 
 def test_zero_has_no_sign():
-    found = study_agreement.Agreement("sony", "original", "enhanced", 9, 0.94, 0.94, -0.001, (-0.03, 0.03), {})
-    table = study_figures.agreement_table([found], "rig")
+    agreement = study_agreement.Agreement("sony", "original", "enhanced", 9, 0.94, 0.94, -0.001, (-0.03, 0.03), {})
+    table = study_figures.agreement_table([agreement], "rig")
     assert table["Fleiss' kappa"].tolist() == ["+0.00 [-0.03, +0.03]"]
 
 

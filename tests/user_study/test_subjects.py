@@ -59,18 +59,18 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 @settings(max_examples=300, deadline=None)
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_every_id_is_a_safe_file_name(one, other):
-    found = []
+    ids = []
     for name in (one, other):
         try:
-            found.append(study_subjects.subject_id(name))
+            ids.append(study_subjects.subject_id(name))
         except DpedError as error:
             assert "name" in str(error)
             return
-    for subject in found:
+    for subject in ids:
         assert re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", subject) and len(subject) <= 40 and not _RESERVED.match(subject)
         assert study_subjects.subject_id(subject) == subject
     if re.fullmatch(r"[\x21-\x7e]+", one + other):
-        assert (found[0] == found[1]) == (one.lower() == other.lower())
+        assert (ids[0] == ids[1]) == (one.lower() == other.lower())
 
 
 @pytest.mark.parametrize("name", ["", "  ", "\t\n", "\u3000", "\u200b", "\u3164"])
