@@ -61,7 +61,8 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
     frame = ablation_table.choices_frame(outcomes, differences)
-    assert frame["PSNR minus code"][0] == "" and frame["PSNR minus code"][1][0] in "+-"
+    differs = frame["PSNR minus code (dB)"]
+    assert differs[0] == "" and differs[1][0] in "+-" and "MS-SSIM minus code" in frame
     assert json.dumps(ablation_table.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
