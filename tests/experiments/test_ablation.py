@@ -23,6 +23,12 @@ def features():
     return vgg_files.vgg19()
 
 
+def test_rows_call_a_discriminator_by_its_form():
+    """The same two are drawn and judged elsewhere as two-image and one-image."""
+    for row, choices in ablation.CHOICE_ROWS.items():
+        assert row.startswith(choices.get("discriminator", "").replace("_", "-")) and "channel" not in row
+
+
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as in the authors' code."""
