@@ -25,8 +25,8 @@ CHOICE_ROWS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "kernel of 3 px": {"kernel": "sigma3"},
         "relu5_2 (eq. 6)": {"content_layer": "relu5_2"},
         "batch norm (3.2.2)": {"norm": "batch"},
-        "bi-channel discriminator (3.1.2)": {"discriminator": "two_image"},
-        "single-channel counterpart": {"discriminator": "one_image"},
+        "two-image discriminator (3.1.2)": {"discriminator": "two_image"},
+        "one-image counterpart": {"discriminator": "one_image"},
         "all of the paper": {"variant": "paper"},
     }
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -18,11 +19,15 @@ def choices_frame(outcomes: Sequence[ablation.ChoiceOutcome], differences: Seque
         row: dict[str, str] = {"choice": o.row, "trains": "yes" if o.trains else "no" if o.cell else "diverges"}
         for metric in TABLE_METRICS:
             row[metric_name(metric)] = o.cell.text(metric) if o.cell else "diverged"
-            row[f"{labels.METRIC_LABELS[metric].name} minus {ablation.BASELINE}"] = _minus_baseline(
-                differences, o.row, metric
-            )
+            row[_difference_name(metric)] = _minus_baseline(differences, o.row, metric)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _difference_name(metric: str) -> str:
+    """Return the heading of the differences in a metric, with their unit: ``PSNR minus code (dB)``."""
+    label = labels.METRIC_LABELS[metric]
+    return str(replace(label, name=f"{label.name} minus {ablation.BASELINE}"))
 
 
 def _minus_baseline(differences: Sequence[Difference], row: str, metric: str) -> str:

@@ -82,6 +82,8 @@ _MEANING = MappingProxyType(
 _HERE = "(in brackets): seen here, but trainings are too short, or trainings or photographs too few, to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
+#: What the numbers in a cell count.
+_OF_CELL = "k of n: of the phones, or of the kinds of pictures"
 #: The first words of the reason of a finding that only answers of people could replace.
 NEEDS_PEOPLE = "needs people"
 
@@ -233,6 +235,7 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
 
 _HEIGHT = 0.18  # of a row, in inches: the whole matrix fits on one screen of JupyterLab
 _LABELS = 3.15  # width of the labels, in inches
+_FRAME = 1.2  # of a cell in brackets, in points
 _LINE = 17  # characters in a line of a claim that stands beside its kernels
 
 
@@ -249,6 +252,8 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     ax.set(xlim=(0, figures.WIDTH), ylim=(fig.get_figheight(), 0))
     ax.set_axis_off()
     size, blank = figures.SMALLEST_TEXT, {"fc": "none", "ec": "0.88", "lw": 0.6}
+    # Brackets reach from 0.13 of the size below the baseline to 0.76 above it, and a "p" to 0.21 below: both just fit.
+    baseline = _HEIGHT / 2 + (0.76 - 0.17) / 2 * size / 72
     for i, result in enumerate(results):
         head = result if upright else result.replace("-", "\n").replace("the paper", "the\npaper")
         place = {"ha": "center", "va": "bottom", "rotation": 90 if upright else 0}
@@ -256,20 +261,21 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     for i, row in enumerate(listed):
         y = top + i * _HEIGHT
         if not row.kernel:
-            ax.text(0.05, y + _HEIGHT / 2, row.label, va="center", fontsize=size)
+            ax.text(0.05, y + baseline, row.label, va="baseline", fontsize=size)
         else:
             # The claim stands once, beside the rows of its kernels.
             of_claim = [r for r in listed if r.claim == row.claim]
             if row == of_claim[0]:
                 words = textwrap.fill(SHORT[row.claim.key], _LINE)
                 ax.text(0.05, y + len(of_claim) * _HEIGHT / 2, words, va="center", fontsize=size)
-            ax.text(_LABELS - 0.08, y + _HEIGHT / 2, KERNEL_NAMES[row.kernel], ha="right", va="center", fontsize=size)
+            place = _LABELS - 0.08, y + baseline
+            ax.text(*place, KERNEL_NAMES[row.kernel], ha="right", va="baseline", fontsize=size)
         if row.claim.key in people:
             ax.add_patch(
                 Rectangle((_LABELS + 0.015, y + 0.015), figures.WIDTH - _LABELS - 0.03, _HEIGHT - 0.03, **blank)
             )
-            middle = (_LABELS + figures.WIDTH) / 2, y + _HEIGHT / 2
-            ax.text(*middle, f"not run: {NEEDS_PEOPLE}", ha="center", va="center", fontsize=size, color="0.4")
+            place = (_LABELS + figures.WIDTH) / 2, y + baseline
+            ax.text(*place, f"not run: {NEEDS_PEOPLE}", ha="center", va="baseline", fontsize=size, color="0.4")
             continue
         for j, result in enumerate(results):
             box = (_LABELS + j * width + 0.015, y + 0.015), width - 0.03, _HEIGHT - 0.03
@@ -278,22 +284,22 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
                 few = f"({few})" if summary.here else few
                 # At 8 points some ten characters fit into 0.7 inches.
                 word = f"{summary.sign} {summary.words}" if width > 0.7 else few if upright else summary.words
-                fill, frame = ("#FFFFFF", 1.5) if summary.here else (summary.color, 0)
+                fill, frame = ("#FFFFFF", _FRAME) if summary.here else (summary.color, 0)
                 (x, y0), w, h = box
                 half = frame / 144  # of the frame's width, in inches: it would lie outside the box
                 inside = (x + half, y0 + half), w - 2 * half, h - 2 * half
                 ax.add_patch(Rectangle(*inside, fc=fill, ec=summary.color, lw=frame))
-                middle = x + w / 2, y + _HEIGHT / 2
-                ax.text(*middle, word, ha="center", va="center", fontsize=size, color=colors.text_on(fill))
+                place = x + w / 2, y + baseline
+                ax.text(*place, word, ha="center", va="baseline", fontsize=size, color=colors.text_on(fill))
             else:
                 ax.add_patch(Rectangle(*box, **blank))
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
     patches.append(Patch(fc="none", ec="0.88", label="not run"))
     legend = {"loc": "lower center", "fontsize": size}
     fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
-    seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=1.5, label=_HERE)]
+    seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=_FRAME, label=_HERE)]
     fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.23 / fig.get_figheight()))
-    fig.text(0.5, 0.18 / fig.get_figheight(), _OF_PAPER, ha="center", va="center", fontsize=size)
+    fig.text(0.5, 0.18 / fig.get_figheight(), f"{_OF_PAPER}; {_OF_CELL}", ha="center", va="center", fontsize=size)
     return fig
 
 

@@ -10,11 +10,15 @@ from dped_lib.data import experiment_results
 from dped_lib.experiments.discriminators import Curve
 from dped_lib.report import colors, figures
 
+_ASIDE = 0.14  # of the iterations: a bar's distance from its point, on an axis of powers of ten
+
 
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     """Draw the accuracy over the iterations of each discriminator, and what the paper states (hollow)."""
     fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
     marks = {"two_image": "o", "one_image": "s"}
+    # Both trainings may have the same length. Each bar stands beside its last point, on its own side.
+    aside = {"two_image": 1 + _ASIDE, "one_image": 1 / (1 + _ASIDE)}
     exact = []  # the intervals that are too short to see
     for c in curves:
         color, mark = colors.DISCRIMINATOR_COLORS[c.form], marks[c.form]
@@ -23,9 +27,9 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
         low, high = c.interval()
         ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, {trained_by}")
         end = c.accuracy[-1]
-        bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
-        ax.errorbar([c.iterations[-1]], [end], **bar)
-        hollow = {"mfc": "none", "mec": color, "ms": 9, "ls": "none"}
+        bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "ecolor": color, "capsize": 3}
+        ax.errorbar([c.iterations[-1] * aside[c.form]], [end], fmt="none", **bar)
+        hollow = {"mfc": "none", "mec": color, "ms": 9, "ls": "none", "zorder": 1}
         ax.plot(*paper.DISCRIMINATOR_ACCURACY[c.form], mark, **hollow, label=f"{words}, the paper")
         if high - low < 0.01:
             exact.append(f"{words}: [{low:.2f}, {high:.2f}], too short to see")
@@ -35,7 +39,7 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
     sizes = sorted({c.batch_size for c in curves})
     batch = ", ".join(str(size) for size in sizes)
     published = ", as in the paper" if sizes == [paper.BATCH_SIZE] else f" (the paper: {paper.BATCH_SIZE})"
-    bars = "; ".join(["bars: 95 % interval at the end", *exact])
+    bars = "; ".join(["bars: 95 % interval of the last point", *exact])
     lowest = min([0.4, *(min(*c.accuracy, c.interval()[0]) - 0.03 for c in curves)])
     ax.set(xscale="log", ylim=(lowest, 1.03), ylabel="accuracy on held-out pairs")
     ax.set_xlabel(f"iterations of batch {batch}{published}\n{bars}")

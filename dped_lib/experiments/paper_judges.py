@@ -49,7 +49,7 @@ def best_ssim() -> Findings:
     """Judge from Table 2 that the paper's network has the highest SSIM."""
     for phone, row in paper.TABLE2.items():
         best = max(row, key=lambda c: row[c].ssim)
-        text = f"{_camera(phone)}: highest SSIM {row[best].ssim} ({method_name(best)})"
+        text = f"{_camera(phone)}: highest SSIM {row[best].ssim:.4f} ({method_name(best)})"
         yield _finding("best_ssim", text, _verdict(best == "ours"))
 
 
@@ -57,8 +57,8 @@ def outperforms() -> Findings:
     """Judge from Table 2 that the paper's network has a higher PSNR than Apple's enhancer and Johnson et al."""
     for phone, row in paper.TABLE2.items():
         others = {c: row[c].psnr for c in ("ape", "johnson")}
-        listed = ", ".join(f"{method_name(c)} {v}" for c, v in others.items())
-        text = f"{_camera(phone)}: {method_name('ours')} {row['ours'].psnr}, {listed}"
+        listed = ", ".join(f"{method_name(c)} {v:.2f}" for c, v in others.items())
+        text = f"{_camera(phone)}: {method_name('ours')} {row['ours'].psnr:.2f}, {listed}"
         yield _finding("outperforms", text, _verdict(row["ours"].psnr > max(others.values())))
 
 
@@ -77,8 +77,8 @@ def top_scores() -> Findings:
         full = row[paper.FULL_LOSS]
         on_top = all(getattr(full, m) >= getattr(row[c], m) for m, c in best.items())
         text = (
-            f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr} ({method_heading(best['psnr'])}), "
-            f"highest SSIM {row[best['ssim']].ssim} ({method_heading(best['ssim'])})"
+            f"{_camera(phone)}: highest PSNR {row[best['psnr']].psnr:.2f} ({method_heading(best['psnr'])}), "
+            f"highest SSIM {row[best['ssim']].ssim:.4f} ({method_heading(best['ssim'])})"
         )
         yield _finding("top_scores", text, _verdict(on_top))
 

@@ -88,9 +88,9 @@ def score_table(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.
 
 
 def _rounded(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Return the metrics of a row with four decimals; NaN where a protocol does not define one."""
+    """Return the metrics of a row with two digits for dB and four for others; NaN where a protocol does not define one."""
     return {
-        label.name: math.nan if values[metric] is None else round(values[metric], 4)
+        str(label): math.nan if values[metric] is None else round(values[metric], 2 if label.unit else 4)
         for metric, label in labels.METRIC_LABELS.items()
     }
 

@@ -23,6 +23,12 @@ def features():
     return vgg_files.vgg19()
 
 
+def test_rows_call_a_discriminator_by_its_form():
+    """The same two are drawn and judged elsewhere as two-image and one-image."""
+    for row, choices in ablation.CHOICE_ROWS.items():
+        assert row.startswith(choices.get("discriminator", "").replace("_", "-")) and "channel" not in row
+
+
 @pytest.mark.parametrize(("row", "choices"), [(r, c) for r, c in ablation.CHOICE_ROWS.items() if c])
 def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row, choices):
     """Of one training: the kernel, layer, norm or discriminator asked for; the rest as in the authors' code."""
@@ -61,7 +67,8 @@ def test_variants_are_compared_on_the_same_pairs(store, runs, monkeypatch):
     assert [o.row for o in outcomes] == ["code", "batch"] and len(differences) == 2
     assert all(o.cell.pairs == len(store.index("test")) for o in outcomes)
     frame = ablation_table.choices_frame(outcomes, differences)
-    assert frame["PSNR minus code"][0] == "" and frame["PSNR minus code"][1][0] in "+-"
+    differs = frame["PSNR minus code (dB)"]
+    assert differs[0] == "" and differs[1][0] in "+-" and "MS-SSIM minus code" in frame
     assert json.dumps(ablation_table.choices_numbers(outcomes))
     model = network_files.load_model(runs / "rig-smoke" / "variants" / "iphone-mse-norm_batch-s0" / "model.safetensors")
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

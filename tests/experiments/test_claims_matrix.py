@@ -3,6 +3,7 @@
 import itertools
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from judging import difference, ratio
 from legible import smallest_text
@@ -58,7 +59,8 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         assert {"Gaussian of 1.73 px (as printed)", "Gaussian of 3 px", "Gaussian of 4.34 px (code)"} <= set(shown)
         assert "5-10 times below MSE at 3-5 px" in [words.replace("\n", " ") for words in shown]
         assert shown.count("not run: needs people") == len(claims.PEOPLE)
-        assert "the paper: its own numbers, checked" in [text.get_text() for text in fig.texts]
+        below = [text.get_text() for text in fig.texts]
+        assert "the paper: its own numbers, checked; k of n: of the phones, or of the kinds of pictures" in below
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
         assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         if len(claims_matrix.matrix_columns(findings)) < 8:
@@ -67,6 +69,30 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         boxes = [t.get_window_extent() for t in texts]
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), "no word lies on another"
         plt.close(fig)
+
+
+def test_the_words_of_a_cell_stand_in_its_middle():
+    """Their brackets touched the upper frame, because the space for descenders was centred with them."""
+    found = [
+        evidence.ClaimFinding("best_ssim", dataset, "cpu", "", "", "not testable", here=here)
+        for dataset, here in (("rig", "does not hold"), ("pirm", "holds"), ("city100", "undecided"))
+    ]
+    figures.use_style()
+    fig = claims_matrix.plot_matrix(found)
+    fig.set_dpi(400)
+    fig.canvas.draw()
+    pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3].astype(int)
+    (ax,) = fig.axes
+    framed = [p.get_window_extent() for p in ax.patches if p.get_linewidth() > 1]
+    assert len(framed) == 3
+    for box in framed:
+        y0, y1 = (round(fig.bbox.height - y) for y in (box.y1, box.y0))
+        dark = pixels[y0:y1, int(box.x0) + 8 : int(box.x1) - 8].max(2).min(1) < 130
+        ink = np.flatnonzero(dark)
+        frame = claims_matrix._FRAME / 72 * 400  # half of its line is cut off by the box
+        above, under = ink[0] - frame / 2, len(dark) - 1 - ink[-1] - frame / 2
+        assert min(above, under) > 0 and abs(above - under) <= 6, "neither frame is touched"
+    plt.close(fig)
 
 
 def test_the_colour_of_differing_findings_takes_no_side():

@@ -93,6 +93,34 @@ def test_accuracies_are_drawn_beside_the_papers():
     plt.close(fig)
 
 
+def test_bars_of_two_trainings_of_the_same_length_hide_nothing():
+    """The claim that is judged lies where both end: two points, two bars, and the mark of the paper."""
+    answers = {"two_image": [2] * 19 + [1], "one_image": [2, 1, 0, 2, 1] * 4}
+    names = [str(i % 5) for i in range(20)]
+    found = [
+        discriminators.Curve("rig", "iphone", form, 0, 50, [5, 300], [0.5, sum(right) / 40], right, names)
+        for form, right in answers.items()
+    ]
+    figures.use_style()
+    fig = discriminator_plot.plot_accuracy(found)
+    fig.draw_without_rendering()
+    (ax,) = fig.axes
+    bars = [ax.transData.transform(c.lines[2][0].get_segments()[0])[0][0] for c in ax.containers]  # x in pixels
+    ends = [line for line in ax.lines if line.get_markerfacecolor() != "none" and len(line.get_xdata()) == 2]
+    points = [ax.transData.transform((300, c.accuracy[-1])) for c in found]
+    mark = ax.transData.transform((300, 0.99))
+    assert len(bars) == 2 and len(ends) >= 2
+    for bar in bars:
+        assert ax.bbox.x0 < bar < ax.bbox.x1
+        assert all(abs(bar - x) > 5 * fig.dpi / 72 for x, _ in (*points, mark)), "beside the points and the mark"
+    assert (bars[0] - points[0][0]) * (bars[1] - points[1][0]) < 0, "one on either side"
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+    assert max(line.get_zorder() for line in hollow) < min(line.get_zorder() for line in ends), (
+        "the paper's lies behind"
+    )
+    plt.close(fig)
+
+
 def test_an_interval_that_cannot_be_seen_is_written():
     names = ["a", "b", "c", "d"] * 250
     sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2] * 1000, names)

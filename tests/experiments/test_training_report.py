@@ -7,6 +7,7 @@ import pytest
 from dped_lib import models
 from dped_lib.base import run_parameters
 from dped_lib.experiments import training_report, training_runs
+from dped_lib.report import figures
 
 
 @pytest.mark.parametrize("most", [100, 1])
@@ -25,3 +26,12 @@ def test_curves_and_scores_say_how_many_pairs_they_are_means_of(store, shelf, mo
     for name, n in (("curves", said), ("scores", f"{held_out['test']} test pairs"), ("samples", None)):
         saved = json.loads((tmp_path / "rig-smoke" / f"training_{name}-{params.run_name}.json").read_text())
         assert saved["parameters"].get("n") == n
+    digits = {"PSNR (dB)": 2, "SSIM": 4, "MS-SSIM": 4}
+    frame, numbers, _ = training_report.score_table(result, store, "smoke")
+    assert set(digits) < set(frame), "the names have their units"
+    lines = (tmp_path / "rig-smoke" / f"training_scores-{params.run_name}.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    for name, places in digits.items():
+        shown = {row[rows[0].index(name)] for row in rows[2:]} - {figures.NOT_DEFINED}
+        assert shown and {len(value.partition(".")[2]) for value in shown} == {places}, "alike in a column"
+    assert numbers["test"]["enhanced"]["standard"]["psnr"] not in set(frame["PSNR (dB)"]), "the JSON is not rounded"
