@@ -88,12 +88,12 @@ def figure11(pictures: Pictures, name: str, cls: str, dataset: str) -> Figure:
 
 
 def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
-    """Draw one scene in every class of every set."""
+    """Draw one scene, which the title names, in every class of every set."""
     rows = _rows_of_scene(pictures, scene, dataset)
     classes = list(dict.fromkeys(cls for by_class in rows.values() for cls in by_class))
     shown = {key: pictures.read(key) for by_class in rows.values() for key in by_class.values()}
     tallest = max(picture.shape[0] / picture.shape[1] for picture in shown.values())
-    height = len(rows) * (report.WIDTH / len(classes) * tallest + 0.08) + 0.7
+    height = len(rows) * (report.WIDTH / len(classes) * tallest + 0.08) + 0.95
     fig, axes = plt.subplots(len(rows), len(classes), figsize=(report.WIDTH, height), squeeze=False)
     for line, (camera, by_class) in zip(axes, rows.items(), strict=True):
         for ax, cls in zip(line, classes, strict=True):
@@ -104,6 +104,7 @@ def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
     for column, cls in zip(axes.T, classes, strict=True):
         first = next(ax for ax in column if ax.images)
         first.set_title(class_name(cls), fontsize=report.SMALLEST_TEXT + 0.5)
+    fig.suptitle(f"Scene {scene}")
     return fig
 
 

@@ -127,4 +127,5 @@ def test_figures_and_tables(small):
     assert "no people" in told and "edges and contrast only" in told, "what the model looks at"
     with pytest.raises(DpedError, match="no pictures of class 'manual'"):
         study_figures.figure11(pictures, "sony", "manual", "rig")
+    assert scene.get_suptitle() == f"Scene {SCENES[0]}"
     plt.close("all")
