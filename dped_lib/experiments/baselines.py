@@ -58,6 +58,17 @@ def _sheets(store: PairStore) -> Iterator[tuple[str, np.ndarray]]:
         yield name, np.flatnonzero(store.photographs == name)
 
 
+def scenes_of(store: PairStore, index: np.ndarray) -> list[str]:
+    """Return the scenes that pairs show, each once, as a reader knows them: ``flower-a`` and not ``photo:flower``.
+
+    The name of a pair is that of its scene, ``/``, and its place. A pair that came as a patch has its own name only, and
+    its photograph is named after a patch.
+    """
+    patches = set(store.names)
+    named = ((store.names[i], store.photographs[i]) for i in index)
+    return list(dict.fromkeys(name if photo in patches else name.rsplit("/", 1)[0] for name, photo in named))
+
+
 def auto_contrast(picture: np.ndarray) -> np.ndarray:
     """Return a uint8 H x W x 3 picture, each channel stretched to full range by Pillow."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(picture), cutoff=CUTOFF))

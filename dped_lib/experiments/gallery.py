@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
@@ -151,14 +152,14 @@ _CHARACTERS = 13.5
 def _wrapped(title: str, inches: float) -> str:
     """Return a title in lines that fit into a width.
 
-    A word longer than a line begins a new one, and is broken after colons, or after hyphens if its parts are still too
-    long.
+    A word longer than a line begins a new one, and is broken after colons, then after hyphens and after underscores if
+    its parts are still too long.
     """
     width = round(_CHARACTERS * inches)
     lines = [""]
     for word in re.findall(r"\S+ ?", title):
         parts = [word]
-        for mark in ":-":
+        for mark in ":-_":
             parts = [p for part in parts for p in ([part] if _fits(part, width) else _broken_after(mark, part))]
         for i, part in enumerate(parts):
             if lines[-1] and (not _fits(lines[-1] + part, width) or (i == 0 and len(parts) > 1)):
@@ -222,19 +223,22 @@ def detail(picture: np.ndarray) -> tuple[int, int, int, int]:
     return int(y) + top, int(x) + left, height, width
 
 
-def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequence[str] = ()) -> Figure:
+def compare_methods(
+    scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequence[str] = (), names: Sequence[str] = ()
+) -> Figure:
     """Draw Figure 8: scenes by methods, each photograph above the crop of it that has most detail.
 
     Args:
         scenes: for each scene, its versions by name (:func:`enhanced_versions`), all with the same names.
         missing: names of methods that could not run. They stand above the figure.
+        names: names of the scenes. Each stands at the left of its row.
     """
-    names = list(scenes[0])
-    each = figures.WIDTH / len(names)
+    methods = list(scenes[0])
+    each = figures.WIDTH / len(methods)
     heights = [row["original"].shape[0] / row["original"].shape[1] for row in scenes for _ in range(2)]
     fig, axes = plt.subplots(
         2 * len(scenes),
-        len(names),
+        len(methods),
         figsize=(figures.WIDTH, each * sum(heights) + 0.8 + 0.2 * bool(missing)),
         gridspec_kw={"height_ratios": heights},
         squeeze=False,
@@ -242,7 +246,7 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
     fig.get_layout_engine().set(w_pad=0.015, h_pad=0.03)
     for i, row in enumerate(scenes):
         y, x, height, width = detail(row["original"])
-        for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], names, strict=True):
+        for ax, close, name in zip(axes[2 * i], axes[2 * i + 1], methods, strict=True):
             figures.show_picture(ax, row[name], _wrapped(_title(name, row), each) if i == 0 else "")
             # A photograph that could not be aligned has another size; its crop is at the same place of the frame.
             scale = row[name].shape[0] / row["original"].shape[0]
@@ -250,19 +254,30 @@ def compare_methods(scenes: Sequence[Mapping[str, np.ndarray]], missing: Sequenc
             figures.show_picture(close, row[name][top : top + h, left : left + w])
             if name == "original":
                 ax.add_patch(Rectangle((x, y), width, height, fill=False, ec=colors.YELLOW, lw=1.5))
+        if names:
+            _name_row(axes[2 * i, 0], names[i], each * heights[2 * i])
         axes[2 * i + 1, 0].set_ylabel(_ENLARGED, fontsize=figures.SMALLEST_TEXT)
     if missing:
         fig.suptitle(", ".join(_not_here(missing)), fontsize=figures.SMALLEST_TEXT + 0.5, color="0.35")
     return fig
 
 
+def _name_row(ax: Axes, name: str, inches: float) -> None:
+    """Write a name at the left of a row of pictures, which is so many inches high."""
+    ax.set_ylabel(_wrapped(name, inches), fontsize=figures.SMALLEST_TEXT)
+
+
 def phone_page(
-    dataset: str, phone: str, rows: Sequence[Mapping[str, np.ndarray]], missing: Sequence[str] = ()
+    dataset: str,
+    phone: str,
+    rows: Sequence[Mapping[str, np.ndarray]],
+    missing: Sequence[str] = (),
+    scenes: Sequence[str] = (),
 ) -> Figure:
     """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
 
     More than two scenes with their enhanced version, or more than four with two versions, stand in two columns. The
-    names of methods that could not run (``missing``) stand in the title.
+    names of methods that could not run (``missing``) stand in the title, and those of the ``scenes`` at the left of each.
     """
     names = [name for name in rows[0] if name != "DSLR"]
     across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1
@@ -279,6 +294,9 @@ def phone_page(
         place = axes[i // across, (i % across) * len(names) :]
         for ax, name in zip(place, names, strict=False):
             figures.show_picture(ax, row[name], _wrapped(name, each) if i < across else "")
+        if scenes:
+            place[0].set_axis_on()
+            _name_row(place[0], scenes[i], each * tallest)
     title = f"{camera_name(dataset, phone)}: {len(rows)} scenes" + "".join(
         f" ({words})" for words in _not_here(missing)
     )

@@ -51,7 +51,8 @@ def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     phone = result.params.phone
     rows = {phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}
     names = {camera: datasets.camera_name(result.params.dataset, camera) for camera in (phone, "dslr")}
-    return training_drawings.patch_rows(rows, names), {"patches": [store.names[i] for i in chosen]}
+    fig = training_drawings.patch_rows(rows, names, result.params.loss)
+    return fig, {"patches": [store.names[i] for i in chosen]}
 
 
 def score_table(result: TrainResult, store: PairStore, preset: str) -> tuple[pd.DataFrame, dict, str]:
@@ -103,7 +104,8 @@ def save(result: TrainResult, store: PairStore, preset: str) -> None:
     validated = {**made, "n": validation_pairs(result, store)}
     figures.save_figure(fig, f"training_curves-{params.run_name}", validated, numbers)
     fig, numbers = samples(result, store)
-    figures.save_figure(fig, f"training_samples-{params.run_name}", made, numbers)
+    shown = {**made, "n": f"{len(numbers['patches'])} test patches"}
+    figures.save_figure(fig, f"training_samples-{params.run_name}", shown, numbers)
     frame, numbers, notes = score_table(result, store, preset)
     made = {**made, "n": f"{numbers['pairs']} test pairs"}
     figures.save_table(frame, f"training_scores-{params.run_name}", made, title(result), numbers, notes)

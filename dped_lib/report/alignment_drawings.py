@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
@@ -20,6 +21,7 @@ _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
 _TALLEST = 6.2  # height of Figure 4 in inches; a notebook's page in JupyterLab shows about 6.7
+_ROOM = 0.12  # of a photograph's side: as far beyond it Figure 4 shows the other camera's frame
 _CAPTION = 30  # characters in a line below a third of a figure's width
 _PAIRS_IN_ROW = 4
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
@@ -126,9 +128,10 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
     )
     for ax, (image, other_frame, crop_outline) in zip(axes[:, 1], outlines, strict=True):
         figures.show_picture(ax, image)
-        ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
-        ax.add_patch(Polygon(other_frame, fill=False, edgecolor=_OUTLIER, lw=1.8))
+        _make_room(ax, other_frame)
+        # The other frame is dashed and above the crop: where both coincide, each is seen.
         ax.add_patch(Polygon(crop_outline, fill=False, edgecolor=_CROP, lw=2.2))
+        ax.add_patch(Polygon(other_frame, fill=False, edgecolor=_OUTLIER, lw=1.8, ls=(0, (4, 2)), zorder=2))
     aspect = "1080:800" if size[1] >= size[0] else "800:1080"
     captions.append(
         f"2. Orange: the other camera's frame (intersection {r.overlap:.0%})\n"
@@ -142,6 +145,20 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
         ax.set_xlabel(lines, loc="left")
         ax.set_anchor("S")  # the captions then begin on one line
     return fig
+
+
+def _make_room(ax: Axes, outline: np.ndarray) -> None:
+    """Widen the limits of a picture's axes so that an outline (N x 2 pixels) is inside, but by :data:`_ROOM` at most."""
+    for ends, set_limits, places in (
+        (ax.get_xlim(), ax.set_xlim, outline[:, 0]),
+        (ax.get_ylim(), ax.set_ylim, outline[:, 1]),
+    ):
+        low, high = sorted(ends)
+        most = _ROOM * (high - low)
+        edge = 0.01 * (high - low)  # half of the line's width lies outside of its outline
+        low -= np.clip(low - places.min() + edge, edge, most)
+        high += np.clip(places.max() - high + edge, edge, most)
+        set_limits((low, high) if ends[0] < ends[1] else (high, low))
 
 
 def alignment_check(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Alignment) -> Figure:

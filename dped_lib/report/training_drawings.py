@@ -111,14 +111,15 @@ def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str]) -> Figure:
+def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str], loss: str) -> Figure:
     """Draw rows of patches (H x W x 3), each with the name of its camera, or ``enhanced``, at its left.
 
-    ``enhanced`` is written in its colour of the user study (``colors.CLASS_COLORS``), and all other names in black.
+    ``enhanced`` is written in the colour of the loss that trained the network, and all other names in black.
 
     Args:
         rows: camera, or ``enhanced`` -> its patches.
         names: camera -> its name.
+        loss: the loss of the training, which sets the colour.
     """
     columns = max(len(patches) for patches in rows.values())
     side = (figures.WIDTH - 0.4) / columns
@@ -127,7 +128,6 @@ def patch_rows(rows: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, str
         for ax, patch in zip(line, patches, strict=True):
             figures.show_picture(ax, patch, interpolation="nearest")
         # A row is lower than a long name, so the name takes two lines.
-        line[0].set_ylabel(
-            names.get(name, name).replace(" ", "\n", 1), color=colors.CLASS_COLORS.get(name, colors.BLACK)
-        )
+        color = colors.LOSS_COLORS[loss] if name == "enhanced" else colors.BLACK
+        line[0].set_ylabel(names.get(name, name).replace(" ", "\n", 1), color=color)
     return fig

@@ -19,7 +19,7 @@ from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import Agreement, Verdict
 from dped_lib.user_study.analysis import Fraction, Share, Sizes, Strength
 from dped_lib.user_study.pictures import Pictures, enhancers_phone
-from dped_lib.user_study.questions import KINDS, Trial, kind_of
+from dped_lib.user_study.questions import KINDS, PAPER_SETS, Trial, kind_of
 
 _CLASS_NAMES = MappingProxyType({"dslr": "DSLR", "enhanced": "ours"})
 _INTERVAL = "#B00020"
@@ -88,12 +88,12 @@ def figure11(pictures: Pictures, name: str, cls: str, dataset: str) -> Figure:
 
 
 def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
-    """Draw one scene in every class of every set."""
+    """Draw one scene, which the title names, in every class of every set."""
     rows = _rows_of_scene(pictures, scene, dataset)
     classes = list(dict.fromkeys(cls for by_class in rows.values() for cls in by_class))
     shown = {key: pictures.read(key) for by_class in rows.values() for key in by_class.values()}
     tallest = max(picture.shape[0] / picture.shape[1] for picture in shown.values())
-    height = len(rows) * (report.WIDTH / len(classes) * tallest + 0.08) + 0.7
+    height = len(rows) * (report.WIDTH / len(classes) * tallest + 0.08) + 0.95
     fig, axes = plt.subplots(len(rows), len(classes), figsize=(report.WIDTH, height), squeeze=False)
     for line, (camera, by_class) in zip(axes, rows.items(), strict=True):
         for ax, cls in zip(line, classes, strict=True):
@@ -104,6 +104,7 @@ def scene_figure(pictures: Pictures, scene: str, dataset: str) -> Figure:
     for column, cls in zip(axes.T, classes, strict=True):
         first = next(ax for ax in column if ax.images)
         first.set_title(class_name(cls), fontsize=report.SMALLEST_TEXT + 0.5)
+    fig.suptitle(f"Scene {scene}")
     return fig
 
 
@@ -184,7 +185,8 @@ def figure10(
 ) -> Figure:
     """Draw Figure 10.
 
-    Each set has a panel with three bars of pairwise choices, averaged over scenes, and one bar of all choices.
+    Each set has a panel with three bars of pairwise choices, averaged over scenes, and one bar of all choices. The
+    paper's sets keep the letters that they have in its Figure 10, also in a study that has not all of them.
 
     The 95 % intervals lie beneath the borders within a bar: Wilson's is solid, that of the bootstrap over subjects is
     dashed. The number of answers stands beside each bar, and the legend names every mark.
@@ -199,7 +201,8 @@ def figure10(
     fig = plt.figure(figsize=(report.WIDTH, 2.6 * rows + 1.0))
     places = fig.add_gridspec(rows + 1, columns, height_ratios=[1] * rows + [0.2])
     panels = [fig.add_subplot(places[i // columns, i % columns]) for i in range(len(names))]
-    for letter, ax, name in zip("abcdefghijkl", panels, names, strict=False):
+    letters = dict(zip(PAPER_SETS, "abcd", strict=True))
+    for ax, name in zip(panels, names, strict=True):
         by_pair = {(s.first, s.second): s for s in shares if s.set == name}
         kind = kind_of({cls for pair in by_pair for cls in pair})
         pairs = list(combinations(KINDS[kind], 2))
@@ -220,7 +223,7 @@ def figure10(
         ax.set_yticks([*range(len(pairs)), len(pairs) + 0.25])
         ax.set_yticklabels([*(f"{class_name(a)}\nor {class_name(b)}" for a, b in pairs), "all\nchoices"])
         ax.grid(visible=False)
-        ax.set_title(f"({letter}) {set_name(name, dataset)}")
+        ax.set_title((f"({letters[name]}) " if name in letters else "") + set_name(name, dataset))
     classes = dict.fromkeys(cls for s in shares for cls in (s.first, s.second))
     marks = [Patch(color=colors.CLASS_COLORS[cls], label=class_name(cls)) for cls in classes]
     marks += [

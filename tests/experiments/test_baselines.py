@@ -139,3 +139,16 @@ def test_a_damaged_layout_is_named(store, root):
     (root / "input" / "layout.json").write_text(json.dumps({"store": 1}))
     with pytest.raises(DpedError, match=r"layout.json: damaged"):
         baselines.users_method("ape", store)
+
+
+def test_pairs_are_said_to_show_scenes_and_not_keys(tmp_path):
+    """The title of a sheet names scenes as figures do. Both takes of a photograph share a key that no reader knows."""
+    image = np.zeros((100, 100, 3), np.uint8)
+    named = (("flower-a/0-20", "photo:flower"), ("flower-b/0-20", "photo:flower"), ("flower-a/9-9", "photo:flower"))
+    pairs = [
+        Pair(name, photograph, image, image)
+        for name, photograph in (*named, ("test/17", "test/17"), ("test/18", "test/17"))
+    ]
+    store = pair_store.write_store(tmp_path / "store", pairs, {"dataset": "rig", "phone": "iphone", "report": {}})
+    assert baselines.scenes_of(store, np.arange(3)) == ["flower-a", "flower-b"]
+    assert baselines.scenes_of(store, np.array([3, 4])) == ["test/17", "test/18"], "patches that came alone"

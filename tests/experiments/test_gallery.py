@@ -156,6 +156,31 @@ def test_what_a_photograph_does_not_show_by_itself_is_written():
     plt.close(fig)
 
 
+def test_scenes_are_named_beside_their_photographs():
+    """Without its name nobody finds a photograph again. A long name stays in its row, and moves no title into another."""
+    figures.use_style()
+    example = gallery.Example(Photograph("a/b/sony", "sony", lambda: None, "s"))
+    assert example.scene == "a/b" and gallery.Example(Photograph("sony", "sony", lambda: None, "s")).scene == "sony"
+    scenes = ["flower-a", "IMG_20161027_133205_HDR"]
+    picture = np.zeros((30, 40, 3), np.uint8)
+    name = "ours, shipped:city100-iphonex (cpu)"
+    whole = gallery.compare_methods([{**ROW, "Dong et al.": picture, "Johnson et al.": picture}] * 2, names=scenes)
+    page = gallery.phone_page("city100", "iphonex", [{"original": picture, name: picture}] * 4, scenes=scenes * 2)
+    for fig, named in ((whole, scenes), (page, scenes * 2)):
+        for _ in range(2):
+            fig.draw_without_rendering()
+        beside = [ax for ax in fig.axes if ax.get_ylabel() and "enlarged" not in ax.get_ylabel()]
+        assert ["".join(ax.get_ylabel().split()) for ax in beside] == named
+        assert all(ax.yaxis.label.get_visible() and ax.axison for ax in beside)
+        for ax in beside:
+            words, row = ax.yaxis.label.get_window_extent(), ax.get_window_extent()
+            assert words.x0 >= 0 and row.y0 - 1 <= words.y0 and words.y1 <= row.y1 + 1
+        titles = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(titles, 2))
+        assert smallest_text(fig) >= figures.SMALLEST_TEXT
+        plt.close(fig)
+
+
 def test_a_page_of_a_phone_has_no_empty_column():
     figures.use_style()
     names = "original", "Dong et al. (smoke)"

@@ -11,7 +11,7 @@ from dped_lib.report import figures
 
 
 @pytest.mark.parametrize("most", [100, 1])
-def test_curves_and_scores_say_how_many_pairs_they_are_means_of(store, shelf, monkeypatch, tmp_path, most):
+def test_every_result_says_how_many_pairs_it_shows_and_of_which_split(store, shelf, monkeypatch, tmp_path, most):
     """A validation score is the mean of the pairs that the training drew once, at most ``eval_pairs``."""
     params = run_parameters.train_params("rig", "iphone", "mse", "smoke", eval_pairs=most)
     result = training_runs.TrainResult(tmp_path, params, models.generator("srcnn").eval(), "VGG")
@@ -22,8 +22,9 @@ def test_curves_and_scores_say_how_many_pairs_they_are_means_of(store, shelf, mo
     training_report.save(result, store, "smoke")
     held_out = {split: len(store.index(split)) for split in ("val", "test")}
     assert held_out["val"] > 1
+    shown = f"{min(training_report.PATCHES_SHOWN, held_out['test'])} test patches"
     said = f"{min(most, held_out['val'])} validation pairs"
-    for name, n in (("curves", said), ("scores", f"{held_out['test']} test pairs"), ("samples", None)):
+    for name, n in (("curves", said), ("scores", f"{held_out['test']} test pairs"), ("samples", shown)):
         saved = json.loads((tmp_path / "rig-smoke" / f"training_{name}-{params.run_name}.json").read_text())
         assert saved["parameters"].get("n") == n
     digits = {"PSNR (dB)": 2, "SSIM": 4, "MS-SSIM": 4}

@@ -116,6 +116,12 @@ def test_a_line_of_visible_code_fits_the_page(file):
         assert max(map(len, lines)) <= 118, max(lines, key=len)
 
 
+def test_headings_of_tables_are_words_of_a_reader(notebook):
+    """pandas heads its summary "count", "50%", "max": of what, and in which unit, only the code tells."""
+    _, nb = notebook
+    assert not [c.id for c in nb.cells if c.cell_type == "code" and ".describe(" in c.source]
+
+
 #: Notebooks with rows of up to five panels, which are wider than a page.
 WIDE = {"02_color_loss", "03_training"}
 

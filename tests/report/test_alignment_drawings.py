@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 import cv2
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -132,6 +133,29 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
         "",
     ], "a row is a camera"
     assert fig.get_figheight() <= SCREEN
+    plt.close(fig)
+
+
+def test_the_other_cameras_frame_is_seen(pair):
+    """Figure 4 explains it: it lies within its panel, also where it is beyond the picture, and above the green crop."""
+    figures.use_style()
+    fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
+    for ax in (fig.axes[1], fig.axes[4]):
+        frame, crop = sorted(ax.patches, key=lambda p: -p.get_zorder())
+        wanted = [colors.ORANGE, colors.GREEN]
+        assert [matplotlib.colors.to_hex(p.get_edgecolor()).upper() for p in (frame, crop)] == wanted
+        assert frame.get_zorder() > crop.get_zorder() and frame.get_linestyle() != crop.get_linestyle()
+        corners = frame.get_xy()
+        for low, high, places in ((*ax.get_xlim(), corners[:, 0]), (*ax.get_ylim()[::-1], corners[:, 1])):
+            assert low < places.min() and places.max() < high
+    plt.close(fig)
+    # Far away it would make the picture small.
+    fig, ax = plt.subplots()
+    figures.show_picture(ax, pair[0])
+    height, width = pair[0].shape[:2]
+    alignment_drawings._make_room(ax, np.array([[-9.0 * width, 5], [9 * width, 9 * height]]))
+    assert np.ptp(ax.get_xlim()) < 1.3 * width and np.ptp(ax.get_ylim()) < 1.3 * height
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the picture still stands upright"
     plt.close(fig)
 
 

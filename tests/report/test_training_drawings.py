@@ -141,14 +141,14 @@ def test_the_figure_says_what_its_lines_are():
     plt.close(fig)
 
 
-def test_rows_of_patches_are_named():
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_rows_of_patches_are_named(loss):
     patches = np.zeros((4, 10, 10, 3), np.uint8)
-    fig = training_drawings.patch_rows(
-        {"sony": patches, "enhanced": patches, "dslr": patches}, {"sony": "Sony Xperia Z", "dslr": "Nikon D5500"}
-    )
+    rows = {"sony": patches, "enhanced": patches, "dslr": patches}
+    fig = training_drawings.patch_rows(rows, {"sony": "Sony Xperia Z", "dslr": "Nikon D5500"}, loss)
     assert [fig.axes[i].get_ylabel() for i in (0, 4, 8)] == ["Sony\nXperia Z", "enhanced", "Nikon\nD5500"]
     inks = [fig.axes[i].yaxis.label.get_color() for i in (0, 4, 8)]
-    assert inks == [colors.BLACK, colors.CLASS_COLORS["enhanced"], colors.BLACK], (
-        "the Sony's green would be that of 'enhanced'"
+    assert inks == [colors.BLACK, colors.LOSS_COLORS[loss], colors.BLACK], (
+        "one colour for a loss everywhere; the cameras have none, because the Sony's green is that of the full loss"
     )
     plt.close(fig)

@@ -40,6 +40,27 @@ def test_each_part_of_a_bar_has_its_share(share):
     plt.close(fig)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "titles"),
+    [
+        ("rig", ["(a) BlackBerry Passport", "(b) iPhone 3GS", "(c) Sony Xperia Z", "(d) enhancers, iPhone 3GS"]),
+        ("city100", ["iPhone X", "(d) enhancers, iPhone X"]),
+        ("own", ["holiday", "(d) enhancers"]),
+    ],
+)
+def test_a_part_of_figure_10_has_the_papers_letter(dataset, titles):
+    """Text about "Figure 10 d" is about the enhancers in every study; sets that the paper has not are named only."""
+    sets = {"rig": study_questions.PAPER_SETS, "city100": ("iphonex", "enhancers"), "own": ("holiday", "enhancers")}
+    pairs = {"enhancers": ("automatic", "enhanced")}
+    shares = [
+        study_analysis.Share(name, *pairs.get(name, ("dslr", "enhanced")), 0.5, 100, 5, (0.4, 0.6), (0.4, 0.6), {})
+        for name in sets[dataset]
+    ]
+    fig = study_figures.figure10(shares, [], dataset)
+    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == titles
+    plt.close(fig)
+
+
 def test_a_folder_of_ones_own_has_its_own_names():
     assert study_figures.set_name("enhancers", "own") == "enhancers"
     assert study_figures.set_name("enhancers", "city100") == "enhancers, iPhone X"
@@ -96,7 +117,7 @@ def test_figures_and_tables(small):
     fig = study_figures.figure10(shares, last, "rig", {(s.set, s.first, s.second): 0.5 for s in shares})
     words = [t.get_text() for ax in fig.axes for t in ax.texts]
     assert words.count("not run") == 2, "the two pairs with a manual enhancement"
-    assert [ax.get_title() for ax in fig.axes[:2]] == ["(a) Sony Xperia Z", "(b) enhancers, iPhone 3GS"]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["(c) Sony Xperia Z", "(d) enhancers, iPhone 3GS"]
     assert sum(word.startswith("n = ") for word in words) == 8, "n at each bar"
     named = {text.get_text() for text in fig.axes[2].get_legend().get_texts()}
     assert {"original", "DSLR", "ours", "95 %: Wilson", "95 %: bootstrap over subjects"} < named
@@ -106,6 +127,7 @@ def test_figures_and_tables(small):
     scene = study_figures.scene_figure(pictures, SCENES[0], "rig")
     titles = [ax.get_title() for ax in scene.axes]
     assert titles == ["original", "DSLR", "ours", "", "", "", "", "automatic"], "a class has its name once"
+    assert scene.get_suptitle() == f"Scene {SCENES[0]}"
     assert [ax.get_ylabel() for ax in scene.axes[::4]] == ["Sony Xperia Z", "iPhone 3GS"]
     assert smallest_text(scene) >= figures.SMALLEST_TEXT and scene.get_figwidth() <= figures.WIDTH
     asked = study_questions.order(pictures.questions, "p01", 0)[0]
