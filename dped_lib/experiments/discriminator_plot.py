@@ -23,8 +23,9 @@ def plot_accuracy(curves: Sequence[Curve]) -> Figure:
         low, high = c.interval()
         ax.plot(c.iterations, c.accuracy, f"{mark}-", color=color, label=f"{words}, {trained_by}")
         end = c.accuracy[-1]
-        bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "color": color, "capsize": 3}
-        ax.errorbar([c.iterations[-1]], [end], **bar)
+        bar = {"yerr": [[max(end - low, 0)], [max(high - end, 0)]], "ecolor": color, "capsize": 3, "fmt": "none"}
+        beside = c.iterations[-1] * (1 / 1.15 if c.form == "two_image" else 1.15)  # no bar hides the other
+        ax.errorbar([beside], [end], **bar)
         hollow = {"mfc": "none", "mec": color, "ms": 9, "ls": "none"}
         ax.plot(*paper.DISCRIMINATOR_ACCURACY[c.form], mark, **hollow, label=f"{words}, the paper")
         if high - low < 0.01:

@@ -93,6 +93,16 @@ def test_accuracies_are_drawn_beside_the_papers():
     plt.close(fig)
 
 
+def test_the_bars_of_two_discriminators_do_not_hide_each_other():
+    def sure(form):
+        return discriminators.Curve("rig", "iphone", form, 0, 50, [5, 300], [0.5, 1.0], [2] * 9, ["a", "b", "c"] * 3)
+
+    fig = discriminator_plot.plot_accuracy([sure("two_image"), sure("one_image")])
+    bars = [segment[0][0] for bar in fig.axes[0].containers for segment in bar.lines[2][0].get_segments()]
+    assert bars[0] < 280 and bars[1] > 320, "beside the last dots, at 300"
+    plt.close(fig)
+
+
 def test_an_interval_that_cannot_be_seen_is_written():
     names = ["a", "b", "c", "d"] * 250
     sure = discriminators.Curve("rig", "iphone", "two_image", 0, 50, [5, 300], [0.5, 1.0], [2] * 1000, names)
