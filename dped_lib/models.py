@@ -134,11 +134,11 @@ class CodeDiscriminator(nn.Module):
     def forward(self, gray: Tensor) -> Tensor:
         """Return the logits N x 2. Raise a DpedError for images of another shape."""
         check_patch(gray, self.inputs)
-        # TensorFlow's SAME padding. In the first layer it is odd: three zeros before the image, and four after it.
+        # TensorFlow's SAME padding. In the first layer: three zeros before the image, four after it.
         x = F.leaky_relu(self.convs[0](F.pad(gray, (3, 4, 3, 4))), 0.2)
         for conv, norm, pad in zip(self.convs[1:], self.norms, (2, 1, 1, 1), strict=True):
             x = norm(F.leaky_relu(conv(F.pad(x, [pad] * 4)), 0.2))
-        # TensorFlow flattens with the channels last, and the rows of the checkpoint's matrix are in that order.
+        # TensorFlow flattens with the channels last, and the checkpoint's rows are in that order.
         x = x.permute(0, 2, 3, 1).flatten(1)
         return self.out(F.leaky_relu(self.fc(x), 0.2))
 

@@ -97,17 +97,17 @@ def test_bars_of_two_trainings_of_the_same_length_hide_nothing():
     """The claim that is judged lies where both end: two points, two bars, and the mark of the paper."""
     answers = {"two_image": [2] * 19 + [1], "one_image": [2, 1, 0, 2, 1] * 4}
     names = [str(i % 5) for i in range(20)]
-    found = [
+    curves = [
         discriminators.Curve("rig", "iphone", form, 0, 50, [5, 300], [0.5, sum(right) / 40], right, names)
         for form, right in answers.items()
     ]
     figures.use_style()
-    fig = discriminator_plot.plot_accuracy(found)
+    fig = discriminator_plot.plot_accuracy(curves)
     fig.draw_without_rendering()
     (ax,) = fig.axes
     bars = [ax.transData.transform(c.lines[2][0].get_segments()[0])[0][0] for c in ax.containers]  # x in pixels
     ends = [line for line in ax.lines if line.get_markerfacecolor() != "none" and len(line.get_xdata()) == 2]
-    points = [ax.transData.transform((300, c.accuracy[-1])) for c in found]
+    points = [ax.transData.transform((300, c.accuracy[-1])) for c in curves]
     mark = ax.transData.transform((300, 0.99))
     assert len(bars) == 2 and len(ends) >= 2
     for bar in bars:
