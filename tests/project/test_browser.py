@@ -183,12 +183,12 @@ def test_two_subjects_at_once(browser, pictures, site):
 
 def kernels() -> set[int]:
     """Processes of kernels that this test run has started and that live."""
-    found = set()
+    pids = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # one that ends at this moment
             if "ipykernel_launcher" in " ".join(process.cmdline()):
-                found.add(process.pid)
-    return found
+                pids.add(process.pid)
+    return pids
 
 
 def test_a_killed_kernel_loses_no_answer(browser, pictures, site):

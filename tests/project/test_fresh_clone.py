@@ -106,8 +106,8 @@ OTHERWISE = (0.05, 0.05)
 
 def bound(name: str, value: float) -> tuple[float, float]:
     """The relative and absolute bound of a number in a file."""
-    found = next((bounds for start, bounds in BOUNDS.items() if name.startswith(start)), OTHERWISE)
-    return max(found, OTHERWISE) if isinstance(value, int) else found
+    tolerance = next((bounds for start, bounds in BOUNDS.items() if name.startswith(start)), OTHERWISE)
+    return max(tolerance, OTHERWISE) if isinstance(value, int) else tolerance
 
 
 def leaves(value, where: tuple = ()) -> Iterator[tuple[tuple, float | str]]:

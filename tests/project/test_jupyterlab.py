@@ -27,18 +27,18 @@ def lab_of_the_clone(clone, tmp_path_factory):
 
 
 def widget(lab: Lab, kind: str) -> Locator:
-    found = lab.page.locator(kind).first
-    found.scroll_into_view_if_needed()
-    return found
+    locator = lab.page.locator(kind).first
+    locator.scroll_into_view_if_needed()
+    return locator
 
 
 def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) -> None:
     """Drags a slider of a widget; its picture and, where ``words``, its numbers become others."""
-    found = widget(lab, kind)
-    numbers = found.inner_text()
-    browsing.drag_to_another(lab, kind, found.locator(".widget-slider", has_text=label).first, share)
+    explorer = widget(lab, kind)
+    numbers = explorer.inner_text()
+    browsing.drag_to_another(lab, kind, explorer.locator(".widget-slider", has_text=label).first, share)
     if words:
-        expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
+        expect(explorer).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
 
 
 def explore_alignment(lab: Lab) -> None:
@@ -65,9 +65,9 @@ def explore_color(lab: Lab) -> None:
 
 def explore_loss(lab: Lab) -> None:
     slide(lab, ".dped-loss-terms", "patch", 0.7)
-    found = widget(lab, ".dped-loss-terms")
-    found.locator("select").first.select_option("iteration 0, before training")
-    expect(found).to_contain_text("before training: weighted sum", timeout=PATIENCE)
+    explorer = widget(lab, ".dped-loss-terms")
+    explorer.locator("select").first.select_option("iteration 0, before training")
+    expect(explorer).to_contain_text("before training: weighted sum", timeout=PATIENCE)
 
 
 def explore_before_after(lab: Lab) -> None:
@@ -80,7 +80,7 @@ def explore_before_after(lab: Lab) -> None:
 def explore_picture(lab: Lab) -> None:
     """Drags, zooms, moves and resets the picture itself, with the mouse and the keyboard."""
     kind = ".dped-before-after"
-    found, picture = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture").first
+    explorer, picture = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture").first
     picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     assert box["height"] < 460, "it fits a screen of 1366 x 768 with its controls"
@@ -92,17 +92,17 @@ def explore_picture(lab: Lab) -> None:
     mouse.up()
     browsing.changed(lab, kind, before)
     for act in (lambda: mouse.wheel(0, -200), lambda: lab.page.keyboard.press("ArrowDown"), picture.dblclick):
-        numbers = found.inner_text()
+        numbers = explorer.inner_text()
         act()
-        expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
-    expect(found).to_contain_text("from (0, 0)", timeout=PATIENCE)
+        expect(explorer).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
+    expect(explorer).to_contain_text("from (0, 0)", timeout=PATIENCE)
 
 
 def explore_start(lab: Lab) -> None:
     explore_before_after(lab)
-    found = widget(lab, ".dped-enhancer")
-    found.get_by_role("button", name="enhance", exact=True).click()
-    expect(found).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
+    enhancer = widget(lab, ".dped-enhancer")
+    enhancer.get_by_role("button", name="enhance", exact=True).click()
+    expect(enhancer).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
     slide(lab, ".dped-enhancer .dped-before-after", "before | after", 0.2, words=False)
 
 

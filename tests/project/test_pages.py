@@ -39,14 +39,14 @@ def calls(text: str) -> list[list[str]]:
         line for language, block in blocks(text) if not language for line in block.replace("\\\n", " ").splitlines()
     ]
     lines += re.findall(r"(?<!`)`((?:\.venv/bin/)?dped [a-z][^`]*|make [a-z][^`]*)`(?!`)", text)
-    found = []
+    commands = []
     for part in (part for line in lines for part in line.split(" && ")):
         words = shlex.split(part, comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words = words[1:]
         if words:
-            found.append(words)
-    return found
+            commands.append(words)
+    return commands
 
 
 def test_the_readme_is_short():

@@ -19,12 +19,12 @@ ROOT = paths.project_root()
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """The built site: the folder of its first page."""
-    out = tmp_path_factory.mktemp("book")
+    book = tmp_path_factory.mktemp("book")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "build.py"), str(out)], cwd=out, capture_output=True, text=True
+        [sys.executable, str(ROOT / "docs" / "build.py"), str(book)], cwd=book, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return out / "html"
+    return book / "html"
 
 
 class _Page(HTMLParser):

@@ -80,8 +80,8 @@ def test_a_photograph_is_enhanced(dped, installed, tmp_path):
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
         enhanced = network(torch.tensor(photograph).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).clamp(0, 1)
-    with Image.open(tmp_path / "out.png") as out:
-        assert np.abs(np.asarray(out) / 255 - enhanced.numpy()).max() < 1 / 255
+    with Image.open(tmp_path / "out.png") as written:
+        assert np.abs(np.asarray(written) / 255 - enhanced.numpy()).max() < 1 / 255
     code = "import dped_lib; print(dped_lib.__file__)"
     where = subprocess.check_output(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, text=True
@@ -99,8 +99,8 @@ def test_a_network_that_ships_enhances_without_a_cache_or_a_connection(dped, ins
     with torch.inference_mode():
         image = torch.tensor(photograph).permute(2, 0, 1)[None] / 255
         enhanced = network_files.resolve(f"shipped:{name}")(image)[0].permute(1, 2, 0).clamp(0, 1)
-    with Image.open(tmp_path / "out.png") as out:
-        assert np.abs(np.asarray(out) / 255 - enhanced.numpy()).max() < 1 / 255
+    with Image.open(tmp_path / "out.png") as written:
+        assert np.abs(np.asarray(written) / 255 - enhanced.numpy()).max() < 1 / 255
     assert not (tmp_path / "cache" / "sources").exists()
     file = next(installed.rglob("shipped/*/*/model.safetensors"))
     whole = file.read_bytes()

@@ -293,9 +293,9 @@ def test_a_change_repeats_the_jobs_that_depend_on_it_and_no_others(tmp_path):
         def jobs(*arguments) -> dict[str, int]:
             code, output = call(["--cores", "1", *arguments, "--config", "dataset=pirm", "preset=smoke"], environment)
             assert code == 0, output
-            found = re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)
+            counts = re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)
             # "numbers" only writes the time.
-            return {k: int(v) for k, v in found if k not in ("all", "numbers", "total")}
+            return {k: int(v) for k, v in counts if k not in ("all", "numbers", "total")}
 
         repeats_what_depends_on_a_change(tmp_path, jobs)
 
