@@ -195,7 +195,8 @@ def noise_verdict(
         why_not: the reason why these photographs or networks cannot decide it; empty if they can.
     """
     names = {a.phone: camera_name(dataset, a.phone) for a in entries}
-    shown = {a.phone: statistics.in_words(a.value, a.interval, 2, borders=(1, QUIET)) for a in entries}
+    asked = 1, QUIET
+    shown = {a.phone: statistics.in_words(a.value, a.interval, 2, borders=asked) for a in entries}
     text = ", ".join(f"{names[phone]} x{words}" for phone, words in shown.items())
     relations = {a.phone: statistics.relation(a.interval, 1) for a in entries}
     iphone = relations.pop("iphone", None)
