@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dped_lib import paper
-from dped_lib.base import datasets, presets
+from dped_lib.base import datasets, paths, presets
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import statistics
 from dped_lib.experiments.levelling import Levelling
@@ -143,6 +143,24 @@ def saved_results() -> list[Results]:
         if any(folder.glob("*.json")):
             results.append(Results(dataset, preset, folder))
     return results
+
+
+def results_left_out() -> list[str]:
+    """Return a sentence for each folder of ``figures/`` that a folder of the user's own hides (``provenance.result_folder``).
+
+    A notebook run by hand judges the user's own results alone, as soon as there is one.
+    """
+    sentences = []
+    for results in saved_results():
+        published = paths.published_figures() / f"{results.dataset}-{results.preset}"
+        names = {file.name for file in published.glob("*.json")} - {provenance.PROVENANCE}
+        if missing := names - {file.name for file in results.folder.glob("*.json")}:
+            sentences.append(
+                f"{results.folder} hides {published}, and has only {len(names) - len(missing)} of its {len(names)} results. "
+                f"The others are not judged. Make them with `dped run all --dataset {results.dataset} --preset "
+                f"{results.preset}`, or move the folder away to judge those of figures/."
+            )
+    return sentences
 
 
 def verdict_above(interval: Sequence[float]) -> str:

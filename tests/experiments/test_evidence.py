@@ -84,3 +84,22 @@ def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
     file.write_text("{")
     with pytest.raises(DpedError, match=r"table2_methods.json: damaged"):
         claims.judge_claims(evidence.saved_results())
+
+
+def test_results_that_a_folder_of_ones_own_hides_are_counted(tmp_path, monkeypatch):
+    """After one notebook run by hand, the page would lack the others' rows without a word."""
+    monkeypatch.delenv("DPED_FIGURES", raising=False)
+    monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "published_figures", lambda: tmp_path / "figures")
+    published, own = tmp_path / "figures" / "rig-cpu", tmp_path / "runs" / "rig-cpu" / "figures"
+    content = json.dumps({"parameters": {}, "numbers": {}})
+    for name in ("limitations", "fig06_verdicts", "variants"):
+        published.mkdir(parents=True, exist_ok=True)
+        (published / f"{name}.json").write_text(content)
+    assert evidence.results_left_out() == []
+    own.mkdir(parents=True)
+    (own / "variants.json").write_text(content)
+    (sentence,) = evidence.results_left_out()
+    assert str(own) in sentence and "1 of its 3 results" in sentence and "--dataset rig --preset cpu" in sentence
+    monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
+    assert evidence.results_left_out() == [], "the workflow judges what it saves"
