@@ -93,11 +93,13 @@ class Results:
         content = self._content(name)
         return content["parameters"] if content else {}
 
-    def units(self, count: int) -> str:
-        """Return ``count`` with what was resampled (``datasets.resampled_in_words``)."""
-        return datasets.resampled_in_words(self.dataset, count)
+    def limits(self, photographs: int | None, *more: str) -> str:
+        """Return the limits of a verdict in words: what was resampled (``datasets.resampled_in_words``), and ``more``."""
+        resampled = [datasets.resampled_in_words(self.dataset, photographs)] if photographs else []
+        parts = ", ".join([*resampled, *more])
+        return f"these data and this length: {parts}" if parts else ""
 
-    def photographs(self, name: str, phone: str) -> int | None:
+    def photograph_count(self, name: str, phone: str) -> int | None:
         """Return on how many photographs a table compares a phone's methods; None if the result does not record it."""
         cells = (self.numbers(name) or {}).get("cells", [])
         return min((c["photographs"] for c in cells if c["phone"] == phone), default=None)
@@ -107,12 +109,11 @@ class Results:
 
         Facts that the result does not record are left out.
         """
-        parameters, photographs = self.parameters(name), self.photographs(name, phone)
+        parameters = self.parameters(name)
         seeds = len(parameters.get("seeds", ()))
-        parts = [self.units(photographs)] if photographs else []
-        parts += [f"{seeds} training{'s' if seeds > 1 else ''} of each network"] if seeds else []
-        parts += [parameters["iterations"].replace(" of ", " iterations of ")] if parameters.get("iterations") else []
-        return f"these data and this length: {', '.join(parts)}" if parts else ""
+        more = [f"{seeds} training{'s' if seeds > 1 else ''} of each network"] if seeds else []
+        more += [parameters["iterations"].replace(" of ", " iterations of ")] if parameters.get("iterations") else []
+        return self.limits(self.photograph_count(name, phone), *more)
 
     def finding(
         self,
@@ -223,9 +224,9 @@ def too_short(results: Results, name: str, phone: str, columns: Iterable[str]) -
 
 def too_few(photographs: int | None) -> str:
     """Return why so few photographs decide no difference; empty if they can, or are unknown."""
-    if photographs is None or photographs >= statistics.FEWEST:
+    if photographs is None or photographs >= statistics.FEWEST_UNITS:
         return ""
-    few = statistics.FEWEST
+    few = statistics.FEWEST_UNITS
     return f"{photographs} photographs: intervals over fewer than {few} are too narrow"
 
 

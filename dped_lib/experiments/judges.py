@@ -98,15 +98,15 @@ def two_or_one(results: Results) -> Findings:
         trained = (Curve(**{name: curve[name] for name in names if name in curve}) for curve in (two, one))
         value, interval = discriminators.gain(*trained)
         verdict, photographs = verdict_above(interval), len(set(two["photographs"]))
-        percent = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+", borders=(0,))
+        points = statistics.in_words(100 * value, [100 * end for end in interval], 1, "+", borders=(0,))
         text = (
-            f"two images - one image: {percent} points of accuracy on held-out pairs after {two['iterations'][-1]} "
+            f"two images - one image: {points} points of accuracy on held-out pairs after {two['iterations'][-1]} "
             f"iterations of batch {two['batch_size']}"
         )
         if why := "; ".join(filter(None, (_short_curve(two, iterations), too_few(photographs)))):
             yield results.finding("two_or_one", _CURVES, two["phone"], text, "not testable", why, here=verdict)
         else:
-            why = f"these data and this length: {results.units(photographs)}, 1 training of each network"
+            why = results.limits(photographs, "1 training of each network")
             yield results.finding("two_or_one", _CURVES, two["phone"], text, verdict, why)
 
 
@@ -120,8 +120,8 @@ def two_image(results: Results) -> Findings:
             sooner = f"sooner than after {iterations} batches of {paper.BATCH_SIZE}"
             why = sooner if verdict == "holds" else short
             verdict = "holds" if verdict == "holds" else "not testable"
-        elif verdict == "does not hold" and (pairs := curve.get("training_pairs", math.inf)) < _seen(iterations):
-            why = f"trained on {pairs} pairs; the paper's {iterations} batches can hold {_seen(iterations):,}"
+        elif verdict == "does not hold" and (pairs := curve.get("training_pairs", math.inf)) < _most_pairs(iterations):
+            why = f"trained on {pairs} pairs; the paper's {iterations} batches can hold {_most_pairs(iterations):,}"
             verdict = "not testable"
         yield _curve_finding(results, curve, iterations, published, verdict, why)
 
@@ -145,7 +145,7 @@ def _curves(results: Results, form: str) -> list[dict]:
     return [c for c in numbers["curves"] if c["form"] == form] if numbers else []
 
 
-def _seen(iterations: int) -> int:
+def _most_pairs(iterations: int) -> int:
     """Return the largest number of different pairs in the batches of the paper's first ``iterations`` iterations.
 
     The paper has more training pairs than that.
@@ -229,7 +229,8 @@ def ours_iphone(results: Results) -> Findings:
         psnr = statistics.in_words(cell["psnr"], cell["psnr_interval"], 2)
         ssim = statistics.in_words(cell["ms_ssim"], cell["ms_ssim_interval"], 4)
         text = f"authors' weights on {cell['pairs']} real pairs: PSNR {psnr} dB, MS-SSIM {ssim}"
-        why = f"the public weights fit the later version of the paper ({later.psnr} / {later.ssim}); the first's are not public"
+        why = f"the public weights fit the later version of the paper ({later.psnr} / {later.ssim}); "
+        why += "those of the first version are not public"
         yield results.finding("ours_iphone", _ALL_PAIRS, "iphone", text, "not testable", why)
 
 
@@ -338,7 +339,7 @@ def _compare(
         if verdict == "holds" and missing:
             # Without these words the verdict would contradict the interval beside it.
             why, verdict = f"holds against {' and '.join(map(method_name, run))}, but {why}", "undecided"
-        if short := too_short(results, name, phone, (first, *run)) or too_few(results.photographs(name, phone)):
+        if short := too_short(results, name, phone, (first, *run)) or too_few(results.photograph_count(name, phone)):
             verdict, why, here = "not testable", "; ".join(filter(None, (short, why))), verdict
         else:
             why = "; ".join(filter(None, (why, results.scope(name, phone))))

@@ -19,7 +19,7 @@ LEVEL = 0.95
 #: Intervals over few photographs stay somewhat too narrow (:func:`lower_tail`), above all if their values are skewed. With
 #: fewer units (photographs or patches) than this, judges of claims give no verdict on a difference. The user study asks for
 #: the same number of subjects.
-FEWEST = 10
+FEWEST_UNITS = 10
 
 
 # ---------------------------------------------------------------------------------------------- drawing

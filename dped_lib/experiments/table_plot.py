@@ -34,7 +34,7 @@ def in_lines(column: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Mark:
+class _Value:
     """Hold what is drawn of one value: its place (phone, column), the value, its interval, and both in words."""
 
     phone: str
@@ -45,43 +45,39 @@ class _Mark:
 
 
 class _Rows:
-    """The rows of a figure: one for each column of a table, in it a line for each phone."""
+    """Lay out a figure: a row for each column of the table, and in it a line for each phone."""
 
     def __init__(self, phones: Sequence[str], columns: Sequence[str]):
         self.phones, self.columns = tuple(phones), tuple(columns)
         #: Height in inches of all rows.
         self.inches = (0.18 + 0.17 * len(self.phones)) * len(self.columns)
-        self.height = {
+        self.y_of = {
             (phone, column): y + _APART * (i - (len(self.phones) - 1) / 2)
             for (i, phone), (y, column) in itertools.product(enumerate(self.phones), enumerate(self.columns))
         }
 
-    def draw(self, axes: Axes, marks: Iterable[_Mark], name: str) -> None:
-        """Draw each value with its interval. The same in words stands right of the panel."""
-        axes.set(xlabel=name, ylim=(len(self.columns) - 0.5, -0.5))
-        place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
+    def draw(self, axes: Axes, marks: Iterable[_Value], name: str) -> None:
+        """Draw each value with its interval, and write both beside the panel."""
+        axes.set(xlabel=name)
+        figures.label_rows(axes, [in_lines(c) for c in self.columns])
         for mark in marks:
-            y, color = self.height[mark.phone, mark.column], colors.PHONE_COLORS[mark.phone]
+            y, color = self.y_of[mark.phone, mark.column], colors.PHONE_COLORS[mark.phone]
             axes.plot(mark.interval, (y, y), color=color, lw=2)
             axes.plot(mark.value, y, "o", color=color, ms=5)
-            axes.text(1.03, y, mark.words, color="0.15", **place)  # the colours of some phones are too pale for words
-        axes.set_yticks(range(len(self.columns)), [in_lines(c) for c in self.columns])
-        axes.tick_params(axis="y", length=0)
+            figures.write_beside(axes, y, mark.words, "0.15")  # the colours of some phones are too pale for words
         axes.locator_params(axis="x", nbins=4)
-        axes.grid(False, axis="y")
         for border in range(1, len(self.columns)):
             axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
 
     def draw_missing(self, axes: Axes, done: Iterable[tuple[str, str]]) -> None:
         """Write "not run" where a value would stand: once if no phone has one, else in the colour of each that has none."""
-        missing = set(self.height) - set(done)
-        place = {"transform": axes.get_yaxis_transform(), "fontsize": figures.SMALLEST_TEXT, "va": "center"}
+        missing = set(self.y_of) - set(done)
         for phone, column in missing:
             if all((other, column) in missing for other in self.phones):
                 if phone == self.phones[0]:
-                    axes.text(1.03, self.columns.index(column), "not run", color="0.4", **place)
+                    figures.write_beside(axes, self.columns.index(column), "not run", "0.4")
             else:
-                axes.text(1.03, self.height[phone, column], "not run", color=colors.PHONE_COLORS[phone], **place)
+                figures.write_beside(axes, self.y_of[phone, column], "not run", colors.PHONE_COLORS[phone])
 
     def legend(self, fig: Figure, heading: str, marks: Sequence[Line2D], dataset: str) -> None:
         """Write the legend above the panels. Inside a panel, its symbols could be mistaken for values."""
@@ -111,13 +107,13 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
     first, later = (dict(_published(drawn[0].table, rows.phones, columns, later)) for later in (False, True))
     for axes, metric in zip(panels, TABLE_METRICS, strict=True):
         marks = (
-            _Mark(c.phone, c.column, getattr(c, metric), getattr(c, f"{metric}_interval"), c.measured(metric))
+            _Value(c.phone, c.column, getattr(c, metric), getattr(c, f"{metric}_interval"), c.measured(metric))
             for c in drawn
         )
         rows.draw(axes, marks, metric_name(metric))
         for (phone, column), score in (first | later).items():
             mark, edge = "D" if (phone, column) in later else "o", colors.PHONE_COLORS[phone]
-            value, y = score[TABLE_METRICS.index(metric)], rows.height[phone, column]
+            value, y = score[TABLE_METRICS.index(metric)], rows.y_of[phone, column]
             axes.plot(value, y, mark, mfc="white", mec=edge, ms=6, mew=1.3)
         rows.draw_missing(axes, ((c.phone, c.column) for c in drawn))
     hollow = {"color": "0.4", "mfc": "white", "ls": "none"}
@@ -151,7 +147,7 @@ def plot_looks(looks: Iterable[Look], columns: Iterable[str], heading: str, data
     fig, panels = plt.subplots(1, len(OF_DSLR), figsize=(figures.WIDTH, 1.5 + rows.inches), sharey=True)
     for axes, (measure, of_dslr) in zip(panels, OF_DSLR.items(), strict=True):
         marks = (
-            _Mark(k.phone, k.column, k.value, k.interval, statistics.in_words(k.value, k.interval, 2))
+            _Value(k.phone, k.column, k.value, k.interval, statistics.in_words(k.value, k.interval, 2))
             for k in looks
             if k.measure == measure
         )

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -122,6 +122,20 @@ def show_picture(ax: Axes, picture: np.ndarray, title: str = "", **how) -> AxesI
     if title:
         ax.set_title(title, fontsize=SMALLEST_TEXT + 0.5)
     return image
+
+
+def write_beside(ax: Axes, y: float, words: str, color: str = "black") -> None:
+    """Write words at the right of a panel, at the height of a value."""
+    place = {"transform": ax.get_yaxis_transform(), "fontsize": SMALLEST_TEXT, "va": "center"}
+    ax.text(1.03, y, words, color=color, **place)
+
+
+def label_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a panel, from the top down."""
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    ax.grid(False, axis="y")
 
 
 def caption_lines(caption: str, width: int) -> list[str]:

@@ -29,11 +29,11 @@ def draw_equivalence(ax: Axes, verdicts: Sequence[Verdict], names: Sequence[str]
             ax.plot(v.within, (y, y), color=color, lw=4, solid_capstyle="butt")
             ax.plot(v.share, y, "o", color=color, ms=6, mec="white")
             words = f"{statistics.in_words(v.share, v.within, 2)}: {v.word}"
-        _beside(ax, y, words)
+        report.write_beside(ax, y, words)
     margin = verdicts[0].margin if verdicts else 0
     ax.axvspan(0.5 - margin, 0.5 + margin, color="0.9", zorder=0)
     ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
-    _label_rows(ax, names)
+    report.label_rows(ax, names)
     ax.set(xlim=(0, 1))
 
 
@@ -50,13 +50,13 @@ def results_figure(
     fig, (ranking, kappas, tests) = plt.subplots(3, 1, figsize=(report.WIDTH, height), height_ratios=rows)
     for y, s in enumerate(strengths):
         _draw_value(ranking, y, s.logit, s.interval, colors.CLASS_COLORS[s.cls])
-    _label_rows(ranking, [f"{set_name(s.set, dataset)}: {class_name(s.cls)}" for s in strengths])
+    report.label_rows(ranking, [f"{set_name(s.set, dataset)}: {class_name(s.cls)}" for s in strengths])
     ranking.set(xlabel="strength (logit), the classes of a set sum to 0", title="(a) ranking")
     for y, a in enumerate(agreements):
         _draw_value(kappas, y, a.kappa, a.interval, "0.25")
     pairs = ((class_name(a.first), class_name(a.second)) for a in agreements)
     names = [f"{set_name(a.set, dataset)}: {' / '.join(p)}" for a, p in zip(agreements, pairs, strict=True)]
-    _label_rows(kappas, names)
+    report.label_rows(kappas, names)
     kappas.set(xlabel="Fleiss' kappa, 0 is chance", title="(b) agreement")
     draw_equivalence(tests, verdicts, [set_name(v.set, dataset) + _split_scenes(v) for v in verdicts])
     tests.set(xlabel="share that prefers the DSLR to ours (thick: 90 %, thin: 95 %)", title="(c) equivalence test")
@@ -73,20 +73,9 @@ def _split_scenes(verdict: Verdict) -> str:
 def _draw_value(ax: Axes, y: int, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
     ax.axvline(0, color="0.55", lw=0.8, ls=":", zorder=0)
     if value is None:
-        _beside(ax, y, NOT_YET)
+        report.write_beside(ax, y, NOT_YET)
         return
     if interval:
         ax.plot(interval, (y, y), color=color, lw=2)
     ax.plot(value, y, "o", color=color, ms=5)
-    _beside(ax, y, statistics.in_words(value, interval, 2, "+z") if interval else f"{value:+z.2f}")
-
-
-def _beside(ax: Axes, y: int, words: str) -> None:
-    ax.text(1.02, y, words, transform=ax.get_yaxis_transform(), fontsize=report.SMALLEST_TEXT, va="center")
-
-
-def _label_rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
-    ax.grid(False, axis="y")
+    report.write_beside(ax, y, statistics.in_words(value, interval, 2, "+z") if interval else f"{value:+z.2f}")
