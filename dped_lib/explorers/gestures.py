@@ -89,6 +89,13 @@ _SCRIPT = """
     e.preventDefault();
     e.stopPropagation();
   });
+  // JupyterLab takes the arrow keys before the picture does, unless told not to. Ctrl + S stays with JupyterLab.
+  const own = e => {
+    if (!root.isConnected) window.removeEventListener('keydown', own, true);
+    else if (on(e) && root.contains(e.target))
+      e.target.toggleAttribute('data-lm-suppress-shortcuts', !(e.ctrlKey || e.metaKey || e.altKey));
+  };
+  window.addEventListener('keydown', own, true);
   const prepare = () => {
     const {cursor, keys} = uses();
     for (const picture of root.querySelectorAll('.dped-picture')) {
@@ -96,7 +103,6 @@ _SCRIPT = """
       picture.draggable = false;
       picture.style.cursor = cursor || '';
       picture.style.touchAction = 'pan-y';
-      picture.dataset.lmSuppressShortcuts = 'true';  // else JupyterLab takes the arrow keys
     }
   };
   // The page makes pictures later than this script, and an explorer may make others, or take other gestures.

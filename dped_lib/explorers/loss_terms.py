@@ -149,7 +149,7 @@ class Shown:
         if self.values is None:
             return f"R G B {' '.join(map(str, self.image[y, x]))}"
         value, mean = self.values[y, x], self.values.mean()
-        return f"{value:.3g}" + (f", {value / mean:.2g} times the mean" if mean else "")
+        return f"{value:.3g}" + (f", {value / mean:.2g} x mean" if mean else "")
 
 
 class LossTerms:
@@ -276,14 +276,15 @@ class LossTerms:
             tile = fit_to_screen(picture.image, _TILE, _TILE)
             self.tiles[name].value = jpeg(tile if self.mark is None else marked(tile, *self.mark))
             bar = "" if picture.top is None else _bar(picture.top)
-            here = "" if self.mark is None else note(f"at {self.mark}: {picture.at(*self.mark)}")
+            here = "" if self.mark is None else note(f"here: {picture.at(*self.mark)}")
             self._captions[name].value = bar + note(picture.caption) + here
+        marked_at = "" if self.mark is None else f" Marked: pixel {self.mark}."
         self.numbers.value = (
-            f"<b>{note(self.summary())}</b>"
+            f"<b>{note(self.summary() + marked_at)}</b>"
+            + note(_USES.help)
             + note("Bright areas of a map are large; each map has its own scale.")
             + note(f"Enhanced by the {self.origin()}.")
             + note("; ".join(f"{labels.TERM_NAMES[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
-            + note(_USES.help)
         )
 
     def static(self) -> Figure:
@@ -337,7 +338,7 @@ def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def marked(tile: np.ndarray, x: int, y: int) -> np.ndarray:
-    """Return an enlarged patch (uint8 h x w x 3) with a thin cross around pixel (x, y) of the patch, which stays visible.
+    """Return an enlarged patch (uint8 h x w x 3) with a thin cross around its pixel (x, y), which stays visible.
 
     The arms are as wide as the pixel. White with a black rim shows on any picture.
     """

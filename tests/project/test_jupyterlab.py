@@ -41,6 +41,50 @@ def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) 
         expect(found).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
 
 
+def pull(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
+    """Presses the mouse on a picture at the first place (shares of width and height), and drags it to the others."""
+    picture.scroll_into_view_if_needed()
+    box, mouse = picture.bounding_box(), lab.page.mouse
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    mouse.move(*points[0])
+    mouse.down()
+    for point in points[1:]:
+        mouse.move(*point, steps=4)
+    mouse.up()
+
+
+def answers(lab: Lab, kind: str, act, words: str | None = None) -> None:
+    """Does something; the text of a widget becomes another, and holds ``words``."""
+    found = lab.page.locator(kind).first
+    before = found.inner_text()
+    act()
+    expect(found).not_to_have_text(before, timeout=PATIENCE, use_inner_text=True)
+    if words:
+        expect(found).to_contain_text(words, timeout=PATIENCE)
+
+
+def explore_aligned_pictures(lab: Lab) -> None:
+    """Chooses a window on the DSLR's image and draws a line between the aligned images, with mouse and keyboard."""
+    kind = ".dped-alignment"
+    found, picture, press = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture").first, lab.page.keyboard.press
+    number = found.locator(".widget-readout").first
+    found.get_by_role("button", name="patch").click()
+    expect(found).to_contain_text("NCC in place", timeout=PATIENCE)
+    answers(lab, kind, picture.dblclick)
+    first = found.inner_text()
+    answers(lab, kind, lambda: pull(lab, picture, (0.01, 0.02)))
+    expect(number).to_have_text("0", timeout=PATIENCE)
+    answers(lab, kind, lambda: press("ArrowRight"))
+    expect(number).to_have_text("1", timeout=PATIENCE)
+    answers(lab, kind, picture.dblclick)
+    expect(found).to_have_text(first, timeout=PATIENCE, use_inner_text=True)
+    found.get_by_role("button", name="blink").click()
+    expect(found).to_contain_text("Shown: phone.", timeout=PATIENCE)
+    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.3, 0.5)), "phone left of the line")
+    answers(lab, kind, lambda: press("ArrowLeft"), "Shown: in squares.")
+    answers(lab, kind, picture.dblclick, "Shown: phone.")
+
+
 def explore_alignment(lab: Lab) -> None:
     kind = ".dped-alignment"
     expect(widget(lab, kind)).to_contain_text("matches. Blue", timeout=PATIENCE)
@@ -51,6 +95,7 @@ def explore_alignment(lab: Lab) -> None:
         expect(widget(lab, kind)).to_contain_text(words, timeout=PATIENCE)
         browsing.changed(lab, kind, before)
     slide(lab, kind, "patch", 0.1)
+    explore_aligned_pictures(lab)
     widget(lab, kind).get_by_role("button", name="blink").click()
     before = lab.source(kind)
     widget(lab, kind).locator(".widget-play button").first.click()
@@ -58,14 +103,36 @@ def explore_alignment(lab: Lab) -> None:
 
 
 def explore_color(lab: Lab) -> None:
-    slide(lab, ".dped-color-loss", "shift", 0.6)
-    slide(lab, ".dped-color-loss", "sigma", 0.2)
-    expect(widget(lab, ".dped-color-loss")).to_contain_text("colour loss (sigma")
+    kind = ".dped-color-loss"
+    slide(lab, kind, "shift", 0.6)
+    slide(lab, kind, "sigma", 0.2)
+    expect(widget(lab, kind)).to_contain_text("colour loss (sigma")
+    picture = widget(lab, kind).locator(".dped-picture")
+    answers(lab, kind, picture.dblclick, "Shift 3 px")
+    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.55, 0.5)), "Shift 9 px: MSE")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shift 8.5 px")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowUp"), "colour loss (sigma 4.44 px)")
+    top = picture.bounding_box()["y"]
+    lab.page.mouse.wheel(0, 40)
+    lab.page.wait_for_timeout(1000)
+    assert picture.bounding_box()["y"] < top, "the wheel scrolls the page"
+    answers(lab, kind, picture.dblclick, "Shift 3 px")
 
 
 def explore_loss(lab: Lab) -> None:
-    slide(lab, ".dped-loss-terms", "patch", 0.7)
-    found = widget(lab, ".dped-loss-terms")
+    kind = ".dped-loss-terms"
+    slide(lab, kind, "patch", 0.7)
+    found, pictures = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture")
+    answers(lab, kind, lambda: pull(lab, pictures.nth(1), (0.9, 0.1), (0.305, 0.605)), "Marked: pixel (30, 60)")
+    expect(found.get_by_text("here: ")).to_have_count(pictures.count(), timeout=PATIENCE)
+    patch = found.locator(".widget-readout").first
+    number = int(patch.inner_text())
+    lab.page.keyboard.press("ArrowLeft")
+    expect(patch).to_have_text(str(number - 1), timeout=PATIENCE)
+    answers(lab, kind, pictures.last.dblclick)
+    expect(found).not_to_contain_text("Marked", timeout=PATIENCE)
+    lab.page.keyboard.press("Shift+Tab")
+    assert pictures.nth(-2).evaluate("e => e === document.activeElement"), "the pictures are reached by Tab"
     found.locator("select").first.select_option("iteration 0, before training")
     expect(found).to_contain_text("before training: weighted sum", timeout=PATIENCE)
 
