@@ -41,7 +41,7 @@ _SCRIPT = """
     const share = (at, from, length) => Math.min(1, Math.max(0, (at - from) / length));
     return [share(e.clientX, box.left, box.width), share(e.clientY, box.top, box.height)];
   };
-  let start = null, last = null, told = false, turned = 0;
+  let start = null, last = null, pressed = null, told = false, turned = 0;
   const drag = e => {
     const [x, y] = place(e);
     if (e.shiftKey && uses().zooms) say((s, add) => { add('across', last[0] - x); add('down', last[1] - y); });
@@ -59,10 +59,13 @@ _SCRIPT = """
     e.preventDefault();
     e.target.setPointerCapture(e.pointerId);
     start = last = place(e);
-    told = false;
-    if (e.pointerType !== 'touch') drag(e);  // a finger may be about to scroll the page
+    [pressed, told] = [e, false];
+    if (e.pointerType !== 'touch') drag(e);
   });
-  root.addEventListener('pointermove', e => { if (last && on(e)) drag(e); });
+  // A finger that moves up or down scrolls the page. One that moves sideways, or is lifted again, means the picture.
+  const scrolls = e => e.pointerType === 'touch' && !told
+    && Math.abs(e.clientX - pressed.clientX) <= Math.abs(e.clientY - pressed.clientY);
+  root.addEventListener('pointermove', e => { if (last && on(e) && !scrolls(e)) drag(e); });
   root.addEventListener('pointerup', e => {
     if (last && !told && on(e) && e.pointerType === 'touch') drag(e);
     last = null;

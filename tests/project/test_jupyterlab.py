@@ -6,6 +6,7 @@ The clone's `make figures` has executed all of them at preset cpu. The user stud
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import browsing
@@ -43,14 +44,29 @@ def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) 
 
 def pull(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
     """Presses the mouse on a picture at the first place (shares of width and height), and drags it to the others."""
-    picture.scroll_into_view_if_needed()
-    box, mouse = picture.bounding_box(), lab.page.mouse
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    points, mouse = on_page(picture, places), lab.page.mouse
     mouse.move(*points[0])
     mouse.down()
     for point in points[1:]:
         mouse.move(*point, steps=4)
     mouse.up()
+
+
+def touch(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
+    """Puts a finger on a picture at the first place, and moves it over the others."""
+    browser = lab.page.context.new_cdp_session(lab.page)
+    for number, (x, y) in enumerate(on_page(picture, places)):
+        kind = "touchMove" if number else "touchStart"
+        browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        lab.page.wait_for_timeout(50)
+    browser.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def on_page(picture: Locator, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The places of a picture, shares of its width and height, as pixels of the page."""
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
 
 
 def answers(lab: Lab, kind: str, act, words: str | None = None) -> None:
@@ -63,25 +79,25 @@ def answers(lab: Lab, kind: str, act, words: str | None = None) -> None:
         expect(found).to_contain_text(words, timeout=PATIENCE)
 
 
-def explore_aligned_pictures(lab: Lab) -> None:
-    """Chooses a window on the DSLR's image and draws a line between the aligned images, with mouse and keyboard."""
-    kind = ".dped-alignment"
-    found, picture, press = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture").first, lab.page.keyboard.press
+def choose_windows(lab: Lab) -> None:
+    """Chooses windows on the DSLR's image, and with the keys."""
+    found, picture = widget(lab, ".dped-alignment"), lab.page.locator(".dped-alignment .dped-picture").first
     number = found.locator(".widget-readout").first
-    found.get_by_role("button", name="patch").click()
-    expect(found).to_contain_text("NCC in place", timeout=PATIENCE)
-    answers(lab, kind, picture.dblclick)
-    first = found.inner_text()
-    answers(lab, kind, lambda: pull(lab, picture, (0.01, 0.02)))
+    first = number.inner_text()
+    pull(lab, picture, (0.25, 0.5), (0.01, 0.02))
     expect(number).to_have_text("0", timeout=PATIENCE)
-    answers(lab, kind, lambda: press("ArrowRight"))
+    lab.page.keyboard.press("ArrowRight")
     expect(number).to_have_text("1", timeout=PATIENCE)
-    answers(lab, kind, picture.dblclick)
-    expect(found).to_have_text(first, timeout=PATIENCE, use_inner_text=True)
-    found.get_by_role("button", name="blink").click()
-    expect(found).to_contain_text("Shown: phone.", timeout=PATIENCE)
+    picture.dblclick()
+    expect(number).to_have_text(first, timeout=PATIENCE)
+
+
+def draw_a_line(lab: Lab) -> None:
+    """Draws a line between the aligned images, and shows them in turns with the keys."""
+    kind = ".dped-alignment"
+    picture = lab.page.locator(f"{kind} .dped-picture").first
     answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.3, 0.5)), "phone left of the line")
-    answers(lab, kind, lambda: press("ArrowLeft"), "Shown: in squares.")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shown: in squares.")
     answers(lab, kind, picture.dblclick, "Shown: phone.")
 
 
@@ -94,9 +110,11 @@ def explore_alignment(lab: Lab) -> None:
         widget(lab, kind).get_by_role("button", name=view).click()
         expect(widget(lab, kind)).to_contain_text(words, timeout=PATIENCE)
         browsing.changed(lab, kind, before)
+    choose_windows(lab)
     slide(lab, kind, "patch", 0.1)
-    explore_aligned_pictures(lab)
     widget(lab, kind).get_by_role("button", name="blink").click()
+    expect(widget(lab, kind)).to_contain_text("Shown: phone.", timeout=PATIENCE)
+    draw_a_line(lab)
     before = lab.source(kind)
     widget(lab, kind).locator(".widget-play button").first.click()
     browsing.changed(lab, kind, before)
@@ -125,6 +143,12 @@ def explore_loss(lab: Lab) -> None:
     found, pictures = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture")
     answers(lab, kind, lambda: pull(lab, pictures.nth(1), (0.9, 0.1), (0.305, 0.605)), "Marked: pixel (30, 60)")
     expect(found.get_by_text("here: ")).to_have_count(pictures.count(), timeout=PATIENCE)
+    top = pictures.first.bounding_box()["y"]
+    touch(lab, pictures.first, *((0.5, 0.9 - 0.1 * n) for n in range(8)))
+    lab.page.wait_for_timeout(1000)
+    assert pictures.first.bounding_box()["y"] < top, "a finger that moves up scrolls the page"
+    expect(found).to_contain_text("Marked: pixel (30, 60)")
+    answers(lab, kind, lambda: touch(lab, pictures.first, (0.755, 0.505)), "Marked: pixel (75, 50)")
     patch = found.locator(".widget-readout").first
     number = int(patch.inner_text())
     lab.page.keyboard.press("ArrowLeft")
