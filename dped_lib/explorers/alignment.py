@@ -12,13 +12,49 @@ from matplotlib.figure import Figure
 from dped_lib import paper
 from dped_lib.alignment import aligner, extraction, geometry
 from dped_lib.base.errors import DpedError
-from dped_lib.explorers.widgets import WIDE, Background, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
+from dped_lib.explorers import gestures
+from dped_lib.explorers.widgets import (
+    WIDE,
+    Background,
+    at_line,
+    dropdown,
+    fit_to_screen,
+    image_widget,
+    jpeg,
+    note,
+    row,
+    set_nearest,
+    slider,
+)
 from dped_lib.paper import PATCH_SIZE
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
 _KEPT = "phone as kept"
 _PARTS = ("the DSLR's image", "phone in place", _KEPT, "DSLR")  # of the view "patch"
+_LINE = "a line"
+_SIDES = ("phone", "DSLR", "in squares", _LINE)
+_DRAWN = 120  # matches, at the start
+_NOTHING = gestures.Uses()
+_USES = {
+    "matches": gestures.Uses(
+        f"On the picture: double-click for {_DRAWN} matches again. "
+        "Keys, after a click on it: left and right draw fewer or more matches, 0 resets.",
+        gestures.STEPS,
+    ),
+    "blink": gestures.Uses(
+        "On the picture: drag a line between the phone (left) and the DSLR (right); double-click for the phone alone. "
+        "Keys: left and right change what is shown, 0 resets.",
+        gestures.STEPS,
+        cursor="ew-resize",
+    ),
+    "patch": gestures.Uses(
+        "On the DSLR's image: click or drag to choose the nearest window; double-click for the one shown first. "
+        "Keys: left and right choose the previous or next window, 0 resets.",
+        gestures.STEPS,
+        cursor="crosshair",
+    ),
+}
 _INLIER, _OUTLIER, _CROP = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 
 
@@ -53,29 +89,33 @@ class AlignmentExplorer:
         self.alignment: aligner.Alignment | None = None
         self.extraction: extraction.Extraction | None = None
         self._pair: tuple[np.ndarray, np.ndarray] = ()
+        self._sheet = (1, 1)  # height x width of the drawn picture
         self.scene = dropdown("scene", list(dict.fromkeys(scenes)))
         self.view = ipywidgets.ToggleButtons(options=_VIEWS)
         self.view.style.button_width = "auto"
-        self.matches = slider("matches drawn", 120, 0, 600, 10, readout_format="d")
-        self.side = ipywidgets.ToggleButtons(options=["phone", "DSLR", "in squares"])
+        self.matches = slider("matches drawn", _DRAWN, 0, 600, 10, readout_format="d")
+        self.side = ipywidgets.ToggleButtons(options=_SIDES)
         self.side.style.button_width = "auto"
         self.play = ipywidgets.Play(min=0, max=1, interval=600, repeat=True, show_repeat=False)
+        self.line = slider("phone | DSLR", 0.5, 0, 1, 0.005, readout=False)
         self.window = slider("patch", 0, 0, 1, 1, readout_format="d")
-        self.image, self.numbers = image_widget(), ipywidgets.HTML()
+        self.image, self.numbers = gestures.listen(image_widget()), ipywidgets.HTML()
         self.work = Background(self._show_text)
         self._drawing = threading.RLock()  # what is drawn is not replaced meanwhile
         self._controls_of = {
             "matches": [self.matches],
             "overlap": [],
-            "blink": [self.play, self.side],
+            "blink": [self.play, self.side, self.line],
             "patch": [self.window],
         }
         self._controls = row()
         self.widget = ipywidgets.VBox([row(self.scene, self.view), self._controls, self.image, self.numbers])
+        self.gestures = gestures.attach(self.widget, _NOTHING, self._take)
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-alignment")
         self.scene.observe(lambda _: self.open(), "value")
         self.play.observe(lambda change: setattr(self.side, "value", self.side.options[change["new"]]), "value")
+        self.line.observe(lambda _: self._show_line(), "value")
         for control in (self.view, self.matches, self.side, self.window):
             control.observe(lambda _: self.draw(), "value")
         self.open()
@@ -106,7 +146,57 @@ class AlignmentExplorer:
         self.work.start(work)
 
     def _show_text(self, text: str) -> None:
-        self.text, self.numbers.value = text, note(text)
+        """Show a text, and let the picture take the gestures of the view."""
+        uses = self._uses()
+        gestures.take(self.gestures, uses)
+        self.text, self.numbers.value = text, note(text) + note(uses.help)
+
+    def _uses(self) -> gestures.Uses:
+        """Return the gestures that the picture takes now."""
+        shown = self.alignment is not None and (self.alignment.phone is not None or self.view.value == "matches")
+        return _USES.get(self.view.value, _NOTHING) if shown else _NOTHING
+
+    def _show_line(self) -> None:
+        """Draw both aligned images left and right of the line, and no longer in turns."""
+        self.play.playing = False
+        if self.side.value == _LINE:
+            self.draw()
+        else:
+            self.side.value = _LINE  # its observer draws
+
+    def _take(self, gesture: gestures.Gesture) -> None:
+        """Set the controls of the view to the result of a gesture; their observers draw."""
+        with self._drawing:
+            if self._uses() is not _NOTHING:
+                getattr(self, f"_take_{self.view.value}")(gesture)
+
+    def _take_matches(self, gesture: gestures.Gesture) -> None:
+        drawn = _DRAWN if gesture.reset else self.matches.value + gesture.step * self.matches.step
+        set_nearest(self.matches, drawn)
+
+    def _take_blink(self, gesture: gestures.Gesture) -> None:
+        self.play.playing = False
+        if gesture.reset:
+            self.side.value = _SIDES[0]
+        elif gesture.drag is not None:
+            set_nearest(self.line, gesture.drag.x)
+            self.side.value = _LINE
+        else:
+            place = _SIDES.index(self.side.value) + round(gesture.step)
+            self.side.value = _SIDES[min(len(_SIDES) - 1, max(0, place))]
+
+    def _take_patch(self, gesture: gestures.Gesture) -> None:
+        windows = self.extraction.windows
+        if gesture.reset:
+            self.window.value = example_window(windows)
+        elif gesture.step:
+            set_nearest(self.window, self.window.value + gesture.step)
+        elif gesture.drag is not None:
+            overview, scale = self._overview()
+            height, width = self._sheet
+            if gesture.drag.start[0] * width < overview.shape[1] and gesture.drag.start[1] * height < overview.shape[0]:
+                at = gesture.drag.x * width / scale, gesture.drag.y * height / scale
+                self.window.value = nearest_window(windows, *at)
 
     def draw(self) -> None:
         """Draw the chosen view of the aligned scene."""
@@ -115,7 +205,7 @@ class AlignmentExplorer:
             if self.alignment is None:
                 return
             image, text = self.look()
-            self.image.value = jpeg(image)
+            self.image.value, self._sheet = jpeg(image), image.shape[:2]
             self._show_text(text)
 
     def look(self) -> tuple[np.ndarray, str]:
@@ -169,34 +259,41 @@ class AlignmentExplorer:
     def _blink(self) -> tuple[np.ndarray, str]:
         aligned = self.alignment
         tile = (np.indices(aligned.dslr.shape[:2]) // (aligned.dslr.shape[0] // 6)).sum(0) % 2
-        image = {
-            "phone": aligned.phone,
-            "DSLR": aligned.dslr,
-            "in squares": np.where(tile[..., None] == 1, aligned.phone, aligned.dslr),
-        }[self.side.value]
-        return fit_to_screen(image, 700), (
-            f"Shown: {self.side.value}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
+        shown = self.side.value
+        if shown == _LINE:
+            image = at_line(*(fit_to_screen(i, 700) for i in (aligned.phone, aligned.dslr)), self.line.value)
+            shown = "phone left of the line, DSLR right of it"
+        else:
+            squares = np.where(tile[..., None] == 1, aligned.phone, aligned.dslr)
+            image = fit_to_screen({"phone": aligned.phone, "DSLR": aligned.dslr, "in squares": squares}[shown], 700)
+        return image, (
+            f"Shown: {shown}. The median NCC of the aligned images' blocks is {aligned.report.ncc:.3f}. "
             "Press play. What jumps is not aligned. What changes without a jump differs between the cameras."
         )
 
     def _patch(self) -> tuple[np.ndarray, str]:
         window, phone, kept, dslr = self.patch()
-        overview = fit_to_screen(self.alignment.dslr, 330, 200).copy()
-        y, x, scale = window.y, window.x, overview.shape[1] / self.alignment.dslr.shape[1]
+        overview, scale = self._overview()
+        y, x = window.y, window.x
         corners = [tuple(round(n * scale) for n in corner) for corner in ((x, y), (x + PATCH_SIZE, y + PATCH_SIZE))]
         for level, thickness in ((0, 5), (255, 2)):  # white with a black rim shows on any photograph
             cv2.rectangle(overview, *corners, (level,) * 3, thickness)
-        tiles = {_PARTS[0]: overview}
-        for label, patch in zip(_PARTS[1:], (phone, kept, dslr), strict=True):
-            if patch is not None:
-                tiles[label] = fit_to_screen(patch, 200, 200)
+        # A blank keeps the place of a window that was left out, so that nothing moves under the pointer.
+        parts = (np.full_like(dslr, 255) if p is None else p for p in (phone, kept, dslr))
+        tiles = [overview, *(fit_to_screen(p, 200, 200) for p in parts)]
         place = "not moved"
         if window.moved:
             place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px and {window.angle:+.2f} degrees"
-        return _beside(list(tiles.values())), (
-            f"Left to right: {'; '.join(tiles)}. Window at ({x}, {y}): NCC in place {window.ncc_before:.4f}, "
+        return _beside(tiles), (
+            f"Left to right: {_parts(kept)}. Window at ({x}, {y}): NCC in place {window.ncc_before:.4f}, "
             f"now {window.ncc:.4f}, {place}. Verdict: {window.verdict} (threshold {paper.NCC_THRESHOLD})."
         )
+
+    def _overview(self) -> tuple[np.ndarray, float]:
+        """Return the small image of the DSLR in view "patch", and its scale."""
+        image = self.alignment.dslr
+        overview = fit_to_screen(image, 330, 200).copy()
+        return overview, overview.shape[1] / image.shape[1]
 
     def patch(self) -> tuple[extraction.Window, np.ndarray, np.ndarray | None, np.ndarray]:
         """Return the chosen window and its patches: the phone's in place, the phone's as kept, and the DSLR's.
@@ -232,7 +329,7 @@ class AlignmentExplorer:
         place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px" if window.moved else "not moved"
         of_window = (
             f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}; {window.verdict}, {place}\n"
-            f"Left to right: {_PARTS[0]}; {'; '.join(p for p in _PARTS[1:] if kept is not None or p != _KEPT)}"
+            f"Left to right: {_parts(kept)}"
         )
         titles = (
             f"{report.inliers} of {report.matches} matches agree",
@@ -250,6 +347,17 @@ def example_window(windows: Sequence[extraction.Window]) -> int:
     """Return the number of the window whose NCC rose most by moving it; that in the middle if none was moved."""
     moved = [i for i, w in enumerate(windows) if w.moved and w.verdict == extraction.KEPT]
     return max(moved, key=lambda i: windows[i].ncc - windows[i].ncc_before, default=len(windows) // 2)
+
+
+def nearest_window(windows: Sequence[extraction.Window], x: float, y: float) -> int:
+    """Return the number of the window whose centre is nearest to a place of the aligned images (px)."""
+    half = PATCH_SIZE / 2
+    return min(range(len(windows)), key=lambda i: np.hypot(windows[i].x + half - x, windows[i].y + half - y))
+
+
+def _parts(kept: np.ndarray | None) -> str:
+    """Return the names of the pictures in view "patch", from left to right."""
+    return "; ".join(f"{p} (blank: it was left out)" if kept is None and p == _KEPT else p for p in _PARTS)
 
 
 def _beside(images: Sequence[np.ndarray]) -> np.ndarray:

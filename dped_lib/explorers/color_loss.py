@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from dped_lib import losses
 from dped_lib.base.errors import DpedError
 from dped_lib.experiments import shift_study
-from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, slider
+from dped_lib.explorers import gestures
+from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, set_nearest, slider
 from dped_lib.report import colors
 
 _OWN = "own sigma"
@@ -23,6 +24,15 @@ _GRAYS = {"printed": "0.35", "sigma3": "0.5", "code": "0.65"}
 _DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amounts, so it prefers neither axis
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
+_START_SHIFT, _START_KERNEL = 3, "code"
+_DRAGGED = 120  # px of shift for a drag over the whole width: the width of one of the four pictures is the whole slider
+_SIGMA_STEP = 0.1  # px, for a key: a step of the slider (0.01 px) would show nothing
+_USES = gestures.Uses(
+    "On the pictures: drag to the right for a larger shift, to the left for a smaller one; double-click to reset. "
+    "Keys: left and right change the shift, up and down the sigma of the blur, 0 resets.",
+    {**gestures.STEPS, "ArrowUp": ("rise", 1), "ArrowDown": ("rise", -1)},
+    cursor="ew-resize",
+)
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
@@ -56,16 +66,18 @@ class ColorLoss:
         self.mean = curves.mean()
         self.shifts = curves.shifts
         self.mse = self.color = self._named_sigma = 0.0
+        self._dragged_from = float(_START_SHIFT)
         self.photograph = dropdown("photograph", list(self.photographs))
-        self.shift = slider("shift (px)", 3, 0, 30, 0.5)
+        self.shift = slider("shift (px)", _START_SHIFT, 0, 30, 0.5)
         self.sigma = slider("sigma of the blur (px)", 3.0, 0.3, 6, 0.01)
         self.kernel = ipywidgets.ToggleButtons(
             options=[*losses.KERNELS, _OWN],
-            value="code",
+            value=_START_KERNEL,
             tooltips=[*losses.KERNELS.values(), "the sigma of the slider"],
         )
         self.kernel.style.button_width = "auto"
-        self.image, self.plot, self.numbers = image_widget(), image_widget("png"), ipywidgets.HTML()
+        self.image, self.plot = gestures.listen(image_widget()), image_widget("png")
+        self.numbers = ipywidgets.HTML()
         self._follow_kernel()
         for control in (self.photograph, self.shift):
             control.observe(lambda _: self._draw(), "value")
@@ -73,6 +85,7 @@ class ColorLoss:
         self.sigma.observe(lambda _: self._follow_sigma(), "value")
         controls = [row(self.photograph, ipywidgets.Label("kernel"), self.kernel), row(self.shift, self.sigma)]
         self.widget = ipywidgets.VBox([*controls, self.image, self.numbers, self.plot])
+        self.gestures = gestures.attach(self.widget, _USES, self._take)
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-color-loss")
 
@@ -91,6 +104,20 @@ class ColorLoss:
             self.kernel.value = _OWN  # its observer draws
         elif self.kernel.value == _OWN:
             self._draw()
+
+    def _take(self, gesture: gestures.Gesture) -> None:
+        """Set the controls to the result of a gesture; their observers draw."""
+        drag = gesture.drag
+        if drag is not None:
+            if drag.begun:
+                self._dragged_from = self.shift.value
+            set_nearest(self.shift, self._dragged_from + _DRAGGED * (drag.x - drag.start[0]))
+        if gesture.step:
+            set_nearest(self.shift, self.shift.value + gesture.step * self.shift.step)
+        if gesture.rise:
+            set_nearest(self.sigma, self.sigma.value + gesture.rise * _SIGMA_STEP)
+        if gesture.reset:
+            self.shift.value, self.kernel.value = _START_SHIFT, _START_KERNEL
 
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the centre of the photograph, and the same part shifted: float32 200 x 200 x 3 in [0, 1]."""
@@ -163,7 +190,7 @@ class ColorLoss:
         gap = np.full((_SIDE, 8, 3), 255, np.uint8)
         self.image.value = jpeg(np.hstack([part for image in pictures.values() for part in (image, gap)][:-1]))
         named = f"Left to right: {'; '.join(pictures)}. Black and white are differences of -0.25 and +0.25."
-        self.numbers.value = note(named) + f"<b>{note(self.summary())}</b>"
+        self.numbers.value = note(named) + f"<b>{note(self.summary())}</b>" + note(_USES.help)
         # Jupyter would show a figure of pyplot again at the end of the cell.
         fig = Figure(figsize=(8, 2.6), dpi=100, layout="constrained")
         self._plot(fig.subplots())

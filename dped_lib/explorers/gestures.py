@@ -1,29 +1,33 @@
-"""Let a picture of an explorer be dragged, zoomed and moved with the mouse, a finger or the keyboard.
+"""Let the pictures of an explorer be dragged, zoomed and moved with the mouse, a finger or the keyboard.
 
 The page cannot call the kernel, but a text field reports its value to it. A hidden HTML widget therefore contains a
 script that writes each gesture into a hidden field, as JSON. The field holds totals since the page was opened, so
-nothing is lost if the page merges two messages. If a page runs no scripts, the sliders do the same.
+nothing is lost if the page merges two messages. The field's placeholder tells the script what the explorer takes
+(:class:`Uses`). Everything else is left to the page: it scrolls, for example. If a page runs no scripts, the sliders
+do the same.
 """
 
 import html
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import ipywidgets
 
-#: What a reader can do, for the page.
-HELP = (
-    "On the picture: drag the line; turn the wheel to zoom; hold shift and drag to move; double-click to reset. "
-    "Keys: left and right move the line, up and down (with shift also left and right) move the picture, + and - zoom, "
-    "0 resets."
-)
+#: Keys of :class:`Uses`: left and right make steps, and 0 resets.
+STEPS = MappingProxyType({"ArrowLeft": ("step", -1), "ArrowRight": ("step", 1), "0": ("reset", 1)})
 _SCRIPT = """
 (function (style) {
   const root = style.closest('.dped-gestures-root');
   if (!root || root.dataset.gestures) return;
   root.dataset.gestures = 'on';
   const on = e => e.target.classList && e.target.classList.contains('dped-picture');
+  const uses = () => {
+    const field = root.querySelector('.dped-gestures input');
+    return {keys: {}, ...JSON.parse(field && field.placeholder || '{}')};
+  };
   const say = change => {
     const field = root.querySelector('.dped-gestures input');
     const said = JSON.parse(field.value || '{}');
@@ -37,26 +41,39 @@ _SCRIPT = """
     const share = (at, from, length) => Math.min(1, Math.max(0, (at - from) / length));
     return [share(e.clientX, box.left, box.width), share(e.clientY, box.top, box.height)];
   };
-  let last = null, turned = 0;
+  let start = null, last = null, pressed = null, told = false, turned = 0;
   const drag = e => {
     const [x, y] = place(e);
-    if (e.shiftKey) say((s, add) => { add('across', last[0] - x); add('down', last[1] - y); });
-    else say(s => { s.split = x; });
+    if (e.shiftKey && uses().zooms) say((s, add) => { add('across', last[0] - x); add('down', last[1] - y); });
+    else say((s, add) => {
+      if (!told) { add('strokes', 1); [s.start_x, s.start_y] = start; }
+      told = true;
+      [s.split, s.level] = [x, y];
+    });
     last = [x, y];
   };
   root.addEventListener('pointerdown', e => {
     if (!on(e) || e.button) return;
-    e.preventDefault();
     e.target.focus({preventScroll: true});
+    if (!uses().cursor) return;
+    e.preventDefault();
     e.target.setPointerCapture(e.pointerId);
-    last = place(e);
-    drag(e);
+    start = last = place(e);
+    [pressed, told] = [e, false];
+    if (e.pointerType !== 'touch') drag(e);
   });
-  root.addEventListener('pointermove', e => { if (last && on(e)) drag(e); });
-  for (const end of ['pointerup', 'pointercancel']) root.addEventListener(end, () => { last = null; });
+  // A finger that moves up or down scrolls the page. One that moves sideways, or is lifted again, means the picture.
+  const scrolls = e => e.pointerType === 'touch' && !told
+    && Math.abs(e.clientX - pressed.clientX) <= Math.abs(e.clientY - pressed.clientY);
+  root.addEventListener('pointermove', e => { if (last && on(e) && !scrolls(e)) drag(e); });
+  root.addEventListener('pointerup', e => {
+    if (last && !told && on(e) && e.pointerType === 'touch') drag(e);
+    last = null;
+  });
+  root.addEventListener('pointercancel', () => { last = null; });
   root.addEventListener('dblclick', e => { if (on(e)) say((s, add) => add('reset', 1)); });
   root.addEventListener('wheel', e => {
-    if (!on(e) || e.ctrlKey || (e.deltaY > 0 && !root.classList.contains('dped-zoomed'))) return;
+    if (!on(e) || !uses().zooms || e.ctrlKey || (e.deltaY > 0 && !root.classList.contains('dped-zoomed'))) return;
     e.preventDefault();
     turned += e.deltaMode ? 50 * Math.sign(e.deltaY) : e.deltaY;
     const notches = Math.trunc(turned / 50);
@@ -66,29 +83,71 @@ _SCRIPT = """
   }, {passive: false});
   root.addEventListener('keydown', e => {
     if (!on(e) || e.ctrlKey || e.metaKey || e.altKey) return;
-    const side = {ArrowLeft: -1, ArrowRight: 1}[e.key], up = {ArrowUp: -1, ArrowDown: 1}[e.key];
-    const zoom = {'+': 1, '=': 1, '-': -1}[e.key];
-    if (side && e.shiftKey) say((s, add) => add('across', side / 10));
-    else if (side) say((s, add) => add('step', side));
-    else if (up) say((s, add) => add('down', up / 10));
-    else if (zoom) say((s, add) => { s.x = s.y = 0.5; add('zoom', zoom); });
-    else if (e.key === '0') say((s, add) => add('reset', 1));
-    else return;
+    const keys = uses().keys, means = (e.shiftKey && keys['Shift+' + e.key]) || keys[e.key];
+    if (!means) return;
+    say((s, add) => {
+      if (means[0] === 'zoom') s.x = s.y = 0.5;
+      add(...means);
+    });
     e.preventDefault();
     e.stopPropagation();
   });
-  const ready = tries => {
-    const picture = root.querySelector('.dped-picture');
-    if (!picture) { if (tries) setTimeout(ready, 100, tries - 1); return; }
-    picture.tabIndex = 0;
-    picture.draggable = false;
-    picture.style.cursor = 'ew-resize';
-    picture.style.touchAction = 'pan-y';
-    picture.dataset.lmSuppressShortcuts = 'true';  // else JupyterLab takes the arrow keys
+  // JupyterLab takes the arrow keys before the picture does, unless told not to. Ctrl + S stays with JupyterLab.
+  const own = e => {
+    if (!root.isConnected) window.removeEventListener('keydown', own, true);
+    else if (on(e) && root.contains(e.target))
+      e.target.toggleAttribute('data-lm-suppress-shortcuts', !(e.ctrlKey || e.metaKey || e.altKey));
   };
-  ready(100);
+  window.addEventListener('keydown', own, true);
+  const prepare = () => {
+    const {cursor, keys} = uses();
+    for (const picture of root.querySelectorAll('.dped-picture')) {
+      picture.tabIndex = Object.keys(keys).length ? 0 : -1;
+      picture.draggable = false;
+      picture.style.cursor = cursor || '';
+      picture.style.touchAction = 'pan-y';
+    }
+  };
+  // The page makes pictures later than this script, and an explorer may make others, or take other gestures.
+  const changes = {childList: true, subtree: true, attributeFilter: ['class', 'placeholder']};
+  new MutationObserver(prepare).observe(root, changes);
+  prepare();
 })(this)
 """
+
+
+@dataclass(frozen=True)
+class Uses:
+    """Describe the gestures that an explorer takes.
+
+    Attributes:
+        help: what a reader can do, for the page.
+        keys: key -> the number of a :class:`Gesture` that it changes ("step", ...), and by how much. Names of keys are
+            those of a page's events, and "Shift+" may stand in front.
+        cursor: the CSS cursor over a picture that can be dragged. Empty: it cannot be dragged.
+        zooms: whether the wheel zooms a picture, and dragging it with shift moves it.
+    """
+
+    help: str = ""
+    keys: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    cursor: str = ""
+    zooms: bool = False
+
+
+@dataclass(frozen=True)
+class Drag:
+    """Hold where a picture is dragged to. A click is a drag that ends where it begins.
+
+    Attributes:
+        x, y: place of the pointer, as shares of the picture's width and height.
+        start: place where this drag began: x, y.
+        begun: whether it began since the last report.
+    """
+
+    x: float
+    y: float
+    start: tuple[float, float]
+    begun: bool
 
 
 @dataclass(frozen=True)
@@ -96,16 +155,18 @@ class Gesture:
     """Hold what the user did to a picture since the last report.
 
     Attributes:
-        split: place to which the line was dragged, as a share of the picture's width; None if it was not dragged.
-        step: number of steps by which the keys moved the line to the right.
+        drag: where the picture was dragged; None if it was not.
+        step: number of steps to the right, by the keys.
+        rise: number of steps upwards, by the keys.
         zoom: number of notches by which the wheel or the keys zoomed in.
         at: place of the pointer when the wheel turned, as shares of the picture's width and height.
         across, down: movement of the picture, as shares of its width and height.
-        reset: whether to return to the whole picture.
+        reset: whether to return to the start.
     """
 
-    split: float | None
+    drag: Drag | None
     step: float
+    rise: float
     zoom: float
     at: tuple[float, float]
     across: float
@@ -113,20 +174,18 @@ class Gesture:
     reset: bool
 
 
-def attach(
-    widget: ipywidgets.Box, picture: ipywidgets.Image, report: Callable[[Gesture], None]
-) -> tuple[ipywidgets.Text, ipywidgets.HTML]:
-    """Add gestures to a picture inside a box, and return the two hidden widgets that were added to the box.
+def attach(widget: ipywidgets.Box, uses: Uses, report: Callable[[Gesture], None]) -> ipywidgets.Text:
+    """Let the pictures in a box that :func:`listen` prepares report gestures, and return the hidden field for that.
 
     Args:
-        widget: the box, which holds nothing else that can be dragged. If it has the class ``dped-zoomed``, the wheel also
-            zooms out. Otherwise turning the wheel in that direction scrolls the page.
-        picture: the picture.
+        widget: the box. If it has the class ``dped-zoomed``, the wheel also zooms out. Otherwise turning the wheel in
+            that direction scrolls the page.
+        uses: the gestures that the explorer takes. :func:`take` changes them.
         report: is called with each gesture.
     """
-    field = ipywidgets.Text(layout=ipywidgets.Layout(display="none"))
-    field.add_class("dped-gestures")
-    picture.add_class("dped-picture")
+    said_in = ipywidgets.Text(layout=ipywidgets.Layout(display="none"))
+    said_in.add_class("dped-gestures")
+    take(said_in, uses)
     widget.add_class("dped-gestures-root")
     # The page does not run a <script> of a widget, but it fires the load event of a <style>.
     script = ipywidgets.HTML(f'<style onload="{html.escape(_SCRIPT)}">.dped-none{{}}</style>')
@@ -137,21 +196,42 @@ def attach(
         said = _totals(change["new"])
         if said is None:
             return
-        more = {k: said.get(k, 0.0) - seen.get(k, 0.0) for k in ("step", "zoom", "across", "down", "reset")}
-        split = said["split"] if said.get("split") != seen.get("split") else None
+        names = ("step", "rise", "zoom", "across", "down", "reset")
+        more = {k: said.get(k, 0.0) - seen.get(k, 0.0) for k in names}
+        drag = _drag(said, seen)
         seen.clear()
         seen.update(said)
-        at = said.get("x", 0.5), said.get("y", 0.5)
-        report(Gesture(split, more["step"], more["zoom"], at, more["across"], more["down"], more["reset"] > 0))
+        reset = more.pop("reset") > 0
+        report(Gesture(drag=drag, at=(said.get("x", 0.5), said.get("y", 0.5)), reset=reset, **more))
 
-    field.observe(read, "value")
-    widget.children = (*widget.children, field, script)
-    return field, script
+    said_in.observe(read, "value")
+    widget.children = (*widget.children, said_in, script)
+    return said_in
+
+
+def take(said_in: ipywidgets.Text, uses: Uses) -> None:
+    """Let the pictures of a field (:func:`attach`) take these gestures from now on."""
+    said_in.placeholder = json.dumps({"keys": dict(uses.keys), "cursor": uses.cursor, "zooms": uses.zooms})
+
+
+def listen(picture: ipywidgets.Image) -> ipywidgets.Image:
+    """Let a picture report gestures to the box around it (:func:`attach`), and return it."""
+    return picture.add_class("dped-picture")
+
+
+def _drag(said: Mapping[str, float], seen: Mapping[str, float]) -> Drag | None:
+    """Return the drag in a report, or None if the place is still that of the report before."""
+    if "split" not in said or all(said.get(k) == seen.get(k) for k in ("split", "level", "strokes")):
+        return None
+    x, y = said["split"], said.get("level", 0.5)
+    start = said.get("start_x", x), said.get("start_y", y)
+    return Drag(x, y, start, said.get("strokes") != seen.get("strokes"))
 
 
 def _totals(text: str) -> dict[str, float] | None:
     """Return the numbers of a report, or None if it is damaged."""
     try:
-        return {str(k): float(v) for k, v in json.loads(text).items()}
+        said = {str(k): float(v) for k, v in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError):
         return None
+    return said if all(map(math.isfinite, said.values())) else None

@@ -19,7 +19,9 @@ from dped_lib import losses, training, vgg
 from dped_lib.base import datasets, run_parameters
 from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store, splits, vgg_files
-from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, slider
+from dped_lib.explorers import gestures
+from dped_lib.explorers.widgets import WIDE, dropdown, fit_to_screen, image_widget, jpeg, note, row, set_nearest, slider
+from dped_lib.paper import PATCH_SIZE
 from dped_lib.report import figures, labels
 
 #: Description of the map of each term.
@@ -33,6 +35,12 @@ MAPS = {
 _TILE = 200  # twice the side of a patch: each pixel of a picture or a map covers the same 2 x 2 screen pixels
 _COLORS = "magma"
 _START = "iteration 0, before training"
+_USES = gestures.Uses(
+    "On any picture: click or drag to mark a pixel in all of them; double-click to remove the mark. "
+    "Keys: left and right choose the previous or next patch, 0 removes the mark.",
+    gestures.STEPS,
+    cursor="crosshair",
+)
 _SAMPLE = 200  # patches, among which the explorer looks for the one that it opens on
 
 
@@ -125,11 +133,23 @@ class Shown:
         image: uint8 H x W x 3, RGB. A map covers the patch: its pixel (y, x) belongs to pixel (y, x) of the patch.
         caption: the name of the picture, and for a map the value of its term.
         top: the value of a map's brightest colour; None for a photograph.
+        values: the map, H x W; None for a photograph.
     """
 
     image: np.ndarray
     caption: str
     top: float | None = None
+    values: np.ndarray | None = None
+
+    def at(self, x: int, y: int) -> str:
+        """Return what the picture holds at a pixel: the colour of a photograph, or the value of a map.
+
+        A value is also compared with the map's mean. Its share of the sum over 10 000 pixels would be a tiny number.
+        """
+        if self.values is None:
+            return f"R G B {' '.join(map(str, self.image[y, x]))}"
+        value, mean = self.values[y, x], self.values.mean()
+        return f"{value:.3g}" + (f", {value / mean:.2g} x mean" if mean else "")
 
 
 class LossTerms:
@@ -137,6 +157,7 @@ class LossTerms:
 
     Attributes:
         terms: term -> unweighted value for the shown patch. Terms that cannot be computed are missing.
+        mark: the marked pixel of the patch, x and y, or None.
 
     Args:
         folder: the folder of a run (``training_runs.run_folder``).
@@ -154,6 +175,7 @@ class LossTerms:
         self._vgg = (vgg_net or vgg_files.vgg19(self.params.vgg)) if "content" in spec.terms else None
         self._files = states(self.folder)
         self.terms: dict[str, float] = {}
+        self.mark: tuple[int, int] | None = None
         self.state = dropdown("state of the training", list(self._files))
         self.state.value = list(self._files)[-1]
         self.split = dropdown("split", [s for s in splits.SPLITS if len(store.index(s))])
@@ -170,6 +192,7 @@ class LossTerms:
         self.patch.observe(lambda _: self._draw(), "value")
         self._draw()
         self.widget = ipywidgets.VBox([row(self.state, self.split, self.patch), self._tiles, self.numbers])
+        self.gestures = gestures.attach(self.widget, _USES, self._take)
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-loss-terms")
 
@@ -185,6 +208,16 @@ class LossTerms:
         sample = self.store.sample(self.split.value, _SAMPLE)
         contrast = self.store.dslr[sample].mean(-1, dtype=np.float32).std((1, 2))
         return int(np.searchsorted(self.store.index(self.split.value), sample[contrast.argmax()]))
+
+    def _take(self, gesture: gestures.Gesture) -> None:
+        """Mark a pixel, or choose another patch. The slider's observer draws the patch."""
+        if gesture.reset:
+            self.mark = None
+        elif gesture.drag is not None:
+            places = (gesture.drag.x, gesture.drag.y)
+            self.mark = tuple(min(PATCH_SIZE - 1, max(0, int(place * PATCH_SIZE))) for place in places)
+        set_nearest(self.patch, self.patch.value + gesture.step)
+        self._paint()
 
     def look(self) -> dict[str, Shown]:
         """Return the shown pictures by name, and set ``terms``."""
@@ -204,7 +237,7 @@ class LossTerms:
                 over = over_patch(drawn[name], enhanced.shape[2:]).numpy()
                 top = float(np.percentile(over, 99.5)) or 1.0
                 caption = f"{labels.TERM_NAMES[name]}: {value:.4g} x {weight:g} = {value * weight:.4g}"
-                shown[name] = Shown(_heat(over, top), caption, top)
+                shown[name] = Shown(_heat(over, top), caption, top, over)
         return shown
 
     def summary(self) -> str:
@@ -228,18 +261,27 @@ class LossTerms:
         return f"{p.dataset}, {camera}, {loss}, {p.iterations} iterations, seed {p.seed}"
 
     def _draw(self) -> None:
-        shown = self.look()
+        self._shown = self.look()
+        self._paint()
+
+    def _paint(self) -> None:
+        """Show the pictures that were computed last, with the mark."""
+        shown = self._shown
         if list(self.tiles) != list(shown):
             narrow = ipywidgets.Layout(width=f"{_TILE + 4}px", margin="0 6px 6px 0", align_items="flex-start")
-            self.tiles = {name: image_widget() for name in shown}
+            self.tiles = {name: gestures.listen(image_widget()) for name in shown}
             self._captions = {name: ipywidgets.HTML() for name in shown}
             self._tiles.children = [ipywidgets.VBox([self.tiles[n], self._captions[n]], layout=narrow) for n in shown]
         for name, picture in shown.items():
-            self.tiles[name].value = jpeg(fit_to_screen(picture.image, _TILE, _TILE))
+            tile = fit_to_screen(picture.image, _TILE, _TILE)
+            self.tiles[name].value = jpeg(tile if self.mark is None else marked(tile, *self.mark))
             bar = "" if picture.top is None else _bar(picture.top)
-            self._captions[name].value = bar + note(picture.caption)
+            here = "" if self.mark is None else note(f"here: {picture.at(*self.mark)}")
+            self._captions[name].value = bar + note(picture.caption) + here
+        marked_at = "" if self.mark is None else f" Marked: pixel {self.mark}."
         self.numbers.value = (
-            f"<b>{note(self.summary())}</b>"
+            f"<b>{note(self.summary() + marked_at)}</b>"
+            + note(_USES.help)
             + note("Bright areas of a map are large; each map has its own scale.")
             + note(f"Enhanced by the {self.origin()}.")
             + note("; ".join(f"{labels.TERM_NAMES[n]}: {MAPS[n]}" for n in shown if n in MAPS) + ".")
@@ -293,6 +335,24 @@ def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:
     while values.shape[0] * side < size[0] or values.shape[1] * side < size[1]:
         side *= 2
     return values.repeat_interleave(side, 0).repeat_interleave(side, 1)[: size[0], : size[1]]
+
+
+def marked(tile: np.ndarray, x: int, y: int) -> np.ndarray:
+    """Return an enlarged patch (uint8 h x w x 3) with a thin cross around its pixel (x, y), which stays visible.
+
+    The arms are as wide as the pixel. White with a black rim shows on any picture.
+    """
+    side = tile.shape[0] / PATCH_SIZE
+    # The distance (screen pixels) of each row and column from those of the pixel.
+    down, across = (
+        np.maximum(0, np.abs(np.arange(n) + 0.5 - (at + 0.5) * side) - (side - 1) / 2)
+        for n, at in zip(tile.shape[:2], (y, x), strict=True)
+    )
+    image = tile.copy()
+    for level, rim in ((0, 1), (255, 0)):
+        upright, lying = ((d > 3 - rim) & (d <= 14 + rim) for d in (down, across))
+        image[np.outer(upright, across <= rim) | np.outer(down <= rim, lying)] = level
+    return image
 
 
 def _heat(values: np.ndarray, top: float) -> np.ndarray:

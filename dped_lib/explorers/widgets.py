@@ -30,7 +30,23 @@ from dped_lib.report import figures
 #: controls above it, a picture of this height fits JupyterLab's window on a screen of 1366 x 768.
 WIDE, TALL = 860, 440
 _STILL = 560  # the greatest height of the picture in a still figure
-_ZOOM_STEP = 0.05
+_ZOOM_KEYS = {
+    "ArrowUp": ("down", -0.1),
+    "ArrowDown": ("down", 0.1),
+    "Shift+ArrowLeft": ("across", -0.1),
+    "Shift+ArrowRight": ("across", 0.1),
+    "+": ("zoom", 1),
+    "=": ("zoom", 1),  # the key of + without shift
+    "-": ("zoom", -1),
+}
+_USES = gestures.Uses(
+    "On the picture: drag the line; turn the wheel to zoom; hold shift and drag to move; double-click to reset. "
+    "Keys: left and right move the line, up and down (with shift also left and right) move the picture, + and - zoom, "
+    "0 resets.",
+    {**gestures.STEPS, **_ZOOM_KEYS},
+    cursor="ew-resize",
+    zooms=True,
+)
 _FULL = ipywidgets.Layout(width="100%")
 
 
@@ -74,6 +90,11 @@ def slider(label: str, value: float, least: float, most: float, step: float, **m
     return ipywidgets.FloatSlider(value, min=least, max=most, step=step, description=label, **given)
 
 
+def set_nearest(slider: ipywidgets.FloatSlider, value: float) -> None:
+    """Set a slider to its step nearest to a value. The page rounds any other value, and reports that as a change."""
+    slider.value = min(slider.max, max(slider.min, round(round(value / slider.step) * slider.step, 6)))
+
+
 def dropdown(label: str, options) -> ipywidgets.Dropdown:
     """Return a dropdown that shows its whole label. Its first option is chosen."""
     style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="auto", max_width="100%")
@@ -96,6 +117,16 @@ def fit_to_screen(image: np.ndarray, width: int = WIDE, height: int = TALL) -> n
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale >= 2 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation)
+
+
+def at_line(left: np.ndarray, right: np.ndarray, split: float) -> np.ndarray:
+    """Return a picture: ``left`` up to a share of its width, a white line, then ``right``, which has the same size."""
+    column = round(split * left.shape[1])
+    image = left.copy()
+    image[:, column:] = right[:, column:]
+    if 0 < column < image.shape[1]:
+        image[:, max(0, column - 1) : column + 1] = 255
+    return image
 
 
 class Stopped(Exception):
@@ -179,16 +210,17 @@ class BeforeAfter:
         self.left, self.right = dropdown("left", []), dropdown("right", [])
         self.split = slider("before | after", 0.5, 0, 1, 0.005, readout=False)
         self.split.layout = _FULL
-        self.zoom = slider("zoom", 1, 1, 16, _ZOOM_STEP)
+        self.zoom = slider("zoom", 1, 1, 16, 0.05)
         self.across, self.down = slider("pan across", 0.5, 0, 1, 0.001), slider("pan down", 0.5, 0, 1, 0.001)
-        self.image, self.caption, self.numbers = image_widget(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.image = gestures.listen(image_widget())
+        self.caption, self.numbers = ipywidgets.HTML(), ipywidgets.HTML()
         self.photograph.observe(lambda _: self._offer(), "value")
         for control in (self.left, self.right, self.split, self.zoom, self.across, self.down):
             control.observe(lambda _: self._draw(), "value")
         top = row(self.photograph, self.left, self.right)
         tools = row(self.zoom, self.across, self.down)
         self.widget = ipywidgets.VBox([top, tools, self.split, self.caption, self.image, self.numbers])
-        self.gestures, _ = gestures.attach(self.widget, self.image, self._take)
+        self.gestures = gestures.attach(self.widget, _USES, self._take)
         self.widget.layout.max_width = f"{WIDE + 20}px"
         self.widget.add_class("dped-before-after")
         self._offer()
@@ -207,8 +239,8 @@ class BeforeAfter:
         if gesture.reset:
             self.split.value, self.zoom.value, self.across.value, self.down.value = 0.5, 1, 0.5, 0.5
         else:
-            split = self.split.value if gesture.split is None else gesture.split
-            self.split.value = _on_step(split + 0.02 * gesture.step, 0, 1, 0.005)
+            split = self.split.value if gesture.drag is None else gesture.drag.x
+            set_nearest(self.split, split + 0.02 * gesture.step)
             self._zoom_and_pan(gesture)
         self._offering = False
         self._draw()
@@ -217,13 +249,13 @@ class BeforeAfter:
         """Move the picture, and zoom around the pointer."""
         y, x, h, w = self.region()
         fixed = y + gesture.at[1] * h + gesture.down * h, x + gesture.at[0] * w + gesture.across * w
-        self.zoom.value = _on_step(self.zoom.value * 2 ** (gesture.zoom / 4), 1, 16, _ZOOM_STEP)
+        set_nearest(self.zoom, self.zoom.value * 2 ** (gesture.zoom / 4))
         height, width = self._versions()[0].shape[:2]
         _, _, h, w = self.region()
         if h < height:
-            self.down.value = _on_step((fixed[0] - gesture.at[1] * h) / (height - h), 0, 1, 0.001)
+            set_nearest(self.down, (fixed[0] - gesture.at[1] * h) / (height - h))
         if w < width:
-            self.across.value = _on_step((fixed[1] - gesture.at[0] * w) / (width - w), 0, 1, 0.001)
+            set_nearest(self.across, (fixed[1] - gesture.at[0] * w) / (width - w))
 
     def region(self) -> tuple[int, int, int, int]:
         """Return the visible part of the photograph: top, left, height, width in its pixels."""
@@ -235,12 +267,7 @@ class BeforeAfter:
         """Return the visible picture (uint8 h x w x 3): ``left`` up to the slider, a white line, then ``right``."""
         y, x, h, w = self.region()
         left, right = (fit_to_screen(version[y : y + h, x : x + w], WIDE, tall) for version in self._versions())
-        column = round(self.split.value * left.shape[1])
-        image = left.copy()
-        image[:, column:] = right[:, column:]
-        if 0 < column < image.shape[1]:
-            image[:, max(0, column - 1) : column + 1] = 255
-        return image
+        return at_line(left, right, self.split.value)
 
     def static(self) -> Figure:
         """Draw the photograph as on the screen, and both versions of the part chosen by the pan sliders, at zoom 4."""
@@ -292,7 +319,7 @@ class BeforeAfter:
         self.numbers.value = note(
             f"Shown: {w} x {h} of {width} x {height} pixels, from ({x}, {y}). Mean colour of this part (R, G, B): "
             f"{self.left.value} {_rounded(before)}, {self.right.value} {_rounded(after)}."
-        ) + note(gestures.HELP)
+        ) + note(_USES.help)
 
 
 def _over_detail(name: str) -> str:
@@ -310,11 +337,6 @@ def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.
     if len(kept) < 2:
         raise DpedError(f"{name}: fewer than two versions of one size, so there is no before and after.")
     return kept
-
-
-def _on_step(value: float, least: float, most: float, step: float) -> float:
-    """Return the step of a slider nearest to a value. The page rounds any other value, and reports that as a change."""
-    return min(most, max(least, round(round(value / step) * step, 6)))
 
 
 def _rounded(values: tuple[float, ...]) -> str:

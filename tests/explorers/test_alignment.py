@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from PIL import Image
+from reporting import damaged, drag, gesture, taken
 from showing import opened
 
 from dped_lib.alignment import extraction
@@ -87,6 +88,87 @@ def test_a_patch_has_the_correlation_of_its_two_windows(aligned):
     assert len(pictures) == len(aligned.extraction.windows)
 
 
+def test_a_click_on_the_overview_chooses_the_nearest_window(aligned):
+    aligned.view.value = "patch"
+    windows, (height, width) = aligned.extraction.windows, aligned.look()[0].shape[:2]
+    whole = widgets.fit_to_screen(aligned.alignment.dslr, 330, 200)
+    scale = whole.shape[1] / aligned.alignment.dslr.shape[1]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        """Return the place of a pixel of the DSLR's image as shares of the whole picture."""
+        return scale * x / width, scale * y / height
+
+    for i, window in enumerate(windows):
+        drag(aligned, place(window.x + 30, window.y + 70))
+        assert aligned.window.value == i and f"Window at ({window.x}, {window.y})" in aligned.numbers.value
+    last = windows[-1]
+    drag(aligned, place(windows[0].x + 50, windows[0].y + 50), place(last.x + 400, last.y + 400))
+    assert aligned.window.value == len(windows) - 1, "the pointer may leave the image"
+    gesture(aligned, step=-1)
+    assert aligned.window.value == len(windows) - 2
+    gesture(aligned, step=9)
+    assert aligned.window.value == len(windows) - 1
+    drag(aligned, (0.9, 0.1), (0.01, 0.01))
+    assert aligned.window.value == len(windows) - 1, "a drag that begins on a patch chooses nothing"
+    gesture(aligned, reset=1)
+    assert aligned.window.value == alignment_explorer.example_window(windows)
+    damaged(aligned)
+    assert aligned.window.value == alignment_explorer.example_window(windows)
+    aligned.gestures.value = ""
+
+
+def test_the_window_nearest_to_a_place():
+    still = extraction.Window(0, 0, extraction.KEPT, 0.95, 0.95, 0, 0, 0, 20, 0.5)
+    row = [dataclasses.replace(still, y=20, x=x) for x in (10, 110, 210)]
+    for (x, y), nearest in (((0, 0), 0), ((109, 70), 0), ((111, 70), 1), ((260, 999), 2)):
+        assert alignment_explorer.nearest_window(row, x, y) == nearest
+
+
+def test_a_window_that_was_left_out_moves_no_other_picture(aligned, monkeypatch):
+    aligned.view.value = "patch"
+    sheet, _ = aligned.look()
+    left_out = dataclasses.replace(aligned.extraction, patches=())
+    monkeypatch.setattr(aligned, "extraction", left_out)
+    other, words = aligned.look()
+    differs = (sheet != other).any((0, 2))
+    assert sheet.shape == other.shape and "phone as kept (blank: it was left out); DSLR." in words
+    columns = np.flatnonzero(differs)
+    assert (other[:200, columns[0] : columns[-1] + 1] == 255).all(), "only that place is blank"
+
+
+def test_a_drag_moves_a_line_between_the_aligned_images(aligned):
+    aligned.view.value, aligned.side.value = "blink", "in squares"
+    aligned.play.playing = True
+    drag(aligned, (0.5, 0.5), (0.25, 0.5))
+    assert (aligned.side.value, aligned.line.value, aligned.play.playing) == ("a line", 0.25, False)
+    shown = opened(aligned.image.value)
+    quarter = shown.shape[1] // 4
+    parts = {side: widgets.fit_to_screen(getattr(aligned.alignment, side), 700) for side in ("phone", "dslr")}
+    assert np.abs(shown[:, : quarter - 9] - parts["phone"][:, : quarter - 9]).mean() < 3
+    assert np.abs(shown[:, quarter + 9 :] - parts["dslr"][:, quarter + 9 :]).mean() < 3
+    assert "phone left of the line, DSLR right of it" in aligned.numbers.value
+    for step, side in ((-1, "in squares"), (-1, "DSLR"), (-5, "phone"), (9, "a line")):
+        gesture(aligned, step=step)
+        assert aligned.side.value == side
+    gesture(aligned, reset=1)
+    assert aligned.side.value == "phone"
+    aligned.line.value = 0.75
+    assert aligned.side.value == "a line", "the slider shows it, too"
+
+
+def test_keys_draw_more_matches_and_nothing_moves_in_the_overlap(aligned):
+    aligned.view.value = "matches"
+    gesture(aligned, step=2)
+    assert aligned.matches.value == 140 and taken(aligned)["cursor"] == ""
+    gesture(aligned, reset=1)
+    assert aligned.matches.value == 120 and "draw fewer or more matches" in aligned.numbers.value
+    aligned.view.value = "overlap"
+    before = aligned.image.value, aligned.numbers.value
+    drag(aligned, (0.1, 0.1), (0.9, 0.9))
+    gesture(aligned, step=1, reset=1)
+    assert before == (aligned.image.value, aligned.numbers.value) and not taken(aligned)["keys"]
+
+
 def test_the_scene_before_is_not_drawn_under_the_next_name():
     """While a scene is aligned, and after it could not be read, another view has nothing to draw."""
     frames = {c: f.image for c, f in rig.shoot("chelsea-a", cameras=("iphone", "dslr")).items()}
@@ -126,7 +208,8 @@ def test_a_failed_alignment_is_reported(aligned):
     aligned.scene.value = "gray"
     aligned.work.wait(60)
     aligned.view.value = "patch"
-    assert "too few keypoints" in aligned.numbers.value
+    drag(aligned, (0.1, 0.1))
+    assert "too few keypoints" in aligned.numbers.value and not taken(aligned)["cursor"]
     with pytest.raises(DpedError, match="gray: could not be aligned .*too few keypoints"):
         aligned.static()
     aligned.scene.value = "cat"

@@ -1,9 +1,8 @@
 """The slider between two versions of a photograph: what it shows, its gestures and its captions."""
 
-import json
-
 import numpy as np
 import pytest
+from reporting import gesture
 from showing import opened
 
 from dped_lib.base.errors import DpedError
@@ -36,14 +35,6 @@ def test_zoom_and_pan_choose_the_part(photo):
     assert (explorer.view() == widgets.fit_to_screen(photo[:h, x:])).all()
     mean = photo[:h, x:].reshape(-1, 3).mean(0)
     assert " ".join(f"{v:.1f}" for v in mean) in explorer.numbers.value
-
-
-def gesture(explorer, **said) -> None:
-    """Report gestures as the page does: totals of all that was done so far."""
-    totals = json.loads(explorer.gestures.value or "{}")
-    placed = {k: said.pop(k) for k in ("split", "x", "y") if k in said}
-    totals |= placed | {k: totals.get(k, 0) + v for k, v in said.items()}
-    explorer.gestures.value = json.dumps(totals)
 
 
 def test_the_picture_is_dragged_zoomed_moved_and_reset(photo):

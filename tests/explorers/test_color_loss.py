@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from reporting import damaged, drag, gesture, taken
 
 from dped_lib import losses
 from dped_lib.data import photographs
@@ -36,6 +37,33 @@ def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
     assert all(a != b for a, b in zip(before, after, strict=True)) and after[3] > before[3]
     color.shift.value = 0
     assert color.mse < 1e-6, "nothing is shifted"
+
+
+def test_the_pictures_are_dragged_to_another_shift(color):
+    color.kernel.value, color.shift.value = "code", 10
+    drag(color, (0.5, 0.2), (0.55, 0.9))
+    assert color.shift.value == 16, "a drag over a twentieth of the width, wherever it begins"
+    drag(color, (0.5, 0.2), (0.45, 0.2), (0.5, 0.2))
+    assert color.shift.value == 16, "back where it began"
+    for to, shift in ((1, 30), (0, 0)):
+        drag(color, (0.5, 0.5), (to, 0.5))
+        assert color.shift.value == shift, "the slider's ends"
+    assert "Shift 0 px" in color.numbers.value and "On the pictures: drag" in color.numbers.value
+    assert not taken(color)["zooms"], "the wheel scrolls the page"
+
+
+def test_keys_change_shift_and_kernel_and_a_double_click_returns_to_the_start(color):
+    color.kernel.value, color.shift.value = "sigma3", 10
+    gesture(color, step=-3)
+    assert (color.shift.value, color.kernel.value, color.sigma.value) == (8.5, "sigma3", 2.99)
+    gesture(color, rise=2)
+    assert (color.sigma.value, color.kernel.value) == (3.19, "own sigma"), "another width is no named kernel"
+    gesture(color, rise=-99)
+    assert color.sigma.value == 0.3
+    gesture(color, reset=1)
+    assert (color.shift.value, color.kernel.value, color.sigma.value) == (3, "code", 4.34)
+    damaged(color)
+    assert (color.shift.value, color.kernel.value) == (3, "code")
 
 
 def test_each_curve_and_point_looks_unlike_the_others(color):

@@ -8,8 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from legible import SCREEN, smallest_text
-from showing import children, inside
+from reporting import damaged, drag, gesture, taken
+from showing import children, inside, opened
 
 from dped_lib import training, vgg
 from dped_lib.base import run_parameters
@@ -17,6 +19,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import batches, checkpoints, network_files, pair_store
 from dped_lib.data.pair_store import Pair
 from dped_lib.explorers import loss_terms as loss_terms_explorer
+from dped_lib.explorers import widgets
 from dped_lib.report import figures
 
 
@@ -97,6 +100,66 @@ def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
     state = explorer.state.value
     assert f"trained here, {state} (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)." in says
     assert "each square is one feature position, cut at the border" in says
+
+
+def captions(explorer) -> dict[str, str]:
+    pictures = {tile: name for name, tile in explorer.tiles.items()}
+    boxes = [box for box in inside(explorer.widget) if any(child in pictures for child in children(box)[:1])]
+    return {pictures[box.children[0]]: box.children[1].value for box in boxes}
+
+
+def coarse(image, layer):
+    """Return features that cost nothing, where the net does not matter."""
+    return F.avg_pool2d(image, 16, ceil_mode=True)
+
+
+def test_a_click_marks_the_same_pixel_in_every_picture(run):
+    _, store, folder = run
+    explorer = loss_terms_explorer.LossTerms(folder, store, coarse)
+    first = explorer.tiles
+    explorer.state.value = "checkpoint, iteration 1"
+    assert "here:" not in "".join(captions(explorer).values()) and "drag to mark a pixel" in explorer.numbers.value
+    before = {name: opened(tile.value) for name, tile in explorer.tiles.items()}
+    assert len(before) == len(first) + 1, "the pictures are made anew, because the checkpoint has a texture term"
+    assert all("dped-picture" in tile._dom_classes for tile in explorer.tiles.values())
+    drag(explorer, (0.5, 0.5), (0.305, 0.725))
+    assert explorer.mark == (30, 72) and "pixel (30, 72)" in explorer.numbers.value
+    shown = explorer.look()
+    for name, tile in explorer.tiles.items():
+        whole = widgets.fit_to_screen(shown[name].image, 200, 200)
+        expected = loss_terms_explorer.marked(whole, 30, 72)
+        assert np.abs(opened(tile.value) - expected).mean() < np.abs(opened(tile.value) - whole).mean()
+        assert np.abs(opened(tile.value) - before[name])[:100].max() < 30, f"{name}: only around the pixel"
+    for name, words in captions(explorer).items():
+        held = shown[name].values
+        if held is None:
+            assert f"here: R G B {' '.join(str(v) for v in shown[name].image[72, 30])}<" in words
+        else:
+            assert f"here: {held[72, 30]:.3g}, {held[72, 30] / held.mean():.2g} x mean<" in words
+    explorer.patch.value = 0
+    gesture(explorer, step=1)
+    assert explorer.patch.value == 1 and explorer.mark == (30, 72), "the mark stays on another patch"
+    gesture(explorer, step=-9)
+    assert explorer.patch.value == 0
+    for place, pixel in (((1, 1), (99, 99)), ((0, 0), (0, 0))):
+        drag(explorer, place)
+        assert explorer.mark == pixel
+    gesture(explorer, reset=1)
+    assert explorer.mark is None and "here:" not in "".join(captions(explorer).values())
+    damaged(explorer)
+    assert explorer.mark is None and not taken(explorer)["zooms"], "the wheel scrolls the page"
+
+
+def test_the_cross_points_at_its_pixel_and_leaves_it_visible():
+    gray = np.full((200, 200, 3), 128, np.uint8)
+    for x, y in ((30, 72), (0, 0), (99, 99), (0, 50)):
+        tile = loss_terms_explorer.marked(gray, x, y)
+        white, black = (tile == 255).all(2), (tile == 0).all(2)
+        rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
+        assert set(columns[white.sum(0)[columns] > 2]) == {2 * x, 2 * x + 1}, "the upright arms stand in its columns"
+        assert set(rows[white.sum(1)[rows] > 2]) == {2 * y, 2 * y + 1}
+        assert (tile[2 * y : 2 * y + 2, 2 * x : 2 * x + 2] == 128).all() and black.sum() > 0
+    assert (gray == 128).all(), "the picture itself is not changed"
 
 
 def test_another_patch_or_state_is_another_picture(run):

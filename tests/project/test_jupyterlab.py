@@ -6,6 +6,7 @@ The clone's `make figures` has executed all of them at preset cpu. The user stud
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import browsing
@@ -27,9 +28,9 @@ def lab_of_the_clone(clone, tmp_path_factory):
 
 
 def widget(lab: Lab, kind: str) -> Locator:
-    locator = lab.page.locator(kind).first
-    locator.scroll_into_view_if_needed()
-    return locator
+    explorer = lab.page.locator(kind).first
+    explorer.scroll_into_view_if_needed()
+    return explorer
 
 
 def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) -> None:
@@ -41,6 +42,65 @@ def slide(lab: Lab, kind: str, label: str, share: float, *, words: bool = True) 
         expect(explorer).not_to_have_text(numbers, timeout=PATIENCE, use_inner_text=True)
 
 
+def pull(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
+    """Presses the mouse on a picture at the first place (shares of width and height), and drags it to the others."""
+    points, mouse = on_page(picture, places), lab.page.mouse
+    mouse.move(*points[0])
+    mouse.down()
+    for point in points[1:]:
+        mouse.move(*point, steps=4)
+    mouse.up()
+
+
+def touch(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
+    """Puts a finger on a picture at the first place, and moves it over the others."""
+    browser = lab.page.context.new_cdp_session(lab.page)
+    for number, (x, y) in enumerate(on_page(picture, places)):
+        kind = "touchMove" if number else "touchStart"
+        browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        lab.page.wait_for_timeout(50)
+    browser.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def on_page(picture: Locator, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The places of a picture, shares of its width and height, as pixels of the page."""
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+
+
+def answers(lab: Lab, kind: str, act, words: str | None = None) -> None:
+    """Does something; the text of a widget becomes another, and holds ``words``."""
+    explorer = lab.page.locator(kind).first
+    before = explorer.inner_text()
+    act()
+    expect(explorer).not_to_have_text(before, timeout=PATIENCE, use_inner_text=True)
+    if words:
+        expect(explorer).to_contain_text(words, timeout=PATIENCE)
+
+
+def choose_windows(lab: Lab) -> None:
+    """Chooses windows on the DSLR's image, and with the keys."""
+    explorer, picture = widget(lab, ".dped-alignment"), lab.page.locator(".dped-alignment .dped-picture").first
+    number = explorer.locator(".widget-readout").first
+    first = number.inner_text()
+    pull(lab, picture, (0.25, 0.5), (0.01, 0.02))
+    expect(number).to_have_text("0", timeout=PATIENCE)
+    lab.page.keyboard.press("ArrowRight")
+    expect(number).to_have_text("1", timeout=PATIENCE)
+    picture.dblclick()
+    expect(number).to_have_text(first, timeout=PATIENCE)
+
+
+def draw_a_line(lab: Lab) -> None:
+    """Draws a line between the aligned images, and shows them in turns with the keys."""
+    kind = ".dped-alignment"
+    picture = lab.page.locator(f"{kind} .dped-picture").first
+    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.3, 0.5)), "phone left of the line")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shown: in squares.")
+    answers(lab, kind, picture.dblclick, "Shown: phone.")
+
+
 def explore_alignment(lab: Lab) -> None:
     kind = ".dped-alignment"
     expect(widget(lab, kind)).to_contain_text("matches. Blue", timeout=PATIENCE)
@@ -50,22 +110,53 @@ def explore_alignment(lab: Lab) -> None:
         widget(lab, kind).get_by_role("button", name=view).click()
         expect(widget(lab, kind)).to_contain_text(words, timeout=PATIENCE)
         browsing.changed(lab, kind, before)
+    choose_windows(lab)
     slide(lab, kind, "patch", 0.1)
     widget(lab, kind).get_by_role("button", name="blink").click()
+    expect(widget(lab, kind)).to_contain_text("Shown: phone.", timeout=PATIENCE)
+    draw_a_line(lab)
     before = lab.source(kind)
     widget(lab, kind).locator(".widget-play button").first.click()
     browsing.changed(lab, kind, before)
 
 
 def explore_color(lab: Lab) -> None:
-    slide(lab, ".dped-color-loss", "shift", 0.6)
-    slide(lab, ".dped-color-loss", "sigma", 0.2)
-    expect(widget(lab, ".dped-color-loss")).to_contain_text("colour loss (sigma")
+    kind = ".dped-color-loss"
+    slide(lab, kind, "shift", 0.6)
+    slide(lab, kind, "sigma", 0.2)
+    expect(widget(lab, kind)).to_contain_text("colour loss (sigma")
+    picture = widget(lab, kind).locator(".dped-picture")
+    answers(lab, kind, picture.dblclick, "Shift 3 px")
+    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.55, 0.5)), "Shift 9 px: MSE")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shift 8.5 px")
+    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowUp"), "colour loss (sigma 4.44 px)")
+    top = picture.bounding_box()["y"]
+    lab.page.mouse.wheel(0, 40)
+    lab.page.wait_for_timeout(1000)
+    assert picture.bounding_box()["y"] < top, "the wheel scrolls the page"
+    answers(lab, kind, picture.dblclick, "Shift 3 px")
 
 
 def explore_loss(lab: Lab) -> None:
-    slide(lab, ".dped-loss-terms", "patch", 0.7)
-    explorer = widget(lab, ".dped-loss-terms")
+    kind = ".dped-loss-terms"
+    slide(lab, kind, "patch", 0.7)
+    explorer, pictures = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture")
+    answers(lab, kind, lambda: pull(lab, pictures.nth(1), (0.9, 0.1), (0.305, 0.605)), "Marked: pixel (30, 60)")
+    expect(explorer.get_by_text("here: ")).to_have_count(pictures.count(), timeout=PATIENCE)
+    top = pictures.first.bounding_box()["y"]
+    touch(lab, pictures.first, *((0.5, 0.9 - 0.1 * n) for n in range(8)))
+    lab.page.wait_for_timeout(1000)
+    assert pictures.first.bounding_box()["y"] < top, "a finger that moves up scrolls the page"
+    expect(explorer).to_contain_text("Marked: pixel (30, 60)")
+    answers(lab, kind, lambda: touch(lab, pictures.first, (0.755, 0.505)), "Marked: pixel (75, 50)")
+    patch = explorer.locator(".widget-readout").first
+    number = int(patch.inner_text())
+    lab.page.keyboard.press("ArrowLeft")
+    expect(patch).to_have_text(str(number - 1), timeout=PATIENCE)
+    answers(lab, kind, pictures.last.dblclick)
+    expect(explorer).not_to_contain_text("Marked", timeout=PATIENCE)
+    lab.page.keyboard.press("Shift+Tab")
+    assert pictures.nth(-2).evaluate("e => e === document.activeElement"), "the pictures are reached by Tab"
     explorer.locator("select").first.select_option("iteration 0, before training")
     expect(explorer).to_contain_text("before training: weighted sum", timeout=PATIENCE)
 
@@ -100,9 +191,9 @@ def explore_picture(lab: Lab) -> None:
 
 def explore_start(lab: Lab) -> None:
     explore_before_after(lab)
-    enhancer = widget(lab, ".dped-enhancer")
-    enhancer.get_by_role("button", name="enhance", exact=True).click()
-    expect(enhancer).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
+    explorer = widget(lab, ".dped-enhancer")
+    explorer.get_by_role("button", name="enhance", exact=True).click()
+    expect(explorer).to_contain_text("pixels enhanced by", timeout=2 * PATIENCE)
     slide(lab, ".dped-enhancer .dped-before-after", "before | after", 0.2, words=False)
 
 
