@@ -18,8 +18,12 @@ from IPython.core.getipython import get_ipython
 from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline import backend_inline  # noqa: F401, it would set its own formats if it were loaded later
 from PIL import Image
@@ -90,10 +94,22 @@ def _has_pictures(fig: Figure) -> bool:
 
 
 def _small_jpeg(fig: Figure) -> str | None:
-    """Return a figure with pictures as JPEG, else None. Colours have the resolution of the picture, for its words."""
+    """Return a figure with pictures as JPEG, else None.
+
+    Colours have half the resolution of the picture, unless words, lines or frames have one, which would then be blurred.
+    """
     if not _has_pictures(fig):
         return None
-    return print_figure(fig, "jpeg", base64=True, pil_kwargs={"quality": 55, "subsampling": "4:4:4"})
+    subsampling = "4:4:4" if _has_colors(fig) else "4:2:0"
+    return print_figure(fig, "jpeg", base64=True, pil_kwargs={"quality": 55, "subsampling": subsampling})
+
+
+def _has_colors(fig: Figure) -> bool:
+    """Return whether words, lines or frames of a figure are not gray."""
+    inks = [text.get_color() for text in fig.findobj(Text) if text.get_text()]
+    inks += [line.get_color() for line in fig.findobj(Line2D)]
+    inks += [patch.get_edgecolor() for patch in fig.findobj(Patch)]
+    return any(len(set(to_rgb(ink))) > 1 for ink in inks)
 
 
 def _small_png(fig: Figure) -> str | None:

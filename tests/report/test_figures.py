@@ -75,7 +75,17 @@ def test_notebooks_store_plots_as_png_and_photographs_as_jpeg():
     axes.imshow(np.zeros((4, 4, 3), np.uint8))
     data, _ = display.format(fig)
     assert {kind for kind in data if kind.startswith("image/")} == {"image/jpeg"}
+    assert sampling(data) == (1, 1), "the line has a colour"
+    axes.lines[0].remove()
+    data, _ = display.format(fig)
+    assert sampling(data) == (2, 2), "nothing but the picture has"
     plt.close(fig)
+
+
+def sampling(data: dict) -> tuple[int, int]:
+    """The pixels that share a colour in a stored JPEG, across and down."""
+    with Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))) as picture:
+        return picture.layer[0][1:3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
