@@ -79,7 +79,7 @@ class Tail(Layer):
 
     A convolution with a column of taps has one channel for each pair of a horizontal offset and an output. Then the
     channels of an output are shifted by their offsets and summed. The sums are the same in another order. oneDNN is
-    slow for 3 output channels and fast for 27, so this is five times as fast.
+    slow for 3 output channels and fast for 27, so this is three to five times as fast.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, bias: Tensor):
