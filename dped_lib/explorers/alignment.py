@@ -165,7 +165,10 @@ class AlignmentExplorer:
             self.side.value = _LINE  # its observer draws
 
     def _take(self, gesture: gestures.Gesture) -> None:
-        """Set the controls of the view to the result of a gesture; their observers draw."""
+        """Set the controls of the view to the result of a gesture; their observers draw.
+
+        A page may report a drag and a key at once, so neither leaves the other out.
+        """
         with self._drawing:
             if self._uses() is not _NOTHING:
                 getattr(self, f"_take_{self.view.value}")(gesture)
@@ -176,27 +179,26 @@ class AlignmentExplorer:
 
     def _take_blink(self, gesture: gestures.Gesture) -> None:
         self.play.playing = False
-        if gesture.reset:
-            self.side.value = _SIDES[0]
-        elif gesture.drag is not None:
+        if gesture.drag is not None:
             set_nearest(self.line, gesture.drag.x)
             self.side.value = _LINE
-        else:
+        if gesture.step:
             place = _SIDES.index(self.side.value) + round(gesture.step)
             self.side.value = _SIDES[min(len(_SIDES) - 1, max(0, place))]
+        if gesture.reset:
+            self.side.value = _SIDES[0]
 
     def _take_patch(self, gesture: gestures.Gesture) -> None:
         windows = self.extraction.windows
-        if gesture.reset:
-            self.window.value = example_window(windows)
-        elif gesture.step:
-            set_nearest(self.window, self.window.value + gesture.step)
-        elif gesture.drag is not None:
+        if gesture.drag is not None:
             overview, scale = self._overview()
             height, width = self._sheet
             if gesture.drag.start[0] * width < overview.shape[1] and gesture.drag.start[1] * height < overview.shape[0]:
                 at = gesture.drag.x * width / scale, gesture.drag.y * height / scale
                 self.window.value = nearest_window(windows, *at)
+        set_nearest(self.window, self.window.value + gesture.step)
+        if gesture.reset:
+            self.window.value = example_window(windows)
 
     def draw(self) -> None:
         """Draw the chosen view of the aligned scene."""

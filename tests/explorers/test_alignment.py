@@ -156,6 +156,18 @@ def test_a_drag_moves_a_line_between_the_aligned_images(aligned):
     assert aligned.side.value == "a line", "the slider shows it, too"
 
 
+def test_a_drag_and_a_key_in_one_report_both_count(aligned):
+    """While the kernel draws, the page merges what it has to say."""
+    aligned.view.value, aligned.side.value = "blink", "phone"
+    gesture(aligned, strokes=1, start_x=0.5, start_y=0.5, split=0.3, level=0.5, step=-1)
+    assert (aligned.line.value, aligned.side.value) == (0.3, "in squares")
+    aligned.view.value = "patch"
+    gesture(aligned, strokes=1, start_x=0.01, start_y=0.01, split=0.01, level=0.01)
+    first = aligned.window.value
+    gesture(aligned, strokes=1, start_x=0.01, start_y=0.01, split=0.01, level=0.01, step=1)
+    assert aligned.window.value == first + 1
+
+
 def test_keys_draw_more_matches_and_nothing_moves_in_the_overlap(aligned):
     aligned.view.value = "matches"
     gesture(aligned, step=2)
