@@ -43,16 +43,6 @@ def backward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Fo
     return both
 
 
-def in_bfloat16(form: Form) -> Form:
-    """Return the form under autocast to bfloat16, as training computes on a processor that multiplies it."""
-
-    def quick() -> object:
-        with training.autocast(torch.device("cpu"), torch.bfloat16):
-            return form()
-
-    return quick
-
-
 def layers() -> dict[str, tuple[Form, Form]]:
     """Return the swaps of a network's layers, on as many images as a thread computes in training, on one thread."""
     x = torch.rand(threads.PART, _CHANNELS, 100, 100)
@@ -81,14 +71,17 @@ def steps(batch: int) -> dict[str, tuple[Form, Form]]:
     phone, dslr = (torch.rand(batch, 3, 100, 100).contiguous(memory_format=torch.channels_last) for _ in range(2))
 
     def terms(*images: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = objective.generator_terms(generator(images[0]), images[1])
-        return {"total": objective.total(found)}
+        return {"total": objective.total(objective.generator_terms(generator(images[0]), images[1]))}
+
+    def low_terms(*images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with training.autocast(phone.device, torch.bfloat16):
+            return terms(*images)
 
     def gradients(function: Callable) -> Form:
         return lambda: torch.autograd.grad(function(phone, dslr)["total"], weights)
 
     parts = threads.divided(terms, lambda t: t, (), weights, threads.workers())
-    low = threads.divided(lambda *t: in_bfloat16(lambda: terms(*t))(), lambda t: t, (), weights, threads.workers())
+    low = threads.divided(low_terms, lambda t: t, (), weights, threads.workers())
     trained = models.generator("dped", "code"), models.discriminator("code")
     optimizers = [torch.optim.Adam(network.parameters()) for network in trained]
     for network, plain in zip(trained, optimizers, strict=True):

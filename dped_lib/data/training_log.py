@@ -77,6 +77,11 @@ class LastQuarter:
         """Return by how much the line rises; negative if it falls."""
         return self.line[1] - self.line[0]
 
+    @property
+    def chance(self) -> float:
+        """Return how far chance alone may move the curve: twice the scatter."""
+        return 2 * self.scatter
+
 
 def last_quarter(curve: np.ndarray) -> LastQuarter:
     """Fit a straight line to the last quarter of a curve N x 2 by least squares.

@@ -81,8 +81,7 @@ def find(inputs: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for item in map(paths.collapsed, inputs):
         if item.is_dir():
-            in_folder = photo_folders.list_files(item)
-            if not in_folder:
+            if not (in_folder := photo_folders.list_files(item)):
                 known = ", ".join(sorted(photo_folders.SUFFIXES))
                 raise DpedError(
                     f"{item}: no photographs in it (known suffixes: {known}). Name photographs or another folder."
@@ -91,9 +90,8 @@ def find(inputs: Iterable[Path]) -> list[Path]:
         elif item.is_file():
             files.append(item)
         elif item.exists():
-            raise DpedError(
-                f"{item}: not a regular file (perhaps a pipe or a device). Save the photograph in a file first."
-            )
+            why = "not a regular file (perhaps a pipe or a device). Save the photograph in a file first."
+            raise DpedError(f"{item}: {why}")
         else:
             raise DpedError(f"{item}: no such file or folder. Correct the path.")
     return list({os.path.abspath(f): f for f in reversed(files)}.values())[::-1]

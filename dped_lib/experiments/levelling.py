@@ -38,7 +38,7 @@ def of_logs(logs: Sequence[Sequence[Mapping]]) -> Levelling:
     curves = [training_log.validation_curve(lines) for lines in logs]
     quarters = [training_log.last_quarter(curve) for curve in curves]
     finals = [curve[-1, 1] for curve in curves]
-    spread = np.ptp(finals) if len(finals) > 1 else 2 * quarters[0].scatter
+    spread = np.ptp(finals) if len(finals) > 1 else quarters[0].chance
     return Levelling(float(np.mean([q.moved for q in quarters])), float(spread), len(finals))
 
 

@@ -65,7 +65,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         label = labels.METRIC_LABELS[name]
         digits = 2 if label.unit else 4
         moved = round(quarter.moved, digits) + 0.0  # never -0
-        chance = f"; chance {2 * quarter.scatter:.{digits}f}" if quarter.scatter else ""
+        chance = f"; chance {quarter.chance:.{digits}f}" if quarter.scatter else ""
         ax.set_title(f"validation {label}\nlast quarter {moved:+.{digits}f}{chance}", loc="left")
         _set_limits(ax, values[1:] if len(values) > 1 else values)
         ax.locator_params(axis="y", nbins=5, min_n_ticks=3)
