@@ -29,7 +29,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from process_memory import peak_mib
+from processes import peak_mib
 
 SCENES = ("china-a", "wall-1", "town-2")
 CITY100 = ("001", "005", "009", "013", "017")
@@ -93,6 +93,8 @@ def timed(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int]):
 
 def run(form: str, files: list[str], size: tuple[int, int]) -> dict:
     """Align one pair by one form: return seconds of each stage, errors if the geometry is known, and peak memory."""
+    import scipy.optimize  # noqa: F401 - the refinement needs it; a worker imports it once, not for every pair
+
     from dped_lib.alignment import geometry
     from dped_lib.data import image_decoding, rig
 

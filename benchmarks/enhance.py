@@ -23,7 +23,6 @@ copy. The photograph is one of the authors' iPhone photographs, enlarged (DPED_M
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import shutil
@@ -35,7 +34,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from process_memory import peak_mib
+from processes import busy, peak_mib
 
 WEIGHTS = "authors:iphone"
 #: Multiply-adds of the network a pixel: two 9x9 layers between 3 and 64 channels, ten 3x3 layers of 64.
@@ -261,23 +260,12 @@ def tried(form: str, folder: Path, pixels: np.ndarray, device):
     return dtype, f"whole image; the first run, compiling included, took {time.perf_counter() - start:.1f} s", run
 
 
-@contextlib.contextmanager
-def busy():
-    """Keep one core busy."""
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        other.kill()
-        other.wait()
-
-
 def measure(form: str, folder: Path, device: str, limit: str = "", beside: bool = False) -> dict:
     if form.startswith("openvino") and not importlib.util.find_spec("openvino"):
         print(f"{form}: left out, because OpenVINO is not installed (pip install openvino)", file=sys.stderr)
         return {}
     command = [sys.executable, __file__, "--one", form, "--folder", str(folder), "--device", device, "--limit", limit]
-    with busy() if beside else contextlib.nullcontext():
+    with busy(beside):
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return {}

@@ -1,6 +1,7 @@
 """One training iteration (full loss, both networks) with all swaps of ``speed``, against the library's plain form, in turns.
 
     python benchmarks/training_step.py [--batch 50] [--rounds 3] [--device cpu|cuda]
+    python benchmarks/training_step.py ... --beside     each form alone, and beside a process that keeps one core busy
     python benchmarks/training_step.py --agree [--dataset pirm] [--iterations 100] [--rounds 3] [--device cpu|cuda]
     python benchmarks/training_step.py --tried --device cuda
     python benchmarks/training_step.py --profile --device cuda
@@ -28,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from processes import busy
 
 from dped_lib import metrics, speed, training
 from dped_lib.base import datasets, device, run_parameters
@@ -138,15 +140,23 @@ def one(form: str, batch: int, target: torch.device, iterations: int) -> dict:
     }
 
 
+def measure(form: str, batch: int, name: str, iterations: int, beside: bool = False) -> dict:
+    """Return what :func:`one` returns in a process of its own, alone or beside a busy process."""
+    command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
+    with busy(beside):
+        done = subprocess.run(
+            [*command, "--iterations", str(iterations)], stdout=subprocess.PIPE, text=True, check=True
+        )
+    measured = json.loads(done.stdout.splitlines()[-1])
+    print(form, "beside a busy process" if beside else "alone", measured, file=sys.stderr, flush=True)
+    return measured
+
+
 def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iterations: int) -> None:
     by_form: dict[str, list[dict]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form, runs in by_form.items():
-            command = [sys.executable, __file__, "--form", form, "--batch", str(batch), "--device", name]
-            command += ["--iterations", str(iterations)]
-            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            runs.append(json.loads(output.splitlines()[-1]))
-            print(form, runs[-1], file=sys.stderr, flush=True)
+            runs.append(measure(form, batch, name, iterations))
     print(
         f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
     )
@@ -168,6 +178,22 @@ def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iteratio
     for form in forms[1:]:
         print(f"{form} is {medians[forms[0]] / medians[form]:.2f} times as fast as {forms[0]}")
     print(f"20 000 iterations of default: {20000 * medians['default'] / 60:.1f} minutes")
+
+
+def compare_beside(forms: tuple[str, ...], batch: int, rounds: int, name: str, iterations: int) -> None:
+    """Print how much longer an iteration of each form takes beside a process that keeps one core busy."""
+    times: dict[str, list[tuple[float, float]]] = {form: [] for form in forms}
+    for _ in range(rounds):
+        for form, both in times.items():
+            both.append(tuple(measure(form, batch, name, iterations, beside)["seconds"] for beside in (False, True)))
+    print(
+        f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
+    )
+    for form, both in times.items():
+        alone, beside = (statistics.median(of_load) for of_load in zip(*both, strict=True))
+        print(
+            f"{form:12} alone {alone:7.3f} s an iteration, beside a busy process {beside:7.3f} s: {beside / alone:.2f} times as long"
+        )
 
 
 def profile(form: str, batch: int, target: torch.device) -> None:
@@ -263,6 +289,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", default="rig", help="whose pairs --agree trains on")
     parser.add_argument("--tried", action="store_true", help="forms that the project does not take")
+    parser.add_argument("--beside", action="store_true", help="also beside a process that keeps one core busy")
     parser.add_argument("--profile", action="store_true", help="where an iteration goes")
     parser.add_argument("--form", choices=("plain", *TRIED), help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -274,7 +301,7 @@ def main() -> None:
         profile(a.form or ("launched" if a.device != "cpu" else "default"), a.batch, torch.device(a.device))
     else:
         forms = TRIED if a.tried else ("plain", "default")
-        compare(forms, a.batch, a.rounds, a.device, a.iterations)
+        (compare_beside if a.beside else compare)(forms, a.batch, a.rounds, a.device, a.iterations)
 
 
 if __name__ == "__main__":

@@ -65,16 +65,16 @@ def relink(text: str, file: Path, page: str, source: Path) -> str:
         path, hash_, anchor = target.partition("#")
         if not path or "://" in path or path.startswith("mailto:"):
             return match[0]
-        found = (file.parent / path).resolve()
-        if not found.exists() or not found.is_relative_to(ROOT):
+        linked = (file.parent / path).resolve()
+        if not linked.exists() or not linked.is_relative_to(ROOT):
             return match[0]  # Sphinx will report it
-        to = page_of(found)
+        to = page_of(linked)
         if mark:
-            to = f"pictures/{found.relative_to(ROOT).as_posix()}"
+            to = f"pictures/{linked.relative_to(ROOT).as_posix()}"
             (source / to).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(found, source / to)
+            shutil.copy(linked, source / to)
         if to is None:
-            name = found.relative_to(ROOT).as_posix()
+            name = linked.relative_to(ROOT).as_posix()
             return f"`{name}`" if label.strip("`") == name else f"{label} (`{name}`)"
         return f"{mark}[{label}]({os.path.relpath(to, Path(page).parent)}{hash_}{anchor})"
 

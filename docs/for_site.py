@@ -39,16 +39,16 @@ def with_directives(text: str, page_of_link: Callable[[str], str]) -> str:
         ValueError: the Markdown after a comment does not have the form given above.
     """
 
-    def pair(found: re.Match) -> str:
-        alt = found["first_alt"].removesuffix(f", {found['left']}")
-        options = {"left": found["left"], "right": found["right"], "alt": alt}
-        options |= dict(option.replace(",", " ").split("=") for option in found["options"].split())
-        names = (found[name].rpartition("/")[2] for name in ("first", "second"))
-        return _directive("before-after", " ".join(names), options, found["caption"])
+    def pair(match: re.Match) -> str:
+        alt = match["first_alt"].removesuffix(f", {match['left']}")
+        options = {"left": match["left"], "right": match["right"], "alt": alt}
+        options |= dict(option.replace(",", " ").split("=") for option in match["options"].split())
+        names = (match[name].rpartition("/")[2] for name in ("first", "second"))
+        return _directive("before-after", " ".join(names), options, match["caption"])
 
-    def cards(found: re.Match) -> str:
+    def cards(match: re.Match) -> str:
         made = []
-        for line in found["list"].splitlines():
+        for line in match["list"].splitlines():
             if not (card := _CARD.fullmatch(line)):
                 raise ValueError(f"not a card: {line!r}. Expected - [title](page): words")
             options = f":link: {page_of_link(card['link'])}\n:link-type: doc"

@@ -154,4 +154,4 @@ def _row(parameter) -> str:
 
 def _with_options_as_code(words: str) -> str:
     """Return the words with backquotes around options like --by. In plain text the two hyphens would become a dash."""
-    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda found: f"`{found[0].strip('`')}`", words)
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][a-z-]*", lambda match: f"`{match[0].strip('`')}`", words)

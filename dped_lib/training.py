@@ -93,25 +93,15 @@ class Trainer:
         """
         for network in self.networks.values():
             network.train()
-        terms = self.generator_step(phone, dslr)
-        if self.discriminator is not None:
-            terms |= self.discriminator_step(*opponents)
-        return {name: value.detach() for name, value in terms.items()}
-
-    def generator_step(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
-        """Take one step of the generator and return its terms. The discriminator keeps its weights."""
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         terms = self.generator_losses(phone, dslr)
         self.descend("generator", terms["total"])
-        return terms
-
-    def discriminator_step(self, phone: Tensor, dslr: Tensor, swaps: Tensor) -> dict[str, Tensor]:
-        """Take one step of the discriminator and return its terms. The generator keeps its weights."""
-        self.discriminator.requires_grad_(True)
-        terms = self.discriminator_losses(phone, dslr, swaps)
-        self.descend("discriminator", terms["discriminator"])
-        return terms
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(True)
+            terms |= self.discriminator_losses(*opponents)
+            self.descend("discriminator", terms["discriminator"])
+        return {name: value.detach() for name, value in terms.items()}
 
     def generator_losses(self, phone: Tensor, dslr: Tensor) -> dict[str, Tensor]:
         """Return every term of the loss on a batch, and their weighted sum ``total`` (equation 8)."""

@@ -35,14 +35,14 @@ def mathml(formula: str, display: str = "inline") -> str:
 
 def parts(formula: str) -> list[str]:
     """Cut a formula in LaTeX before its equals signs, but not within brackets: a long one breaks there on a narrow screen."""
-    found, depth = [""], 0
+    pieces, depth = [""], 0
     for token in re.findall(r"\\[a-zA-Z]+|\\?.", formula, re.DOTALL):
         depth += token in _OPENING
         depth -= token in _CLOSING
-        if token == "=" and depth == 0 and found[-1].strip():
-            found.append("")
-        found[-1] += token
-    return found
+        if token == "=" and depth == 0 and pieces[-1].strip():
+            pieces.append("")
+        pieces[-1] += token
+    return pieces
 
 
 def _on_page(self, formula: str, display: str) -> str:

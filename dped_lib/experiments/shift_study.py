@@ -189,7 +189,7 @@ def ratios(curves: ShiftCurves, resamples: int, seed: int = 0) -> dict[str, dict
 
     A sentence is left out if not all of its shifts were measured.
     """
-    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), len(set(curves.scenes))
+    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), curves.sizes()["scenes"]
     groups = {name: s.shifts for name, s in SENTENCES.items()} | {str(s): (s,) for s in curves.shifts}
     table: dict[str, dict[str, Ratio]] = {}
     for kernel in losses.KERNELS:
@@ -221,7 +221,7 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
     A box marks the ratio that the paper states for 3 to 5 px.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.6))
-    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), len(set(curves.scenes))
+    mean, boot, scenes = curves.mean(), curves.resampled(resamples, seed), curves.sizes()["scenes"]
     for name, style in STYLES.items():
         label = "MSE" if name == "mse" else f"colour loss, {name}"
         color = colors.KERNEL_COLORS[name]

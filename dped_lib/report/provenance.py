@@ -102,9 +102,10 @@ def caption(origin: Mapping) -> str:
     shown = {key: origin[key] for key in _CAPTION if origin.get(key) not in (None, "")}
     if "phone" in shown:
         shown["phone"] = datasets.camera_name(origin["dataset"], shown["phone"])
-    named = [f"{key} {value}" for key, value in shown.items()]
+    names = {}
     if len(seeds := origin.get("seeds", ())) > 1:
-        named = [f"seeds {', '.join(map(str, seeds))}" if entry.startswith("seed ") else entry for entry in named]
+        names["seed"], shown["seed"] = "seeds", ", ".join(map(str, seeds))
+    named = [f"{names.get(key, key)} {value}" for key, value in shown.items()]
     return " · ".join([f"dataset {origin['dataset']}: {words}", f"preset {origin['preset']}", *named])
 
 

@@ -73,12 +73,12 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
 
 def test_the_words_of_a_cell_stand_in_its_middle():
     """Their brackets touched the upper frame, because the space for descenders was centred with them."""
-    found = [
+    findings = [
         evidence.ClaimFinding("best_ssim", dataset, "cpu", "", "", "not testable", here=here)
         for dataset, here in (("rig", "does not hold"), ("pirm", "holds"), ("city100", "undecided"))
     ]
     figures.use_style()
-    fig = claims_matrix.plot_matrix(found)
+    fig = claims_matrix.plot_matrix(findings)
     fig.set_dpi(400)
     fig.canvas.draw()
     pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3].astype(int)

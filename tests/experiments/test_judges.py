@@ -211,8 +211,8 @@ def test_few_training_pairs_do_not_contradict_99_percent(shelf, pairs, interval,
 )
 def test_a_printed_interval_of_figure_6_has_the_verdict_beside_it(shelf, low, high, printed, verdict):
     """Rounded to one digit, the first would touch 5, and the second would begin there. Then both verdicts were others."""
-    found = {"value": (low + high) / 2, "low": low, "high": high}
-    shelf("fig06_verdicts", {"ratios": {"dslr patches": {"code": {"3-5 px": found}}}})
+    measured = {"value": (low + high) / 2, "low": low, "high": high}
+    shelf("fig06_verdicts", {"ratios": {"dslr patches": {"code": {"3-5 px": measured}}}})
     (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle")
     assert f"= {printed}; asked: 5 to 10" in finding.evidence and finding.verdict == verdict
 
@@ -223,10 +223,10 @@ def test_printed_ends_stay_on_their_side_of_what_is_asked(shelf):
     shelf("table2_methods", {"differences": [difference("ours", "dong", 0.1, 0.742)]})
     looks = difference("mse", "color+content+texture", -0.004, 0.1, "sharpness")
     shelf("table3_looks", {"differences": [looks]})
-    found = {f.claim: f for f in claims.judge_claims(evidence.saved_results()) if f.preset}
-    assert "[98.996, 100.000]" in found["two_image"].evidence and found["two_image"].verdict == "undecided"
-    assert "[+0.100, +0.742] dB" in found["psnr_dong"].evidence and found["psnr_dong"].verdict == "undecided"
-    assert "[-0.004, +0.100]" in found["mse_blur"].evidence and found["mse_blur"].verdict == "undecided"
+    by_claim = {f.claim: f for f in claims.judge_claims(evidence.saved_results()) if f.preset}
+    assert "[98.996, 100.000]" in by_claim["two_image"].evidence and by_claim["two_image"].verdict == "undecided"
+    assert "[+0.100, +0.742] dB" in by_claim["psnr_dong"].evidence and by_claim["psnr_dong"].verdict == "undecided"
+    assert "[-0.004, +0.100]" in by_claim["mse_blur"].evidence and by_claim["mse_blur"].verdict == "undecided"
 
 
 def test_figure_6_has_a_verdict_for_each_kernel(shelf):

@@ -186,17 +186,17 @@ def test_ranks_and_pictures():
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 def test_what_is_called_the_median_is_the_median(count):
     """It stands beside a table of medians. That of an even number of photographs is the mean of two of them."""
-    found = [
+    flaws = [
         limitations.Flaw(
             f"{i}", "iphone", "ours", dict.fromkeys(limitations.FLAW_MEASURES, 1.0 + i), (1.0, 1.0), (0, 0)
         )
         for i in range(count)
     ]
     picture = np.zeros((32, 40, 3), np.uint8)
-    fig = limitations.figure12(found, "ours", {f.name: (picture, picture) for f in found}, "rig")
+    fig = limitations.figure12(flaws, "ours", {f.name: (picture, picture) for f in flaws}, "rig")
     words, shown = (ax.get_title().split("\n")[1] for ax in fig.axes[6:8])  # of the contrast gain
     value = float(shown.removeprefix("x "))
-    median = float(np.median([f.values["contrast gain"] for f in found]))
+    median = float(np.median([f.values["contrast gain"] for f in flaws]))
     assert ("median" in words) == (value == median)
     if value != median:
         assert (
@@ -209,14 +209,14 @@ def test_what_is_called_the_median_is_the_median(count):
 @pytest.mark.parametrize("values", [(1.2, 2.6, 2.5), (0.3, 0.9, 0.8), (1.5, 1.6, 1.7), (0.5,)])
 def test_every_interval_is_drawn_whole(values):
     """An interval over a few photographs is wider than their values. "Unchanged" is drawn, too."""
-    found = [
+    flaws = [
         limitations.Flaw(f"{i}", "iphone", "ours", {"noise amplification": value}, (1.0, value), (0, 0))
         for i, value in enumerate(values)
     ]
-    fig = limitations.plot_noise(found, "rig")
+    fig = limitations.plot_noise(flaws, "rig")
     (ax,) = fig.axes
     left, right = ax.get_xlim()
-    (entry,) = limitations.amplifications(found)
+    (entry,) = limitations.amplifications(flaws)
     assert left < min(1, *values, entry.interval[0]) and max(1, *values, entry.interval[1]) < right
     assert all(left <= tick <= right for tick in ax.get_xticks())
     plt.close(fig)
