@@ -45,7 +45,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     panels = len(terms) + len(scores)
     columns = 2 if panels == 4 else _COLUMNS
     rows = -(-panels // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.55), squeeze=False)
     places, cut = iter(axes.flat), False
     for (name, points), ax in zip(terms.items(), places, strict=False):
         iterations, values = points.T
@@ -65,7 +65,8 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
         label = labels.METRIC_LABELS[name]
         digits = 2 if label.unit else 4
         moved = round(quarter.moved, digits) + 0.0  # never -0
-        chance = f"; chance {quarter.chance:.{digits}f}" if quarter.scatter else ""
+        gap = "\n" if columns == _COLUMNS else "; "  # a third of the width has no room for both numbers
+        chance = f"{gap}chance {quarter.chance:.{digits}f}" if quarter.scatter else ""
         ax.set_title(f"validation {label}\nlast quarter {moved:+.{digits}f}{chance}", loc="left")
         _set_limits(ax, values[1:] if len(values) > 1 else values)
         ax.locator_params(axis="y", nbins=5, min_n_ticks=3)

@@ -1,5 +1,7 @@
 """Nothing of a training's log is dropped: each term and each validation score has a panel, and can be read."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -39,6 +41,24 @@ def test_every_number_of_the_log_has_a_panel(loss):
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
     assert all(colors.LOSS_COLORS[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_every_title_is_whole_and_touches_no_other(loss):
+    """Also the last of a row of three, which has no empty place at its right."""
+    figures.use_style()
+    log = log_of(loss, 160)
+    for line in log:
+        if "validation" in line:  # the scores jump about, so their titles say what chance does
+            line["validation"] = {k: v + 0.01 * (line["iteration"] % 20) for k, v in line["validation"].items()}
+    fig = training_drawings.training_curves(log, loss)
+    fig.draw_without_rendering()
+    titles = [ax._left_title for ax in fig.axes if ax.lines]
+    assert sum("chance" in title.get_text() for title in titles) == 2
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(fig.bbox.x0 <= b.x0 and b.x1 <= fig.bbox.x1 and b.y1 <= fig.bbox.y1 for b in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     plt.close(fig)
 
 
