@@ -28,7 +28,7 @@ def draw_equivalence(ax: Axes, verdicts: Sequence[Verdict], names: Sequence[str]
             ax.plot(v.apart, (y, y), color=color, lw=1.2)
             ax.plot(v.within, (y, y), color=color, lw=4, solid_capstyle="butt")
             ax.plot(v.share, y, "o", color=color, ms=6, mec="white")
-            words = f"{statistics.in_words(v.share, v.within, 2)}: {v.word}"
+            words = f"{statistics.in_words(v.share, v.within, 2, borders=v.borders)}: {v.word}"
         report.write_beside(ax, y, words)
     margin = verdicts[0].margin if verdicts else 0
     ax.axvspan(0.5 - margin, 0.5 + margin, color="0.9", zorder=0)
@@ -59,7 +59,10 @@ def results_figure(
     report.label_rows(kappas, names)
     kappas.set(xlabel="Fleiss' kappa, 0 is chance", title="(b) agreement")
     draw_equivalence(tests, verdicts, [set_name(v.set, dataset) + _split_scenes(v) for v in verdicts])
-    tests.set(xlabel="share that prefers the DSLR to ours (thick: 90 %, thin: 95 %)", title="(c) equivalence test")
+    tests.set(
+        xlabel="share that prefers the DSLR to ours (thick and in brackets: 90 %, thin: 95 %)",
+        title="(c) equivalence test",
+    )
     return fig
 
 
@@ -78,4 +81,5 @@ def _draw_value(ax: Axes, y: int, value: float | None, interval: tuple[float, fl
     if interval:
         ax.plot(interval, (y, y), color=color, lw=2)
     ax.plot(value, y, "o", color=color, ms=5)
-    report.write_beside(ax, y, statistics.in_words(value, interval, 2, "+z") if interval else f"{value:+z.2f}")
+    words = statistics.in_words(value, interval, 2, "+z", borders=(0,)) if interval else f"{value:+z.2f}"
+    report.write_beside(ax, y, words)

@@ -79,6 +79,30 @@ def test_zero_has_no_sign():
     assert table["Fleiss' kappa"].tolist() == ["+0.00 [-0.03, +0.03]"]
 
 
+def test_a_printed_interval_stays_on_its_side_of_the_border_that_decides():
+    """Rounded, the first would lie in the margin (cannot tell), and the second would not contain 0."""
+    within, apart = (0.521164, 0.604853), (0.501, 0.613757)
+    verdict = study_agreement.Verdict(
+        "sony", "dslr", "enhanced", 0.1, 0.563492, 378, 42, within, apart, study_agreement.CAN_TELL, "", ()
+    )
+    agreement = study_agreement.Agreement("sony", "dslr", "enhanced", 9, 0.53, 0.51, 0.0513, (-0.0020, 0.1124), {})
+    strength = study_analysis.Strength("sony", "dslr", 0.05, (-0.0020, 0.1124), 0.9, 9)
+    share = study_analysis.Share("sony", "dslr", "enhanced", 0.56, 378, 42, apart, (0.4, 0.6), {})
+    fig = result_figures.results_figure([strength], [agreement], [verdict], "rig")
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [
+        ["+0.050 [-0.002, +0.112]"],
+        ["+0.051 [-0.002, +0.112]"],
+        ["0.563 [0.521, 0.605]: can tell"],
+    ]
+    plt.close(fig)
+    (told,) = study_figures.verdict_table([verdict], "rig").to_dict("records")
+    assert (told["90 %"], told["95 %"]) == ("[0.521, 0.605]", "[0.501, 0.614]")
+    assert study_figures.agreement_table([agreement], "rig")["Fleiss' kappa"].tolist() == ["+0.051 [-0.002, +0.112]"]
+    assert study_figures.ranking_table([strength], "rig")["strength (logit)"].tolist() == ["+0.050 [-0.002, +0.112]"]
+    (told,) = study_figures.share_table([share], "rig").to_dict("records")
+    assert (told["Wilson"], told["over subjects"]) == ("[0.501, 0.614]", "[0.40, 0.60]")
+
+
 def test_the_figure_of_results_has_their_numbers():
     """Also those that are not there yet."""
     figures.use_style()
