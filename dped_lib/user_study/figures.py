@@ -24,6 +24,7 @@ from dped_lib.user_study.questions import KINDS, PAPER_SETS, Trial, kind_of
 
 _CLASS_NAMES = MappingProxyType({"dslr": "DSLR", "enhanced": "ours"})
 _INTERVAL = "#B00020"
+_CLEAR = 0.008  # from the axis to a share above a bar, as a part of a panel's width
 _CHARACTER = 0.036  # width of a character of a share, as a part of the narrower panels' width
 #: Stands in place of a number that needs more answers.
 NOT_YET = "not enough answers yet"
@@ -138,7 +139,7 @@ def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
     # A narrow part has no room for its share, which then stands above it, in the panel and beside its neighbour's.
     starts, room = [], [_CHARACTER * len(label) for _, label in narrow]
     for i, (start, _) in enumerate(narrow):
-        starts.append(max(start, starts[i - 1] + room[i - 1]) if i else start)
+        starts.append(max(start, starts[i - 1] + room[i - 1]) if i else max(start, _CLEAR))
     end = 1.0
     for i in reversed(range(len(narrow))):
         starts[i] = end = min(starts[i], end - room[i])
@@ -161,6 +162,8 @@ def _interval(
     for offset, interval, style in ((0.34, wilson, "-"), (0.47, clustered, (0, (2, 1)))):
         if interval:
             ax.plot(interval, (y + offset,) * 2, color=_INTERVAL, lw=1.4, ls=style, solid_capstyle="butt")
+            # A dashed line may end in a gap.
+            ax.plot(interval, (y + offset,) * 2, "|", color=_INTERVAL, ms=4, mew=1)
     ax.plot((at, at), (y + 0.28, y + 0.5), color=_INTERVAL, lw=1)
 
 

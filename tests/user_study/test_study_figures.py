@@ -37,6 +37,18 @@ def test_each_part_of_a_bar_has_its_share(share):
     boxes = [t.get_window_extent() for t in numbers]
     assert all(ax.bbox.x0 - 1 < b.x0 and b.x1 < ax.bbox.x1 + 1 for b in boxes)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    above = [b for t, b in zip(numbers, boxes, strict=True) if t.get_verticalalignment() == "bottom"]
+    assert all(b.x0 > ax.bbox.x0 + 1 for b in above), "the axis touches no digit"
+    plt.close(fig)
+
+
+def test_both_ends_of_a_dashed_interval_are_seen():
+    """The pattern of a narrow interval may end in a gap, so its ends have marks."""
+    wilson, clustered = (0.28, 0.33), (0.29, 0.31)
+    row = study_analysis.Share("sony", "dslr", "enhanced", 0.3, 100, 5, wilson, clustered, {})
+    fig = study_figures.figure10([row], [], "rig")
+    ends = [tuple(line.get_xdata()) for line in fig.axes[0].lines if line.get_marker() == "|"]
+    assert ends == [wilson, clustered]
     plt.close(fig)
 
 
