@@ -137,6 +137,13 @@ def test_the_figure_of_results_has_their_numbers():
     names = [[label.get_text() for label in ax.get_yticklabels()] for ax in fig.axes]
     assert names[0] == ["Sony Xperia Z: ours", "Sony Xperia Z: DSLR"] and names[1] == ["Sony Xperia Z: DSLR / ours"]
     assert names[2] == ["Sony Xperia Z: told apart in 1 scene", "Sony Xperia Z"]
+    assert [ax.get_title() for ax in fig.axes] == [
+        "(a) ranking, 95 % intervals, n = 9 answers a set",
+        "(b) agreement, 95 % intervals, n = 9 pairs of answers a row",
+        "(c) equivalence test, n = 18 to 378 answers a row",
+    ]
+    told = fig.axes[2].get_xlabel()
+    assert "in brackets: 90 %" in told and "one half ± 0.1" in told and "its own share differs from one half" in told
     (band,) = [p for p in fig.axes[2].patches if p.get_width() > 0.1]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.4, 0.6))
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
