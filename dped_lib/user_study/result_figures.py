@@ -13,7 +13,8 @@ from dped_lib.user_study.agreement import CAN_TELL, CANNOT_TELL, UNDECIDED, Agre
 from dped_lib.user_study.analysis import Strength
 from dped_lib.user_study.figures import NOT_YET, class_name, set_name
 
-_COLORS = {CANNOT_TELL: colors.BLUE, CAN_TELL: colors.VERMILION, UNDECIDED: "0.45"}
+#: Grays: the rows are phones, and the classes of pictures have the colours. The verdict stands beside, in words.
+_COLORS = {CANNOT_TELL: "0.15", CAN_TELL: "0.15", UNDECIDED: "0.55"}
 _ROW = 0.19  # height of a row in inches
 
 

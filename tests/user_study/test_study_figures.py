@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import pytest
 from legible import smallest_text
@@ -142,6 +143,10 @@ def test_the_figure_of_results_has_their_numbers():
         "(b) agreement, 95 % intervals, n = 9 pairs of answers a row",
         "(c) equivalence test, n = 18 to 378 answers a row",
     ]
+    inks = {line.get_color() for line in fig.axes[2].lines}
+    assert all(len(set(matplotlib.colors.to_rgb(ink))) == 1 for ink in inks), (
+        "rows of phones have no other phone's colour"
+    )
     told = fig.axes[2].get_xlabel()
     assert "in brackets: 90 %" in told and "one half ± 0.1" in told and "its own share differs from one half" in told
     (band,) = [p for p in fig.axes[2].patches if p.get_width() > 0.1]
