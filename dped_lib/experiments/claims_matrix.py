@@ -83,7 +83,7 @@ _HERE = "(in brackets): seen here, but trainings are too short, or trainings or 
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
 #: What an empty cell means.
-_EMPTY = "nothing to test there, or not run"
+_EMPTY = "nothing to test, or not run"
 #: What the numbers in a cell count.
 _OF_CELL = "k of n: of the phones, or of the kinds of pictures"
 #: The first words of the reason of a finding that only answers of people could replace.
@@ -296,7 +296,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
             else:
                 ax.add_patch(Rectangle(*box, **blank))
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
-    patches.append(Patch(fc="none", ec="0.88", label=f"empty: {_EMPTY}"))
+    patches.append(Patch(fc="none", ec="0.88", label=_EMPTY))
     legend = {"loc": "lower center", "fontsize": size}
     fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
     seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=_FRAME, label=_HERE)]
