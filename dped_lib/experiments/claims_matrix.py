@@ -298,7 +298,7 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
     patches.append(Patch(fc="none", ec="0.88", label=_EMPTY))
     legend = {"loc": "lower center", "fontsize": size}
-    fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
+    fig.legend(handles=patches, ncols=3, columnspacing=1.2, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
     seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=_FRAME, label=_HERE)]
     fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.23 / fig.get_figheight()))
     fig.text(0.5, 0.18 / fig.get_figheight(), f"{_OF_PAPER}; {_OF_CELL}", ha="center", va="center", fontsize=size)
