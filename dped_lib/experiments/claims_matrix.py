@@ -82,6 +82,8 @@ _MEANING = MappingProxyType(
 _HERE = "(in brackets): seen here, but trainings are too short, or trainings or photographs too few, to decide"
 #: What the first column is.
 _OF_PAPER = "the paper: its own numbers, checked"
+#: What an empty cell means.
+_EMPTY = "nothing to test, or not run"
 #: What the numbers in a cell count.
 _OF_CELL = "k of n: of the phones, or of the kinds of pictures"
 #: The first words of the reason of a finding that only answers of people could replace.
@@ -226,7 +228,7 @@ def readme_table(findings: Sequence[ClaimFinding]) -> str:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     signs = "; ".join(f"{_LOOK[v][1]} {meaning}" for v, meaning in _MEANING.items())
     return (
-        f"{text}\n\n{signs}; {_HERE}; {NEEDS_PEOPLE}: not run, because only people can answer; empty: not run; {_OF_PAPER}. "
+        f"{text}\n\n{signs}; {_HERE}; {NEEDS_PEOPLE}: not run, because only people can answer; empty: {_EMPTY}; {_OF_PAPER}. "
         "A verdict is about these data and this length of training. "
         "A cell sums up phones or kinds of pictures: 2 of 3 means that the sentence holds for two of three. "
         "Nobody knows which of PIRM's patches share a photograph, so its intervals are over patches, and somewhat too narrow."
@@ -294,9 +296,9 @@ def plot_matrix(findings: Sequence[ClaimFinding]) -> Figure:
             else:
                 ax.add_patch(Rectangle(*box, **blank))
     patches = [Patch(color=_LOOK[v][2], label=f"{_LOOK[v][1]} {meaning}") for v, meaning in _MEANING.items()]
-    patches.append(Patch(fc="none", ec="0.88", label="not run"))
+    patches.append(Patch(fc="none", ec="0.88", label=_EMPTY))
     legend = {"loc": "lower center", "fontsize": size}
-    fig.legend(handles=patches, ncols=3, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
+    fig.legend(handles=patches, ncols=3, columnspacing=1.2, **legend, bbox_to_anchor=(0.5, 0.45 / fig.get_figheight()))
     seen = [Patch(fc="#FFFFFF", ec=colors.BLUE, lw=_FRAME, label=_HERE)]
     fig.legend(handles=seen, **legend, bbox_to_anchor=(0.5, 0.23 / fig.get_figheight()))
     fig.text(0.5, 0.18 / fig.get_figheight(), f"{_OF_PAPER}; {_OF_CELL}", ha="center", va="center", fontsize=size)

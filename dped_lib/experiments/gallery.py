@@ -22,6 +22,7 @@ from dped_lib.report import colors, figures
 
 #: The figures of the paper that show the photographs of each phone, original beside enhanced.
 PAGES = {"iphone": "fig13_14", "blackberry": "fig15_16", "sony": "fig17_18"}
+_GAP = 0.05  # of the width of a picture: between the two halves of a page
 
 
 @dataclass(frozen=True)
@@ -284,14 +285,20 @@ def phone_page(
     lines = -(-len(rows) // across)
     each = figures.WIDTH / (across * len(names))
     tallest = max(row["original"].shape[0] / row["original"].shape[1] for row in rows)
+    # The names of the right half would stand nearer to the pictures of the left one, so an empty column parts them.
+    widths = ([*[1.0] * len(names), _GAP] * across)[:-1]
     fig, axes = plt.subplots(
-        lines, across * len(names), figsize=(figures.WIDTH, lines * each * tallest + 0.9), squeeze=False
+        lines,
+        len(widths),
+        figsize=(figures.WIDTH, lines * each * tallest + 0.9),
+        squeeze=False,
+        width_ratios=widths,
     )
     fig.get_layout_engine().set(w_pad=0.02, h_pad=0.03)
     for ax in axes.flat:
         ax.set_axis_off()
     for i, row in enumerate(rows):
-        place = axes[i // across, (i % across) * len(names) :]
+        place = axes[i // across, (i % across) * (len(names) + 1) :]
         for ax, name in zip(place, names, strict=False):
             figures.show_picture(ax, row[name], _wrapped(name, each) if i < across else "")
         if scenes:

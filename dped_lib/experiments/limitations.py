@@ -253,22 +253,25 @@ def figure12(
     """Draw the photographs with the highest and with the middle value of each measure, original beside enhanced.
 
     An even number of values has two middle ones. The lower one is drawn, and its rank is named: it is not the median.
-    Words over each original name its phone, and words over each enhanced photograph say what happened. For noise, only the
-    surroundings of the flattest block are drawn.
+    Words over each original name its scene and its phone, and words over each enhanced photograph say what happened. For noise, only the
+    surroundings of the flattest block are drawn, which the name of the row says.
 
     Args:
         flaws, network: the measures, and the network whose pictures are drawn.
         pictures: name -> (original, enhanced); it must have those of :func:`names_in_figure12`.
         dataset: the dataset of the photographs, which has the names of the phones.
     """
-    fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.05 * len(FLAW_MEASURES)))
+    fig, axes = plt.subplots(len(FLAW_MEASURES), 4, figsize=(figures.WIDTH, 2.2 * len(FLAW_MEASURES)))
     count = sum(f.network == network for f in flaws)
     ranks = "highest", "median" if count % 2 else f"rank {count // 2 + 1}"
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(f"{name}\n(flattest part, enlarged)" if name == "noise amplification" else name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            camera = camera_name(dataset, flaw.phone)
-            titles = f"{camera}\n{ranks[i]} of {count}: original", describe_change(name, flaw.values[name])
+            scene = photograph_name(dataset, flaw.name).removesuffix(f", {camera_name(dataset, flaw.phone)}")
+            titles = (
+                f"{scene},\n{camera_name(dataset, flaw.phone)}\n{ranks[i]} of {count}: original",
+                describe_change(name, flaw.values[name]),
+            )
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):
                 shown = _around(picture, flaw.flattest) if name == "noise amplification" else picture
                 figures.show_picture(ax, shown, title)

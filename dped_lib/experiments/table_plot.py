@@ -90,6 +90,8 @@ class _Rows:
         fig.legend(handles=handles, loc="outside upper center", ncols=across, title=heading, columnspacing=1.2)
 
 
+#: A published value leaves room for a measured one within it, and lies beneath: where both are equal, each is seen.
+_HOLLOW = MappingProxyType({"mfc": "none", "ms": 9, "mew": 1.3, "zorder": 1})
 _THIS_RUN = {"color": "0.4", "marker": "o", "lw": 2, "label": "this run, 95 % interval"}
 
 
@@ -114,17 +116,16 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
         for (phone, column), score in (first | later).items():
             mark, edge = "D" if (phone, column) in later else "o", colors.PHONE_COLORS[phone]
             value, y = score[TABLE_METRICS.index(metric)], rows.y_of[phone, column]
-            axes.plot(value, y, mark, mfc="white", mec=edge, ms=6, mew=1.3)
+            axes.plot(value, y, mark, **_HOLLOW, mec=edge)
         rows.draw_missing(axes, ((c.phone, c.column) for c in drawn))
-    hollow = {"color": "0.4", "mfc": "white", "ls": "none"}
     marks = [Line2D([], [], **_THIS_RUN)]
-    marks += [Line2D([], [], marker="o", label="the paper", **hollow)] if first else []
-    marks += [Line2D([], [], marker="D", label="its later version", **hollow)] if later else []
-    rows.legend(fig, f"{title}: {_scored(drawn, dataset)}; protocol {PROTOCOL}", marks, dataset)
+    for mark, name, values in (("o", "the paper", first), ("D", "its later version", later)):
+        marks += [Line2D([], [], marker=mark, label=name, color="0.4", ls="none", **_HOLLOW)] if values else []
+    rows.legend(fig, f"{title}: {scored(drawn, dataset)}; protocol {PROTOCOL}", marks, dataset)
     return fig
 
 
-def _scored(cells: Sequence[Cell], dataset: str) -> str:
+def scored(cells: Sequence[Cell], dataset: str) -> str:
     """Return the split, and the pairs of a phone, in words: ``test split, 114 to 120 pairs of 5 photographs a phone``."""
     if not cells:
         return "no pairs"

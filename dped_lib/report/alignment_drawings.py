@@ -115,7 +115,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
             xy = alignment.matches[sample][alignment.inliers[sample] == inlier][:, columns]
             ax.plot(*xy.T, mark, color=color, ms=4, mew=1)
         height, width = image.shape[:2]
-        ax.set_ylabel(f"{name}\n{width} x {height}")
+        ax.set_ylabel(f"{name}\n{width} px wide, {height} high")
     r = alignment.report
     drawn = f", {len(sample)} of them drawn" if len(sample) < count else ""
     matched = f"1. SIFT: {r.matches} matches{drawn}. RANSAC: {r.inliers} agree on one homography (dots), "
@@ -135,11 +135,11 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
     aspect = "1080:800" if size[1] >= size[0] else "800:1080"
     captions.append(
         f"2. Orange: the other camera's frame (intersection {r.overlap:.0%})\n"
-        f"3. Green: the largest {aspect} rectangle in both"
+        f"3. Green: the largest rectangle in both, width to height {aspect}"
     )
     for ax, image in zip(axes[:, 2], (alignment.phone, alignment.dslr), strict=True):
         figures.show_picture(ax, image)
-    captions.append(f"4. Resampled to {size[1]} x {size[0]}")
+    captions.append(f"4. Resampled ({r.model}) to {size[1]} px wide, {size[0]} high")
     for ax, caption in zip(axes[1], captions, strict=True):
         lines = "\n".join(textwrap.fill(line, _CAPTION) for line in caption.split("\n"))
         ax.set_xlabel(lines, loc="left")
@@ -229,12 +229,16 @@ def ncc_distribution(
     return fig
 
 
-def window_caption(window: extraction.Window) -> str:
-    """Return why a window was left out, and its NCC: ``below threshold: NCC 0.899``.
+def window_caption(window: extraction.Window, threshold: float = paper.NCC_THRESHOLD) -> str:
+    """Return why a window was left out, and its NCC: ``NCC 0.899, not above 0.9``.
 
     The NCC is rounded down to three decimals, so a value below the threshold never reads as the threshold.
     """
-    return window.verdict + ("" if window.ncc is None else f": NCC {math.floor(1000 * window.ncc) / 1000:.3f}")
+    ncc = "" if window.ncc is None else f"NCC {math.floor(1000 * window.ncc) / 1000:.3f}"
+    if window.verdict == extraction.BELOW:
+        return f"{ncc}, not above {threshold:g}"
+    words = "flat (too little detail)" if window.verdict == extraction.FLAT else window.verdict
+    return words + (f": {ncc}" if ncc else "")
 
 
 def window_pairs(

@@ -30,8 +30,9 @@ LOSS_COLORS = MappingProxyType(
         "johnson": VERMILION,
     }
 )
-#: The forms of the discriminator (``models.DISCRIMINATORS``).
-DISCRIMINATOR_COLORS = MappingProxyType({"two_image": BLUE, "one_image": VERMILION, "code": PINK})
+#: The forms of the discriminator (``models.DISCRIMINATORS``). The two that are drawn have no phone's colour: a phone is named
+#: below their picture.
+DISCRIMINATOR_COLORS = MappingProxyType({"two_image": BLACK, "one_image": ORANGE, "code": PINK})
 #: The classes of pictures in the user study (``user_study.questions.KINDS``). "enhanced" is "ours" and has its colour.
 CLASS_COLORS = MappingProxyType(
     {"original": ORANGE, "dslr": BLACK, "enhanced": GREEN, "automatic": SKY, "manual": PINK}

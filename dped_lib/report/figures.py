@@ -157,7 +157,8 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
 def caption_lines(caption: str, width: int) -> list[str]:
     """Break a caption into lines of at most ``width`` characters, between its entries.
 
-    Only an entry that is longer than a line is broken itself, but never within the name of a copyright.
+    Only an entry that is longer than a line is broken itself: after a comma or a semicolon, and between words only where a
+    part is still longer than a line, but never within the name of a copyright.
     """
     lines: list[str] = []
     for entry in caption.split(" · "):
@@ -167,7 +168,13 @@ def caption_lines(caption: str, width: int) -> list[str]:
             continue
         if lines:
             lines[-1] += " ·"
-        lines += textwrap.wrap(entry, width, break_on_hyphens=False)
+        first, *others = re.split(r"(?<=[,;]) ", entry) if len(entry) > width else [entry]
+        lines += textwrap.wrap(first, width, break_on_hyphens=False)
+        for part in others:
+            if len(lines[-1]) + len(" ") + len(part) <= width:
+                lines[-1] += f" {part}"
+            else:
+                lines += textwrap.wrap(part, width, break_on_hyphens=False)
     return lines
 
 

@@ -16,6 +16,8 @@ from dped_lib.report import colors, figures, labels
 _COLUMNS = 3
 _BEGINNING = 50  # the first fiftieth of a log does not set the axis of a term
 _CUT = "\n(the first 2 % may lie outside)"
+_FIRST_CUT = "\n(the first may\nlie outside)"
+_FEW = 4  # so few validation scores are all inside the axis
 _WORDS = MappingProxyType(
     {
         **labels.TERM_NAMES,
@@ -31,10 +33,11 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
     A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
     shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``), and
-    how far chance alone may move it: twice the scatter about the line. Beyond that a training has not levelled off.
-    The axis of a score begins at its second value: the first is that of a network that has not been trained. The axis of
-    a term has room for all but the first 2 % of its iterations, because some terms fall or rise by much more there. If
-    that cuts values off, the legend says so.
+    how far chance alone may move it: twice the scatter about the line. Beyond that a training has not levelled off. A
+    quarter of too few scores for a scatter has none of these marks.
+    The axis of a score begins at its second value: the first is that of a network that has not been trained. Few scores are
+    all inside. The axis of a term has room for all but the first 2 % of its iterations, because some terms fall or rise by
+    much more there. If an axis cuts values off, the legend says so.
 
     Args:
         log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.
@@ -45,39 +48,31 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     panels = len(terms) + len(scores)
     columns = 2 if panels == 4 else _COLUMNS
     rows = -(-panels // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.4), squeeze=False)
-    places, cut = iter(axes.flat), False
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.6 * rows + 0.55), squeeze=False)
+    places, cut, first_cut, fitted = iter(axes.flat), False, False, False
     for (name, points), ax in zip(terms.items(), places, strict=False):
         iterations, values = points.T
         ax.plot(iterations, values, color="0.8", lw=0.7)
         ax.plot(iterations, _smoothed(values, max(1, len(values) // 20)), color=colors.LOSS_COLORS[loss], lw=1.5)
         ax.set_title(_WORDS.get(name, name), loc="left")
         _set_limits(ax, values[len(values) // _BEGINNING :])
-        low, high = ax.get_ylim()
-        cut |= bool(values.min() < low or values.max() > high)
+        cut |= _cuts_off(ax, values)
     for (name, points), ax in zip(scores.items(), places, strict=False):
-        iterations, values = points.T
-        ax.plot(iterations, values, marker="o", ms=3, color=colors.LOSS_COLORS[loss])
-        quarter = last_quarter(points)
-        ax.axvspan(*quarter.iterations, color="0.9", lw=0)
-        if quarter.scatter:
-            ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
-        label = labels.METRIC_LABELS[name]
-        digits = 2 if label.unit else 4
-        moved = round(quarter.moved, digits) + 0.0  # never -0
-        chance = f"; chance {quarter.chance:.{digits}f}" if quarter.scatter else ""
-        ax.set_title(f"validation {label}\nlast quarter {moved:+.{digits}f}{chance}", loc="left")
-        _set_limits(ax, values[1:] if len(values) > 1 else values)
-        ax.locator_params(axis="y", nbins=5, min_n_ticks=3)
+        # A third of the width has no room for both numbers of a title in one line.
+        fitted |= _draw_score(ax, points, name, colors.LOSS_COLORS[loss], "\n" if columns == _COLUMNS else "; ")
+        first_cut |= _cuts_off(ax, points[:, 1])
     for ax in places:
         ax.set_axis_off()
     marks = [
         Line2D([], [], color="0.8", lw=0.7, label="each iteration" + _CUT * cut),
         Line2D([], [], color=colors.LOSS_COLORS[loss], lw=1.5, label="moving average"),
-        Line2D([], [], color=colors.LOSS_COLORS[loss], marker="o", ms=3, label="validation"),
-        Patch(color="0.9", label="its last quarter\n(chance: 2 x scatter)"),
-        Line2D([], [], color="0.3", lw=1, label="line through it"),
+        Line2D([], [], color=colors.LOSS_COLORS[loss], marker="o", ms=3, label="validation" + _FIRST_CUT * first_cut),
     ]
+    if fitted:
+        marks += [
+            Patch(color="0.9", label="its last quarter\n(chance: 2 x scatter)"),
+            Line2D([], [], color="0.3", lw=1, label="line through it"),
+        ]
     narrow = {"columnspacing": 1.0, "handlelength": 1.5}
     fig.legend(handles=marks, loc="outside upper center", ncols=len(marks), **narrow)
     for column in axes.T:
@@ -85,10 +80,34 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
     return fig
 
 
+def _draw_score(ax: Axes, points: np.ndarray, metric: str, color: str, gap: str) -> bool:
+    """Draw a validation score (N x 2, iteration and score). Return whether its last quarter has a line through it."""
+    iterations, values = points.T
+    ax.plot(iterations, values, marker="o", ms=3, color=color)
+    _set_limits(ax, values[1:] if len(values) > _FEW else values)
+    ax.locator_params(axis="y", nbins=5, min_n_ticks=3)
+    label, quarter = labels.METRIC_LABELS[metric], last_quarter(points)
+    title = f"validation {label}"
+    if quarter.scatter:
+        ax.axvspan(*quarter.iterations, color="0.9", lw=0)
+        ax.plot(quarter.iterations, quarter.line, color="0.3", lw=1)
+        digits = 2 if label.unit else 4
+        moved = round(quarter.moved, digits) + 0.0  # never -0
+        title += f"\nlast quarter {moved:+.{digits}f}{gap}chance {quarter.chance:.{digits}f}"
+    ax.set_title(title, loc="left")
+    return quarter.scatter > 0
+
+
 def _set_limits(ax: Axes, values: np.ndarray) -> None:
     """Set the limits of the vertical axis to those of the values, with a tenth of room at both ends."""
     room = 0.1 * np.ptp(values) or 0.05 * abs(values[0]) or 1.0
     ax.set_ylim(values.min() - room, values.max() + room)
+
+
+def _cuts_off(ax: Axes, values: np.ndarray) -> bool:
+    """Return whether values lie outside the vertical axis."""
+    low, high = ax.get_ylim()
+    return bool(values.min() < low or values.max() > high)
 
 
 def _terms(log: Iterable[Mapping]) -> dict[str, np.ndarray]:

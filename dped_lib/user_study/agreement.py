@@ -122,6 +122,11 @@ class Verdict:
     why: str
     split_scenes: tuple[str, ...]
 
+    @property
+    def borders(self) -> tuple[float, float, float]:
+        """Return the shares that decide: both ends of the margin, and one half."""
+        return 0.5 - self.margin, 0.5, 0.5 + self.margin
+
 
 def _wider(one: Share) -> tuple[float, float]:
     # Wilson's interval is too narrow if answers cluster. The bootstrap's is too narrow if subjects are few or all

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from dped_lib.base import datasets
 from dped_lib.base.errors import DpedError
+from dped_lib.experiments import statistics
 from dped_lib.report import colors
 from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import Agreement, Verdict
@@ -23,6 +24,7 @@ from dped_lib.user_study.questions import KINDS, PAPER_SETS, Trial, kind_of
 
 _CLASS_NAMES = MappingProxyType({"dslr": "DSLR", "enhanced": "ours"})
 _INTERVAL = "#B00020"
+_CLEAR = 0.008  # from the axis to a share above a bar, as a part of a panel's width
 _CHARACTER = 0.036  # width of a character of a share, as a part of the narrower panels' width
 #: Stands in place of a number that needs more answers.
 NOT_YET = "not enough answers yet"
@@ -137,7 +139,7 @@ def _bar(ax: Axes, y: float, parts: Iterable[tuple[str, float]]) -> None:
     # A narrow part has no room for its share, which then stands above it, in the panel and beside its neighbour's.
     starts, room = [], [_CHARACTER * len(label) for _, label in narrow]
     for i, (start, _) in enumerate(narrow):
-        starts.append(max(start, starts[i - 1] + room[i - 1]) if i else start)
+        starts.append(max(start, starts[i - 1] + room[i - 1]) if i else max(start, _CLEAR))
     end = 1.0
     for i in reversed(range(len(narrow))):
         starts[i] = end = min(starts[i], end - room[i])
@@ -160,6 +162,8 @@ def _interval(
     for offset, interval, style in ((0.34, wilson, "-"), (0.47, clustered, (0, (2, 1)))):
         if interval:
             ax.plot(interval, (y + offset,) * 2, color=_INTERVAL, lw=1.4, ls=style, solid_capstyle="butt")
+            # A dashed line may end in a gap.
+            ax.plot(interval, (y + offset,) * 2, "|", color=_INTERVAL, ms=4, mew=1)
     ax.plot((at, at), (y + 0.28, y + 0.5), color=_INTERVAL, lw=1)
 
 
@@ -242,8 +246,17 @@ def figure10(
     return fig
 
 
-def _span(interval: tuple[float, float] | None, form: str = ".2f") -> str:
-    return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "not known"
+def _span(interval: tuple[float, float] | None, borders: Iterable[float] = ()) -> str:
+    """Return ``[low, high]``, with the digits that keep both ends on their sides of the borders of a verdict."""
+    if not interval:
+        return "not known"
+    low, high = (f"{end:.{statistics.digits_beside(interval, 2, borders)}f}" for end in interval)
+    return f"[{low}, {high}]"
+
+
+def _signed(value: float, interval: tuple[float, float] | None) -> str:
+    """Return ``+0.05 [-0.002, +0.112]``: an interval that contains 0 is seen to contain it."""
+    return statistics.in_words(value, interval, 2, "+z", (0,)) if interval else f"{value:+z.2f} not known"
 
 
 def _frame(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
@@ -265,8 +278,8 @@ def share_table(shares: Iterable[Share], dataset: str, fractions: Iterable[Fract
             "choice": words,
             "answers": row.answers,
             "share": share,
-            "Wilson": _span(row.wilson),
-            "over subjects": _span(row.clustered),
+            "Wilson": _span(row.wilson, (0.5,)),
+            "over subjects": _span(row.clustered, (0.5,)),
         }
         for row, words, share in sorted(rows, key=lambda row: sets.index(row[0].set))
     )
@@ -280,7 +293,7 @@ def ranking_table(strengths: Iterable[Strength], dataset: str) -> pd.DataFrame:
             "set": set_name(s.set, dataset),
             "class": class_name(s.cls),
             "answers": s.answers,
-            "strength (logit)": NOT_YET if s.logit is None else f"{s.logit:+z.2f} {_span(s.interval, '+z.2f')}",
+            "strength (logit)": NOT_YET if s.logit is None else _signed(s.logit, s.interval),
             "first in": "not known" if s.first is None else f"{s.first:.0%} of resamples",
         }
         for s in strengths
@@ -297,7 +310,7 @@ def agreement_table(agreements: Iterable[Agreement], dataset: str) -> pd.DataFra
             "pairs of answers": a.answer_pairs,
             "agreeing": NOT_YET if a.agreeing is None else f"{a.agreeing:.2f}",
             "by chance": "not known" if a.by_chance is None else f"{a.by_chance:.2f}",
-            "Fleiss' kappa": "not known" if a.kappa is None else f"{a.kappa:+z.2f} {_span(a.interval, '+z.2f')}",
+            "Fleiss' kappa": "not known" if a.kappa is None else _signed(a.kappa, a.interval),
         }
         for a in agreements
     )
@@ -312,8 +325,8 @@ def verdict_table(verdicts: Iterable[Verdict], dataset: str) -> pd.DataFrame:
             "pair": f"{class_name(v.first)} over {class_name(v.second)}",
             "answers": v.answers,
             "share": NOT_YET if v.share is None else f"{v.share:.2f}",
-            "90 %": _span(v.within),
-            "95 %": _span(v.apart),
+            "90 %": _span(v.within, v.borders),
+            "95 %": _span(v.apart, (0.5,)),
             # The intervals and the margin say why. Without intervals, something else does.
             "verdict": v.word if v.within else f"{v.word}: {v.why}",
             "scenes told apart": len(v.split_scenes),

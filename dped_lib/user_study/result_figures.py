@@ -13,7 +13,8 @@ from dped_lib.user_study.agreement import CAN_TELL, CANNOT_TELL, UNDECIDED, Agre
 from dped_lib.user_study.analysis import Strength
 from dped_lib.user_study.figures import NOT_YET, class_name, set_name
 
-_COLORS = {CANNOT_TELL: colors.BLUE, CAN_TELL: colors.VERMILION, UNDECIDED: "0.45"}
+#: Grays: the rows are phones, and the classes of pictures have the colours. The verdict stands beside, in words.
+_COLORS = {CANNOT_TELL: "0.15", CAN_TELL: "0.15", UNDECIDED: "0.55"}
 _ROW = 0.19  # height of a row in inches
 
 
@@ -28,7 +29,7 @@ def draw_equivalence(ax: Axes, verdicts: Sequence[Verdict], names: Sequence[str]
             ax.plot(v.apart, (y, y), color=color, lw=1.2)
             ax.plot(v.within, (y, y), color=color, lw=4, solid_capstyle="butt")
             ax.plot(v.share, y, "o", color=color, ms=6, mec="white")
-            words = f"{statistics.in_words(v.share, v.within, 2)}: {v.word}"
+            words = f"{statistics.in_words(v.share, v.within, 2, borders=v.borders)}: {v.word}"
         report.write_beside(ax, y, words)
     margin = verdicts[0].margin if verdicts else 0
     ax.axvspan(0.5 - margin, 0.5 + margin, color="0.9", zorder=0)
@@ -46,21 +47,36 @@ def results_figure(
     """
     strengths, agreements, verdicts = list(strengths), list(agreements), list(verdicts)
     rows = [len(strengths), len(agreements), max(1, len(verdicts))]
-    height = 2.4 + _ROW * sum(rows)
+    height = 2.55 + _ROW * sum(rows)
     fig, (ranking, kappas, tests) = plt.subplots(3, 1, figsize=(report.WIDTH, height), height_ratios=rows)
     for y, s in enumerate(strengths):
         _draw_value(ranking, y, s.logit, s.interval, colors.CLASS_COLORS[s.cls])
     report.label_rows(ranking, [f"{set_name(s.set, dataset)}: {class_name(s.cls)}" for s in strengths])
-    ranking.set(xlabel="strength (logit), the classes of a set sum to 0", title="(a) ranking")
+    ranking.set(xlabel="strength (logit), the classes of a set sum to 0")
+    ranking.set_title(f"(a) ranking, 95 % intervals{_count([s.answers for s in strengths], 'answers a set')}")
     for y, a in enumerate(agreements):
         _draw_value(kappas, y, a.kappa, a.interval, "0.25")
     pairs = ((class_name(a.first), class_name(a.second)) for a in agreements)
     names = [f"{set_name(a.set, dataset)}: {' / '.join(p)}" for a, p in zip(agreements, pairs, strict=True)]
     report.label_rows(kappas, names)
-    kappas.set(xlabel="Fleiss' kappa, 0 is chance", title="(b) agreement")
+    kappas.set(xlabel="Fleiss' kappa, 0 is chance")
+    counted = _count([a.answer_pairs for a in agreements], "pairs of answers a row")
+    kappas.set_title(f"(b) agreement, 95 % intervals{counted}")
     draw_equivalence(tests, verdicts, [set_name(v.set, dataset) + _split_scenes(v) for v in verdicts])
-    tests.set(xlabel="share that prefers the DSLR to ours (thick: 90 %, thin: 95 %)", title="(c) equivalence test")
+    tests.set_title(f"(c) equivalence test{_count([v.answers for v in verdicts], 'answers a row')}")
+    lines = ["share that prefers the DSLR to ours (thick and in brackets: 90 %, thin: 95 %)"]
+    if verdicts:
+        lines.append(
+            f"gray: one half ± {verdicts[0].margin:g}; told apart in a scene: its own share differs from one half"
+        )
+    tests.set_xlabel("\n".join(lines))
     return fig
+
+
+def _count(counts: Sequence[int], what: str) -> str:
+    """Return ``, n = 378 to 1134 answers a set``, or nothing if there are no rows."""
+    ends = dict.fromkeys(f(counts) for f in (min, max)) if counts else ()
+    return f", n = {' to '.join(map(str, ends))} {what}" if ends else ""
 
 
 def _split_scenes(verdict: Verdict) -> str:
@@ -78,4 +94,5 @@ def _draw_value(ax: Axes, y: int, value: float | None, interval: tuple[float, fl
     if interval:
         ax.plot(interval, (y, y), color=color, lw=2)
     ax.plot(value, y, "o", color=color, ms=5)
-    report.write_beside(ax, y, statistics.in_words(value, interval, 2, "+z") if interval else f"{value:+z.2f}")
+    words = statistics.in_words(value, interval, 2, "+z", borders=(0,)) if interval else f"{value:+z.2f}"
+    report.write_beside(ax, y, words)

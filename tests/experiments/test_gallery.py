@@ -175,6 +175,9 @@ def test_scenes_are_named_beside_their_photographs():
         for ax in beside:
             words, row = ax.yaxis.label.get_window_extent(), ax.get_window_extent()
             assert words.x0 >= 0 and row.y0 - 1 <= words.y0 and words.y1 <= row.y1 + 1
+            left = [b.x1 for b in (o.get_window_extent() for o in fig.axes if o.images) if b.x1 < words.x1]
+            apart = row.x0 - words.x1
+            assert all(words.x0 - end > 1.5 * apart for end in left), "a name is nearest to its own picture"
         titles = [ax.title.get_window_extent() for ax in fig.axes if ax.get_title()]
         assert not any(a.overlaps(b) for a, b in itertools.combinations(titles, 2))
         assert smallest_text(fig) >= figures.SMALLEST_TEXT
@@ -200,7 +203,7 @@ def test_long_names_of_networks_do_not_run_into_their_neighbours():
             fig.draw_without_rendering()
     upper, lower = (under.axes[i].yaxis.label.get_window_extent() for i in (0, 4))
     assert lower.y1 < upper.y0 and lower.y0 > 0
-    titles = [ax.title.get_window_extent() for ax in page.axes[:4]]
+    titles = [ax.title.get_window_extent() for ax in page.axes if ax.get_title()]
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(titles)) and titles[-1].x1 <= page.bbox.x1
     plt.close(under)
     plt.close(page)

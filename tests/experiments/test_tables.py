@@ -80,7 +80,7 @@ def test_plot_shows_every_cell_and_every_published_value():
         hollow = sorted(
             line.get_xdata()[0]
             for line in axes.lines
-            if line.get_marker() == "o" and line.get_markerfacecolor() == "white"
+            if line.get_marker() == "o" and line.get_markerfacecolor() == "none"
         )
         assert hollow == sorted(getattr(s, value) for row in paper.TABLE3.values() for s in row.values())
         assert axes.get_xlabel().startswith(("PSNR (dB)", "MS-SSIM"))
@@ -91,6 +91,26 @@ def test_plot_shows_every_cell_and_every_published_value():
     for axes, words in zip(fig.axes, ("18.00 [17.00, 19.00]", "0.8000 [0.7000, 0.9000]"), strict=True):
         assert [t.get_text() for t in axes.texts] == [words] * 12, "the picture has all numbers of the table"
     assert fig.get_tightbbox().width <= fig.get_figwidth(), "the numbers fit beside the panels"
+    plt.close(fig)
+
+
+def test_a_published_value_does_not_hide_an_equal_one_of_this_run():
+    """The network of the authors on their own kind of data: its score is nearly that of the paper."""
+    own = paper.TABLE2_LATER_VERSION["iphone"]
+    scored = {"ours": paper.TABLE2["iphone"]["ours"], "authors": own}
+    cells = [
+        Cell("2", "iphone", c, "test", 9, 3, (0,), s.psnr, (s.psnr, s.psnr), s.ssim, (s.ssim, s.ssim), [], None, {})
+        for c, s in scored.items()
+    ]
+    fig = table_plot.plot_cells(cells, tuple(scored), "Table 2", "pirm")
+    for axes in fig.axes:
+        at = {column: [line for line in axes.lines if y in line.get_ydata()] for y, column in enumerate(scored)}
+        for lines in at.values():
+            (published,) = (line for line in lines if line.get_markerfacecolor() == "none")
+            measured = [line for line in lines if line is not published]
+            assert len(measured) == 2 and len({line.get_xdata()[0] for line in lines}) == 1
+            assert all(line.get_zorder() > published.get_zorder() for line in measured)
+            assert published.get_markersize() > max(line.get_markersize() for line in measured) + 2
     plt.close(fig)
 
 
@@ -184,7 +204,7 @@ def test_the_papers_later_version_has_its_own_mark():
     (circle,) = {
         line.get_xdata()[0]
         for line in fig.axes[0].lines
-        if line.get_markerfacecolor() == "white" and line.get_ydata()[0] == diamonds[0].get_ydata()[0] - 1
+        if line.get_markerfacecolor() == "none" and line.get_ydata()[0] == diamonds[0].get_ydata()[0] - 1
     }
     assert circle == paper.TABLE2["iphone"]["ours"].psnr
     plt.close(fig)
@@ -214,7 +234,7 @@ def test_a_plot_says_what_was_not_run():
     for axes, value in zip(fig.axes, ("psnr", "ssim"), strict=True):
         assert [t.get_position()[1] for t in axes.texts if t.get_text() == "not run"] == [1]
         hollow = {
-            (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_markerfacecolor() == "white"
+            (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_markerfacecolor() == "none"
         }
         published = paper.TABLE2["sony"]
         assert hollow == {(getattr(published[c], value), y) for y, c in enumerate(("ours", "ape"))}

@@ -69,12 +69,14 @@ def readable(fig):
 
 @pytest.mark.parametrize(
     ("ncc", "words"),
-    [(0.8999, "below threshold: NCC 0.899"), (0.9, "below threshold: NCC 0.900"), (0.85, "below threshold: NCC 0.850")],
+    [(0.8999, "NCC 0.899, not above 0.9"), (0.9, "NCC 0.900, not above 0.9"), (0.85, "NCC 0.850, not above 0.9")],
 )
 def test_a_window_below_the_threshold_never_reads_as_the_threshold(ncc, words):
     window = extraction.Window(0, 0, "below threshold", 0.5, ncc, 0, 0, 0, 9, 0.5)
     assert alignment_drawings.window_caption(window) == words
-    assert alignment_drawings.window_caption(dataclasses.replace(window, verdict="flat", ncc=None)) == "flat"
+    flat = "flat (too little detail)"
+    assert alignment_drawings.window_caption(dataclasses.replace(window, verdict="flat")) == f"{flat}: {words[:9]}"
+    assert alignment_drawings.window_caption(dataclasses.replace(window, verdict="flat", ncc=None)) == flat
 
 
 def test_every_drawing_can_be_read(pair):
@@ -86,13 +88,16 @@ def test_every_drawing_can_be_read(pair):
     readable(alignment_drawings.matching_steps(*pair, ("Sony", "Canon")))
     readable(alignment_drawings.alignment_check(*pair))
     readable(alignment_drawings.ncc_distribution({"sony": windows, "iphone": windows}, NAMES))
-    readable(alignment_drawings.window_pairs([("below threshold: NCC 0.899", patch, patch)] * 5, 62))
+    readable(alignment_drawings.window_pairs([("NCC 0.899, not above 0.9", patch, patch)] * 5, 62))
 
 
 def test_windows_that_were_left_out_say_whose_they_are():
     figures.use_style()
     patch = np.zeros((100, 100, 3), np.uint8)
-    pairs = [("below threshold: NCC 0.899", patch, patch)] * 4
+    pairs = [
+        ("flat (too little detail): NCC 0.899", patch, patch),
+        ("fine detail differs: NCC 0.918", patch, patch),
+    ] * 2
     fig = alignment_drawings.window_pairs(pairs, 1062, names=("BlackBerry Passport", "Canon 70D DSLR"))
     title = fig.get_suptitle()
     assert title == "4 of 1062 windows that were left out: BlackBerry Passport (left) and Canon 70D DSLR (right)"
@@ -124,11 +129,13 @@ def test_the_steps_carry_the_numbers_of_the_report(pair):
     fig = alignment_drawings.matching_steps(*pair, ("Sony", "Canon"))
     words = " ".join(" ".join(ax.get_xlabel().split()) for ax in fig.axes)
     report = pair[2].report
-    assert f"{report.matches} matches" in words and str(report.inliers) in words and "540 x 400" in words
+    assert f"{report.matches} matches" in words and str(report.inliers) in words
+    assert f"Resampled ({report.model}) to 540 px wide, 400 high" in words
+    assert "width to height 1080:800" in words
     drawn = sum(len(line.get_xdata()) for line in fig.axes[0].lines)
     assert ("drawn" in words) == (drawn < report.matches)
-    assert [ax.get_ylabel() for ax in fig.axes] == ["Sony\n{1} x {0}".format(*pair[0].shape), "", ""] + [
-        "Canon\n{1} x {0}".format(*pair[1].shape),
+    assert [ax.get_ylabel() for ax in fig.axes] == ["Sony\n{1} px wide, {0} high".format(*pair[0].shape), "", ""] + [
+        "Canon\n{1} px wide, {0} high".format(*pair[1].shape),
         "",
         "",
     ], "a row is a camera"

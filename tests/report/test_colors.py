@@ -23,5 +23,12 @@ def test_each_thing_has_a_colour_of_its_own(mapping, things):
     assert len(set(mapping.values())) == len(mapping)
 
 
+def test_a_picture_that_names_a_phone_has_no_phones_colour_for_something_else():
+    """The accuracy of the discriminators has a phone in its caption, and the DSLR is not drawn there."""
+    of_phones = {color for camera, color in colors.PHONE_COLORS.items() if camera != "dslr"}
+    drawn = [colors.DISCRIMINATOR_COLORS[form] for form in ("two_image", "one_image")]
+    assert not of_phones & set(drawn) and len(set(drawn)) == 2
+
+
 def test_words_on_a_colour_can_be_read():
     assert colors.text_on(colors.BLACK) == "white" and colors.text_on(colors.YELLOW) == "black"

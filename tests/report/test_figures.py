@@ -33,6 +33,22 @@ def test_a_line_of_a_caption_ends_between_entries(saved, width):
         assert line.endswith(" ·") or line.startswith("dataset"), lines
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "n iPhone 3GS 120 pairs of 5 photographs, BlackBerry Passport 114 pairs of 5 photographs, "
+        "Sony Xperia Z 120 pairs of 5 photographs",
+        "network shipped:city100-iphonex, shipped:city100-iphonex-dong; shipped:city100-iphonex-johnson, "
+        "or the authors' weights where named",
+    ],
+)
+@pytest.mark.parametrize("width", [48, 60, 80, 109])
+def test_a_long_entry_of_a_caption_breaks_at_its_commas_only(entry, width):
+    lines = figures.caption_lines(f"preset cpu · {entry} · seed 0", width)
+    assert " ".join(lines) == f"preset cpu · {entry} · seed 0" and max(map(len, lines)) <= width
+    assert len(lines) > 2 and all(line.endswith((",", ";", " ·")) for line in lines[:-1])
+
+
 def test_a_caption_keeps_the_name_of_a_network_whole(saved):
     named = "shipped:rig-iphone, shipped:rig-iphone-dong, shipped:rig-iphone-johnson, unless another is named"
     for width in (3.1, 4.4, 5.7, 7.3):

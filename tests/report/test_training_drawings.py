@@ -1,5 +1,7 @@
 """Nothing of a training's log is dropped: each term and each validation score has a panel, and can be read."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -34,11 +36,29 @@ def test_every_number_of_the_log_has_a_panel(loss):
     assert len(set(titles)) == len(titles) and all(titles)
     for score in scores:
         (panel,) = (
-            ax for ax in drawn if ax.get_title(loc="left").startswith(f"validation {labels.METRIC_LABELS[score]}\n")
+            ax for ax in drawn if ax.get_title(loc="left").split("\n")[0] == f"validation {labels.METRIC_LABELS[score]}"
         )
         assert len(panel.lines[0].get_xdata()) == 5, "each validation is drawn"
     assert all(colors.LOSS_COLORS[loss] in [line.get_color() for line in ax.lines] for ax in drawn)
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
+    plt.close(fig)
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_every_title_is_whole_and_touches_no_other(loss):
+    """Also the last of a row of three, which has no empty place at its right."""
+    figures.use_style()
+    log = log_of(loss, 160)
+    for line in log:
+        if "validation" in line:  # the scores jump about, so their titles say what chance does
+            line["validation"] = {k: v + 0.01 * (line["iteration"] % 20) for k, v in line["validation"].items()}
+    fig = training_drawings.training_curves(log, loss)
+    fig.draw_without_rendering()
+    titles = [ax._left_title for ax in fig.axes if ax.lines]
+    assert sum("chance" in title.get_text() for title in titles) == 2
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(fig.bbox.x0 <= b.x0 and b.x1 <= fig.bbox.x1 and b.y1 <= fig.bbox.y1 for b in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     plt.close(fig)
 
 
@@ -128,16 +148,41 @@ def test_the_first_iterations_do_not_set_the_axis_and_the_legend_says_so():
 
 def test_the_figure_says_what_its_lines_are():
     figures.use_style()
-    fig = training_drawings.training_curves(log_of("dong"), "dong")
+    log = log_of("dong", 160)
+    fig = training_drawings.training_curves(log, "dong")
+    assert [text.get_text() for text in fig.legends[0].get_texts()][2] == "validation"
+    plt.close(fig)
+    log[0]["validation"]["psnr"] = 2.0  # below the axis, which the legend says
+    fig = training_drawings.training_curves(log, "dong")
     named = [text.get_text() for text in fig.legends[0].get_texts()]
     shaded = "its last quarter\n(chance: 2 x scatter)"
-    assert named == ["each iteration", "moving average", "validation", shaded, "line through it"]
+    outside = "validation\n(the first may\nlie outside)"
+    assert named == ["each iteration", "moving average", outside, shaded, "line through it"]
     plt.close(fig)
     log = log_of("mse", 400)
     next(line for line in log if "mse" in line)["mse"] = -1000.0  # it lies outside, which the legend says
     fig = training_drawings.training_curves(log, "mse")
     assert fig.get_tightbbox().width <= fig.get_figwidth()
     assert smallest_text(fig) >= figures.SMALLEST_TEXT
+    plt.close(fig)
+
+
+def test_few_scores_are_all_seen_and_have_no_mark_that_is_not_drawn():
+    """Three scores: half of a step between the last two would be the whole "last quarter"."""
+    log = [line for line in log_of("mse") if line["iteration"] in (0, 20, 40) or "validation" not in line]
+    fig = training_drawings.training_curves(log, "mse")
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == [
+        "each iteration",
+        "moving average",
+        "validation",
+    ]
+    panels = [ax for ax in fig.axes if ax.get_title(loc="left").startswith("validation")]
+    assert [ax.get_title(loc="left") for ax in panels] == ["validation PSNR (dB)", "validation MS-SSIM"]
+    for ax in panels:
+        (curve,) = ax.lines
+        low, high = ax.get_ylim()
+        assert len(curve.get_ydata()) == 3 and low < curve.get_ydata().min() and curve.get_ydata().max() < high
+        assert not ax.patches
     plt.close(fig)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import pytest
 from legible import smallest_text
@@ -37,6 +38,18 @@ def test_each_part_of_a_bar_has_its_share(share):
     boxes = [t.get_window_extent() for t in numbers]
     assert all(ax.bbox.x0 - 1 < b.x0 and b.x1 < ax.bbox.x1 + 1 for b in boxes)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    above = [b for t, b in zip(numbers, boxes, strict=True) if t.get_verticalalignment() == "bottom"]
+    assert all(b.x0 > ax.bbox.x0 + 1 for b in above), "the axis touches no digit"
+    plt.close(fig)
+
+
+def test_both_ends_of_a_dashed_interval_are_seen():
+    """The pattern of a narrow interval may end in a gap, so its ends have marks."""
+    wilson, clustered = (0.28, 0.33), (0.29, 0.31)
+    row = study_analysis.Share("sony", "dslr", "enhanced", 0.3, 100, 5, wilson, clustered, {})
+    fig = study_figures.figure10([row], [], "rig")
+    ends = [tuple(line.get_xdata()) for line in fig.axes[0].lines if line.get_marker() == "|"]
+    assert ends == [wilson, clustered]
     plt.close(fig)
 
 
@@ -79,6 +92,30 @@ def test_zero_has_no_sign():
     assert table["Fleiss' kappa"].tolist() == ["+0.00 [-0.03, +0.03]"]
 
 
+def test_a_printed_interval_stays_on_its_side_of_the_border_that_decides():
+    """Rounded, the first would lie in the margin (cannot tell), and the second would not contain 0."""
+    within, apart = (0.521164, 0.604853), (0.501, 0.613757)
+    verdict = study_agreement.Verdict(
+        "sony", "dslr", "enhanced", 0.1, 0.563492, 378, 42, within, apart, study_agreement.CAN_TELL, "", ()
+    )
+    agreement = study_agreement.Agreement("sony", "dslr", "enhanced", 9, 0.53, 0.51, 0.0513, (-0.0020, 0.1124), {})
+    strength = study_analysis.Strength("sony", "dslr", 0.05, (-0.0020, 0.1124), 0.9, 9)
+    share = study_analysis.Share("sony", "dslr", "enhanced", 0.56, 378, 42, apart, (0.4, 0.6), {})
+    fig = result_figures.results_figure([strength], [agreement], [verdict], "rig")
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [
+        ["+0.050 [-0.002, +0.112]"],
+        ["+0.051 [-0.002, +0.112]"],
+        ["0.563 [0.521, 0.605]: can tell"],
+    ]
+    plt.close(fig)
+    (told,) = study_figures.verdict_table([verdict], "rig").to_dict("records")
+    assert (told["90 %"], told["95 %"]) == ("[0.521, 0.605]", "[0.501, 0.614]")
+    assert study_figures.agreement_table([agreement], "rig")["Fleiss' kappa"].tolist() == ["+0.051 [-0.002, +0.112]"]
+    assert study_figures.ranking_table([strength], "rig")["strength (logit)"].tolist() == ["+0.050 [-0.002, +0.112]"]
+    (told,) = study_figures.share_table([share], "rig").to_dict("records")
+    assert (told["Wilson"], told["over subjects"]) == ("[0.501, 0.614]", "[0.40, 0.60]")
+
+
 def test_the_figure_of_results_has_their_numbers():
     """Also those that are not there yet."""
     figures.use_style()
@@ -101,6 +138,17 @@ def test_the_figure_of_results_has_their_numbers():
     names = [[label.get_text() for label in ax.get_yticklabels()] for ax in fig.axes]
     assert names[0] == ["Sony Xperia Z: ours", "Sony Xperia Z: DSLR"] and names[1] == ["Sony Xperia Z: DSLR / ours"]
     assert names[2] == ["Sony Xperia Z: told apart in 1 scene", "Sony Xperia Z"]
+    assert [ax.get_title() for ax in fig.axes] == [
+        "(a) ranking, 95 % intervals, n = 9 answers a set",
+        "(b) agreement, 95 % intervals, n = 9 pairs of answers a row",
+        "(c) equivalence test, n = 18 to 378 answers a row",
+    ]
+    inks = {line.get_color() for line in fig.axes[2].lines}
+    assert all(len(set(matplotlib.colors.to_rgb(ink))) == 1 for ink in inks), (
+        "rows of phones have no other phone's colour"
+    )
+    told = fig.axes[2].get_xlabel()
+    assert "in brackets: 90 %" in told and "one half ± 0.1" in told and "its own share differs from one half" in told
     (band,) = [p for p in fig.axes[2].patches if p.get_width() > 0.1]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.4, 0.6))
     assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
