@@ -120,11 +120,11 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
     marks = [Line2D([], [], **_THIS_RUN)]
     marks += [Line2D([], [], marker="o", label="the paper", **hollow)] if first else []
     marks += [Line2D([], [], marker="D", label="its later version", **hollow)] if later else []
-    rows.legend(fig, f"{title}: {_scored(drawn, dataset)}; protocol {PROTOCOL}", marks, dataset)
+    rows.legend(fig, f"{title}: {scored(drawn, dataset)}; protocol {PROTOCOL}", marks, dataset)
     return fig
 
 
-def _scored(cells: Sequence[Cell], dataset: str) -> str:
+def scored(cells: Sequence[Cell], dataset: str) -> str:
     """Return the split, and the pairs of a phone, in words: ``test split, 114 to 120 pairs of 5 photographs a phone``."""
     if not cells:
         return "no pairs"

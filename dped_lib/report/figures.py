@@ -157,7 +157,8 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
 def caption_lines(caption: str, width: int) -> list[str]:
     """Break a caption into lines of at most ``width`` characters, between its entries.
 
-    Only an entry that is longer than a line is broken itself, but never within the name of a copyright.
+    Only an entry that is longer than a line is broken itself: behind a comma or semicolon if it has one, and never within
+    the name of a copyright.
     """
     lines: list[str] = []
     for entry in caption.split(" · "):
@@ -167,7 +168,17 @@ def caption_lines(caption: str, width: int) -> list[str]:
             continue
         if lines:
             lines[-1] += " ·"
-        lines += textwrap.wrap(entry, width, break_on_hyphens=False)
+        lines += _broken(entry, width)
+    return lines
+
+
+def _broken(entry: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for part in re.split("(?<=[,;]) ", entry):
+        if lines and len(lines[-1]) + 1 + len(part) <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines += textwrap.wrap(part, width, break_on_hyphens=False)
     return lines
 
 
