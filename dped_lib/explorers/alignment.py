@@ -27,6 +27,7 @@ from dped_lib.explorers.widgets import (
     slider,
 )
 from dped_lib.paper import PATCH_SIZE
+from dped_lib.report import figures
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
@@ -319,7 +320,7 @@ class AlignmentExplorer:
         if self.alignment is None or self.alignment.phone is None:
             raise DpedError(f"{self.scene.value}: could not be aligned ({self.text}).")
         report = self.alignment.report
-        fig = plt.figure(figsize=(9, 4.9), layout="constrained")
+        fig = plt.figure(figsize=(figures.WIDTH, 4.1), layout="constrained")
         above, below = fig.subfigures(2, 1, height_ratios=(1, 1.15))
         axes = [*above.subplots(1, 2), *below.subplots(1, 2, width_ratios=(1, 2))]
         for ax, view in zip(axes, _VIEWS, strict=True):
@@ -331,7 +332,7 @@ class AlignmentExplorer:
         window, _, kept, _ = self.patch()
         place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px" if window.moved else "not moved"
         of_window = (
-            f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}; {window.verdict}, {place}\n"
+            f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}\n{window.verdict}, {place}\n"
             f"Left to right: {_parts(kept)}"
         )
         titles = (

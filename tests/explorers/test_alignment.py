@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from legible import smallest_text
 from matplotlib.axes import Axes
 from PIL import Image
 from reporting import damaged, drag, gesture, taken
@@ -16,6 +17,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.data import rig
 from dped_lib.explorers import alignment as alignment_explorer
 from dped_lib.explorers import widgets
+from dped_lib.report import figures
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def test_every_view_of_an_alignment(aligned):
     window = aligned.patch()[0]
     fig = aligned.static()
     assert len(fig.findobj(Axes)) == 4
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     words = fig.findobj(Axes)[3].get_title()
     assert f"{window.ncc_before:.3f}, now {window.ncc:.3f}" in words and ("not moved" in words) != window.moved
     assert words.endswith("the DSLR's image; phone in place; phone as kept; DSLR")
