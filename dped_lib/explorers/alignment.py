@@ -27,6 +27,7 @@ from dped_lib.explorers.widgets import (
     slider,
 )
 from dped_lib.paper import PATCH_SIZE
+from dped_lib.report import figures
 
 _GAP = 8
 _VIEWS = ("matches", "overlap", "blink", "patch")
@@ -240,14 +241,15 @@ class AlignmentExplorer:
         small, scales = self._halves()
         crop = geometry.outline(*aligned.dslr.shape[:2])
         outlines = (
-            (aligned.map.to_phone(geometry.outline(*self._pair[1].shape[:2])), aligned.to_phone(crop)),
-            (aligned.map.to_dslr(geometry.outline(*self._pair[0].shape[:2])), aligned.to_dslr(crop)),
+            (aligned.to_phone(crop), aligned.map.to_phone(geometry.outline(*self._pair[1].shape[:2]))),
+            (aligned.to_dslr(crop), aligned.map.to_dslr(geometry.outline(*self._pair[0].shape[:2]))),
         )
         for image, scale, lines in zip(small, scales, outlines, strict=True):
-            for points, color in zip(lines, (_OUTLIER, _CROP), strict=True):
-                cv2.polylines(image, [np.round(points * scale).astype(np.int32)], True, color, 3, cv2.LINE_AA)
+            # The other frame is thinner and above the crop: where both coincide, each is seen.
+            for points, color, width in zip(lines, (_CROP, _OUTLIER), (8, 3), strict=True):
+                cv2.polylines(image, [np.round(points * scale).astype(np.int32)], True, color, width, cv2.LINE_AA)
         return _beside(small), (
-            f"Orange: the other camera's frame (shared: {r.overlap:.0%}). Green: the largest rectangle in both, "
+            f"Orange: the other camera's frame (intersection {r.overlap:.0%}). Green: the largest rectangle in both, "
             f"resampled to {r.size[1]} x {r.size[0]}. The phone's photograph was rotated by "
             f"{r.rotation:.1f} degrees; {r.model}; {r.blocks} blocks agree with the map, with a median distance of "
             f"{r.reprojection_px or 0:.2f} px."
@@ -318,7 +320,7 @@ class AlignmentExplorer:
         if self.alignment is None or self.alignment.phone is None:
             raise DpedError(f"{self.scene.value}: could not be aligned ({self.text}).")
         report = self.alignment.report
-        fig = plt.figure(figsize=(9, 4.9), layout="constrained")
+        fig = plt.figure(figsize=(figures.WIDTH, 4.1), layout="constrained")
         above, below = fig.subfigures(2, 1, height_ratios=(1, 1.15))
         axes = [*above.subplots(1, 2), *below.subplots(1, 2, width_ratios=(1, 2))]
         for ax, view in zip(axes, _VIEWS, strict=True):
@@ -330,12 +332,12 @@ class AlignmentExplorer:
         window, _, kept, _ = self.patch()
         place = f"moved by ({window.dx:+.2f}, {window.dy:+.2f}) px" if window.moved else "not moved"
         of_window = (
-            f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}; {window.verdict}, {place}\n"
+            f"A window: NCC in place {window.ncc_before:.3f}, now {window.ncc:.3f}\n{window.verdict}, {place}\n"
             f"Left to right: {_parts(kept)}"
         )
         titles = (
             f"{report.inliers} of {report.matches} matches agree",
-            f"shared: {report.overlap:.0%}",
+            f"orange: the other frame (intersection {report.overlap:.0%})\ngreen: the crop",
             "aligned: squares of both",
             of_window,
         )

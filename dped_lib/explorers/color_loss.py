@@ -16,7 +16,7 @@ from dped_lib.base.errors import DpedError
 from dped_lib.experiments import shift_study
 from dped_lib.explorers import gestures
 from dped_lib.explorers.widgets import WIDE, dropdown, image_widget, jpeg, note, row, set_nearest, slider
-from dped_lib.report import colors
+from dped_lib.report import colors, figures
 
 _OWN = "own sigma"
 #: The gray of each kernel that is not chosen. No two look alike, because each kernel also has its own dashes.
@@ -201,12 +201,12 @@ class ColorLoss:
     def static(self) -> Figure:
         """Draw the pictures, the losses, and their points on Figure 6."""
         pictures = self._measure()
-        fig = plt.figure(figsize=(9, 5.2))
-        axes = fig.subplot_mosaic([list("abcd"), list("eeee")], height_ratios=(1, 1.05))
-        for ax, (name, image) in zip((axes[k] for k in "abcd"), pictures.items(), strict=True):
+        fig = plt.figure(figsize=(figures.WIDTH, 4.8))
+        above, below = fig.subfigures(2, 1, height_ratios=(1, 1.05))  # the pictures need the room over the legend, too
+        for ax, (name, image) in zip(above.subplots(1, len(pictures)), pictures.items(), strict=True):
             ax.imshow(image)
             ax.set_title(textwrap.fill(name, 26), fontsize=8)
             ax.set_axis_off()
-        self._plot(axes["e"])
-        fig.suptitle(f"{self.photograph.value}. {self.summary()}", fontsize=9)
+        self._plot(below.subplots())
+        fig.suptitle(f"{self.photograph.value}\n{self.summary()}", fontsize=9)
         return fig

@@ -304,7 +304,7 @@ class LossTerms:
                 scale = ScalarMappable(Normalize(0, picture.top), _COLORS)
                 place = ax.inset_axes((0, -0.1, 1, 0.06))
                 bar = fig.colorbar(scale, cax=place, orientation="horizontal", extend="max")
-                bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.2g}"], fontsize=8)
+                bar.set_ticks([0, picture.top], labels=["0", f"{picture.top:.3g}"], fontsize=8)
         # The layout does not see where "wrap" breaks a title, and would leave no room for the lines after the first.
         network = checkpoints.shipped_name(self.folder) or "trained here"
         lines = [self.summary(), f"Network: {network} ({self._trained_on()})."]
@@ -363,7 +363,7 @@ def _heat(values: np.ndarray, top: float) -> np.ndarray:
 def _bar(top: float) -> str:
     """Return the colour bar of a map as HTML."""
     stops = ", ".join(to_hex(c) for c in plt.get_cmap(_COLORS)(np.linspace(0, 1, 9)))
-    ends = f'<div style="display:flex;justify-content:space-between"><span>0</span><span>&ge; {top:.2g}</span></div>'
+    ends = f'<div style="display:flex;justify-content:space-between"><span>0</span><span>&ge; {top:.3g}</span></div>'
     return (
         f'<div class="dped-bar" style="line-height:1.2;width:{_TILE}px">'
         f'<div style="height:8px;background:linear-gradient(to right, {stops})"></div>{ends}</div>'

@@ -272,7 +272,7 @@ class BeforeAfter:
     def static(self) -> Figure:
         """Draw the photograph as on the screen, and both versions of the part chosen by the pan sliders, at zoom 4."""
         height, width = self._versions()[0].shape[:2]
-        fig = plt.figure(figsize=(9, 6.6 * height / width + 0.3))
+        fig = plt.figure(figsize=(figures.WIDTH, 0.73 * figures.WIDTH * height / width + 0.4))
         axes = fig.subplot_mosaic([["whole", "before"], ["whole", "after"]], width_ratios=(2.2, 1))
         names = {"before": _over_detail(self.left.value), "after": _over_detail(self.right.value)}
         names["whole"] = f"{self.photograph.value}: {self.left.value} | {self.right.value}"

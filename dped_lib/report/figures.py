@@ -179,7 +179,13 @@ def caption_lines(caption: str, width: int) -> list[str]:
 
 
 def save_figure(
-    fig: Figure, name: str, origin: Mapping, numbers: Mapping, photographs: bool = False, pixels: int | None = None
+    fig: Figure,
+    name: str,
+    origin: Mapping,
+    numbers: Mapping,
+    photographs: bool = False,
+    pixels: int | None = None,
+    caption: str = "",
 ) -> Path:
     """Write ``NAME.png`` with its parameters as caption, and ``NAME.json`` with its numbers. Return the picture's path.
 
@@ -190,10 +196,11 @@ def save_figure(
         numbers: the values that are drawn, and the published values.
         photographs: write ``NAME.jpg`` instead, which is a fifth of the size for photographs.
         pixels: width of the picture. By default the style sets it.
+        caption: the caption of a diagram that shows nothing of the dataset. By default it is made from ``origin``.
     """
     target = provenance.place_of(origin, f"{name}.jpg" if photographs else f"{name}.png")
     # At least 15 characters of this size fit into an inch.
-    lines = caption_lines(provenance.caption(origin), int(15 * fig.get_figwidth()))
+    lines = caption_lines(caption or provenance.caption(origin), int(15 * fig.get_figwidth()))
     fig.supxlabel("\n".join(lines), fontsize=SMALLEST_TEXT, color="0.35")
     dpi = {"dpi": pixels / fig.get_figwidth()} if pixels else {}
     # One pass of the layout does not settle pictures of a fixed shape, and cuts titles off at the upper edge.

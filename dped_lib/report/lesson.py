@@ -50,10 +50,11 @@ class Record:
         numbers: Mapping,
         photographs: bool = False,
         pixels: int | None = None,
+        caption: str = "",
         **facts,
     ) -> None:
         """Save an open pyplot figure (``figures.save_figure``). Jupyter shows it at the end of the cell."""
-        figures.save_figure(fig, name, self._origin(facts), numbers, photographs, pixels)
+        figures.save_figure(fig, name, self._origin(facts), numbers, photographs, pixels, caption)
 
     def table(
         self, frame: pd.DataFrame, name: str, title: str, numbers: Mapping, notes: str = "", show: bool = True, **facts

@@ -264,14 +264,20 @@ def _frame(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.D
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
-def share_table(shares: Iterable[Share], dataset: str, fractions: Iterable[Fraction] = ()) -> pd.DataFrame:
-    """Return the bars of each part of Figure 10 as numbers: three pairs, and with ``fractions`` the bar of all choices."""
+def share_table(
+    shares: Iterable[Share], dataset: str, fractions: Iterable[Fraction] = (), truth: Mapping | None = None
+) -> pd.DataFrame:
+    """Return the bars of each part of Figure 10 as numbers: three pairs, and with ``fractions`` the bar of all choices.
+
+    With ``truth``, as of :func:`figure10`, a last column has the true share of each pair.
+    """
     rows = [
         (s, f"{class_name(s.first)} over {class_name(s.second)}", NOT_YET if s.share is None else f"{s.share:.2f}")
         for s in shares
     ]
     rows += [(f, f"all choices: {class_name(f.cls)}", f"{f.share:.2f}") for f in fractions]
     sets = list(dict.fromkeys(row.set for row, *_ in rows))
+    rows.sort(key=lambda row: sets.index(row[0].set))
     listed = (
         {
             "set": set_name(row.set, dataset),
@@ -281,9 +287,13 @@ def share_table(shares: Iterable[Share], dataset: str, fractions: Iterable[Fract
             "Wilson": _span(row.wilson, (0.5,)),
             "over subjects": _span(row.clustered, (0.5,)),
         }
-        for row, words, share in sorted(rows, key=lambda row: sets.index(row[0].set))
+        for row, words, share in rows
     )
-    return _frame(listed, ("set", "choice", "answers", "share", "Wilson", "over subjects"))
+    frame = _frame(listed, ("set", "choice", "answers", "share", "Wilson", "over subjects"))
+    if truth:
+        of_pairs = ((row.set, row.first, row.second) if isinstance(row, Share) else None for row, *_ in rows)
+        frame["model's true share"] = [f"{truth[key]:.2f}" if key else "" for key in of_pairs]
+    return frame
 
 
 def ranking_table(strengths: Iterable[Strength], dataset: str) -> pd.DataFrame:

@@ -6,16 +6,18 @@ import time
 
 import numpy as np
 import pytest
+from legible import smallest_text
 from matplotlib.axes import Axes
 from PIL import Image
 from reporting import damaged, drag, gesture, taken
 from showing import opened
 
-from dped_lib.alignment import extraction
+from dped_lib.alignment import extraction, geometry
 from dped_lib.base.errors import DpedError
 from dped_lib.data import rig
 from dped_lib.explorers import alignment as alignment_explorer
 from dped_lib.explorers import widgets
+from dped_lib.report import figures
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_every_view_of_an_alignment(aligned):
     pictures = set()
     for view, words in (
         ("matches", f"{alignment.report.matches} matches"),
-        ("overlap", f"shared: {alignment.report.overlap:.0%}"),
+        ("overlap", f"intersection {alignment.report.overlap:.0%}"),
         ("blink", f"{alignment.report.ncc:.3f}"),
         ("patch", "NCC in place"),
     ):
@@ -46,9 +48,20 @@ def test_every_view_of_an_alignment(aligned):
     window = aligned.patch()[0]
     fig = aligned.static()
     assert len(fig.findobj(Axes)) == 4
+    assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
     words = fig.findobj(Axes)[3].get_title()
     assert f"{window.ncc_before:.3f}, now {window.ncc:.3f}" in words and ("not moved" in words) != window.moved
     assert words.endswith("the DSLR's image; phone in place; phone as kept; DSLR")
+
+
+def test_the_other_cameras_frame_is_seen_where_it_lies_on_the_crop(aligned):
+    aligned.view.value = "overlap"
+    image, scale = aligned.look()[0].astype(int), aligned._halves()[1][0]
+    corners = aligned.alignment.map.to_phone(geometry.outline(*aligned._pair[1].shape[:2])) * scale
+    along = np.linspace(corners, np.roll(corners, -1, 0), 100).reshape(-1, 2).round().astype(int)
+    inside = along[(along > 2).all(1) & (along < [image.shape[1] // 2 - 6, image.shape[0] - 3]).all(1)]
+    shown = image[inside[:, 1], inside[:, 0]]
+    assert len(inside) > 200 and (shown[:, 0] > shown[:, 1]).mean() > 0.97, "orange has more red than green"
 
 
 def test_the_window_shown_first_gained_most_by_being_moved():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from legible import smallest_text
 from reporting import gesture
 from showing import opened
 
 from dped_lib.base.errors import DpedError
 from dped_lib.explorers import widgets
+from dped_lib.report import figures
 
 
 def test_the_slider_shows_one_version_left_and_the_other_right(photo):
@@ -79,6 +81,8 @@ def test_another_photograph_offers_its_own_versions(photo):
     explorer.photograph.value = "b"
     assert (explorer.left.value, explorer.right.value) == ("p", "q")
     assert "120 x 100 pixels" in explorer.numbers.value
-    assert len(explorer.static().axes) == 3
+    still = explorer.static()
+    assert len(still.axes) == 3
+    assert smallest_text(still) >= figures.SMALLEST_TEXT and still.get_figwidth() <= figures.WIDTH
     with pytest.raises(DpedError, match="b: fewer than two versions"):
         widgets.BeforeAfter({"b": {"p": small, "q": photo}})

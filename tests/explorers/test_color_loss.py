@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from legible import smallest_text
 from reporting import damaged, drag, gesture, taken
 
 from dped_lib import losses
 from dped_lib.data import photographs
 from dped_lib.experiments import shift_study
 from dped_lib.explorers import color_loss as color_loss_explorer
+from dped_lib.report import figures
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,8 @@ def test_dragging_sigma_leaves_the_named_kernels(color):
     assert wide < color.color < color.mse, "less blur leaves more of the difference"
     color.kernel.value = "printed"
     assert color.sigma.value == 1.73
-    axes = color.static().axes
+    still = color.static()
+    axes = still.axes
+    assert smallest_text(still) >= figures.SMALLEST_TEXT and still.get_figwidth() <= figures.WIDTH
     assert len(axes) == 5 and max(ax.get_title().count("\n") for ax in axes) == 1, "titles of two lines at most"
     assert "Black and white are differences of -0.25 and +0.25." in color.numbers.value

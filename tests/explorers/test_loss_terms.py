@@ -95,7 +95,7 @@ def test_every_map_has_a_bar_and_a_caption_names_the_network(run):
         assert shown.image.shape == (100, 100, 3)
         (bar,) = (box.children[1].value for box in inside(explorer.widget) if explorer.tiles[name] in children(box)[:1])
         assert ("linear-gradient" in bar) == (name in loss_terms_explorer.MAPS) == (shown.top is not None)
-        assert shown.top is None or f"{shown.top:.2g}</span>" in bar
+        assert shown.top is None or f"{shown.top:.3g}</span>" in bar
     says = explorer.numbers.value.split("Enhanced by", 1)[1]
     state = explorer.state.value
     assert f"trained here, {state} (rig, iPhone 3GS, colour+content+texture, 2 iterations, seed 0)." in says

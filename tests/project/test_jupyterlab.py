@@ -105,7 +105,7 @@ def explore_alignment(lab: Lab) -> None:
     kind = ".dped-alignment"
     expect(widget(lab, kind)).to_contain_text("matches. Blue", timeout=PATIENCE)
     slide(lab, kind, "matches drawn", 0.9, words=True)
-    for view, words in (("overlap", "shared:"), ("blink", "median NCC"), ("patch", "NCC in place")):
+    for view, words in (("overlap", "intersection"), ("blink", "median NCC"), ("patch", "NCC in place")):
         before = lab.source(kind)
         widget(lab, kind).get_by_role("button", name=view).click()
         expect(widget(lab, kind)).to_contain_text(words, timeout=PATIENCE)

@@ -59,6 +59,22 @@ def test_a_caption_keeps_the_name_of_a_network_whole(saved):
         plt.close(fig)
 
 
+def test_a_long_entry_is_broken_behind_a_comma():
+    entry = "network ours (shipped:city100-iphonex), Dong et al., Johnson et al. or the authors' weights where named; no other"
+    lines = figures.caption_lines(f"preset cpu · {entry}", 80)
+    assert lines[0] == "preset cpu ·" and " ".join(lines[1:]) == entry
+    assert [line[-1] for line in lines[1:-1]] == [","]
+    assert max(map(len, figures.caption_lines("word " * 40, 80))) <= 80, "words without a comma are broken, too"
+
+
+def test_a_diagram_may_have_a_caption_of_its_own(saved):
+    """It shows nothing of the dataset, so the words on whose photographs those are would be wrong."""
+    fig = plt.figure(figsize=(4, 2))
+    file = figures.save_figure(fig, "fig99_test", MADE, {}, caption="variant code")
+    assert fig.get_supxlabel() == "variant code" and provenance.of_artifact(file) == MADE
+    plt.close(fig)
+
+
 def test_figure_and_numbers_lie_side_by_side(saved):
     file = save(MADE)
     assert file == saved / "fig99_test.png" and file.read_bytes().startswith(b"\x89PNG")

@@ -83,6 +83,8 @@ def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     axes.plot([1, 2])
     record.figure(fig, "fig99_line", {"y": [1, 2]}, n="2 points")
     record.figure(fig, "fig99_wide", {"y": [1, 2]}, photographs=True, pixels=1500)
+    record.figure(fig, "fig99_diagram", {}, caption="any dataset")
+    assert fig.get_supxlabel() == "any dataset"
     record.table(pd.DataFrame({"a": [1.5]}), "numbers", "Numbers", {"a": [1.5]}, "One number.")
     folder = tmp_path / "rig-smoke"
     saved = json.loads((folder / "fig99_line.json").read_text())
@@ -90,7 +92,9 @@ def test_record_saves_what_it_shows(tmp_path, monkeypatch):
     assert (folder / "fig99_line.png").is_file() and "One number." in (folder / "numbers.md").read_text()
     with Image.open(folder / "fig99_wide.jpg") as wide:
         assert wide.width == 1500
-    assert "pixels" not in json.loads((folder / "fig99_wide.json").read_text())["parameters"]
+    for name in ("fig99_wide", "fig99_diagram"):
+        parameters = json.loads((folder / f"{name}.json").read_text())["parameters"]
+        assert parameters.keys() == {"dataset", "preset", "seed", "phone"}
     plt.close("all")
 
 

@@ -186,6 +186,9 @@ def test_figures_and_tables(small):
     of_all = table[table["choice"].str.startswith("all choices")]
     assert table["set"].tolist() == ["Sony Xperia Z"] * 6 + ["enhancers, iPhone 3GS"] * 3, "each set is in one piece"
     assert of_all["share"].tolist() == [f"{f.share:.2f}" for f in last]
+    truth = {(s.set, s.first, s.second): i / 10 for i, s in enumerate(shares)}
+    true_shares = study_figures.share_table(shares, "rig", last, truth)["model's true share"]
+    assert sorted(true_shares) == [""] * len(last) + ["0.00", "0.10", "0.20", "0.30"] and true_shares[3:6].eq("").all()
     assert len(study_figures.ranking_table(study_analysis.ranking(choices, 20), "rig")) == 5
     assert len(study_figures.agreement_table(study_agreement.agreement(choices, 20), "rig")) == 4
     verdict = study_agreement.equivalence(choices, "sony", "dslr", "enhanced", resamples=20)
