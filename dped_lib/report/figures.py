@@ -96,7 +96,8 @@ def _has_pictures(fig: Figure) -> bool:
 def _small_jpeg(fig: Figure) -> str | None:
     """Return a figure with pictures as JPEG, else None.
 
-    Colours have half the resolution of the picture, unless words, lines or frames have one, which would then be blurred.
+    Colours have half the resolution of the picture. If words, lines or frames are coloured, that would blur them, so
+    colours then keep the full resolution.
     """
     if not _has_pictures(fig):
         return None
@@ -157,7 +158,7 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
 def caption_lines(caption: str, width: int) -> list[str]:
     """Break a caption into lines of at most ``width`` characters, between its entries.
 
-    Only an entry that is longer than a line is broken itself, but never within the name of a copyright.
+    An entry that is longer than a line is broken, too, but never within the name of a copyright holder.
     """
     lines: list[str] = []
     for entry in caption.split(" · "):
@@ -209,7 +210,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     digits = tuple(f".{_decimals(frame.iloc[:, i])}f" for i in range(frame.shape[1]))
-    # For tabulate only None is missing. It refuses the indices if there is no row.
+    # Tabulate takes only None for a missing value. It refuses the indices of columns if there is no row.
     cells = frame.astype(object).where(frame.notna(), None)
     numparse = {"disable_numparse": text if len(frame) else True, "floatfmt": digits}
     table = cells.to_markdown(index=False, missingval=NOT_DEFINED, **numparse)

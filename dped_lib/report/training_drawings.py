@@ -31,7 +31,7 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
     A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
     shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``), and
-    how far chance alone may move it: twice the scatter about the line. Beyond that a training has not levelled off.
+    how far chance alone may move it: twice the scatter about the line. If the line moves further, a single training has not levelled off.
     The axis of a score begins at its second value: the first is that of a network that has not been trained. The axis of
     a term has room for all but the first 2 % of its iterations, because some terms fall or rise by much more there. If
     that cuts values off, the legend says so.
