@@ -6,7 +6,7 @@
 #     LIMIT=7200 benchmarks/gpu_paper.sh FOLDER   # seconds that a training may take in this call; default: 1800
 #     DRY_RUN=1 benchmarks/gpu_paper.sh FOLDER    # only prints the commands
 #
-# Run the same command again to continue where it stopped. A training that reaches its limit keeps its state, and the script
+# Run the same command again to continue where it stopped. A training that reaches its limit keeps its state. The script then
 # continues with the next part.
 # Networks go to runs/ (or DPED_RUNS), pictures and tables to figures/city100-paper and figures/pirm-paper. Git ignores pictures with
 # the authors' photographs. Needs DPED_MIRROR or the internet for the photographs.

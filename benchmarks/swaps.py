@@ -5,8 +5,8 @@
 Training swaps compute 100x100 patches, forward and backward: a batch as preset ``cpu`` trains with, or the part of it that one thread
 computes. Swaps of enhancement compute a band of 32 rows of a 1920x1080 photograph on one thread. Both forms run in one process, which
 keeps freed memory (``memory.keep_pages``). Only ``memory`` itself needs a process for each form, because the allocator cannot be
-switched back. Ratios are of medians. In training, ``convolution`` and ``graphs`` are quicker on a GPU only: ``training_step.py --tried
---device cuda`` leaves each out.
+switched back. Ratios are of medians. In training, ``graphs`` needs a GPU, and ``convolution`` is quicker on a GPU only.
+``training_step.py --tried --device cuda`` has a form without graphs. No benchmark has a training without ``convolution``.
 """
 
 import argparse
@@ -46,19 +46,19 @@ def backward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Fo
 def layers() -> dict[str, tuple[Form, Form]]:
     """Return the swaps of a network's layers, on as many images as a thread computes in training, on one thread."""
     x = torch.rand(threads.PART, _CHANNELS, 100, 100)
-    last = x.contiguous(memory_format=torch.channels_last)
+    x_last = x.contiguous(memory_format=torch.channels_last)
     plain, quick = (kind(_CHANNELS, eps=1e-3, affine=True) for kind in (nn.InstanceNorm2d, norm.InstanceNorm2d))
     block, swapped = models.generator("dped", "code").blocks[0], models.generator("dped", "code")
     swapped = networks.swap(swapped.to(memory_format=torch.channels_last)).blocks[0]
-    low = last.bfloat16()  # as convolutions return it under autocast
+    low = x_last.bfloat16()  # as convolutions return it under autocast
 
     def rectified(t: torch.Tensor) -> torch.Tensor:
         return F.relu(plain(t))
 
     forms = {
-        "norm and ReLU, float32": (backward(rectified, x), backward(lambda t: quick(t, relu=True), last)),
+        "norm and ReLU, float32": (backward(rectified, x), backward(lambda t: quick(t, relu=True), x_last)),
         "norm and ReLU, bfloat16": (backward(rectified, low), backward(lambda t: quick(t, relu=True), low)),
-        "norm, residual block": (backward(block, x), backward(swapped, last)),
+        "norm, residual block": (backward(block, x), backward(swapped, x_last)),
     }
     return {name: tuple(alone(form) for form in both) for name, both in forms.items()}
 

@@ -124,8 +124,8 @@ LONGEST_NAME = 9
 _PART_OF_NAME = re.compile(r"[^_/.]*[_/.]*")
 #: Pages whose tables have more columns of sentences than a telephone can show side by side.
 STACKED = ("explanation/deviations", "reference/reproduce")
-#: Characters of a cell. If all cells of a table are shorter, they are numbers that a reader compares, so the table is not
-#: stacked.
+#: Characters of a cell. A table whose cells are all shorter holds numbers. It is not stacked, because a reader compares
+#: its columns.
 SHORT_CELL = 30
 
 

@@ -1,7 +1,7 @@
 """Turn the plain Markdown of a page into the directives of the site.
 
 GitHub shows the pages of ``docs/``, too, but it shows a directive as a box of code. So a page has plain Markdown, and a
-comment in front of it names the directive:
+comment before it names the directive:
 
     <!-- figure -->                              a picture, and below it a caption between asterisks
     <!-- before-after rows=0.22,0.95 -->         a table of two pictures and a caption become a slider (ext/before_after.py)

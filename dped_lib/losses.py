@@ -7,7 +7,7 @@ term     ``paper``                                      ``code``
 ======== ============================================== ==============================================
 color    eq. 2-4: sum of squared differences, blurred   half of that sum, a wider kernel
 mse      sum of squared differences                     half of that sum
-texture  eq. 5: -log D(F(I_s), I_t), bi-channel D       SUM over the batch of log p(enhanced), one image
+texture  eq. 5: -log D(F(I_s), I_t), two images         SUM over the batch of log p(enhanced), one image
 content  eq. 6: norm / (C H W) at relu5_2               mean of squares at relu5_4
 tv       eq. 7: norm of (grad_x + grad_y) / (C H W)     mean squared grad_x plus mean squared grad_y
 weights  1, 1, 1, 0.1, 100 (eq. 8)                      0.5, 0.5, 1, 10, 2000

@@ -154,7 +154,7 @@ class PaperDiscriminator(nn.Module):
     Output: logits N x 1 of "the first image is a DSLR photo".
 
     Args:
-        inputs: 2 for the bi-channel network, which sees both images; 1 for the single-channel one.
+        inputs: 2 for the two-image network, which sees both images; 1 for the one-image network.
     """
 
     outputs = 1

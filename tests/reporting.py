@@ -1,4 +1,4 @@
-"""What a page reports of gestures."""
+"""Report gestures to an explorer as a page does."""
 
 import json
 
@@ -19,7 +19,7 @@ def drag(explorer, *places: tuple[float, float]) -> None:
 
 
 def damaged(explorer) -> None:
-    """Report what cannot be read."""
+    """Make reports that cannot be read."""
     for text in ("{", "[1]", '{"step": "x"}', '{"split": NaN, "strokes": 99}', '{"step": Infinity}', "3", ""):
         explorer.gestures.value = text
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 #: Python code that asks Linux for a signal to this process when its parent ends, and then becomes another program.
-#: The numbers are those of PR_SET_PDEATHSIG and SIGTERM. If the parent has ended already, the code starts nothing.
+#: The numbers are those of PR_SET_PDEATHSIG and SIGTERM. If the parent has already ended, the code starts nothing.
 _BECOME = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
     "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"

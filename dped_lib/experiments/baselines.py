@@ -61,8 +61,8 @@ def _sheets(store: PairStore) -> Iterator[tuple[str, np.ndarray]]:
 def scenes_of(store: PairStore, index: np.ndarray) -> list[str]:
     """Return the scenes that pairs show, each once, as a reader knows them: ``flower-a`` and not ``photo:flower``.
 
-    The name of a pair is that of its scene, ``/``, and its place. A pair that came as a patch has its own name only, and
-    its photograph is named after a patch.
+    The name of a pair consists of its scene, ``/`` and its place. A pair that came as a patch has only a name of its own.
+    Its photograph is then named after a patch.
     """
     patches = set(store.names)
     named = ((store.names[i], store.photographs[i]) for i in index)

@@ -12,7 +12,7 @@ every dataset and preset that was run:
     not testable    these data cannot decide the claim, whatever their numbers are; the reason is given
 
 The side of "achieves 99 %" is 99 % and more. The side of "only 86 %" is 86 % and less. The side of "equivalent" is a
-difference of at most ``evidence.PSNR_MARGIN``. The paper states no margin; this one is ours.
+difference of at most ``evidence.PSNR_MARGIN``. The paper states no margin, so we chose it.
 
 Trainings that are too short or too few decide nothing about the paper, nor do differences on fewer than ten photographs
 (``evidence.too_few``). What they show here stands in brackets, in the list and in the matrix.

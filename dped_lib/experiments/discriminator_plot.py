@@ -10,7 +10,7 @@ from dped_lib.data import experiment_results
 from dped_lib.experiments.discriminators import Curve
 from dped_lib.report import colors, figures
 
-_ASIDE = 0.14  # of the iterations: a bar's distance from its point, on an axis of powers of ten
+_ASIDE = 0.14  # distance of a bar from its point, as a share of the iterations; their axis is logarithmic
 
 
 def plot_accuracy(curves: Sequence[Curve]) -> Figure:

@@ -1,4 +1,4 @@
-"""Test whether the two-image ("bi-channel") discriminator learns faster than the one-image one (section 3.1.2).
+"""Test whether the two-image ("bi-channel") discriminator learns faster than the one-image discriminator (3.1.2).
 
 "The considered CNN achieves the result of 99% after 300 iterations when trained to differentiate between phone and DSLR
 images, while its single-channel counterpart shows only 86% after 5000 steps." There is no generator here: the

@@ -137,7 +137,7 @@ class Results:
 
 
 def saved_results() -> list[Results]:
-    """Return the results in ``figures/`` in the order of datasets and presets."""
+    """Return the results that a verdict reads (``provenance.result_folder``), in the order of datasets and presets."""
     results = []
     for dataset, preset in itertools.product(datasets.DATASETS, presets.PRESETS):
         folder = provenance.result_folder(dataset, preset)
@@ -147,9 +147,9 @@ def saved_results() -> list[Results]:
 
 
 def results_left_out() -> list[str]:
-    """Return a sentence for each folder of ``figures/`` that a folder of the user's own hides (``provenance.result_folder``).
+    """Return a sentence for each folder of ``runs/`` that is read instead of ``figures/``, but has fewer results.
 
-    A notebook run by hand judges the user's own results alone, as soon as there is one.
+    A notebook run by hand judges the user's own results alone, as soon as there is one (``provenance.result_folder``).
     """
     sentences = []
     for results in saved_results():
@@ -157,9 +157,9 @@ def results_left_out() -> list[str]:
         names = {file.name for file in published.glob("*.json")} - {provenance.PROVENANCE}
         if missing := names - {file.name for file in results.folder.glob("*.json")}:
             sentences.append(
-                f"{results.folder} hides {published}, and has only {len(names) - len(missing)} of its {len(names)} results. "
-                f"The others are not judged. Make them with `dped run all --dataset {results.dataset} --preset "
-                f"{results.preset}`, or move the folder away to judge those of figures/."
+                f"Results are read from {results.folder}, which has only {len(names) - len(missing)} of the {len(names)} results "
+                f"in {published}. The others are not judged. Make them with `dped run all --dataset {results.dataset} "
+                f"--preset {results.preset}`, or move the first folder away to judge the results in the second."
             )
     return sentences
 

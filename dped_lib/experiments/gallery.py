@@ -43,7 +43,7 @@ class Example:
 
     @property
     def scene(self) -> str:
-        """Return the name without that of the phone: ``flower-a`` for ``flower-a/iphone``."""
+        """Return the photograph's name without the phone's: ``flower-a`` for ``flower-a/iphone``."""
         return "/".join(part for part in self.name.split("/") if part != self.phone) or self.name
 
     @property
@@ -140,7 +140,8 @@ _ENLARGED = "yellow frame\nenlarged"
 def _title(name: str, versions: Mapping[str, np.ndarray]) -> str:
     """Return the title of a version of a photograph.
 
-    That of the DSLR's says that it is warped (:func:`seen_from_phone`). One that could not be aligned has another size.
+    The DSLR's photograph is warped (:func:`seen_from_phone`), and its title says so. If it could not be aligned, it has
+    another size and is not warped.
     """
     warped = name == "DSLR" and "original" in versions and versions[name].shape == versions["original"].shape
     return _WARPED if warped else name
@@ -153,8 +154,8 @@ _CHARACTERS = 13.5
 def _wrapped(title: str, inches: float) -> str:
     """Return a title in lines that fit into a width.
 
-    A word longer than a line begins a new one, and is broken after colons, then after hyphens and after underscores if
-    its parts are still too long.
+    A word longer than a line begins a new one, and is broken after colons. Parts that are still too long are broken after
+    hyphens, and then after underscores.
     """
     width = round(_CHARACTERS * inches)
     lines = [""]
@@ -264,7 +265,7 @@ def compare_methods(
 
 
 def _name_row(ax: Axes, name: str, inches: float) -> None:
-    """Write a name at the left of a row of pictures, which is so many inches high."""
+    """Write a name at the left of a row of pictures, whose height is given in inches."""
     ax.set_ylabel(_wrapped(name, inches), fontsize=figures.SMALLEST_TEXT)
 
 
@@ -278,7 +279,7 @@ def phone_page(
     """Draw a page of Figures 13-18: photographs of one phone, original beside enhanced, without the DSLR's.
 
     More than two scenes with their enhanced version, or more than four with two versions, stand in two columns. The
-    names of methods that could not run (``missing``) stand in the title, and those of the ``scenes`` at the left of each.
+    title names the methods that could not run (``missing``). The name of each of the ``scenes`` stands at its left.
     """
     names = [name for name in rows[0] if name != "DSLR"]
     across = 2 if len(rows) > (2 if len(names) == 2 else 4) else 1

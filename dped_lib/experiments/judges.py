@@ -324,7 +324,7 @@ def _compare(
 ) -> Findings:
     """Yield for each phone the verdict on ``first`` minus every one of ``others`` that was run.
 
-    ``verdict_of`` judges an interval by the side of ``borders`` on which its ends lie.
+    ``verdict_of`` judges an interval by the sides of ``borders`` on which its ends lie.
     """
     if not (numbers := results.numbers(name)):
         return

@@ -1,4 +1,4 @@
-"""Measure whether trainings have levelled off: whether validation moves in their last quarter by less than chance explains."""
+"""Measure whether trainings have levelled off: in their last quarter, validation moves less than it may by chance."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Levelling:
 
     @property
     def levelled_off(self) -> bool:
-        """Return whether validation moved by less than chance explains.
+        """Return whether validation moved less than it may by chance.
 
         That does not show that a longer training would score the same, above all if the curve jumps up and down.
         """

@@ -175,7 +175,7 @@ def amplifications(flaws: Sequence[Flaw]) -> list[Amplification]:
     return entries
 
 
-#: Another phone decides for the sentence only if its interval ends below this amplification. The choice is ours.
+#: The sentence on noise can hold only if the intervals of all other phones end below this amplification. The choice is ours.
 QUIET = 1.1
 
 
@@ -252,9 +252,9 @@ def figure12(
 ) -> Figure:
     """Draw the photographs with the highest and with the middle value of each measure, original beside enhanced.
 
-    An even number of values has two middle ones. The lower one is drawn, and its rank is named: it is not the median.
-    Words over each original name its scene and its phone, and words over each enhanced photograph say what happened. For noise, only the
-    surroundings of the flattest block are drawn, which the name of the row says.
+    An even number of values has two middle ones. We draw the lower one and name its rank, because it is not the median.
+    Words over each original name its scene and its phone, and words over each enhanced photograph say what happened. For
+    noise, only the surroundings of the flattest block are drawn, and the name of the row says so.
 
     Args:
         flaws, network: the measures, and the network whose pictures are drawn.

@@ -50,7 +50,7 @@ class ShiftCurves:
         return {k: statistics.resampled_curves(v, self.scenes, resamples, seed) for k, v in self.loss.items()}
 
     def sizes(self) -> dict[str, int]:
-        """Return how many patches were shifted, of how many different pictures, and of how many scenes."""
+        """Return how many patches were shifted, and how many different pictures and scenes they come from."""
         return {"patches": len(self.scenes), "pictures": len(set(self.photographs)), "scenes": len(set(self.scenes))}
 
 
@@ -245,7 +245,7 @@ def plot_curves(curves: ShiftCurves, by_kernel: dict[str, dict[str, Ratio]], res
     right.set_xticks(curves.shifts, [str(s) for s in curves.shifts])
     right.set_xticks([], minor=True)
     figures.plain_numbers(right.yaxis)
-    # The axis ends at one of its numbers, so that the highest curve can be read.
+    # The axis ends just above one of its numbers, so that a reader can read off the highest curve.
     highest = right.dataLim.ymax
     right.set_ylim(
         top=1.05 * next(t for t in right.yaxis.get_major_locator().tick_values(1, 10 * highest) if t >= highest)

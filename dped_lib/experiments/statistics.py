@@ -133,11 +133,11 @@ def resampled_trainings(scores: np.ndarray, trainings: Mapping[str, int]) -> dic
 def lower_tail(units: int, level: float = LEVEL) -> float:
     """Return the share of bootstrap samples below an interval at a level, in [0, 1], if each resample draws ``units`` units.
 
-    The percentile interval of few units is too narrow. It uses the normal distribution where Student's t is right. And
+    The percentile interval of few units is too narrow. It uses the normal distribution where Student's t is right. Also,
     means of resamples of n units vary too little: their variance is (n - 1) / n of the right one. The *expanded* percentile interval begins
-    further out, which corrects both (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). Of 95 %
-    intervals of the mean of 5 normal values, some 92 in 100 then contain the true mean instead of 84; of 10 values, 94 instead of
-    90. With a single unit the interval has no width, whatever the level.
+    further out, which corrects both errors (T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015). Of 95 %
+    intervals of the mean of 5 normal values, some 92 in 100 then contain the true mean instead of some 85; of 10 values, 94
+    instead of some 90. With a single unit the interval has no width, whatever the level.
     """
     from scipy import stats  # takes 0.6 s to import
 
@@ -227,7 +227,7 @@ def verdict(low_high: Sequence[float], least: float = -math.inf, most: float = m
 def digits_beside(low_high: Sequence[float], digits: int, borders: Iterable[float]) -> int:
     """Return how many digits after the point, at least ``digits``, keep both ends on their sides of all borders.
 
-    Rounding moves 4.97 onto the border 5, and then the printed interval has another verdict. Three more digits are the most.
+    Rounding moves 4.97 onto the border 5, and then the printed interval has another verdict. At most three digits are added.
     """
     borders = tuple(borders)
 

@@ -35,7 +35,7 @@ def in_lines(column: str) -> str:
 
 @dataclass(frozen=True)
 class _Value:
-    """Hold what is drawn of one value: its place (phone, column), the value, its interval, and both in words."""
+    """Hold one value to draw: its place (phone, column), the value, its interval, and both in words."""
 
     phone: str
     column: str
@@ -56,15 +56,15 @@ class _Rows:
             for (i, phone), (y, column) in itertools.product(enumerate(self.phones), enumerate(self.columns))
         }
 
-    def draw(self, axes: Axes, marks: Iterable[_Value], name: str) -> None:
+    def draw(self, axes: Axes, values: Iterable[_Value], name: str) -> None:
         """Draw each value with its interval, and write both beside the panel."""
         axes.set(xlabel=name)
         figures.label_rows(axes, [in_lines(c) for c in self.columns])
-        for mark in marks:
-            y, color = self.y_of[mark.phone, mark.column], colors.PHONE_COLORS[mark.phone]
-            axes.plot(mark.interval, (y, y), color=color, lw=2)
-            axes.plot(mark.value, y, "o", color=color, ms=5)
-            figures.write_beside(axes, y, mark.words, "0.15")  # the colours of some phones are too pale for words
+        for v in values:
+            y, color = self.y_of[v.phone, v.column], colors.PHONE_COLORS[v.phone]
+            axes.plot(v.interval, (y, y), color=color, lw=2)
+            axes.plot(v.value, y, "o", color=color, ms=5)
+            figures.write_beside(axes, y, v.words, "0.15")  # the colours of some phones are too pale for words
         axes.locator_params(axis="x", nbins=4)
         for border in range(1, len(self.columns)):
             axes.axhline(border - 0.5, color="0.9", lw=0.8, zorder=0)
@@ -108,11 +108,11 @@ def plot_cells(cells: Iterable[Cell], columns: Iterable[str], title: str, datase
     fig, panels = plt.subplots(1, 2, figsize=(figures.WIDTH, 1.7 + rows.inches), sharey=True)
     first, later = (dict(_published(drawn[0].table, rows.phones, columns, later)) for later in (False, True))
     for axes, metric in zip(panels, TABLE_METRICS, strict=True):
-        marks = (
+        values = (
             _Value(c.phone, c.column, getattr(c, metric), getattr(c, f"{metric}_interval"), c.measured(metric))
             for c in drawn
         )
-        rows.draw(axes, marks, metric_name(metric))
+        rows.draw(axes, values, metric_name(metric))
         for (phone, column), score in (first | later).items():
             mark, edge = "D" if (phone, column) in later else "o", colors.PHONE_COLORS[phone]
             value, y = score[TABLE_METRICS.index(metric)], rows.y_of[phone, column]
@@ -147,13 +147,13 @@ def plot_looks(looks: Iterable[Look], columns: Iterable[str], heading: str, data
     rows = _Rows(dict.fromkeys(k.phone for k in looks), [c for c in columns if c in {k.column for k in looks}])
     fig, panels = plt.subplots(1, len(OF_DSLR), figsize=(figures.WIDTH, 1.5 + rows.inches), sharey=True)
     for axes, (measure, of_dslr) in zip(panels, OF_DSLR.items(), strict=True):
-        marks = (
+        values = (
             _Value(k.phone, k.column, k.value, k.interval, statistics.in_words(k.value, k.interval, 2))
             for k in looks
             if k.measure == measure
         )
         axes.axvline(of_dslr, color="0.4", lw=1, ls="--")
-        rows.draw(axes, marks, _LOOK_AXES[measure])
+        rows.draw(axes, values, _LOOK_AXES[measure])
         rows.draw_missing(axes, ((k.phone, k.column) for k in looks))
     dslr = Line2D([], [], color="0.4", lw=1, ls="--", label="the DSLR")
     rows.legend(fig, heading, [Line2D([], [], **_THIS_RUN), dslr], dataset)

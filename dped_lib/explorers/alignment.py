@@ -35,7 +35,7 @@ _KEPT = "phone as kept"
 _PARTS = ("the DSLR's image", "phone in place", _KEPT, "DSLR")  # of the view "patch"
 _LINE = "a line"
 _SIDES = ("phone", "DSLR", "in squares", _LINE)
-_DRAWN = 120  # matches, at the start
+_DRAWN = 120  # the number of matches drawn at the start
 _NOTHING = gestures.Uses()
 _USES = {
     "matches": gestures.Uses(
@@ -158,7 +158,7 @@ class AlignmentExplorer:
         return _USES.get(self.view.value, _NOTHING) if shown else _NOTHING
 
     def _show_line(self) -> None:
-        """Draw both aligned images left and right of the line, and no longer in turns."""
+        """Draw the phone's image left of the line and the DSLR's right of it, and stop showing them in turns."""
         self.play.playing = False
         if self.side.value == _LINE:
             self.draw()
@@ -168,7 +168,7 @@ class AlignmentExplorer:
     def _take(self, gesture: gestures.Gesture) -> None:
         """Set the controls of the view to the result of a gesture; their observers draw.
 
-        A page may report a drag and a key at once, so neither leaves the other out.
+        A page may report a drag and a key at once. Then both count.
         """
         with self._drawing:
             if self._uses() is not _NOTHING:
@@ -282,7 +282,7 @@ class AlignmentExplorer:
         corners = [tuple(round(n * scale) for n in corner) for corner in ((x, y), (x + PATCH_SIZE, y + PATCH_SIZE))]
         for level, thickness in ((0, 5), (255, 2)):  # white with a black rim shows on any photograph
             cv2.rectangle(overview, *corners, (level,) * 3, thickness)
-        # A blank keeps the place of a window that was left out, so that nothing moves under the pointer.
+        # A window that was left out is drawn blank. So no other picture moves under the pointer.
         parts = (np.full_like(dslr, 255) if p is None else p for p in (phone, kept, dslr))
         tiles = [overview, *(fit_to_screen(p, 200, 200) for p in parts)]
         place = "not moved"

@@ -25,8 +25,8 @@ _DIAGONAL = 1 / np.sqrt(2)  # a shift goes down and to the right by equal amount
 _SIDE = 200  # side (px) of the part of a photograph that is compared
 _MARGIN = 36  # px around it, for the largest shift and for interpolation
 _START_SHIFT, _START_KERNEL = 3, "code"
-_DRAGGED = 120  # px of shift for a drag over the whole width: the width of one of the four pictures is the whole slider
-_SIGMA_STEP = 0.1  # px, for a key: a step of the slider (0.01 px) would show nothing
+_DRAGGED = 120  # px of shift for a drag over the four pictures: a drag over one of them covers the whole slider
+_SIGMA_STEP = 0.1  # px for one press of a key: a step of the slider (0.01 px) would change nothing visible
 _USES = gestures.Uses(
     "On the pictures: drag to the right for a larger shift, to the left for a smaller one; double-click to reset. "
     "Keys: left and right change the shift, up and down the sigma of the blur, 0 resets.",

@@ -2,9 +2,9 @@
 
 The page cannot call the kernel, but a text field reports its value to it. A hidden HTML widget therefore contains a
 script that writes each gesture into a hidden field, as JSON. The field holds totals since the page was opened, so
-nothing is lost if the page merges two messages. The field's placeholder tells the script what the explorer takes
-(:class:`Uses`). Everything else is left to the page: it scrolls, for example. If a page runs no scripts, the sliders
-do the same.
+nothing is lost if the page merges two messages. The field's placeholder tells the script which gestures the explorer
+takes (:class:`Uses`). The page keeps all others: it scrolls, for example. If a page runs no scripts, the explorer's
+controls still work.
 """
 
 import html
@@ -62,7 +62,7 @@ _SCRIPT = """
     [pressed, told] = [e, false];
     if (e.pointerType !== 'touch') drag(e);
   });
-  // A finger that moves up or down scrolls the page. One that moves sideways, or is lifted again, means the picture.
+  // A finger that moves up or down scrolls the page. One that moves sideways, or only taps, drags the picture.
   const scrolls = e => e.pointerType === 'touch' && !told
     && Math.abs(e.clientX - pressed.clientX) <= Math.abs(e.clientY - pressed.clientY);
   root.addEventListener('pointermove', e => { if (last && on(e) && !scrolls(e)) drag(e); });
@@ -92,7 +92,7 @@ _SCRIPT = """
     e.preventDefault();
     e.stopPropagation();
   });
-  // JupyterLab takes the arrow keys before the picture does, unless told not to. Ctrl + S stays with JupyterLab.
+  // JupyterLab takes the arrow keys before the picture does, unless this attribute is set. It keeps Ctrl + S.
   const own = e => {
     if (!root.isConnected) window.removeEventListener('keydown', own, true);
     else if (on(e) && root.contains(e.target))
@@ -108,7 +108,7 @@ _SCRIPT = """
       picture.style.touchAction = 'pan-y';
     }
   };
-  // The page makes pictures later than this script, and an explorer may make others, or take other gestures.
+  // The page makes pictures later than it runs this script. An explorer may also make others, or take other gestures.
   const changes = {childList: true, subtree: true, attributeFilter: ['class', 'placeholder']};
   new MutationObserver(prepare).observe(root, changes);
   prepare();
@@ -122,8 +122,8 @@ class Uses:
 
     Attributes:
         help: what a reader can do, for the page.
-        keys: key -> the number of a :class:`Gesture` that it changes ("step", ...), and by how much. Names of keys are
-            those of a page's events, and "Shift+" may stand in front.
+        keys: key -> the number of a :class:`Gesture` that it changes ("step", ...), and by how much. Keys have the names
+            that they have in a page's events. "Shift+" may stand in front.
         cursor: the CSS cursor over a picture that can be dragged. Empty: it cannot be dragged.
         zooms: whether the wheel zooms a picture, and dragging it with shift moves it.
     """
@@ -175,7 +175,7 @@ class Gesture:
 
 
 def attach(widget: ipywidgets.Box, uses: Uses, report: Callable[[Gesture], None]) -> ipywidgets.Text:
-    """Let the pictures in a box that :func:`listen` prepares report gestures, and return the hidden field for that.
+    """Let the pictures of a box report gestures (:func:`listen` prepares them). Return the hidden field for the reports.
 
     Args:
         widget: the box. If it has the class ``dped-zoomed``, the wheel also zooms out. Otherwise turning the wheel in
@@ -183,9 +183,9 @@ def attach(widget: ipywidgets.Box, uses: Uses, report: Callable[[Gesture], None]
         uses: the gestures that the explorer takes. :func:`take` changes them.
         report: is called with each gesture.
     """
-    said_in = ipywidgets.Text(layout=ipywidgets.Layout(display="none"))
-    said_in.add_class("dped-gestures")
-    take(said_in, uses)
+    hidden_field = ipywidgets.Text(layout=ipywidgets.Layout(display="none"))
+    hidden_field.add_class("dped-gestures")
+    take(hidden_field, uses)
     widget.add_class("dped-gestures-root")
     # The page does not run a <script> of a widget, but it fires the load event of a <style>.
     script = ipywidgets.HTML(f'<style onload="{html.escape(_SCRIPT)}">.dped-none{{}}</style>')
@@ -204,14 +204,14 @@ def attach(widget: ipywidgets.Box, uses: Uses, report: Callable[[Gesture], None]
         reset = more.pop("reset") > 0
         report(Gesture(drag=drag, at=(said.get("x", 0.5), said.get("y", 0.5)), reset=reset, **more))
 
-    said_in.observe(read, "value")
-    widget.children = (*widget.children, said_in, script)
-    return said_in
+    hidden_field.observe(read, "value")
+    widget.children = (*widget.children, hidden_field, script)
+    return hidden_field
 
 
-def take(said_in: ipywidgets.Text, uses: Uses) -> None:
-    """Let the pictures of a field (:func:`attach`) take these gestures from now on."""
-    said_in.placeholder = json.dumps({"keys": dict(uses.keys), "cursor": uses.cursor, "zooms": uses.zooms})
+def take(hidden_field: ipywidgets.Text, uses: Uses) -> None:
+    """Change the gestures that an explorer takes. ``hidden_field`` is the field that :func:`attach` returned."""
+    hidden_field.placeholder = json.dumps({"keys": dict(uses.keys), "cursor": uses.cursor, "zooms": uses.zooms})
 
 
 def listen(picture: ipywidgets.Image) -> ipywidgets.Image:
@@ -220,7 +220,7 @@ def listen(picture: ipywidgets.Image) -> ipywidgets.Image:
 
 
 def _drag(said: Mapping[str, float], seen: Mapping[str, float]) -> Drag | None:
-    """Return the drag in a report, or None if the place is still that of the report before."""
+    """Return the drag in a report, or None if nothing was dragged since the report before."""
     if "split" not in said or all(said.get(k) == seen.get(k) for k in ("split", "level", "strokes")):
         return None
     x, y = said["split"], said.get("level", 0.5)

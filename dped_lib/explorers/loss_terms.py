@@ -144,7 +144,7 @@ class Shown:
     def at(self, x: int, y: int) -> str:
         """Return what the picture holds at a pixel: the colour of a photograph, or the value of a map.
 
-        A value is also compared with the map's mean. Its share of the sum over 10 000 pixels would be a tiny number.
+        The text also compares a value with the map's mean. A share of the sum over 10 000 pixels would be a tiny number.
         """
         if self.values is None:
             return f"R G B {' '.join(map(str, self.image[y, x]))}"
@@ -338,9 +338,9 @@ def over_patch(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def marked(tile: np.ndarray, x: int, y: int) -> np.ndarray:
-    """Return an enlarged patch (uint8 h x w x 3) with a thin cross around its pixel (x, y), which stays visible.
+    """Return an enlarged patch (uint8 h x w x 3) with a thin cross around its pixel (x, y).
 
-    The arms are as wide as the pixel. White with a black rim shows on any picture.
+    The pixel stays visible, and the arms are as wide as it is. White with a black rim shows on any picture.
     """
     side = tile.shape[0] / PATCH_SIZE
     # The distance (screen pixels) of each row and column from those of the pixel.

@@ -91,7 +91,7 @@ def slider(label: str, value: float, least: float, most: float, step: float, **m
 
 
 def set_nearest(slider: ipywidgets.FloatSlider, value: float) -> None:
-    """Set a slider to its step nearest to a value. The page rounds any other value, and reports that as a change."""
+    """Set a slider to its step nearest to a value. The page would round any other value, and report that as a change."""
     slider.value = min(slider.max, max(slider.min, round(round(value / slider.step) * slider.step, 6)))
 
 
@@ -120,7 +120,7 @@ def fit_to_screen(image: np.ndarray, width: int = WIDE, height: int = TALL) -> n
 
 
 def at_line(left: np.ndarray, right: np.ndarray, split: float) -> np.ndarray:
-    """Return a picture: ``left`` up to a share of its width, a white line, then ``right``, which has the same size."""
+    """Return ``left`` up to a share of its width, then a white line, then ``right``. Both pictures have one size."""
     column = round(split * left.shape[1])
     image = left.copy()
     image[:, column:] = right[:, column:]

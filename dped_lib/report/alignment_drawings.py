@@ -21,7 +21,7 @@ _INLIER, _OUTLIER, _CROP = colors.SKY, colors.ORANGE, colors.GREEN
 _IN_PLACE = "0.2"
 _MAX_DRAWN_MATCHES = 600
 _TALLEST = 6.2  # height of Figure 4 in inches; a notebook's page in JupyterLab shows about 6.7
-_ROOM = 0.12  # of a photograph's side: as far beyond it Figure 4 shows the other camera's frame
+_ROOM = 0.12  # how far beyond a photograph Figure 4 shows the other camera's frame, as a share of its side
 _CAPTION = 30  # characters in a line below a third of a figure's width
 _PAIRS_IN_ROW = 4
 _LEAST_DRAWN_NCC = 0.5  # few windows have a lower NCC; the histogram counts them in its first bin
@@ -129,7 +129,7 @@ def matching_steps(phone: np.ndarray, dslr: np.ndarray, alignment: aligner.Align
     for ax, (image, other_frame, crop_outline) in zip(axes[:, 1], outlines, strict=True):
         figures.show_picture(ax, image)
         _make_room(ax, other_frame)
-        # The other frame is dashed and above the crop: where both coincide, each is seen.
+        # The other frame is dashed and drawn over the crop, so both are seen where they coincide.
         ax.add_patch(Polygon(crop_outline, fill=False, edgecolor=_CROP, lw=2.2))
         ax.add_patch(Polygon(other_frame, fill=False, edgecolor=_OUTLIER, lw=1.8, ls=(0, (4, 2)), zorder=2))
     aspect = "1080:800" if size[1] >= size[0] else "800:1080"
@@ -155,7 +155,7 @@ def _make_room(ax: Axes, outline: np.ndarray) -> None:
     ):
         low, high = sorted(ends)
         most = _ROOM * (high - low)
-        edge = 0.01 * (high - low)  # half of the line's width lies outside of its outline
+        edge = 0.01 * (high - low)  # half of a line's width lies outside the outline
         low -= np.clip(low - places.min() + edge, edge, most)
         high += np.clip(places.max() - high + edge, edge, most)
         set_limits((low, high) if ends[0] < ends[1] else (high, low))

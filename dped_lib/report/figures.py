@@ -96,7 +96,8 @@ def _has_pictures(fig: Figure) -> bool:
 def _small_jpeg(fig: Figure) -> str | None:
     """Return a figure with pictures as JPEG, else None.
 
-    Colours have half the resolution of the picture, unless words, lines or frames have one, which would then be blurred.
+    Colours have half the resolution of the picture. If words, lines or frames are coloured, that would blur them, so
+    colours then keep the full resolution.
     """
     if not _has_pictures(fig):
         return None
@@ -157,8 +158,8 @@ def label_rows(ax: Axes, names: Sequence[str]) -> None:
 def caption_lines(caption: str, width: int) -> list[str]:
     """Break a caption into lines of at most ``width`` characters, between its entries.
 
-    Only an entry that is longer than a line is broken itself: after a comma or a semicolon, and between words only where a
-    part is still longer than a line, but never within the name of a copyright.
+    An entry that is longer than a line is broken after a comma or a semicolon. A part that is still longer than a line is
+    broken between words, but never within the name of a copyright holder.
     """
     lines: list[str] = []
     for entry in caption.split(" · "):
@@ -223,7 +224,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """
     text = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     digits = tuple(f".{_decimals(frame.iloc[:, i])}f" for i in range(frame.shape[1]))
-    # For tabulate only None is missing. It refuses the indices if there is no row.
+    # Tabulate takes only None for a missing value. It refuses the indices of columns if there is no row.
     cells = frame.astype(object).where(frame.notna(), None)
     numparse = {"disable_numparse": text if len(frame) else True, "floatfmt": digits}
     table = cells.to_markdown(index=False, missingval=NOT_DEFINED, **numparse)

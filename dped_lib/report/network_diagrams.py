@@ -124,7 +124,7 @@ class _Term:
     Attributes:
         through: what the images pass through, or nothing.
         name: of the term.
-        equation: the equation that it follows, after "like" if it differs from it.
+        equation: the equation that it follows; "like" stands before it if the term differs from the equation.
         measures: the images that the term depends on.
     """
 

@@ -33,11 +33,11 @@ def training_curves(log: Sequence[Mapping], loss: str) -> Figure:
 
     A term is drawn for each iteration (gray) and as a centred moving average. The last quarter of a validation score is
     shaded. The title of its panel says how far a straight line through it moves there (``training_log.last_quarter``), and
-    how far chance alone may move it: twice the scatter about the line. Beyond that a training has not levelled off. A
-    quarter of too few scores for a scatter has none of these marks.
-    The axis of a score begins at its second value: the first is that of a network that has not been trained. Few scores are
-    all inside. The axis of a term has room for all but the first 2 % of its iterations, because some terms fall or rise by
-    much more there. If an axis cuts values off, the legend says so.
+    how far chance alone may move it: twice the scatter about the line. If the line moves further, a single training has
+    not levelled off. A quarter of too few scores for a scatter has none of these marks.
+    The axis of a score begins at its second value: the first is that of a network that has not been trained. If there are
+    few scores, all are inside. The axis of a term has room for all but the first 2 % of its iterations, because some terms
+    fall or rise by much more there. If an axis cuts values off, the legend says so.
 
     Args:
         log: the lines of the log (``TrainResult.log``): ``iteration`` with terms, or with ``validation``.

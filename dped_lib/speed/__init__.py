@@ -122,7 +122,7 @@ def accelerated(trainer):
 
 
 def in_order(function: Callable, items: Iterable, device: torch.device) -> Iterator:
-    """Yield ``function(item)`` for each item, in their order. On a CPU several threads compute them, one item at a time each."""
+    """Yield ``function(item)`` for each item, in their order. On a CPU several threads share the items."""
     return threads.in_order(function, items) if enabled() and device.type == "cpu" else map(function, items)
 
 

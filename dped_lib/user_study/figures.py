@@ -190,7 +190,7 @@ def figure10(
     """Draw Figure 10.
 
     Each set has a panel with three bars of pairwise choices, averaged over scenes, and one bar of all choices. The
-    paper's sets keep the letters that they have in its Figure 10, also in a study that has not all of them.
+    paper's sets keep the letters that they have in its Figure 10, even in a study that lacks some of them.
 
     The 95 % intervals lie beneath the borders within a bar: Wilson's is solid, that of the bootstrap over subjects is
     dashed. The number of answers stands beside each bar, and the legend names every mark.

@@ -94,7 +94,7 @@ def test_accuracies_are_drawn_beside_the_papers():
 
 
 def test_bars_of_two_trainings_of_the_same_length_hide_nothing():
-    """The claim that is judged lies where both end: two points, two bars, and the mark of the paper."""
+    """Two points, two bars and the paper's mark stand at the last iteration, which the claim is about."""
     answers = {"two_image": [2] * 19 + [1], "one_image": [2, 1, 0, 2, 1] * 4}
     names = [str(i % 5) for i in range(20)]
     curves = [

@@ -86,8 +86,8 @@ def test_results_of_another_folder_or_damaged_ones_are_named(shelf, tmp_path):
         claims.judge_claims(evidence.saved_results())
 
 
-def test_results_that_a_folder_of_ones_own_hides_are_counted(tmp_path, monkeypatch):
-    """After one notebook run by hand, the page would lack the others' rows without a word."""
+def test_results_that_are_not_judged_are_counted(tmp_path, monkeypatch):
+    """After one notebook run by hand, the page lacks the rows of the others. The sentence says so."""
     monkeypatch.delenv("DPED_FIGURES", raising=False)
     monkeypatch.setenv("DPED_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(paths, "published_figures", lambda: tmp_path / "figures")
@@ -100,6 +100,6 @@ def test_results_that_a_folder_of_ones_own_hides_are_counted(tmp_path, monkeypat
     own.mkdir(parents=True)
     (own / "variants.json").write_text(content)
     (sentence,) = evidence.results_left_out()
-    assert str(own) in sentence and "1 of its 3 results" in sentence and "--dataset rig --preset cpu" in sentence
+    assert str(own) in sentence and "1 of the 3 results" in sentence and "--dataset rig --preset cpu" in sentence
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
     assert evidence.results_left_out() == [], "the workflow judges what it saves"

@@ -157,7 +157,7 @@ def test_what_a_photograph_does_not_show_by_itself_is_written():
 
 
 def test_scenes_are_named_beside_their_photographs():
-    """Without its name nobody finds a photograph again. A long name stays in its row, and moves no title into another."""
+    """Nobody finds a photograph again without its name. A long name stays in its row, and moves no title onto another."""
     figures.use_style()
     example = gallery.Example(Photograph("a/b/sony", "sony", lambda: None, "s"))
     assert example.scene == "a/b" and gallery.Example(Photograph("sony", "sony", lambda: None, "s")).scene == "sony"

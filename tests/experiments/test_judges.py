@@ -210,7 +210,7 @@ def test_few_training_pairs_do_not_contradict_99_percent(shelf, pairs, interval,
     [(3.7, 4.969, "4.33 [3.70, 4.97]", "does not hold"), (4.9935, 5.6, "5.30 [4.99, 5.60]", "undecided")],
 )
 def test_a_printed_interval_of_figure_6_has_the_verdict_beside_it(shelf, low, high, printed, verdict):
-    """Rounded to one digit, the first would touch 5, and the second would begin there. Then both verdicts were others."""
+    """Rounded to one digit, the first would end at 5, and the second would begin at 5. Both would then have another verdict."""
     measured = {"value": (low + high) / 2, "low": low, "high": high}
     shelf("fig06_verdicts", {"ratios": {"dslr patches": {"code": {"3-5 px": measured}}}})
     (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "shift_middle")
@@ -218,7 +218,7 @@ def test_a_printed_interval_of_figure_6_has_the_verdict_beside_it(shelf, low, hi
 
 
 def test_printed_ends_stay_on_their_side_of_what_is_asked(shelf):
-    """Of 99 % right answers, of the margin of equal scores, and of zero."""
+    """The borders are 99 % right answers, the margin of equal scores, and zero."""
     shelf("discriminator_accuracy", {"curves": [curve("two_image", 300, 50, (0.98996, 1.0))]})
     shelf("table2_methods", {"differences": [difference("ours", "dong", 0.1, 0.742)]})
     looks = difference("mse", "color+content+texture", -0.004, 0.1, "sharpness")

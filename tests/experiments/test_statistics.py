@@ -152,8 +152,8 @@ def test_an_interval_in_words():
     assert statistics.in_words(1.25, (0.5, 2), 1) == "1.2 [0.5, 2.0]"
     assert statistics.in_words(-0.25, (-1, 0.5), 2, "+") == "-0.25 [-1.00, +0.50]"
     assert statistics.in_words(4.3, (3.72, 4.969), 1, borders=(5, 10)) == "4.30 [3.72, 4.97]"
-    assert statistics.in_words(4.3, (3.72, 5.0), 1, borders=(5, np.inf)) == "4.3 [3.7, 5.0]", "5 itself is no rounding"
-    assert statistics.in_words(1, (-1e-9, 2), 1, borders=(0,)) == "1.0000 [-0.0000, 2.0000]", "three more are the most"
+    assert statistics.in_words(4.3, (3.72, 5.0), 1, borders=(5, np.inf)) == "4.3 [3.7, 5.0]", "5 is not rounded"
+    assert statistics.in_words(1, (-1e-9, 2), 1, borders=(0,)) == "1.0000 [-0.0000, 2.0000]", "three more at most"
 
 
 @given(
@@ -163,7 +163,7 @@ def test_an_interval_in_words():
     digits=st.integers(0, 2),
 )
 def test_the_verdict_of_the_printed_interval_is_the_verdict(low, width, border, digits):
-    """Whoever reads an interval judges it as we do. Its ends lie 0.001 or more from the border, or on it."""
+    """A reader of the printed interval judges it as we do. Its ends lie 0.001 or more from the border, or on it."""
     interval = border + low / 1000, border + (low + width) / 1000
     words = statistics.in_words(border, interval, digits, borders=(border,))
     printed = [float(end) for end in words.partition("[")[2].rstrip("]").split(", ")]

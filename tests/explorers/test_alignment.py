@@ -170,7 +170,7 @@ def test_a_drag_moves_a_line_between_the_aligned_images(aligned):
 
 
 def test_a_drag_and_a_key_in_one_report_both_count(aligned):
-    """While the kernel draws, the page merges what it has to say."""
+    """While the kernel draws, the page merges its reports."""
     aligned.view.value, aligned.side.value = "blink", "phone"
     gesture(aligned, strokes=1, start_x=0.5, start_y=0.5, split=0.3, level=0.5, step=-1)
     assert (aligned.line.value, aligned.side.value) == (0.3, "in squares")

@@ -1,4 +1,4 @@
-"""What an explorer is told of the gestures on its pictures."""
+"""An explorer gets every gesture on its pictures, and the page knows which ones it takes."""
 
 import ipywidgets
 import pytest

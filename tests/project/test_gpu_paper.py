@@ -65,7 +65,7 @@ def test_it_needs_a_gpu(tmp_path):
 
 
 def test_a_killed_command_is_not_taken_for_one_that_reached_its_limit(tmp_path):
-    """Such as one that the system kills because memory ran out: the same command would fail again."""
+    """The system may kill it because memory ran out. The same command would then fail again."""
     for name, text in (
         ("dped", '#!/bin/sh\ncase " $* " in *" train "*) kill -KILL $$ ;; esac\n'),
         ("nvidia-smi", "#!/bin/sh\n"),

@@ -63,14 +63,14 @@ def touch(lab: Lab, picture: Locator, *places: tuple[float, float]) -> None:
 
 
 def on_page(picture: Locator, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The places of a picture, shares of its width and height, as pixels of the page."""
+    """Returns places of a picture (shares of its width and height) as pixels of the page."""
     picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
 
 
-def answers(lab: Lab, kind: str, act, words: str | None = None) -> None:
-    """Does something; the text of a widget becomes another, and holds ``words``."""
+def expect_change(lab: Lab, kind: str, act, words: str | None = None) -> None:
+    """Calls ``act``, and waits until the text of a widget has changed and contains ``words``."""
     explorer = lab.page.locator(kind).first
     before = explorer.inner_text()
     act()
@@ -96,9 +96,9 @@ def draw_a_line(lab: Lab) -> None:
     """Draws a line between the aligned images, and shows them in turns with the keys."""
     kind = ".dped-alignment"
     picture = lab.page.locator(f"{kind} .dped-picture").first
-    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.3, 0.5)), "phone left of the line")
-    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shown: in squares.")
-    answers(lab, kind, picture.dblclick, "Shown: phone.")
+    expect_change(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.3, 0.5)), "phone left of the line")
+    expect_change(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shown: in squares.")
+    expect_change(lab, kind, picture.dblclick, "Shown: phone.")
 
 
 def explore_alignment(lab: Lab) -> None:
@@ -126,34 +126,34 @@ def explore_color(lab: Lab) -> None:
     slide(lab, kind, "sigma", 0.2)
     expect(widget(lab, kind)).to_contain_text("colour loss (sigma")
     picture = widget(lab, kind).locator(".dped-picture")
-    answers(lab, kind, picture.dblclick, "Shift 3 px")
-    answers(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.55, 0.5)), "Shift 9 px: MSE")
-    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shift 8.5 px")
-    answers(lab, kind, lambda: lab.page.keyboard.press("ArrowUp"), "colour loss (sigma 4.44 px)")
+    expect_change(lab, kind, picture.dblclick, "Shift 3 px")
+    expect_change(lab, kind, lambda: pull(lab, picture, (0.5, 0.5), (0.55, 0.5)), "Shift 9 px: MSE")
+    expect_change(lab, kind, lambda: lab.page.keyboard.press("ArrowLeft"), "Shift 8.5 px")
+    expect_change(lab, kind, lambda: lab.page.keyboard.press("ArrowUp"), "colour loss (sigma 4.44 px)")
     top = picture.bounding_box()["y"]
     lab.page.mouse.wheel(0, 40)
     lab.page.wait_for_timeout(1000)
     assert picture.bounding_box()["y"] < top, "the wheel scrolls the page"
-    answers(lab, kind, picture.dblclick, "Shift 3 px")
+    expect_change(lab, kind, picture.dblclick, "Shift 3 px")
 
 
 def explore_loss(lab: Lab) -> None:
     kind = ".dped-loss-terms"
     slide(lab, kind, "patch", 0.7)
     explorer, pictures = widget(lab, kind), lab.page.locator(f"{kind} .dped-picture")
-    answers(lab, kind, lambda: pull(lab, pictures.nth(1), (0.9, 0.1), (0.305, 0.605)), "Marked: pixel (30, 60)")
+    expect_change(lab, kind, lambda: pull(lab, pictures.nth(1), (0.9, 0.1), (0.305, 0.605)), "Marked: pixel (30, 60)")
     expect(explorer.get_by_text("here: ")).to_have_count(pictures.count(), timeout=PATIENCE)
     top = pictures.first.bounding_box()["y"]
     touch(lab, pictures.first, *((0.5, 0.9 - 0.1 * n) for n in range(8)))
     lab.page.wait_for_timeout(1000)
     assert pictures.first.bounding_box()["y"] < top, "a finger that moves up scrolls the page"
     expect(explorer).to_contain_text("Marked: pixel (30, 60)")
-    answers(lab, kind, lambda: touch(lab, pictures.first, (0.755, 0.505)), "Marked: pixel (75, 50)")
+    expect_change(lab, kind, lambda: touch(lab, pictures.first, (0.755, 0.505)), "Marked: pixel (75, 50)")
     patch = explorer.locator(".widget-readout").first
     number = int(patch.inner_text())
     lab.page.keyboard.press("ArrowLeft")
     expect(patch).to_have_text(str(number - 1), timeout=PATIENCE)
-    answers(lab, kind, pictures.last.dblclick)
+    expect_change(lab, kind, pictures.last.dblclick)
     expect(explorer).not_to_contain_text("Marked", timeout=PATIENCE)
     lab.page.keyboard.press("Shift+Tab")
     assert pictures.nth(-2).evaluate("e => e === document.activeElement"), "the pictures are reached by Tab"

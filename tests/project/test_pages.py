@@ -177,7 +177,7 @@ def test_a_reader_of_the_readme_sees_the_result_and_the_paper_before_the_command
 
 
 def test_names_are_defined_in_the_files_that_a_page_gives_for_them():
-    """Such as `DATASETS` (`dped_lib/base/datasets.py`). Files of the library may be given without its folder."""
+    """An example is `DATASETS` (`dped_lib/base/datasets.py`). Files of the library may be given without its folder."""
     named = {(page, *m) for page, text in PAGES.items() for m in re.findall(r"`(\w+)`\s\(`([\w/]+\.py)`", text)}
     assert sum(page == "CONTRIBUTING.md" for page, *_ in named) >= 9
     for page, name, file in named:

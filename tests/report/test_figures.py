@@ -115,7 +115,7 @@ def test_notebooks_store_plots_as_png_and_photographs_as_jpeg():
 
 
 def sampling(data: dict) -> tuple[int, int]:
-    """The pixels that share a colour in a stored JPEG, across and down."""
+    """Return how many pixels share a colour in a stored JPEG, across and down."""
     with Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))) as picture:
         return picture.layer[0][1:3]
 

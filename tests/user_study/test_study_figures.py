@@ -62,7 +62,7 @@ def test_both_ends_of_a_dashed_interval_are_seen():
     ],
 )
 def test_a_part_of_figure_10_has_the_papers_letter(dataset, titles):
-    """Text about "Figure 10 d" is about the enhancers in every study; sets that the paper has not are named only."""
+    """In every study "Figure 10 d" means the enhancers. Sets that the paper does not have get no letter."""
     sets = {"rig": study_questions.PAPER_SETS, "city100": ("iphonex", "enhancers"), "own": ("holiday", "enhancers")}
     pairs = {"enhancers": ("automatic", "enhanced")}
     shares = [
