@@ -79,8 +79,8 @@ def write_findings(findings: Sequence[ClaimFinding]) -> Path:
         f"# Does the paper hold?\n\n{claims_matrix.in_short(findings)}\n\n"
         "The page has every testable sentence, each with what was measured here. It is written by "
         "`dped run 08_claims` from the JSON files in the folders `figures/DATASET-PRESET/`. Each of these files names its "
-        "dataset, preset and seed, and the command that measures it again. `provenance.json` in each folder has commit, time "
-        "and versions.\n\n"
+        "dataset, preset and seed, and the command that measures it again, or why no command of today does. "
+        "`provenance.json` in each folder has commit, time and versions.\n\n"
         "![Matrix of verdicts by sentence, dataset and preset](claims_overview.png)\n\n"
     )
     writing.write_text(folder / "claims.json", json.dumps([asdict(f) for f in findings], indent=1) + "\n")

@@ -85,7 +85,7 @@ _OF_PAPER = "the paper: its own numbers, checked"
 #: What an empty cell means.
 _EMPTY = "nothing to test, or not run"
 #: What the numbers in a cell count.
-_OF_CELL = "k of n: of the phones, or of the kinds of pictures"
+_OF_CELL = "k of n counts phones, or kinds of pictures"
 #: The first words of the reason of a finding that only answers of people could replace.
 NEEDS_PEOPLE = "needs people"
 

@@ -335,7 +335,7 @@ def _compare(
             continue
         verdict, here = _least(verdict_of(d.interval) for d in run.values()), ""
         missing = [method_name(other) for other in others if other not in run]
-        why = f"{', '.join(missing)} not run" if missing else ""
+        why = f"{' and '.join(missing)} {'was' if len(missing) == 1 else 'were'} not run" if missing else ""
         if verdict == "holds" and missing:
             # Without these words the verdict would contradict the interval beside it.
             why, verdict = f"holds against {' and '.join(map(method_name, run))}, but {why}", "undecided"

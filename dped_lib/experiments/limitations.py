@@ -213,7 +213,7 @@ def noise_verdict(
         return {"evidence": text, "verdict": "does not hold", "why": why}
     if open_ones or iphone != "higher":
         open_ones += ["the iPhone"] if iphone != "higher" else []
-        why = f"undecided on {' and '.join(open_ones)}"
+        why = f"on {' and '.join(open_ones)}"
         return {"evidence": text, "verdict": "undecided", "why": why}
     return {"evidence": text, "verdict": "holds", "why": ""}
 

@@ -189,7 +189,7 @@ def networks(variant: str = "code") -> Figure:
         _draw_layers(ax, inside, top, f"{name} {_WHOSE[variant]}: {models.count_parameters(network):,} parameters")
     norms = dict.fromkeys(layer.label for _, inside in parts.values() for layer in inside if layer.kind == "norm")
     legend = (
-        "Each box: kernel (/ stride), channels, height x width of the output for a patch of 100x100 of any dataset.\n"
+        "Each box: kernel (/ stride), channels, height x width of the output for a patch of 100x100 pixels.\n"
         f"{' '.join(f'{_initials(norm)}: {norm}.' for norm in norms)} FC: fully connected.\n"
         "Generator: ReLU after each convolution (and its norm) but the last, then a scaled tanh.\n"
         "Discriminator: LeakyReLU after each layer but the last, before the norm."

@@ -60,7 +60,7 @@ def test_the_picture_of_the_matrix_can_be_read_at_the_width_of_a_column(shelf):
         assert "5-10 times below MSE at 3-5 px" in [words.replace("\n", " ") for words in shown]
         assert shown.count("not run: needs people") == len(claims.PEOPLE)
         below = [text.get_text() for text in fig.texts]
-        assert "the paper: its own numbers, checked; k of n: of the phones, or of the kinds of pictures" in below
+        assert "the paper: its own numbers, checked; k of n counts phones, or kinds of pictures" in below
         assert sum("holds" in words or words == "✓" for words in shown) >= len(losses.KERNELS)
         assert smallest_text(fig) >= figures.SMALLEST_TEXT and fig.get_figwidth() <= figures.WIDTH
         if len(claims_matrix.matrix_columns(findings)) < 8:

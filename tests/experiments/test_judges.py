@@ -46,7 +46,7 @@ def test_a_column_that_is_missing_leaves_best_undecided(shelf):
     shelf("table2_methods", {"differences": rows})
     assert verdicts("best_ssim") == ["undecided"]
     (finding,) = (f for f in claims.judge_claims(evidence.saved_results()) if f.claim == "best_ssim" and f.preset)
-    why = "holds against Dong et al., but Apple Photo Enhancer, Johnson et al. not run"
+    why = "holds against Dong et al., but Apple Photo Enhancer and Johnson et al. were not run"
     assert why in finding.why, "without it the verdict would contradict the interval beside it"
 
 
