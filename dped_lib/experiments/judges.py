@@ -88,7 +88,7 @@ def _shift(results: Results, claim: str, shifts: str) -> Findings:
 
 
 def two_or_one(results: Results) -> Findings:
-    """Judge that two images make the task easier: after equal trainings, more answers are right than with one image.
+    """Judge that two images make the task easier: after equally many steps, more answers are right than with one image.
 
     The sentence names no number of iterations. So we ask for as many as the paper's two-image training had.
     """
