@@ -1,6 +1,7 @@
 """Draw how the dataset is made: the rig (Figure 2), quadruplets (Figure 3), the matching step by step (Figure 4)."""
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -252,7 +253,7 @@ def window_pairs(
         names: of the phone and of the DSLR, for the title.
     """
     rows = -(-len(pairs) // _PAIRS_IN_ROW)
-    height = figures.WIDTH / _PAIRS_IN_ROW / 2 + 0.3
+    height = figures.WIDTH / _PAIRS_IN_ROW / 2 + 0.45
     fig, axes = plt.subplots(rows, _PAIRS_IN_ROW, figsize=(figures.WIDTH, height * rows + 0.3), squeeze=False)
     fig.suptitle(f"{len(pairs)} of {count} windows that were left out: {names[0]} (left) and {names[1]} (right)")
     for ax in axes.flat:
@@ -260,7 +261,8 @@ def window_pairs(
     for ax, (caption, phone, dslr) in zip(axes.flat, pairs, strict=False):
         gap = np.full((phone.shape[0], 4, 3), 255, np.uint8)
         ax.imshow(np.hstack([phone, gap, dslr]), interpolation="nearest")
-        ax.set_title(caption, fontsize=figures.SMALLEST_TEXT + 0.5)
+        # Two lines: the longest caption is wider than its pair.
+        ax.set_title(re.sub(r"[:,] ", "\n", caption), fontsize=figures.SMALLEST_TEXT + 0.5)
     return fig
 
 
