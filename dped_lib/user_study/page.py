@@ -18,8 +18,19 @@ import ipywidgets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnsweredError, AnswerStore
-from dped_lib.user_study.page_script import LOOK, SCRIPT
-from dped_lib.user_study.page_style import ASKING, BEGIN, DONE, FIRST, GO_ON, REMEMBERED, SECOND, SHOWN, STYLE
+from dped_lib.user_study.page_script import LOOK, READ, SCRIPT
+from dped_lib.user_study.page_style import (
+    ASKING,
+    BEGIN,
+    CONFIRM,
+    DONE,
+    FIRST,
+    GO_ON,
+    REMEMBERED,
+    SECOND,
+    SHOWN,
+    STYLE,
+)
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
 
@@ -28,6 +39,9 @@ if TYPE_CHECKING:
 
 #: Seconds. Nobody looks at two pictures and chooses in less.
 _FASTEST = LOOK / 1000
+
+#: Seconds. Nobody reads in less whether a name is theirs.
+_READ = READ / 1000
 
 #: Seconds for two pictures, from which the page tells how long the study takes. Nobody has measured it.
 _USUAL = 6
@@ -221,7 +235,7 @@ class Entrance:
     """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
-    name. The browser remembers the last name. If its study is not finished, a button offers to go on with it. If it is
+    name. Another button says yes, and only after a moment: an impatient finger presses "Begin" twice. The browser remembers the last name. If its study is not finished, a button offers to go on with it. If it is
     finished, the page thanks the subject. The field stays empty, because the next subject may sit at the same computer.
     """
 
@@ -239,8 +253,11 @@ class Entrance:
         self.go_on.add_class(GO_ON)
         self.go_on.on_click(lambda _: self._open(self.remembered.value))
         self.message = ipywidgets.HTML()
-        self._confirming = ""  # id of a taken name about which the page has asked
         self.begin.on_click(lambda _: self.enter())
+        self.confirm = ipywidgets.Button(layout={"display": "none"})
+        self.confirm.add_class(CONFIRM)
+        self.confirm.on_click(lambda _: self._confirmed())
+        self._asked, self._since = "", 0.0  # the taken name about which the page asks, and since when
         instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 for the "
@@ -252,7 +269,8 @@ class Entrance:
             "name.</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([self.go_on, instructions, self.message, row, self.remembered, _style(), _keys()])
+        parts = [self.go_on, instructions, self.message, row, self.confirm, self.remembered, _style(), _keys()]
+        self.widget = ipywidgets.VBox(parts)
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
@@ -263,26 +281,40 @@ class Entrance:
         try:
             subject = subject_id(typed)
         except DpedError as error:  # Its message addresses the subject.
-            self.message.value = html.escape(str(error))
+            self._say(str(error))
             return
         try:
             done = len(self.store.answers(subject))
             new = self.store.begin(subject)
         except DpedError as error:
             _log(self.widget, error)
-            self.message.value = _WRONG
+            self._say(_WRONG)
             return
         if done == len(self.store.questions):
             self._thank(typed)
             return
-        if not new and self._confirming != subject:
-            self._confirming = subject
-            self.message.value = html.escape(
-                f"Somebody has already begun as {_short(typed)} and has answered {done} of {len(self.store.questions)} "
-                "questions. If that was you, press Begin again. If not, choose another nickname."
-            )
-            return
-        self._open(typed)
+        if new:
+            self._open(typed)
+        else:
+            self._ask(typed, done)
+
+    def _ask(self, name: str, done: int) -> None:
+        yes = f"Yes, go on as {_short(name)}"
+        self._say(
+            f"Somebody has already begun as {_short(name)} and has answered {done} of {len(self.store.questions)} "
+            f"questions. If that was you, press “{yes}”. If not, choose another nickname."
+        )
+        self._asked, self._since = name, time.monotonic()
+        self.confirm.description = yes
+        self.confirm.layout.display = None
+
+    def _confirmed(self) -> None:
+        if self._asked and not self.page and time.monotonic() - self._since >= _READ:
+            self._open(self._asked)
+
+    def _say(self, message: str) -> None:
+        self.message.value, self._asked = html.escape(message), ""
+        self.confirm.layout.display = "none"
 
     def _offer(self) -> None:
         name, total = " ".join(self.remembered.value.split()), len(self.store.questions)
@@ -299,7 +331,7 @@ class Entrance:
 
     def _thank(self, name: str) -> None:
         total = len(self.store.questions)
-        self.message.value = html.escape(
+        self._say(
             f"{_short(name)} has answered all {total} questions. Thank you. If that was not you, choose another nickname."
         )
 

@@ -9,6 +9,9 @@ from dped_lib.user_study import page_style
 #: Milliseconds. The page takes no answer sooner after both pictures are on the screen, or the kernel after it sent them.
 LOOK = 200
 
+#: Milliseconds. The question whether a taken name is the subject's own takes no answer sooner after it is on the screen.
+READ = 1000
+
 #: Seconds without the next pictures after which the page counts an answer as lost on the way.
 PATIENCE = 20
 
@@ -105,7 +108,23 @@ _ENTRANCE = """
     write(field, field.value, "change");
     try { localStorage.setItem(remembered, field.value); } catch { /* This browser remembers nothing. */ }
   }, true);
+  // A press that comes at once was meant for the button that the subject saw before.
+  const asked = new WeakMap();
+  const ask = button => {
+    const since = asked.get(button), text = button.textContent;
+    if (!button.offsetParent || document.hidden) asked.delete(button);
+    else if (!since || since.text !== text) asked.set(button, {text, time: performance.now()});
+  };
+  window.addEventListener("click", event => {
+    const button = within(event, ".CONFIRM");
+    if (!button) return;
+    ask(button);
+    if (performance.now() - (asked.get(button)?.time ?? Infinity) >= READ) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
   const open = entrance => {
+    entrance.querySelectorAll(".CONFIRM").forEach(ask);
     if (entrance.dataset.open) return;
     entrance.dataset.open = "yes";
     let name = null;
@@ -207,12 +226,25 @@ SCRIPT = f"""
 {_KEYS_AND_CLICKS}{_ENTRANCE}{_SIZES}{_CONNECTION}
 }})();
 """
-for _name in ("FIRST", "SECOND", "SHOWN", "BEGIN", "REMEMBERED", "ASKING", "OPEN", "DONE", "CHOSEN", "NARROW"):
+for _name in (
+    "FIRST",
+    "SECOND",
+    "SHOWN",
+    "BEGIN",
+    "CONFIRM",
+    "REMEMBERED",
+    "ASKING",
+    "OPEN",
+    "DONE",
+    "CHOSEN",
+    "NARROW",
+):
     SCRIPT = SCRIPT.replace(_name, str(getattr(page_style, _name)))
 for _name, _value in {
     "LOST_TEXT": LOST_TEXT,  # before LOST, with which its name begins
     "LOST": page_style.LOST,
     "LOOK": LOOK,
+    "READ": READ,
     "PATIENCE": PATIENCE,
     "CHECK": CHECK,
     "RELOADING": RELOADING,

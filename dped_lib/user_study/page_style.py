@@ -8,9 +8,10 @@ pixels in a CSS pixel, and only there a picture is enlarged.
 #: CSS classes of the buttons of the first and second picture, and of the field that tells the kernel the size.
 FIRST, SECOND, SHOWN = "dped-study-first", "dped-study-second", "dped-study-shown"
 
-#: CSS classes of the button that takes a subject's name, of the field with the name that this browser remembers, and of
-#: the button that goes on with that name.
-BEGIN, REMEMBERED, GO_ON = "dped-study-begin", "dped-study-remembered", "dped-study-go-on"
+#: CSS classes of the button that takes a subject's name, of the one that says that a taken name is the subject's own, of
+#: the field with the name that this browser remembers, and of the button that goes on with that name.
+BEGIN, CONFIRM = "dped-study-begin", "dped-study-confirm"
+REMEMBERED, GO_ON = "dped-study-remembered", "dped-study-go-on"
 
 #: CSS classes of a page that shows two pictures, of one that takes an answer now, of one with nothing left to ask, of
 #: the picture that the subject has just chosen, and of the notice of a lost connection.
@@ -58,9 +59,11 @@ STYLE = f"""<style>
 .dped-study-pair .jupyter-button:hover {{ box-shadow: none; }}
 /* A tap leaves the focus on its button. A ring there would look as if the next picture were chosen already. */
 .dped-study .jupyter-button:focus:not(:focus-visible) {{ outline: none; box-shadow: none; }}
-.dped-study-entrance .{GO_ON} {{
-  height: auto; line-height: 1.45; padding: 8px 18px; white-space: normal; align-self: flex-start; margin-bottom: 16px;
+.dped-study-entrance .{GO_ON}, .dped-study-entrance .{CONFIRM} {{
+  height: auto; min-height: 44px; line-height: 1.45; padding: 8px 18px; white-space: normal; align-self: flex-start;
 }}
+.dped-study-entrance .{GO_ON} {{ margin-bottom: 16px; }}
+.dped-study-entrance .{CONFIRM} {{ margin-top: 16px; }}
 .{LOST} {{
   position: fixed; inset: 0; z-index: 1000; display: flex; align-items: center; justify-content: center; padding: 24px;
   background: rgba(255, 255, 255, 0.95); color: #222; font: 20px/1.45 sans-serif; text-align: center;

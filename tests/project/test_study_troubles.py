@@ -139,6 +139,31 @@ def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, serv
 _TOP = {"count": "1 of 6", "question": "Which picture looks better?", "pause": "Pause"}
 
 
+@pytest.mark.parametrize("press", ["enter", "tap"])
+def test_begin_pressed_twice_joins_nobody(telephone, server, address, press):
+    """A nickname that somebody else has, and an impatient hand: it answers no question that it has not read."""
+    server.store.begin("egret")
+    page = telephone.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    yes = page.get_by_role("button", name="Yes, go on as Egret")
+    for name in ("", "Egret"):  # with a message on the page, Begin stays nearly where it was
+        page.get_by_placeholder("a nickname").fill(name)
+        box = page.get_by_role("button", name="Begin").bounding_box()
+        for _ in range(4):
+            if press == "tap":
+                page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            else:
+                page.keyboard.press("Enter")
+            page.wait_for_timeout(120)
+        page.get_by_text("Somebody has already" if name else "Please type").wait_for()
+    yes.evaluate("button => { button.click(); button.click(); }")  # sooner than anybody reads
+    page.wait_for_timeout(page_script.READ + 500)
+    assert page.locator(".dped-study").count() == 0
+    yes.tap()
+    at_question(page, 1)
+
+
 def test_a_browser_remembers_its_subject(telephone, server, address):
     """After a reload, or the next day, one tap goes on. Another subject in the same browser gets an empty field."""
     page = telephone.new_page()

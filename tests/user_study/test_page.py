@@ -100,9 +100,16 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
     again.name.value = "zoë <3"
     again.begin.click()
     assert again.page is None and "begun as zoë &lt;3 and has answered 1 of 36" in again.message.value
-    again.begin.click()
+    assert again.confirm.layout.display is None and again.confirm.description == "Yes, go on as zoë <3"
+    clock.now += 5
+    again.begin.click()  # that is no answer to the question
+    again.confirm.click()  # nor is a press before anybody can have read it
+    assert again.page is None
+    clock.now += 1
+    again.confirm.click()
     first = again.page
-    again.begin.click()  # a double click
+    for button in (again.confirm, again.begin):  # a double click
+        button.click()
     assert again.page is first
     assert again.page.count.value == "2 of 36"
     fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
@@ -112,6 +119,12 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
     assert fresh.page and not twin.page and "Somebody has already begun as Bo" in twin.message.value, (
         "two at once thought of one name"
     )
+    clock.now += 5
+    twin.name.value = ""
+    twin.begin.click()
+    assert twin.confirm.layout.display == "none", "the question is gone"
+    twin.confirm.click()
+    assert twin.page is None
     shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
     instructions = shown.children[1].value
     assert "36 pairs of pictures" in instructions and "about 4 minutes" in instructions
