@@ -20,6 +20,7 @@ from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnsweredError, AnswerStore
 from dped_lib.user_study.page_script import LOOK, READ, SCRIPT
 from dped_lib.user_study.page_style import (
+    ACCEPTED,
     ASKING,
     BEGIN,
     CONFIRM,
@@ -235,7 +236,8 @@ class Entrance:
     """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
-    name. Another button says yes, and only after a moment: an impatient finger presses "Begin" twice. The browser remembers the last name. If its study is not finished, a button offers to go on with it. If it is
+    name. Another button says yes, and only after a moment: an impatient finger presses "Begin" twice. The browser
+    remembers the last name that was accepted. If its study is not finished, a button offers to go on with it. If it is
     finished, the page thanks the subject. The field stays empty, because the next subject may sit at the same computer.
     """
 
@@ -254,6 +256,8 @@ class Entrance:
         self.go_on.on_click(lambda _: self._open(self.remembered.value))
         self.message = ipywidgets.HTML()
         self.begin.on_click(lambda _: self.enter())
+        self.accepted = ipywidgets.Text()  # The browser remembers this name.
+        self.accepted.add_class(ACCEPTED)
         self.confirm = ipywidgets.Button(layout={"display": "none"})
         self.confirm.add_class(CONFIRM)
         self.confirm.on_click(lambda _: self._confirmed())
@@ -339,7 +343,8 @@ class Entrance:
         self.page = SubjectPage(self.pictures, self.store, name)
         self.page.resume()  # before it is shown, so that the first thing to see is a question
         self.widget.remove_class("dped-study-entrance")
-        self.widget.children = (self.page.widget,)
+        self.accepted.value = " ".join(name.split())
+        self.widget.children = (self.page.widget, self.accepted)
 
 
 def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:

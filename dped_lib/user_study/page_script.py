@@ -106,8 +106,13 @@ _ENTRANCE = """
     if (!button) return;
     const field = button.closest(".dped-study-entrance").querySelector("input:not(.REMEMBERED input)");
     write(field, field.value, "change");
-    try { localStorage.setItem(remembered, field.value); } catch { /* This browser remembers nothing. */ }
   }, true);
+  // Only a name with which the study goes on is remembered, and not one that somebody else has.
+  const remember = field => {
+    if (!field.value || field.dataset.kept === field.value) return;
+    field.dataset.kept = field.value;
+    try { localStorage.setItem(remembered, field.value); } catch { /* This browser remembers nothing. */ }
+  };
   // A press that comes at once was meant for the button that the subject saw before.
   const asked = new WeakMap();
   const ask = button => {
@@ -162,6 +167,7 @@ _SIZES = """
   };
   const all = () => {
     document.querySelectorAll(".dped-study-entrance").forEach(open);
+    document.querySelectorAll(".ACCEPTED input").forEach(remember);
     document.querySelectorAll(study).forEach(page => { fit(page); watch(page); });
   };
   document.addEventListener("load", event => {
@@ -232,6 +238,7 @@ for _name in (
     "SHOWN",
     "BEGIN",
     "CONFIRM",
+    "ACCEPTED",
     "REMEMBERED",
     "ASKING",
     "OPEN",

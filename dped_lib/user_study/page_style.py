@@ -9,8 +9,9 @@ pixels in a CSS pixel, and only there a picture is enlarged.
 FIRST, SECOND, SHOWN = "dped-study-first", "dped-study-second", "dped-study-shown"
 
 #: CSS classes of the button that takes a subject's name, of the one that says that a taken name is the subject's own, of
-#: the field with the name that this browser remembers, and of the button that goes on with that name.
-BEGIN, CONFIRM = "dped-study-begin", "dped-study-confirm"
+#: the field with the name that the kernel has accepted, of the field with the name that this browser remembers, and of the
+#: button that goes on with that name.
+BEGIN, CONFIRM, ACCEPTED = "dped-study-begin", "dped-study-confirm", "dped-study-accepted"
 REMEMBERED, GO_ON = "dped-study-remembered", "dped-study-go-on"
 
 #: CSS classes of a page that shows two pictures, of one that takes an answer now, of one with nothing left to ask, of
@@ -68,7 +69,7 @@ STYLE = f"""<style>
   position: fixed; inset: 0; z-index: 1000; display: flex; align-items: center; justify-content: center; padding: 24px;
   background: rgba(255, 255, 255, 0.95); color: #222; font: 20px/1.45 sans-serif; text-align: center;
 }}
-.{SHOWN}, .{REMEMBERED}, .dped-study-style {{ display: none !important; }}
+.{SHOWN}, .{ACCEPTED}, .{REMEMBERED}, .dped-study-style {{ display: none !important; }}
 @media (hover: hover) {{
   .{FIRST}::after {{ content: ": key 1 or \\2190"; }}
   .{SECOND}::after {{ content: ": key 2 or \\2192"; }}

@@ -157,6 +157,7 @@ def test_begin_pressed_twice_joins_nobody(telephone, server, address, press):
                 page.keyboard.press("Enter")
             page.wait_for_timeout(120)
         page.get_by_text("Somebody has already" if name else "Please type").wait_for()
+    assert page.evaluate("localStorage.length") == 0, "a name that was only tried is not remembered"
     yes.evaluate("button => { button.click(); button.click(); }")  # sooner than anybody reads
     page.wait_for_timeout(page_script.READ + 500)
     assert page.locator(".dped-study").count() == 0
@@ -176,7 +177,13 @@ def test_a_browser_remembers_its_subject(telephone, server, address):
     page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered").tap(timeout=PATIENCE)
     at_question(page, 2)
     page.reload()
+    offer = page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered")
+    offer.wait_for()
     assert page.get_by_placeholder("a nickname").input_value() == ""
+    page.get_by_role("button", name="Begin").tap()  # an empty field wipes nothing
+    page.get_by_text("Please type a nickname.").wait_for()
+    page.reload()
+    offer.wait_for()
     enter(page, address, "another")
     assert server.chosen("another") == 0
 

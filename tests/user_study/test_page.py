@@ -93,7 +93,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
         assert door.page is None and "Please type a nickname" in door.message.value
     door.name.value = " Zoë <3 "
     door.begin.click()
-    assert door.widget.children == (door.page.widget,) and door.page.count.value == "1 of 36"
+    assert door.widget.children == (door.page.widget, door.accepted) and door.page.count.value == "1 of 36"
     clock.now = 2.0
     door.page.buttons[0].click()
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
@@ -111,7 +111,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
     for button in (again.confirm, again.begin):  # a double click
         button.click()
     assert again.page is first
-    assert again.page.count.value == "2 of 36"
+    assert again.page.count.value == "2 of 36" and again.accepted.value == "zoë <3"
     fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
     for page in (fresh, twin):
         page.name.value = "Bo"
@@ -119,6 +119,7 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
     assert fresh.page and not twin.page and "Somebody has already begun as Bo" in twin.message.value, (
         "two at once thought of one name"
     )
+    assert (fresh.accepted.value, twin.accepted.value) == ("Bo", ""), "only an accepted name is remembered"
     clock.now += 5
     twin.name.value = ""
     twin.begin.click()
@@ -157,7 +158,7 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
     for other in ("", "   ", "\ud800", "somebody else", "<b>"):
         assert not offered(other)
     door.go_on.click()
-    assert door.widget.children == (door.page.widget,) and door.page.count.value == "2 of 36"
+    assert door.widget.children == (door.page.widget, door.accepted) and door.page.count.value == "2 of 36"
     while first.page.trial:
         clock.now += 2.0
         first.page.buttons[0].click()
