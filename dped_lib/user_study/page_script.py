@@ -24,8 +24,8 @@ RELOADING = 120_000
 
 #: What a subject reads while the server cannot be reached. An answer that was given meanwhile is not stored.
 LOST_TEXT = (
-    "The connection is lost. This page goes on by itself when the connection is back. Your answers are stored; the last pair "
-    "may come once more."
+    "The connection is lost. Please wait: when it is back, you can go on here. If the page then starts anew, press Go on. "
+    "Your answers are stored; the last pair may come once more."
 )
 
 _KEYS_AND_CLICKS = """
@@ -143,7 +143,7 @@ _SIZES = """
   const fit = page => {
     const pictures = picturesOf(page), first = pictures[0];
     if (pictures.length < 2 || !first.naturalWidth || !first.offsetParent) return;
-    const stacked = window.innerWidth < NARROW, count = stacked ? 2 : 1, gap = 8;
+    const stacked = matchMedia("STACKED").matches, count = stacked ? 2 : 1, gap = 8;
     const row = first.closest(pair);
     // In a notebook the page scrolls with the cells around it, and alone it has the whole window.
     const view = page.closest(".jp-WindowedPanel-outer") || document.documentElement;
@@ -244,7 +244,7 @@ for _name in (
     "OPEN",
     "DONE",
     "CHOSEN",
-    "NARROW",
+    "STACKED",
 ):
     SCRIPT = SCRIPT.replace(_name, str(getattr(page_style, _name)))
 for _name, _value in {

@@ -136,6 +136,29 @@ def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, serv
     context.close()
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (667, 375), (640, 360), (320, 568)])
+def test_a_telephone_shows_which_button_is_of_which_picture(browser, server, address, width, height):
+    """Upright the pictures are stacked, and sideways they are larger side by side. No finger takes one for the other."""
+    context = browser.new_context(**{**_TELEPHONE, "viewport": {"width": width, "height": height}})
+    page = context.new_page()
+    enter(page, address, f"size {width}")
+    page.wait_for_timeout(500)
+    (first, second) = (picture(page, place).bounding_box() for place in (0, 1))
+    buttons = [page.locator(".dped-study-pair button").nth(place).bounding_box() for place in (0, 1)]
+    assert first["width"] == second["width"] and first["height"] == second["height"]
+    assert all(button["height"] >= 44 for button in buttons)
+    below = [b["y"] - p["y"] - p["height"] for b, p in zip(buttons, (first, second), strict=True)]
+    assert all(0 <= gap <= 4.5 for gap in below)
+    assert buttons[1]["y"] + buttons[1]["height"] <= height
+    if width < height:
+        assert second["y"] - buttons[0]["y"] - buttons[0]["height"] >= 4 * max(below)
+    else:
+        assert first["y"] == second["y"] and first["width"] == 160, "pictures of 160 pixels have room at 1:1"
+        pause = page.get_by_role("button", name="Pause").bounding_box()
+        assert first["y"] - pause["y"] - pause["height"] >= 8
+    context.close()
+
+
 _TOP = {"count": "1 of 6", "question": "Which picture looks better?", "pause": "Pause"}
 
 
