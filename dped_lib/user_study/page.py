@@ -251,9 +251,12 @@ class Entrance:
         self.remembered = ipywidgets.Text()
         self.remembered.add_class(REMEMBERED)
         self.remembered.observe(lambda _: self._offer(), "value")
-        self.go_on = ipywidgets.Button(layout={"display": "none"})
+        self.go_on = ipywidgets.Button(button_style="primary", layout={"display": "none"})
         self.go_on.add_class(GO_ON)
         self.go_on.on_click(lambda _: self._open(self.remembered.value))
+        self.welcome = ipywidgets.HTML()  # above all else, to a subject whom the browser remembers
+        self.somebody_else = ipywidgets.Button(layout={"display": "none"})
+        self.somebody_else.on_click(lambda _: self._show_start(True))
         self.message = ipywidgets.HTML()
         self.begin.on_click(lambda _: self.enter())
         self.accepted = ipywidgets.Text()  # The browser remembers this name.
@@ -262,7 +265,7 @@ class Entrance:
         self.confirm.add_class(CONFIRM)
         self.confirm.on_click(lambda _: self._confirmed())
         self._asked, self._since = "", 0.0  # the taken name about which the page asks, and since when
-        instructions = ipywidgets.HTML(
+        self.instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 for the "
             "left or upper picture, 2 for the right or lower one. The left and right arrows do the same. </span></p>"
@@ -273,8 +276,9 @@ class Entrance:
             "name.</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        parts = [self.go_on, instructions, self.message, row, self.confirm, self.remembered, _style(), _keys()]
-        self.widget = ipywidgets.VBox(parts)
+        self._start = [self.instructions, self.message, row]
+        first = [self.go_on, self.welcome, self.somebody_else]
+        self.widget = ipywidgets.VBox([*first, *self._start, self.confirm, self.remembered, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
@@ -295,7 +299,7 @@ class Entrance:
             self._say(_WRONG)
             return
         if done == len(self.store.questions):
-            self._thank(typed)
+            self._say(f"{self._thanks(typed)} If that was not you, choose another nickname.")
             return
         if new:
             self._open(typed)
@@ -304,9 +308,12 @@ class Entrance:
 
     def _ask(self, name: str, done: int) -> None:
         yes = f"Yes, go on as {_short(name)}"
+        answered = (
+            f"answered {done} of {len(self.store.questions)} questions" if done else "not answered a question yet"
+        )
         self._say(
-            f"Somebody has already begun as {_short(name)} and has answered {done} of {len(self.store.questions)} "
-            f"questions. If that was you, press “{yes}”. If not, choose another nickname."
+            f"Somebody has already begun as {_short(name)} and has {answered}. "
+            f"If that was you, press “{yes}”. If not, choose another nickname."
         )
         self._asked, self._since = name, time.monotonic()
         self.confirm.description = yes
@@ -323,21 +330,30 @@ class Entrance:
     def _offer(self) -> None:
         name, total = " ".join(self.remembered.value.split()), len(self.store.questions)
         try:
-            done = len(self.store.answers(subject_id(name)))
+            subject = subject_id(name)
+            done = len(self.store.answers(subject))
         except DpedError as error:
             _log(self.widget, error)
             return
-        if 0 < done < total:
-            self.go_on.description = f"Go on as {_short(name)}: {done} of {total} answered"
+        if done == total:
+            self.welcome.value = html.escape(f"{self._thanks(name)} You can close this page now.")
+            # Sooner, it would be seen for a moment while the page opens.
+            self.somebody_else.description = "Somebody else wants to answer"
+            self._show_start(False)
+        elif self.store.file_of(subject).is_file():  # The browser may remember a name of another study.
+            answered = f"{done} of {total} answered" if done else "nothing answered yet"
+            self.go_on.description = f"Go on as {_short(name)}: {answered}"
             self.go_on.layout.display = None
-        elif done == total:
-            self._thank(name)
+            self.begin.button_style = ""
+            self.welcome.value = "Or begin as somebody else:"
 
-    def _thank(self, name: str) -> None:
-        total = len(self.store.questions)
-        self._say(
-            f"{_short(name)} has answered all {total} questions. Thank you. If that was not you, choose another nickname."
-        )
+    def _show_start(self, shown: bool) -> None:
+        for part in self._start:
+            part.layout.display = None if shown else "none"
+        self.somebody_else.layout.display = "none" if shown else None
+
+    def _thanks(self, name: str) -> str:
+        return f"{_short(name)} has answered all {len(self.store.questions)} questions. Thank you."
 
     def _open(self, name: str) -> None:
         self.page = SubjectPage(self.pictures, self.store, name)

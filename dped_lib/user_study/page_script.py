@@ -128,8 +128,15 @@ _ENTRANCE = """
     event.preventDefault();
     event.stopImmediatePropagation();
   }, true);
+  let touched = false;  // The offer arrives late. It takes the focus from nobody who has begun to type.
+  for (const kind of ["pointerdown", "keydown"]) window.addEventListener(kind, () => { touched = true; }, true);
   const open = entrance => {
     entrance.querySelectorAll(".CONFIRM").forEach(ask);
+    const offer = entrance.querySelector(".GO_ON"), focus = document.activeElement;
+    if (offer?.offsetParent && !offer.dataset.focused) {
+      offer.dataset.focused = "yes";
+      if (!touched && (focus === document.body || focus.value === "")) offer.focus();
+    }
     if (entrance.dataset.open) return;
     entrance.dataset.open = "yes";
     let name = null;
@@ -239,6 +246,7 @@ for _name in (
     "BEGIN",
     "CONFIRM",
     "ACCEPTED",
+    "GO_ON",
     "REMEMBERED",
     "ASKING",
     "OPEN",

@@ -201,7 +201,8 @@ def test_a_browser_remembers_its_subject(telephone, server, address):
     at_question(page, 2)
     page.reload()
     offer = page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered")
-    offer.wait_for()
+    expect(offer).to_be_focused(timeout=PATIENCE)
+    assert offer.bounding_box()["height"] >= 44
     assert page.get_by_placeholder("a nickname").input_value() == ""
     page.get_by_role("button", name="Begin").tap()  # an empty field wipes nothing
     page.get_by_text("Please type a nickname.").wait_for()
