@@ -268,7 +268,8 @@ class Entrance:
         self.instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 for the "
-            "left or upper picture, 2 for the right or lower one. The left and right arrows do the same. </span></p>"
+            "<span class='dped-study-beside'>left picture, 2 for the right one. The left and right arrows do the same."
+            "</span><span class='dped-study-stacked'>upper picture, 2 for the lower one.</span></span></p>"
             f"<p>There is no right answer: go by your first impression. If you see no difference, choose either. "
             f"{_EDGES} You cannot go back to a pair.</p>"
             f"<p>This takes about {_minutes(len(store.questions))}. You can pause at any time, and go on later with the "

@@ -118,7 +118,10 @@ _ENTRANCE = """
   const ask = button => {
     const since = asked.get(button), text = button.textContent;
     if (!button.offsetParent || document.hidden) asked.delete(button);
-    else if (!since || since.text !== text) asked.set(button, {text, time: performance.now()});
+    else if (!since || since.text !== text) {
+      asked.set(button, {text, time: performance.now()});
+      button.scrollIntoView({block: "nearest"});
+    }
   };
   window.addEventListener("click", event => {
     const button = within(event, ".CONFIRM");

@@ -92,7 +92,10 @@ STYLE = f"""<style>
   .dped-study-entrance h2 {{ font-size: 22px; }}
 }}
 /* A button between two pictures belongs to the upper one. So it is close to that one and far from the next. */
+.dped-study-stacked {{ display: none; }}
 @media {STACKED} {{
+  .dped-study-beside {{ display: none; }}
+  .dped-study-stacked {{ display: inline; }}
   .dped-study-pair {{ flex-direction: column; align-items: center; gap: 24px; }}
   .dped-study-pair .jupyter-button {{ margin-top: 2px; }}
 }}

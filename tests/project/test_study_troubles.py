@@ -136,6 +136,23 @@ def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, serv
     context.close()
 
 
+def test_in_a_low_window_a_question_about_the_name_comes_into_view(browser, server, address):
+    """Besides, the help for the keys speaks of the two pictures as they will lie."""
+    server.store.begin("stork")
+    page = browser.new_page(viewport={"width": 844, "height": 390})
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.get_by_placeholder("a nickname").fill("stork")
+    page.keyboard.press("Enter")
+    yes = page.get_by_role("button", name="Yes, go on as stork")
+    expect(yes).to_be_in_viewport(ratio=0.95, timeout=PATIENCE)
+    left, upper = page.get_by_text("left picture, 2 for"), page.get_by_text("upper picture, 2 for")
+    assert left.is_visible() and not upper.is_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert upper.is_visible() and not left.is_visible()
+    page.close()
+
+
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (667, 375), (640, 360), (320, 568)])
 def test_a_telephone_shows_which_button_is_of_which_picture(browser, server, address, width, height):
     """Upright the pictures are stacked, and sideways they are larger side by side. No finger takes one for the other."""
