@@ -18,8 +18,20 @@ import ipywidgets
 from dped_lib.base.errors import DpedError
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study.answers import AnsweredError, AnswerStore
-from dped_lib.user_study.page_script import LOOK, SCRIPT
-from dped_lib.user_study.page_style import ASKING, BEGIN, DONE, FIRST, GO_ON, REMEMBERED, SECOND, SHOWN, STYLE
+from dped_lib.user_study.page_script import LOOK, READ, SCRIPT
+from dped_lib.user_study.page_style import (
+    ACCEPTED,
+    ASKING,
+    BEGIN,
+    CONFIRM,
+    DONE,
+    FIRST,
+    GO_ON,
+    REMEMBERED,
+    SECOND,
+    SHOWN,
+    STYLE,
+)
 from dped_lib.user_study.questions import Trial, order
 from dped_lib.user_study.subjects import subject_id
 
@@ -28,6 +40,9 @@ if TYPE_CHECKING:
 
 #: Seconds. Nobody looks at two pictures and chooses in less.
 _FASTEST = LOOK / 1000
+
+#: Seconds. Nobody reads in less whether a name is theirs.
+_READ = READ / 1000
 
 #: Seconds for two pictures, from which the page tells how long the study takes. Nobody has measured it.
 _USUAL = 6
@@ -221,7 +236,8 @@ class Entrance:
     """Ask for a subject's name, and then show :class:`SubjectPage`.
 
     If the name is taken, the page asks whether the subject is the same person, because two subjects can choose the same
-    name. The browser remembers the last name. If its study is not finished, a button offers to go on with it. If it is
+    name. Another button says yes, and only after a moment: an impatient finger presses "Begin" twice. The browser
+    remembers the last name that was accepted. If its study is not finished, a button offers to go on with it. If it is
     finished, the page thanks the subject. The field stays empty, because the next subject may sit at the same computer.
     """
 
@@ -235,16 +251,25 @@ class Entrance:
         self.remembered = ipywidgets.Text()
         self.remembered.add_class(REMEMBERED)
         self.remembered.observe(lambda _: self._offer(), "value")
-        self.go_on = ipywidgets.Button(layout={"display": "none"})
+        self.go_on = ipywidgets.Button(button_style="primary", layout={"display": "none"})
         self.go_on.add_class(GO_ON)
         self.go_on.on_click(lambda _: self._open(self.remembered.value))
+        self.welcome = ipywidgets.HTML()  # above all else, to a subject whom the browser remembers
+        self.somebody_else = ipywidgets.Button(layout={"display": "none"})
+        self.somebody_else.on_click(lambda _: self._show_start(True))
         self.message = ipywidgets.HTML()
-        self._confirming = ""  # id of a taken name about which the page has asked
         self.begin.on_click(lambda _: self.enter())
-        instructions = ipywidgets.HTML(
+        self.accepted = ipywidgets.Text()  # The browser remembers this name.
+        self.accepted.add_class(ACCEPTED)
+        self.confirm = ipywidgets.Button(layout={"display": "none"})
+        self.confirm.add_class(CONFIRM)
+        self.confirm.on_click(lambda _: self._confirmed())
+        self._asked, self._since = "", 0.0  # the taken name about which the page asks, and since when
+        self.instructions = ipywidgets.HTML(
             f"<h2>{_QUESTION}</h2><p>You will see {len(store.questions)} pairs of pictures. In each pair, tap or click "
             "the picture that looks better to you. <span class='dped-study-keyboard'>On a keyboard, press 1 for the "
-            "left or upper picture, 2 for the right or lower one. The left and right arrows do the same. </span></p>"
+            "<span class='dped-study-beside'>left picture, 2 for the right one. The left and right arrows do the same."
+            "</span><span class='dped-study-stacked'>upper picture, 2 for the lower one.</span></span></p>"
             f"<p>There is no right answer: go by your first impression. If you see no difference, choose either. "
             f"{_EDGES} You cannot go back to a pair.</p>"
             f"<p>This takes about {_minutes(len(store.questions))}. You can pause at any time, and go on later with the "
@@ -252,7 +277,9 @@ class Entrance:
             "name.</p>"
         )
         row = ipywidgets.HBox([self.name, self.begin])
-        self.widget = ipywidgets.VBox([self.go_on, instructions, self.message, row, self.remembered, _style(), _keys()])
+        self._start = [self.instructions, self.message, row]
+        first = [self.go_on, self.welcome, self.somebody_else]
+        self.widget = ipywidgets.VBox([*first, *self._start, self.confirm, self.remembered, _style(), _keys()])
         self.widget.add_class("dped-study-entrance")
 
     def enter(self) -> None:
@@ -263,51 +290,78 @@ class Entrance:
         try:
             subject = subject_id(typed)
         except DpedError as error:  # Its message addresses the subject.
-            self.message.value = html.escape(str(error))
+            self._say(str(error))
             return
         try:
             done = len(self.store.answers(subject))
             new = self.store.begin(subject)
         except DpedError as error:
             _log(self.widget, error)
-            self.message.value = _WRONG
+            self._say(_WRONG)
             return
         if done == len(self.store.questions):
-            self._thank(typed)
+            self._say(f"{self._thanks(typed)} If that was not you, choose another nickname.")
             return
-        if not new and self._confirming != subject:
-            self._confirming = subject
-            self.message.value = html.escape(
-                f"Somebody has already begun as {_short(typed)} and has answered {done} of {len(self.store.questions)} "
-                "questions. If that was you, press Begin again. If not, choose another nickname."
-            )
-            return
-        self._open(typed)
+        if new:
+            self._open(typed)
+        else:
+            self._ask(typed, done)
+
+    def _ask(self, name: str, done: int) -> None:
+        yes = f"Yes, go on as {_short(name)}"
+        answered = (
+            f"answered {done} of {len(self.store.questions)} questions" if done else "not answered a question yet"
+        )
+        self._say(
+            f"Somebody has already begun as {_short(name)} and has {answered}. "
+            f"If that was you, press “{yes}”. If not, choose another nickname."
+        )
+        self._asked, self._since = name, time.monotonic()
+        self.confirm.description = yes
+        self.confirm.layout.display = None
+
+    def _confirmed(self) -> None:
+        if self._asked and not self.page and time.monotonic() - self._since >= _READ:
+            self._open(self._asked)
+
+    def _say(self, message: str) -> None:
+        self.message.value, self._asked = html.escape(message), ""
+        self.confirm.layout.display = "none"
 
     def _offer(self) -> None:
         name, total = " ".join(self.remembered.value.split()), len(self.store.questions)
         try:
-            done = len(self.store.answers(subject_id(name)))
+            subject = subject_id(name)
+            done = len(self.store.answers(subject))
         except DpedError as error:
             _log(self.widget, error)
             return
-        if 0 < done < total:
-            self.go_on.description = f"Go on as {_short(name)}: {done} of {total} answered"
+        if done == total:
+            self.welcome.value = html.escape(f"{self._thanks(name)} You can close this page now.")
+            # Sooner, it would be seen for a moment while the page opens.
+            self.somebody_else.description = "Somebody else wants to answer"
+            self._show_start(False)
+        elif self.store.file_of(subject).is_file():  # The browser may remember a name of another study.
+            answered = f"{done} of {total} answered" if done else "nothing answered yet"
+            self.go_on.description = f"Go on as {_short(name)}: {answered}"
             self.go_on.layout.display = None
-        elif done == total:
-            self._thank(name)
+            self.begin.button_style = ""
+            self.welcome.value = "Or begin as somebody else:"
 
-    def _thank(self, name: str) -> None:
-        total = len(self.store.questions)
-        self.message.value = html.escape(
-            f"{_short(name)} has answered all {total} questions. Thank you. If that was not you, choose another nickname."
-        )
+    def _show_start(self, shown: bool) -> None:
+        for part in self._start:
+            part.layout.display = None if shown else "none"
+        self.somebody_else.layout.display = "none" if shown else None
+
+    def _thanks(self, name: str) -> str:
+        return f"{_short(name)} has answered all {len(self.store.questions)} questions. Thank you."
 
     def _open(self, name: str) -> None:
         self.page = SubjectPage(self.pictures, self.store, name)
         self.page.resume()  # before it is shown, so that the first thing to see is a question
         self.widget.remove_class("dped-study-entrance")
-        self.widget.children = (self.page.widget,)
+        self.accepted.value = " ".join(name.split())
+        self.widget.children = (self.page.widget, self.accepted)
 
 
 def entrance(folder: str | Path, answers: str | Path, scenes: int, seed: int) -> ipywidgets.Widget:

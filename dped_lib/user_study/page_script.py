@@ -9,6 +9,9 @@ from dped_lib.user_study import page_style
 #: Milliseconds. The page takes no answer sooner after both pictures are on the screen, or the kernel after it sent them.
 LOOK = 200
 
+#: Milliseconds. The question whether a taken name is the subject's own takes no answer sooner after it is on the screen.
+READ = 1000
+
 #: Seconds without the next pictures after which the page counts an answer as lost on the way.
 PATIENCE = 20
 
@@ -21,8 +24,8 @@ RELOADING = 120_000
 
 #: What a subject reads while the server cannot be reached. An answer that was given meanwhile is not stored.
 LOST_TEXT = (
-    "The connection is lost. This page goes on by itself when the connection is back. Your answers are stored; the last pair "
-    "may come once more."
+    "The connection is lost. Please wait: when it is back, you can go on here. If the page then starts anew, press Go on. "
+    "Your answers are stored; the last pair may come once more."
 )
 
 _KEYS_AND_CLICKS = """
@@ -103,9 +106,40 @@ _ENTRANCE = """
     if (!button) return;
     const field = button.closest(".dped-study-entrance").querySelector("input:not(.REMEMBERED input)");
     write(field, field.value, "change");
-    try { localStorage.setItem(remembered, field.value); } catch { /* This browser remembers nothing. */ }
   }, true);
+  // Only a name with which the study goes on is remembered, and not one that somebody else has.
+  const remember = field => {
+    if (!field.value || field.dataset.kept === field.value) return;
+    field.dataset.kept = field.value;
+    try { localStorage.setItem(remembered, field.value); } catch { /* This browser remembers nothing. */ }
+  };
+  // A press that comes at once was meant for the button that the subject saw before.
+  const asked = new WeakMap();
+  const ask = button => {
+    const since = asked.get(button), text = button.textContent;
+    if (!button.offsetParent || document.hidden) asked.delete(button);
+    else if (!since || since.text !== text) {
+      asked.set(button, {text, time: performance.now()});
+      button.scrollIntoView({block: "nearest"});
+    }
+  };
+  window.addEventListener("click", event => {
+    const button = within(event, ".CONFIRM");
+    if (!button) return;
+    ask(button);
+    if (performance.now() - (asked.get(button)?.time ?? Infinity) >= READ) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
+  let touched = false;  // The offer arrives late. It takes the focus from nobody who has begun to type.
+  for (const kind of ["pointerdown", "keydown"]) window.addEventListener(kind, () => { touched = true; }, true);
   const open = entrance => {
+    entrance.querySelectorAll(".CONFIRM").forEach(ask);
+    const offer = entrance.querySelector(".GO_ON"), focus = document.activeElement;
+    if (offer?.offsetParent && !offer.dataset.focused) {
+      offer.dataset.focused = "yes";
+      if (!touched && (focus === document.body || focus.value === "")) offer.focus();
+    }
     if (entrance.dataset.open) return;
     entrance.dataset.open = "yes";
     let name = null;
@@ -119,7 +153,7 @@ _SIZES = """
   const fit = page => {
     const pictures = picturesOf(page), first = pictures[0];
     if (pictures.length < 2 || !first.naturalWidth || !first.offsetParent) return;
-    const stacked = window.innerWidth < NARROW, count = stacked ? 2 : 1, gap = 8;
+    const stacked = matchMedia("STACKED").matches, count = stacked ? 2 : 1, gap = 8;
     const row = first.closest(pair);
     // In a notebook the page scrolls with the cells around it, and alone it has the whole window.
     const view = page.closest(".jp-WindowedPanel-outer") || document.documentElement;
@@ -143,6 +177,7 @@ _SIZES = """
   };
   const all = () => {
     document.querySelectorAll(".dped-study-entrance").forEach(open);
+    document.querySelectorAll(".ACCEPTED input").forEach(remember);
     document.querySelectorAll(study).forEach(page => { fit(page); watch(page); });
   };
   document.addEventListener("load", event => {
@@ -207,12 +242,27 @@ SCRIPT = f"""
 {_KEYS_AND_CLICKS}{_ENTRANCE}{_SIZES}{_CONNECTION}
 }})();
 """
-for _name in ("FIRST", "SECOND", "SHOWN", "BEGIN", "REMEMBERED", "ASKING", "OPEN", "DONE", "CHOSEN", "NARROW"):
+for _name in (
+    "FIRST",
+    "SECOND",
+    "SHOWN",
+    "BEGIN",
+    "CONFIRM",
+    "ACCEPTED",
+    "GO_ON",
+    "REMEMBERED",
+    "ASKING",
+    "OPEN",
+    "DONE",
+    "CHOSEN",
+    "STACKED",
+):
     SCRIPT = SCRIPT.replace(_name, str(getattr(page_style, _name)))
 for _name, _value in {
     "LOST_TEXT": LOST_TEXT,  # before LOST, with which its name begins
     "LOST": page_style.LOST,
     "LOOK": LOOK,
+    "READ": READ,
     "PATIENCE": PATIENCE,
     "CHECK": CHECK,
     "RELOADING": RELOADING,

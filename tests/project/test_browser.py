@@ -26,7 +26,7 @@ from dped_lib.base import paths
 from dped_lib.data import network_files
 from dped_lib.user_study import analysis as study_analysis
 from dped_lib.user_study import answers as study_answers
-from dped_lib.user_study import page_style
+from dped_lib.user_study import page_script, page_style
 from dped_lib.user_study import pictures as study_pictures
 from dped_lib.user_study import questions as study_questions
 from dped_lib.user_study import subjects as study_subjects
@@ -143,8 +143,10 @@ def name_oneself(page: Page, subject: str, again: bool) -> Page:
     page.keyboard.type(subject)  # as fast as can be, and Enter at once
     page.keyboard.press("Enter")
     if again:
-        expect(page.get_by_text("If that was you, press Begin again")).to_be_visible(timeout=PATIENCE)
-        page.get_by_role("button", name="Begin").click()
+        yes = page.get_by_role("button", name=f"Yes, go on as {subject}")
+        expect(yes).to_be_visible(timeout=PATIENCE)
+        page.wait_for_timeout(page_script.READ + 500)
+        yes.click()
     return page
 
 

@@ -136,7 +136,73 @@ def test_in_a_low_window_the_question_shares_a_line_with_the_count(browser, serv
     context.close()
 
 
+def test_in_a_low_window_a_question_about_the_name_comes_into_view(browser, server, address):
+    """Besides, the help for the keys speaks of the two pictures as they will lie."""
+    server.store.begin("stork")
+    page = browser.new_page(viewport={"width": 844, "height": 390})
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.get_by_placeholder("a nickname").fill("stork")
+    page.keyboard.press("Enter")
+    yes = page.get_by_role("button", name="Yes, go on as stork")
+    expect(yes).to_be_in_viewport(ratio=0.95, timeout=PATIENCE)
+    left, upper = page.get_by_text("left picture, 2 for"), page.get_by_text("upper picture, 2 for")
+    assert left.is_visible() and not upper.is_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert upper.is_visible() and not left.is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (667, 375), (640, 360), (320, 568)])
+def test_a_telephone_shows_which_button_is_of_which_picture(browser, server, address, width, height):
+    """Upright the pictures are stacked, and sideways they are larger side by side. No finger takes one for the other."""
+    context = browser.new_context(**{**_TELEPHONE, "viewport": {"width": width, "height": height}})
+    page = context.new_page()
+    enter(page, address, f"size {width}")
+    page.wait_for_timeout(500)
+    (first, second) = (picture(page, place).bounding_box() for place in (0, 1))
+    buttons = [page.locator(".dped-study-pair button").nth(place).bounding_box() for place in (0, 1)]
+    assert first["width"] == second["width"] and first["height"] == second["height"]
+    assert all(button["height"] >= 44 for button in buttons)
+    below = [b["y"] - p["y"] - p["height"] for b, p in zip(buttons, (first, second), strict=True)]
+    assert all(0 <= gap <= 4.5 for gap in below)
+    assert buttons[1]["y"] + buttons[1]["height"] <= height
+    if width < height:
+        assert second["y"] - buttons[0]["y"] - buttons[0]["height"] >= 4 * max(below)
+    else:
+        assert first["y"] == second["y"] and first["width"] == 160, "pictures of 160 pixels have room at 1:1"
+        pause = page.get_by_role("button", name="Pause").bounding_box()
+        assert first["y"] - pause["y"] - pause["height"] >= 8
+    context.close()
+
+
 _TOP = {"count": "1 of 6", "question": "Which picture looks better?", "pause": "Pause"}
+
+
+@pytest.mark.parametrize("press", ["enter", "tap"])
+def test_begin_pressed_twice_joins_nobody(telephone, server, address, press):
+    """A nickname that somebody else has, and an impatient hand: it answers no question that it has not read."""
+    server.store.begin("egret")
+    page = telephone.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    yes = page.get_by_role("button", name="Yes, go on as Egret")
+    for name in ("", "Egret"):  # with a message on the page, Begin stays nearly where it was
+        page.get_by_placeholder("a nickname").fill(name)
+        box = page.get_by_role("button", name="Begin").bounding_box()
+        for _ in range(4):
+            if press == "tap":
+                page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            else:
+                page.keyboard.press("Enter")
+            page.wait_for_timeout(120)
+        page.get_by_text("Somebody has already" if name else "Please type").wait_for()
+    assert page.evaluate("localStorage.length") == 0, "a name that was only tried is not remembered"
+    yes.evaluate("button => { button.click(); button.click(); }")  # sooner than anybody reads
+    page.wait_for_timeout(page_script.READ + 500)
+    assert page.locator(".dped-study").count() == 0
+    yes.tap()
+    at_question(page, 1)
 
 
 def test_a_browser_remembers_its_subject(telephone, server, address):
@@ -151,7 +217,14 @@ def test_a_browser_remembers_its_subject(telephone, server, address):
     page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered").tap(timeout=PATIENCE)
     at_question(page, 2)
     page.reload()
+    offer = page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered")
+    expect(offer).to_be_focused(timeout=PATIENCE)
+    assert offer.bounding_box()["height"] >= 44
     assert page.get_by_placeholder("a nickname").input_value() == ""
+    page.get_by_role("button", name="Begin").tap()  # an empty field wipes nothing
+    page.get_by_text("Please type a nickname.").wait_for()
+    page.reload()
+    offer.wait_for()
     enter(page, address, "another")
     assert server.chosen("another") == 0
 

@@ -93,27 +93,41 @@ def test_the_entrance_lets_a_subject_in_by_name(small, clock):
         assert door.page is None and "Please type a nickname" in door.message.value
     door.name.value = " Zoë <3 "
     door.begin.click()
-    assert door.widget.children == (door.page.widget,) and door.page.count.value == "1 of 36"
+    assert door.widget.children == (door.page.widget, door.accepted) and door.page.count.value == "1 of 36"
     clock.now = 2.0
     door.page.buttons[0].click()
     again = study_page.Entrance(pictures, store)  # the page was reloaded; or somebody else thought of the same name
     again.name.value = "zoë <3"
     again.begin.click()
     assert again.page is None and "begun as zoë &lt;3 and has answered 1 of 36" in again.message.value
-    again.begin.click()
+    assert again.confirm.layout.display is None and again.confirm.description == "Yes, go on as zoë <3"
+    clock.now += 5
+    again.begin.click()  # that is no answer to the question
+    again.confirm.click()  # nor is a press before anybody can have read it
+    assert again.page is None
+    clock.now += 1
+    again.confirm.click()
     first = again.page
-    again.begin.click()  # a double click
+    for button in (again.confirm, again.begin):  # a double click
+        button.click()
     assert again.page is first
-    assert again.page.count.value == "2 of 36"
+    assert again.page.count.value == "2 of 36" and again.accepted.value == "zoë <3"
     fresh, twin = study_page.Entrance(pictures, store), study_page.Entrance(pictures, store)
     for page in (fresh, twin):
         page.name.value = "Bo"
         page.begin.click()
-    assert fresh.page and not twin.page and "Somebody has already begun as Bo" in twin.message.value, (
-        "two at once thought of one name"
-    )
+    assert (
+        fresh.page and not twin.page and "begun as Bo and has not answered a question yet. If" in twin.message.value
+    ), "two at once thought of one name"
+    assert (fresh.accepted.value, twin.accepted.value) == ("Bo", ""), "only an accepted name is remembered"
+    clock.now += 5
+    twin.name.value = ""
+    twin.begin.click()
+    assert twin.confirm.layout.display == "none", "the question is gone"
+    twin.confirm.click()
+    assert twin.page is None
     shown = study_page.entrance(pictures.folder, store.folder, 9, 0)
-    instructions = shown.children[1].value
+    instructions = " ".join(getattr(part, "value", "") for part in shown.children)
     assert "36 pairs of pictures" in instructions and "about 4 minutes" in instructions
     assert "If you see no difference, choose either" in instructions and "cannot go back" in instructions
 
@@ -136,23 +150,29 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
         door = remembering(name)
         return door if door.go_on.layout.display is None else None
 
-    assert not offered("Grey Heron"), "nothing is answered yet"
+    door = offered("Grey Heron")
+    assert door.go_on.description == "Go on as Grey Heron: nothing answered yet"
     clock.now = 2.0
     first.page.buttons[0].click()
     door = offered(" grey Heron ")
     assert door.go_on.description == "Go on as grey Heron: 1 of 36 answered" and door.name.value == ""
+    assert (door.go_on.button_style, door.begin.button_style) == ("primary", ""), "one button is the main one"
     for other in ("", "   ", "\ud800", "somebody else", "<b>"):
         assert not offered(other)
     door.go_on.click()
-    assert door.widget.children == (door.page.widget,) and door.page.count.value == "2 of 36"
+    assert door.widget.children == (door.page.widget, door.accepted) and door.page.count.value == "2 of 36"
     while first.page.trial:
         clock.now += 2.0
         first.page.buttons[0].click()
     assert not offered("Grey Heron"), "nothing is left to answer"
     assert "Your answers are stored." in first.page.message.value
-    assert remembering("Grey Heron").message.value.startswith("Grey Heron has answered all 36 questions. Thank you.")
+    door = remembering("Grey Heron")
+    assert door.welcome.value.startswith("Grey Heron has answered all 36 questions. Thank you.")
+    assert door.instructions.layout.display == "none", "the thanks come first"
+    door.somebody_else.click()
+    assert door.instructions.layout.display is None and door.somebody_else.layout.display == "none"
     for other in ("", "somebody else"):
-        assert not remembering(other).message.value
+        assert not remembering(other).welcome.value
     door = study_page.Entrance(pictures, store)
     door.name.value = "grey heron"
     for _ in range(2):
@@ -167,7 +187,7 @@ def test_a_browser_that_knows_a_subject_offers_to_go_on(small, clock):
 )
 def test_the_time_is_told_in_minutes(tmp_path, questions, words):
     store = study_answers.AnswerStore(tmp_path / "answers", PICTURES, QUESTIONS[:questions])
-    instructions = study_page.Entrance(PICTURES, store).widget.children[1].value
+    instructions = study_page.Entrance(PICTURES, store).instructions.value
     assert f"You will see {questions} pairs" in instructions and f"This takes about {words}. " in instructions
 
 
