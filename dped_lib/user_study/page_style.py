@@ -58,8 +58,8 @@ STYLE = f"""<style>
 .{CHOSEN} img {{ outline: 4px solid #0072B2; outline-offset: -4px; }}
 .dped-study-pair .jupyter-button {{ align-self: stretch; margin: 4px 0 0; touch-action: manipulation; }}
 .dped-study .jupyter-button:focus-visible, .dped-study-entrance .jupyter-button:focus-visible,
-.dped-study-entrance .widget-text input:focus {{
-  outline: 3px solid #0072B2;
+.dped-study-entrance .widget-text input[type="text"]:focus {{
+  outline: 3px solid #0072B2 !important;  /* The style of the widgets forbids it. */
 }}
 /* A pointer that rests where "Begin" was, or where a finger last tapped, would raise one of the two buttons. That would
    favour a side. */

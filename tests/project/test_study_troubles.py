@@ -220,7 +220,10 @@ def test_a_browser_remembers_its_subject(telephone, server, address):
     offer = page.get_by_role("button", name="Go on as Grey Heron: 1 of 6 answered")
     expect(offer).to_be_focused(timeout=PATIENCE)
     assert offer.bounding_box()["height"] >= 44
-    assert page.get_by_placeholder("a nickname").input_value() == ""
+    field = page.get_by_placeholder("a nickname")
+    assert field.input_value() == ""
+    field.focus()
+    expect(field).to_have_css("outline-style", "solid")
     page.get_by_role("button", name="Begin").tap()  # an empty field wipes nothing
     page.get_by_text("Please type a nickname.").wait_for()
     page.reload()
