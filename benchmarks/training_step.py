@@ -152,14 +152,18 @@ def measure(form: str, batch: int, name: str, iterations: int, beside: bool = Fa
     return measured
 
 
+def heading(batch: int, rounds: int, name: str) -> str:
+    """Return what was timed, and where."""
+    where = f"{device.describe(torch.device(name))}, torch {torch.__version__}"
+    return f"{where}, batch {batch}, full loss, median of {rounds} rounds in turns"
+
+
 def compare(forms: tuple[str, ...], batch: int, rounds: int, name: str, iterations: int) -> None:
     by_form: dict[str, list[dict]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form, runs in by_form.items():
             runs.append(measure(form, batch, name, iterations))
-    print(
-        f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
-    )
+    print(heading(batch, rounds, name))
     medians = {}
     for form, runs in by_form.items():
         medians[form] = statistics.median(r["seconds"] for r in runs)
@@ -186,9 +190,7 @@ def compare_beside(forms: tuple[str, ...], batch: int, rounds: int, name: str, i
     for _ in range(rounds):
         for form, both in times.items():
             both.append(tuple(measure(form, batch, name, iterations, beside)["seconds"] for beside in (False, True)))
-    print(
-        f"{device.describe(torch.device(name))}, torch {torch.__version__}, batch {batch}, full loss, median of {rounds} rounds in turns"
-    )
+    print(heading(batch, rounds, name))
     for form, both in times.items():
         alone, beside = (statistics.median(of_load) for of_load in zip(*both, strict=True))
         print(

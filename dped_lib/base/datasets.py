@@ -36,6 +36,11 @@ def photograph_name(dataset: str, name: str) -> str:
     return f"{'/'.join(parts[:at] + parts[at + 1 :])}, {camera_name(dataset, parts[at])}"
 
 
+def without_camera(name: str, camera: str) -> str:
+    """Return a photograph's name without its camera's: ``flower-a`` for ``flower-a/iphone``."""
+    return "/".join(part for part in name.split("/") if part != camera) or name
+
+
 #: Number of cross-validation folds of the datasets that are too small for a fixed test split. The network of seed s is
 #: trained without fold s (modulo this number) and tested on it. Together the seeds test every pair.
 FOLDS = MappingProxyType({"pirm": 3})

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 from dped_lib.alignment import aligner, geometry
-from dped_lib.base.datasets import ALIGNED_DATASETS, camera_name
+from dped_lib.base.datasets import ALIGNED_DATASETS, camera_name, without_camera
 from dped_lib.base.errors import DpedError
 from dped_lib.data import photographs
 from dped_lib.enhance import enhancement
@@ -44,7 +44,7 @@ class Example:
     @property
     def scene(self) -> str:
         """Return the photograph's name without the phone's: ``flower-a`` for ``flower-a/iphone``."""
-        return "/".join(part for part in self.name.split("/") if part != self.phone) or self.name
+        return without_camera(self.name, self.phone)
 
     @property
     def phone(self) -> str:

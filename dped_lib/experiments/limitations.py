@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from scipy.ndimage import gaussian_filter
 from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 
-from dped_lib.base.datasets import camera_name, photograph_name
+from dped_lib.base.datasets import camera_name, photograph_name, without_camera
 from dped_lib.enhance import enhancement
 from dped_lib.experiments import gallery, statistics
 from dped_lib.experiments.appearance import BLUR, blurred_lab
@@ -267,9 +267,8 @@ def figure12(
     for row, name in zip(axes, FLAW_MEASURES, strict=True):
         row[0].set_ylabel(f"{name}\n(flattest part, enlarged)" if name == "noise amplification" else name)
         for i, flaw in enumerate(_worst_and_typical(flaws, network, name)):
-            scene = photograph_name(dataset, flaw.name).removesuffix(f", {camera_name(dataset, flaw.phone)}")
             titles = (
-                f"{scene},\n{camera_name(dataset, flaw.phone)}\n{ranks[i]} of {count}: original",
+                f"{without_camera(flaw.name, flaw.phone)},\n{camera_name(dataset, flaw.phone)}\n{ranks[i]} of {count}: original",
                 describe_change(name, flaw.values[name]),
             )
             for ax, picture, title in zip(row[2 * i : 2 * i + 2], pictures[flaw.name], titles, strict=True):

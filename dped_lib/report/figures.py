@@ -169,7 +169,7 @@ def caption_lines(caption: str, width: int) -> list[str]:
             continue
         if lines:
             lines[-1] += " ·"
-        first, *others = re.split(r"(?<=[,;]) ", entry) if len(entry) > width else [entry]
+        first, *others = re.split(r"(?<=[,;]) ", entry)
         lines += textwrap.wrap(first, width, break_on_hyphens=False)
         for part in others:
             if len(lines[-1]) + len(" ") + len(part) <= width:

@@ -31,9 +31,9 @@ def draw_equivalence(ax: Axes, verdicts: Sequence[Verdict], names: Sequence[str]
             ax.plot(v.share, y, "o", color=color, ms=6, mec="white")
             words = f"{statistics.in_words(v.share, v.within, 2, borders=v.borders)}: {v.word}"
         report.write_beside(ax, y, words)
-    margin = verdicts[0].margin if verdicts else 0
-    ax.axvspan(0.5 - margin, 0.5 + margin, color="0.9", zorder=0)
-    ax.axvline(0.5, color="0.55", lw=0.8, ls=":", zorder=0)
+    low, half, high = verdicts[0].borders if verdicts else (0.5,) * 3
+    ax.axvspan(low, high, color="0.9", zorder=0)
+    ax.axvline(half, color="0.55", lw=0.8, ls=":", zorder=0)
     report.label_rows(ax, names)
     ax.set(xlim=(0, 1))
 
