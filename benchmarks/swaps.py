@@ -113,7 +113,7 @@ def photographs() -> dict[str, tuple[Form, Form]]:
     """Return the swaps of enhancement on one band of a photograph, each on one thread, as enhancement calls them."""
     rows = torch.rand(_ROWS + 2, _WIDTH, _CHANNELS)
     layer = bands.Layer(nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1), torch.float32)
-    x = bands.picture(rows)
+    x = bands.as_band(rows)
     signed = torch.randn(_ROWS, _WIDTH, _CHANNELS).bfloat16()
     out = torch.empty_like(signed)
     last = nn.Conv2d(_CHANNELS, 3, 9, padding=4).requires_grad_(False)
@@ -121,7 +121,7 @@ def photographs() -> dict[str, tuple[Form, Form]]:
     for enabled in ("0", "1"):
         os.environ["DPED_SPEED"] = enabled
         tails.append(bands.Tail(last, torch.bfloat16, last.bias))
-    wide = bands.picture(torch.rand(_ROWS + 8, _WIDTH + 8, _CHANNELS).bfloat16())
+    wide = bands.as_band(torch.rand(_ROWS + 8, _WIDTH + 8, _CHANNELS).bfloat16())
     forms = {
         "winograd": (lambda: F.conv2d(x, layer.weight, layer.bias, padding=(0, 1)), lambda: layer.convolve(x)),
         "rectify, bfloat16": (lambda: torch.clamp_min(signed, 0, out=out), lambda: rectify.relu(signed, out)),

@@ -2,7 +2,7 @@
 
 The code follows the paper's order. It detects SIFT keypoints, matches them, and estimates a homography by RANSAC. It
 crops both photographs to their intersection, then to the largest rectangle of the requested aspect ratio, and
-resamples them once. The DSLR's image keeps its axes. Between RANSAC and the crop the map is refined
+resamples them once. The aligned images keep the axes of the DSLR's photograph. Between RANSAC and the crop the map is refined
 (:mod:`dped_lib.alignment.refinement`). Every attempt ends with a verdict: a pair that cannot be aligned is a result,
 not an error.
 
@@ -123,8 +123,9 @@ def align(phone: np.ndarray, dslr: np.ndarray, size: tuple[int, int] = paper.ALI
 
     Args:
         phone, dslr: uint8 H x W x 3, RGB, of any size. One may be rotated against the other, but not mirrored.
-        size: height x width of the aligned images. They are upright if the DSLR's photograph is. Neither
-            photograph is enlarged: if its shared part has fewer pixels, the images are smaller and keep the aspect.
+        size: height x width of the aligned images. They are upright if the DSLR's photograph is. If
+            the shared part of a photograph has fewer pixels, the images are smaller and keep the aspect. So neither
+            photograph is enlarged, except by some thousandths where a lens bends the border.
 
     Raises:
         DpedError: a photograph is not uint8 RGB. A pair that cannot be aligned raises nothing: see ``Report.verdict``.
@@ -178,7 +179,7 @@ class _Aligner:
         detected = [keypoints.detect(g) for g in gray]
         self._match_keypoints(*detected)
         homography = self._estimate_homography(*(d.scale for d in detected))
-        first = PairMap(homography, *(geometry.ideal_lens(*g.shape) for g in gray))
+        first = PairMap(homography, *(geometry.centred_lens(*g.shape) for g in gray))
         refined, blocks = refinement.refine(first, self.matches[self.inliers], *gray)
         return self._resample(refined, blocks, self._crop_to_intersection(refined))
 
@@ -203,6 +204,8 @@ class _Aligner:
 
     def _estimate_homography(self, phone_scale: float, dslr_scale: float) -> np.ndarray:
         """Estimate the homography from the DSLR's photograph to the phone's by RANSAC: 3 x 3.
+
+        This form of RANSAC is MAGSAC++ (Barath et al. 2020), which needs no exact threshold.
 
         The scales are those of the images in which keypoints were detected. RANSAC works in pixels of
         these images, because a pixel covers about the same part of the scene in both. It uses the same
@@ -261,7 +264,7 @@ class _Aligner:
         if rectangle is None:
             raise _Rejected("too little overlap", "the shared part holds no upright rectangle.")
         x, y, half = rectangle
-        # We enlarge neither photograph: an aligned pixel covers at least one pixel of each.
+        # We enlarge neither photograph: an aligned pixel covers at least one pixel of each, until the next loop shrinks it.
         scale = refined.scale_at((x, y))
         height = min(self.size[0], int(2 * half), int(2 * half * scale))
         size = (height, round(height * aspect))
@@ -271,12 +274,14 @@ class _Aligner:
         step = 2 * half / height
         # A lens bends the border, so the outermost pixels may lie outside the phone's photograph: shrink until none is.
         last = np.array(self.phone.shape[1::-1]) - 1
-        for _ in range(20):
+        for _ in range(100):
             origin = np.array([x - (size[1] - 1) / 2 * step, y - (size[0] - 1) / 2 * step])
             border = refined.to_phone(geometry.outline(*size) * step + origin)
             if np.maximum(-border, border - last).max() <= 0.5:
                 break
             step *= 0.995
+        else:
+            raise _Rejected("too little overlap", "no rectangle lies inside both photographs.")
         return _Crop(size, origin, step, scale)
 
     def _resample(self, refined: PairMap, blocks: np.ndarray, crop: _Crop) -> Alignment:

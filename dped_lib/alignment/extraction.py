@@ -34,6 +34,7 @@ FLAT = "flat"  # nothing fixes its place: it has no contrast, or no fine detail 
 EDGE = "at the edge of the search"  # its best place is where the search ends, so it is no maximum
 DIFFERS = "fine detail differs"  # the NCC exceeds the threshold because light and shade agree, but the detail differs
 WINDOW_VERDICTS = (KEPT, BELOW, FLAT, EDGE, DIFFERS)
+CHOICES_FOR_FLAT = ("drop", "keep")  # what can happen to windows of verdict ``flat``
 
 _COARSE_SIGMA = 4.0  # standard deviation (px) of the blur that is subtracted from the band of fine detail
 _BAND_REACH = 12  # px: pixels further away have 0.3 % of the weight in the blur of a pixel of the band
@@ -155,7 +156,7 @@ def extract(
     Raises:
         DpedError: the pair is not aligned, or a parameter is out of range.
     """
-    one_of("flat", flat, ("drop", "keep"))
+    one_of("flat", flat, CHOICES_FOR_FLAT)
     if alignment.phone is None or alignment.dslr is None:
         raise DpedError(
             "The photographs are not aligned, so there are no patches to extract: see the report's verdict."
@@ -346,7 +347,7 @@ def _with_margin(alignment: "Alignment", margin: int) -> tuple[np.ndarray, np.nd
 
 
 def _filled(inside: np.ndarray) -> np.ndarray:
-    """Return, for each position of a window in ``inside``, whether the photograph fills it up to its outermost pixels."""
+    """Return, for each position of a window in ``inside``, whether the photograph fills all but its outermost pixels."""
     missing = cv2.integral((~inside).astype(np.uint8))
     size = PATCH_SIZE - 2
     corner = missing[1:-1, 1:-1]

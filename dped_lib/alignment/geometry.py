@@ -68,7 +68,7 @@ class Lens:
         return self.centre + self.radius * u * (r / np.maximum(goal, 1e-12))
 
 
-def ideal_lens(height: int, width: int, k1: float = 0.0, k2: float = 0.0) -> Lens:
+def centred_lens(height: int, width: int, k1: float = 0.0, k2: float = 0.0) -> Lens:
     """Return a lens that is centred on an image. Its unit of radius is half the diagonal."""
     return Lens(((width - 1) / 2, (height - 1) / 2), float(np.hypot(width, height) / 2), k1, k2)
 
@@ -133,8 +133,8 @@ def interpolated_map(f, height: int, width: int, origin, step: float) -> np.ndar
     """
     every = 8
     rows, columns = -(-height // every) + 2, -(-width // every) + 2
-    # cv2.resize treats each node as the centre of a cell of eight pixels. It extrapolates beyond the outermost nodes,
-    # so we compute one more node on each side.
+    # cv2.resize treats each node as the centre of a cell of eight pixels. Beyond the outermost nodes it repeats
+    # them, so we compute one more node on each side.
     x = ((np.arange(columns) - 0.5) * every - 0.5) * step + origin[0]
     y = ((np.arange(rows) - 0.5) * every - 0.5) * step + origin[1]
     nodes = np.stack(np.meshgrid(x, y), -1)

@@ -14,9 +14,8 @@ _KEYPOINTS_PER_PIXEL = 0.01  # we keep the strongest ones, at most this many per
 _CONTRAST_THRESHOLD = 0.01  # a quarter of OpenCV's default: a dark, soft phone photograph has few strong keypoints
 _LOWE_RATIO = 0.8  # of the distances to the nearest and to the second nearest descriptor
 _ROUNDING = 1e-5  # of a squared distance computed from float32 products
-_ROWS = (
-    512  # descriptors compared at a time: the products of all 20 000 of a photograph of 2 megapixels would take 1.6 GB
-)
+# Descriptors compared at a time. The products of all 20 000 of a photograph of 2 megapixels would take 1.6 GB.
+_ROWS = 512
 
 _BLOCK = 49  # side of a block, in pixels
 _COARSE_SIGMA = 6.0  # standard deviation (px) of the blur that removes shading and vignetting from blocks

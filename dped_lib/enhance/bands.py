@@ -15,7 +15,7 @@ from dped_lib import models, speed
 from dped_lib.speed import convolution, rectify, winograd
 
 
-def picture(rows: Tensor) -> Tensor:
+def as_band(rows: Tensor) -> Tensor:
     """Return rows (h x W x C) as a channels-last band (1 x C x h x W) that shares their memory."""
     return rows.permute(2, 0, 1).unsqueeze(0)
 
@@ -67,8 +67,8 @@ class Layer:
         if fast:
             winograd.convolve(rows[: fast + 2], self.kernels, self.bias, out[:fast])
         if fast < height:
-            picture(out[fast:]).copy_(self._directly(window[:, :, fast:]))
-        return picture(out)
+            as_band(out[fast:]).copy_(self._directly(window[:, :, fast:]))
+        return as_band(out)
 
     def _directly(self, window: Tensor) -> Tensor:
         return F.conv2d(window, self.weight, self.bias, padding=(0, self.radius))
@@ -100,7 +100,7 @@ class Tail(Layer):
         # The summand of offset d for output o is d columns to the right, in channel d * outputs + o.
         steps = (width * channels, channels, channels + self.outputs, 1)
         shifted = planes.as_strided((height, width - taps + 1, taps, self.outputs), steps)
-        return picture(shifted.sum(2)) + self.bias
+        return as_band(shifted.sum(2)) + self.bias
 
 
 class Conv:
@@ -138,7 +138,7 @@ class Conv:
             self.filled, self.used = kept, 0
         new, margin = self.filled + x.shape[2], self.layer.margin
         window = self._window(new + self.layer.radius, x.shape[3])
-        self.before(x, picture(window[self.filled : new, margin : margin + x.shape[3]]))
+        self.before(x, as_band(window[self.filled : new, margin : margin + x.shape[3]]))
         self.filled = new
 
     def complete(self, width: int, last: bool) -> Tensor:
@@ -150,7 +150,7 @@ class Conv:
         if end <= 2 * r:
             return window.new_zeros(1, self.layer.outputs, 0, width)
         self.used = end - 2 * r
-        return self.layer.convolve(picture(window[:end]))
+        return self.layer.convolve(as_band(window[:end]))
 
     def _window(self, rows: int, width: int) -> Tensor:
         if self.window is None or len(self.window) < rows:

@@ -53,7 +53,7 @@ class _Streamer:
         band = np.array(self.image[max(start, 0) : end])
         if full != _WHITE:
             band = band.astype(np.float32) * np.float32(_WHITE / full)
-        return bands.picture(torch.from_numpy(band).to(self.device))
+        return bands.as_band(torch.from_numpy(band).to(self.device))
 
     def buffer(self) -> Tensor:
         shape = (self.height, self.width, self.model.head.out_channels)

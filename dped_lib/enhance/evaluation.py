@@ -1,6 +1,5 @@
 """Enhance the patch pairs of a store, and compare them with the DSLR's."""
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -21,17 +20,13 @@ GPU_BATCH, CPU_BATCH = 50, 8
 Measured = TypeVar("Measured")
 
 
-def enhance_pairs(
-    model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device, batch: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches (enhanced, DSLR) of the pairs at ``index``: float32 N x 3 x 100 x 100, not clipped.
+@torch.inference_mode()
+def enhance_pairs(model: nn.Module, store: PairStore, index: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the few pairs at ``index`` as one batch (enhanced, DSLR): float32 N x 3 x 100 x 100, not clipped.
 
-    Args:
-        model: the network. It is moved to ``device``.
-        batch: number of pairs of a batch; 0 means ``CPU_BATCH`` or ``GPU_BATCH``.
+    ``model`` is the network. It is moved to ``device``.
     """
-    enhance = functools.partial(_enhanced, speed.prepare(model, device), store, device)
-    yield from speed.in_order(enhance, _batches(index, batch, device), device)
+    return _enhanced(speed.prepare(model.eval(), device), store, device, index)
 
 
 def measure_pairs(
@@ -45,7 +40,7 @@ def measure_pairs(
 
     Args:
         model: the network; ``nn.Identity()`` enhances nothing.
-        measure: takes a batch (enhanced, DSLR) as :func:`enhance_pairs` yields it. On a CPU several threads call it.
+        measure: takes a batch (enhanced, DSLR) as :func:`enhance_pairs` returns it. On a CPU several threads call it.
 
     Raises:
         DpedError: ``index`` is empty.
@@ -58,7 +53,7 @@ def measure_pairs(
     def measured(chosen: np.ndarray) -> Measured:
         return measure(*_enhanced(network, store, device, chosen))
 
-    return list(speed.in_order(measured, _batches(index, 0, device), device))
+    return list(speed.in_order(measured, _batches(index, device), device))
 
 
 def evaluate(
@@ -68,8 +63,8 @@ def evaluate(
     return metrics.concatenate(measure_pairs(model, store, index, speed.pair_statistics, device))
 
 
-def _batches(index: np.ndarray, size: int, device: torch.device) -> Iterator[np.ndarray]:
-    size = size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+def _batches(index: np.ndarray, device: torch.device) -> Iterator[np.ndarray]:
+    size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     return (index[first : first + size] for first in range(0, len(index), size))
 
 

@@ -21,7 +21,7 @@ from dped_lib.speed import threads
 
 def rows(buffer: Tensor, start: int, end: int) -> Tensor:
     """Return rows of a buffer (H x W x C) as a band (1 x C x h x W) that shares their memory."""
-    return bands.picture(buffer[start:end])
+    return bands.as_band(buffer[start:end])
 
 
 def store(buffer: Tensor, start: int, x: Tensor) -> None:

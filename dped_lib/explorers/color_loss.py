@@ -35,6 +35,13 @@ _USES = gestures.Uses(
 )
 
 
+def _deviation(kernel: str | float) -> float:
+    """Return the standard deviation (px) of a kernel's taps (``losses.kernel_1d``)."""
+    taps = losses.kernel_1d(kernel)
+    offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
+    return float(np.sqrt((taps * offsets**2).sum() / taps.sum()))
+
+
 def _tensor(image: np.ndarray) -> torch.Tensor:
     """Return an image H x W x 3 as a batch of one: 1 x 3 x H x W."""
     return torch.from_numpy(image).permute(2, 0, 1)[None]
@@ -92,9 +99,7 @@ class ColorLoss:
     def _follow_kernel(self) -> None:
         """Set the slider to the standard deviation of the chosen kernel, and draw."""
         if self.kernel.value in losses.KERNELS:
-            taps = losses.kernel_1d(self.kernel.value)
-            offsets = np.arange(-losses.KERNEL_RADIUS, losses.KERNEL_RADIUS + 1)
-            self._named_sigma = round(float(np.sqrt((taps * offsets**2).sum() / taps.sum())), 2)
+            self._named_sigma = round(_deviation(self.kernel.value), 2)
             self.sigma.value = self._named_sigma
         self._draw()
 
@@ -183,7 +188,10 @@ class ColorLoss:
         ratio = f"{self.mse / self.color:.1f} times smaller" if self.color else "no difference"
         kernel_name = f"sigma {self.sigma.value:.2f} px" if self.kernel.value == _OWN else f"kernel {self.kernel.value}"
         color = f"colour loss ({kernel_name}) {self.color:.5f}"
-        return f"Shift {self.shift.value:g} px: MSE {self.mse:.5f}; {color}: {ratio}."
+        narrowed = ""
+        if self.kernel.value == _OWN and self.sigma.value - (kept := _deviation(self.sigma.value)) > 0.01:
+            narrowed = f" The kernel ends {losses.KERNEL_RADIUS} px from its centre, so its own sigma is {kept:.2f} px."
+        return f"Shift {self.shift.value:g} px: MSE {self.mse:.5f}; {color}: {ratio}.{narrowed}"
 
     def _draw(self) -> None:
         pictures = self._measure()

@@ -111,7 +111,7 @@ def maps(objective: losses.Objective, enhanced: Tensor, target: Tensor) -> dict[
                 dx, dy = (gradient.square().mean(1)[0] for gradient in losses.gradients(enhanced))
                 drawn[name] = F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))
             case "content":
-                features = [objective.vgg(image, objective.layer) for image in (enhanced, target)]
+                features = [objective.vgg(image, objective.content_layer) for image in (enhanced, target)]
                 drawn[name] = (features[0] - features[1]).square().mean(1)[0]
             case "texture":
                 drawn[name] = _influence(objective, enhanced, target)

@@ -327,7 +327,7 @@ def _over_detail(name: str) -> str:
 
     Of "enhanced by NETWORK" only "enhanced" is left, because the title of the whole photograph names the network.
     """
-    return textwrap.fill(f"{name.split(' by ')[0]}, zoom 4", 38, break_on_hyphens=False)
+    return textwrap.fill(f"{name.split(' by ')[0]}, zoom 4", 34, break_on_hyphens=False)
 
 
 def _of_one_size(name: str, versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,13 +13,13 @@ distortion = st.floats(-0.03, 0.03)
 
 @given(distortion, distortion, st.floats(-200, 1200), st.floats(-200, 1000))
 def test_distort_and_undistort_are_inverse(k1, k2, x, y):
-    lens = geometry.ideal_lens(800, 1000, k1, k2)
+    lens = geometry.centred_lens(800, 1000, k1, k2)
     assert np.allclose(lens.undistort(lens.distort([[x, y]])), [[x, y]], atol=1e-6)
     assert np.allclose(lens.distort(lens.undistort([[x, y]])), [[x, y]], atol=1e-6)
 
 
 def test_a_lens_moves_the_corner_by_k1_and_not_the_centre():
-    lens = geometry.ideal_lens(601, 801, k1=0.01)
+    lens = geometry.centred_lens(601, 801, k1=0.01)
     assert np.allclose(lens.undistort([[400, 300]]), [[400, 300]])
     moved = lens.undistort([[800, 600]]) - [[800, 600]]
     assert np.allclose(moved, 0.01 * np.array([[400, 300]]), atol=0.02)  # the corner pixel lies 0.1 % inside radius 1
@@ -49,7 +49,7 @@ def test_overlap_and_order_of_corners():
 
 def test_interpolated_map_is_the_map():
     h = np.array([[0.9, 0.02, 14], [-0.03, 0.95, 9], [2e-5, -1e-5, 1]])
-    lens = geometry.ideal_lens(700, 900, 0.02, -0.01)
+    lens = geometry.centred_lens(700, 900, 0.02, -0.01)
 
     def f(xy):
         return lens.distort(geometry.apply_homography(h, xy))

@@ -10,7 +10,7 @@ PHONE, DSLR = (1200, 1600), (2000, 2600)
 
 
 def truth(k_phone=0.0, k_dslr=0.0) -> pair_map.PairMap:
-    return pair_map.PairMap(H, geometry.ideal_lens(*PHONE, k_phone), geometry.ideal_lens(*DSLR, k_dslr))
+    return pair_map.PairMap(H, geometry.centred_lens(*PHONE, k_phone), geometry.centred_lens(*DSLR, k_dslr))
 
 
 def matches(true: pair_map.PairMap, count: int, noise: float, wrong: float, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_a_map_rotates_against_the_photograph(degrees):
     """A phone photograph rotated clockwise is matched by rotating it counter-clockwise, and vice versa."""
     a = np.radians(degrees)
     rotation = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    m = pair_map.PairMap(rotation, geometry.ideal_lens(*PHONE), geometry.ideal_lens(*DSLR))
+    m = pair_map.PairMap(rotation, geometry.centred_lens(*PHONE), geometry.centred_lens(*DSLR))
     assert (m.rotation_at((500, 500)) + degrees + 180) % 360 - 180 == pytest.approx(0, abs=1e-6)
     assert abs(m.rotation_at((500, 500))) == pytest.approx(abs(degrees), abs=1e-6)
 

@@ -100,6 +100,6 @@ def test_results_that_are_not_judged_are_counted(tmp_path, monkeypatch):
     own.mkdir(parents=True)
     (own / "variants.json").write_text(content)
     (sentence,) = evidence.results_left_out()
-    assert str(own) in sentence and "1 of the 3 results" in sentence and "--dataset rig --preset cpu" in sentence
+    assert str(own) in sentence and "1 of the 3 results" in sentence and "Run the other notebooks by hand" in sentence
     monkeypatch.setenv("DPED_FIGURES", str(tmp_path / "figures"))
     assert evidence.results_left_out() == [], "the workflow judges what it saves"

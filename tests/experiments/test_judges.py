@@ -78,7 +78,7 @@ def test_the_margin_is_the_largest_difference_that_the_paper_calls_equivalent():
 def test_lower_is_better_for_colour_deviation(shelf):
     row = difference("color+content+texture", "content+texture", -2.0, -1.0, measure="colour deviation")
     shelf("table3_looks", {"differences": [{k: v for k, v in row.items() if k != "metric"}]})
-    assert verdicts("colour_term") == ["holds"]
+    assert verdicts("color_term") == ["holds"]
 
 
 @pytest.mark.parametrize(

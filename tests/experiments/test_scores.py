@@ -110,14 +110,11 @@ def test_each_fold_is_scored_by_the_network_that_has_not_seen_it(folded):
 
 
 def looks_of(network: nn.Module, store: pair_store.PairStore, index: np.ndarray) -> list[tuple[float, float]]:
-    rows = []
-    for batches in evaluation.enhance_pairs(network, store, index, torch.device("cpu")):
-        images, targets = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batches)
-        rows += [
-            (appearance.color_difference(i, t), appearance.sharpness(i, t))
-            for i, t in zip(images, targets, strict=True)
-        ]
-    return rows
+    batch = evaluation.enhance_pairs(network, store, index, torch.device("cpu"))
+    images, targets = (b.permute(0, 2, 3, 1).numpy().astype(np.float64) for b in batch)
+    return [
+        (appearance.color_difference(i, t), appearance.sharpness(i, t)) for i, t in zip(images, targets, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(("dataset", "split", "seeds"), [("rig", "val", (0, 1)), ("pirm", "test", (0, 1, 2))])

@@ -31,6 +31,16 @@ def test_the_colour_explorer_computes_what_the_library_does(color):
     assert color.sigma.value == pytest.approx(np.sqrt((taps * offsets**2).sum() / taps.sum()), abs=0.006)
 
 
+def test_a_wide_kernel_of_ones_own_is_narrower_than_its_sigma(color):
+    """21 taps hold a Gaussian of 2 px. One of 5 px loses its ends, and keeps the variance within 10 px of the centre."""
+    color.kernel.value, color.sigma.value = "own sigma", 2.0
+    assert "so its own sigma" not in color.summary()
+    color.sigma.value = 5.0
+    x = np.arange(-10, 11)
+    p = np.exp(-(x**2) / 50)
+    assert f"so its own sigma is {np.sqrt((p * x**2).sum() / p.sum()):.2f} px" in color.summary()
+
+
 def test_dragging_the_shift_changes_pictures_numbers_and_the_point(color):
     color.kernel.value, color.shift.value = "code", 2
     before = color.image.value, color.plot.value, color.numbers.value, color.mse

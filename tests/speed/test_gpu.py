@@ -62,7 +62,7 @@ def test_a_band_is_normalised_as_on_a_cpu(dtype, aside):
             gathered.add(x)
         known = gathered.of(copy.deepcopy(norm).to(target))
         window = torch.zeros(20, 54, 64, dtype=dtype, device=target)
-        destination = bands.picture(window[5:12, 2:52]) if aside else None
+        destination = bands.as_band(window[5:12, 2:52]) if aside else None
         result = known(xs[0], destination)
         assert destination is None or result.data_ptr() == destination.data_ptr()
         assert not aside or not window[:5].any() and not window[12:].any() and not window[:, :2].any()

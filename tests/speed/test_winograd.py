@@ -31,8 +31,8 @@ def test_any_size_is_the_direct_convolution(rows, width, channels, outputs, seed
     layer = bands.Layer(conv, torch.float32)
     assert layer.kernels is not None
     with torch.inference_mode():
-        output = layer.convolve(bands.picture(x))
-        wanted = F.conv2d(bands.picture(x).double(), conv.weight.double(), conv.bias.double(), padding=(0, 1))
+        output = layer.convolve(bands.as_band(x))
+        wanted = F.conv2d(bands.as_band(x).double(), conv.weight.double(), conv.bias.double(), padding=(0, 1))
     assert output.dtype == torch.float32 and output.shape == (1, outputs, rows, width)
     assert (output - wanted).abs().max() < 3e-6
 
