@@ -54,7 +54,8 @@ class LossSpec:
 #: The four columns of Table 3, in the paper's order.
 TABLE3_LOSSES = tuple(paper.TABLE3["iphone"])
 
-#: Every loss by name. Losses with a texture term also have total variation, which damps the noise of that term.
+#: Every loss by name. Table 3 names no total variation. Every loss with a texture term has it here, because it damps the
+#: noise of that term (DEVIATIONS.md).
 LOSSES: Mapping[str, LossSpec] = MappingProxyType(
     {
         "color+content+texture": LossSpec(("color", "content", "texture", "tv")),
@@ -68,7 +69,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
 )
 
 #: The losses that a full reproduction trains for each phone: Table 3, and the learned baselines of Table 2.
-TRAINED = (*TABLE3_LOSSES, "johnson", "dong")
+TRAINED = tuple(LOSSES)
 
 #: The colour kernel, the layer of VGG-19 and the discriminator of each variant.
 KERNEL_OF = MappingProxyType({"paper": "printed", "code": "code"})
@@ -96,7 +97,10 @@ def batch_mean(losses: Tensor) -> Tensor:
 
 
 def gaussian(deviation: float) -> np.ndarray:
-    """Return 21 float64 taps of a Gaussian of this deviation (px). Their sum is 1. The paper has no such equation."""
+    """Return 21 float64 taps of a Gaussian of this deviation (px), with sum 1.
+
+    Equation 4 has this shape. The taps end 10 px from the centre, which narrows wide kernels: 4.34 px become 4.11 px.
+    """
     taps = np.exp(-(_OFFSETS**2) / (2 * deviation**2))
     return taps / taps.sum()
 
@@ -138,7 +142,7 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().flatten(1).sum(1)
 
 
-def color_distance(enhanced: Tensor, target: Tensor, kernel: str = "code") -> Tensor:
+def color_distance(enhanced: Tensor, target: Tensor, kernel: str | float = "code") -> Tensor:
     """Return the squared distance of the blurred images of each pair (equation 2): N values."""
     return squared_distance(blur(enhanced, kernel), blur(target, kernel))
 
@@ -275,7 +279,7 @@ class Objective:
         kernel, content_layer: a key of ``KERNELS``, and a layer of VGG-19; by default those of the loss or the variant.
 
     Attributes:
-        terms, kernel, layer, weights: the names of the terms, the kernel, the layer of VGG-19, and the terms' weights.
+        terms, kernel, content_layer, weights: names of the terms, kernel, layer of VGG-19, and weights of the terms.
         color_distance: equation 2. ``speed`` replaces it by an equivalent.
 
     Raises:
@@ -295,7 +299,7 @@ class Objective:
         self.variant = one_of("variant", variant, VARIANTS)
         self.terms = spec.terms
         self.kernel = one_of("kernel", kernel or KERNEL_OF[variant], KERNELS)
-        self.layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
+        self.content_layer = content_layer or spec.content_layer or CONTENT_LAYER_OF[variant]
         self.weights = weights_of(variant)
         self.vgg, self.discriminator = vgg, discriminator
         self.color_distance = color_distance
@@ -319,8 +323,9 @@ class Objective:
                 return texture_loss(self.discriminate(gray(enhanced), gray(target)))
             case "content":
                 with torch.no_grad():
-                    target_features = self.vgg(target, self.layer)
-                return content_loss(self.vgg(enhanced, self.layer), target_features, self.variant)
+                    target_features = self.vgg(target, self.content_layer)
+                features = self.vgg(enhanced, self.content_layer)
+                return content_loss(features, target_features, self.variant)
             case "tv":
                 return tv_loss(enhanced, self.variant)
 

@@ -17,6 +17,7 @@ from dped_lib.base.validation import one_of
 
 #: Epsilon inside the square root of every normalisation, as in the authors' code. PyTorch's default is 1e-5.
 NORM_EPSILON = 1e-3
+NORMS = ("instance", "batch")
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def initialise(network: nn.Module) -> None:
 
 def normalisation(kind: str, channels: int) -> nn.Module:
     """Return batch norm (section 3.2.2) or instance norm (authors' code), affine per channel."""
-    if one_of("norm", kind, ("instance", "batch")) == "instance":
+    if one_of("norm", kind, NORMS) == "instance":
         return nn.InstanceNorm2d(channels, affine=True, eps=NORM_EPSILON)
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
 
@@ -207,7 +208,7 @@ def generator(name: str = "dped", variant: str = "code", norm: str = "") -> nn.M
     ``norm`` is ``batch`` or ``instance``; the variant's if it is empty.
     """
     norm = norm or NORM_OF[one_of("variant", variant, NORM_OF)]
-    return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, ("instance", "batch")))
+    return GENERATORS[one_of("model", name, GENERATORS)](one_of("norm", norm, NORMS))
 
 
 def discriminator(form: str = "code") -> nn.Module:

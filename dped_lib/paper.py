@@ -140,7 +140,7 @@ CLAIMS = (
           "trained to differentiate between phone and DSLR images"),
     Claim("one_image", "3.1.2", "while its single-channel counterpart shows only 86% after 5000 steps"),
     Claim("best_ssim", "4.2, Table 2", "our method is the best in terms of SSIM"),
-    Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method and ours equivalent"),
+    Claim("psnr_dong", "4.2, Table 2", "On PSNR terms, [...] we consider Dong et al.'s method [...] and ours equivalent"),
     Claim("outperforms", "4.2, Table 2", "while outperforming other methods [in PSNR]"),
     Claim("ours_iphone", "Table 2", "Ours, iPhone: 19.16 dB, 0.9114"),
     Claim("improves", "1.2", "the advantage of the enhanced photos over the originals"),
@@ -151,10 +151,10 @@ CLAIMS = (
           "outperforming even the results of manual retouching"),
     Claim("noise", "4.4", "this noise issue occurred only on photos from the poor iPhone 3Gs camera and not on "
           "the photos from the better Sony and BlackBerry cameras"),
-    Claim("texture_colour", "Appendix, Table 3", "the texture loss can cause significant color deviations, and the "
-          "additional MSE term cannot effectively suppress them"),
-    Claim("content_colour", "Appendix, Table 3", "Content loss shows better results in this case [than MSE + texture]"),
-    Claim("colour_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, "
+    Claim("texture_color", "Appendix, Table 3", "the adversarial network that stands behind the texture loss can "
+          "cause significant color deviations, and the additional MSE term cannot effectively suppress them"),
+    Claim("content_color", "Appendix, Table 3", "Content loss shows better results in this case [than MSE + texture]"),
+    Claim("color_term", "Appendix, Table 3", "Adding an extra color term further improves the resulting images, "
           "making the colors [...] closer to the target"),
     Claim("mse_blur", "Appendix, Table 3", "Single MSE demonstrates high PSNR and SSIM values [...] while [...] "
           "slightly degrading image sharpness"),

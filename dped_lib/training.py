@@ -56,7 +56,8 @@ class Trainer:
 
     def __init__(self, params: TrainParams, store: PairStore, device: torch.device, vgg_net: vgg.VGG19 | None = None):
         one_of("VGG source", params.vgg, vgg_files.SOURCES)
-        one_of("VGG layer", params.content_layer or "relu5_4", (f"relu{c}" for c in vgg.CONVS))
+        if params.content_layer:
+            one_of("VGG layer", params.content_layer, vgg.LAYERS)
         self.params, self.store, self.device, self.iteration = params, store, device, 0
         self.networks = {name: network.to(device) for name, network in networks_of(params).items()}
         self.generator, self.discriminator = self.networks["generator"], self.networks.get("discriminator")
@@ -86,10 +87,10 @@ class Trainer:
         self.iteration += 1
         return terms
 
-    def update(self, phone: Tensor, dslr: Tensor, *opponents: Tensor) -> dict[str, Tensor]:
+    def update(self, phone: Tensor, dslr: Tensor, *for_discriminator: Tensor) -> dict[str, Tensor]:
         """Take one step of each network on batches N x 3 x 100 x 100 and return every term.
 
-        ``opponents`` is the discriminator's batch: phone, DSLR and swaps (``losses.permute_pairs``).
+        ``for_discriminator`` is its batch: phone, DSLR and swaps (``losses.permute_pairs``).
         """
         for network in self.networks.values():
             network.train()
@@ -99,7 +100,7 @@ class Trainer:
         self.descend("generator", terms["total"])
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
-            terms |= self.discriminator_losses(*opponents)
+            terms |= self.discriminator_losses(*for_discriminator)
             self.descend("discriminator", terms["discriminator"])
         return {name: value.detach() for name, value in terms.items()}
 

@@ -9,6 +9,7 @@ from dped_lib.base.validation import one_of
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 #: Names of the 16 convolutions in order, from ``1_1`` to ``5_4``.
 CONVS = tuple(f"{b}_{c}" for b, widths in enumerate(_BLOCKS, 1) for c, _ in enumerate(widths, 1))
+LAYERS = tuple(f"relu{name}" for name in CONVS)
 _WIDTHS = tuple(w for widths in _BLOCKS for w in widths)
 #: Shape of the kernel of each convolution: outputs x inputs x 3 x 3.
 SHAPES = tuple((o, i, 3, 3) for o, i in zip(_WIDTHS, (3, *_WIDTHS[:-1]), strict=True))
@@ -55,7 +56,7 @@ class VGG19(nn.Module):
     def features(self, image: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
         """Return the activations of several layers (``reluB_C``) from one pass, up to the deepest."""
         for layer in layers:
-            one_of("VGG layer", layer, (f"relu{c}" for c in CONVS))
+            one_of("VGG layer", layer, LAYERS)
         activations = {}
         x = (image * self.scale - self.mean) / self.std
         for name, conv in self.convs.items():

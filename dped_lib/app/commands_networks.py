@@ -41,7 +41,9 @@ class SplitChoice(StrEnum):
 def train(
     dataset: Dataset = "rig",
     phone: Phone = "",
-    loss: Annotated[str, typer.Option(help="A column of Table 3, 'dong' or 'johnson'.")] = paper.FULL_LOSS,
+    loss: Annotated[
+        str, typer.Option(help=f"The loss: {', '.join([*paper.TABLE3['iphone'], 'johnson', 'dong'])}.")
+    ] = paper.FULL_LOSS,
     preset: PresetName = presets.DEFAULT,
     seed: Annotated[
         int, typer.Option(help="Seed of the first weights and the batches; on pirm also of the split.")

@@ -50,7 +50,7 @@ def study(
     scenes: Annotated[
         int,
         typer.Option(
-            help="Number of scenes in each set. Default: 9 as in the paper, or all held-out scenes if there are fewer.",
+            help="Number of scenes in each set. Default: 9 as in the paper, or all held-out scenes of the dataset if there are fewer.",
             show_default=False,
         ),
     ] = 0,

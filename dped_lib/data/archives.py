@@ -87,7 +87,9 @@ class Folder:
             with open(self.place(name), "rb") as file:
                 return file.read()
         except OSError as error:
-            raise DpedError(f"{self.place(name)}: cannot be read ({error}).") from error
+            raise DpedError(
+                f"{self.place(name)}: cannot be read ({error}). Make it readable, or get it again."
+            ) from error
 
 
 class Zip:
@@ -191,7 +193,7 @@ class Zip:
                 f"{self.path}: {name} is packed by method {method}. Unpack the archive and name the folder."
             )
         if max(size, packed) > _MOST:
-            raise DpedError(f"{self.path}: {name} has {size} bytes, more than a photograph.")
+            raise DpedError(f"{self.path}: {name} has {size} bytes, more than a photograph. Get the archive again.")
         self._file.seek(offset + self._shift)
         head = self._file.read(30)
         if len(head) == 30 and head.startswith(b"PK\3\4"):

@@ -60,7 +60,7 @@ class Batches:
         index = store.index(split)
         if not len(index):
             raise DpedError(
-                f"{store.folder}: no pairs in split {split!r}; the dataset has too few photographs to hold some out."
+                f"{store.folder}: no pairs in split {split!r}. Add photographs: at least three must give patches."
             )
         self.seed, self.augment, self.device = seed, augment, device
         self._index = index

@@ -50,7 +50,8 @@ def load_model(file: Path) -> nn.Module:
     state, metadata = load_tensors(file)
     if "model" not in metadata:
         raise DpedError(
-            f"{file}: does not say which network it holds (metadata 'model'); it was not written by this project."
+            f"{file}: does not say which network it holds (metadata 'model'); it was not written by this project. "
+            "Name a file of dped train or dped fetch."
         )
     try:
         model = models.generator(metadata["model"], metadata.get("variant", "code"), metadata.get("norm", ""))

@@ -47,7 +47,7 @@ class Settings:
             )
         if not 0 <= self.threshold < 1:
             raise DpedError(f"NCC threshold {self.threshold}: must be at least 0 and below 1.")
-        one_of("flat", self.flat, ("drop", "keep"))
+        one_of("flat", self.flat, extraction.CHOICES_FOR_FLAT)
 
 
 def make(phone: np.ndarray, dslr: np.ndarray, settings: Settings) -> tuple[extraction.Extraction | None, dict]:

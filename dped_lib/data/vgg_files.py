@@ -84,7 +84,7 @@ def read_mat(file: Path) -> Weights:
                     )
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise DpedError(
-            f"{file}: cannot be read as imagenet-vgg-verydeep-19.mat ({type(error).__name__}: {error})."
+            f"{file}: cannot be read as imagenet-vgg-verydeep-19.mat ({type(error).__name__}: {error}). Download it again."
         ) from error
     if [tuple(k.shape) for k, _ in weights] != list(SHAPES):
         raise DpedError(
@@ -110,14 +110,17 @@ def read_torchvision(file: Path) -> Weights:
     Raises:
         DpedError: the file cannot be read, or holds other shapes than VGG-19's.
     """
+    again = "Delete it, and run `dped fetch --vgg torchvision`."
     try:
         state = torch.load(file, weights_only=True, mmap=True)
         convs = sorted({int(k.split(".")[1]) for k in state if k.startswith("features.")})
         weights = [(state[f"features.{i}.weight"].clone(), state[f"features.{i}.bias"].clone()) for i in convs]
     except Exception as error:  # torch raises many kinds on a damaged or foreign file
-        raise DpedError(f"{file}: cannot be read as torchvision's VGG-19 ({type(error).__name__}: {error}).") from error
+        raise DpedError(
+            f"{file}: cannot be read as torchvision's VGG-19 ({type(error).__name__}: {error}). {again}"
+        ) from error
     if [tuple(k.shape) for k, _ in weights] != list(SHAPES):
-        raise DpedError(f"{file}: holds {len(weights)} layers of other shapes than VGG-19's 16.")
+        raise DpedError(f"{file}: holds {len(weights)} layers of other shapes than VGG-19's 16. {again}")
     return weights
 
 

@@ -23,7 +23,7 @@ def figure7(params: TrainParams, preset: str, store: PairStore) -> tuple[Figure,
     one = max(store.sample("train", 24), key=lambda i: store.dslr[i].std())  # not a flat one
     pictures, facts = {"phone": store.phone[one], "dslr": store.dslr[one]}, {}
     if result := training_runs.finished_run(params, store, training_runs.run_folder(params, preset)):
-        enhanced, _ = next(evaluation.enhance_pairs(result.model, store, [one], torch.device("cpu")))
+        enhanced, _ = evaluation.enhance_pairs(result.model, store, [one], torch.device("cpu"))
         pictures["enhanced"] = batches.pictures(enhanced)[0]
         facts = training_report.facts_of(result)
     return network_diagrams.system(params.variant, pictures), facts

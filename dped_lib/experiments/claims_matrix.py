@@ -25,7 +25,7 @@ from dped_lib.report import colors, figures, labels
 #: Each claim in a few words, for rows of the matrix. ``figures/claims.md`` has the sentences.
 SHORT = MappingProxyType(
     {
-        "cameras": "Sony: 13 MP is 2592 x 1944",
+        "cameras": "Sony: 13 MP fits 2592 x 1944",
         "patches": "65K, 92K and 97K training patches",
         "shift_small": "colour loss ignores 1-2 px",
         "shift_middle": "5-10 times below MSE at 3-5 px",
@@ -43,9 +43,9 @@ SHORT = MappingProxyType(
         "study_equal": "people cannot tell ours from DSLR",
         "study_manual": "people prefer ours to manual enhancement",
         "noise": "noise grows on the iPhone only",
-        "texture_colour": "texture loss: colours deviate",
-        "content_colour": "content deviates less than MSE + texture",
-        "colour_term": "colour term: closer colours",
+        "texture_color": "texture loss: colours deviate",
+        "content_color": "content deviates less than MSE + texture",
+        "color_term": "colour term: closer colours",
         "mse_blur": "MSE alone is less sharp",
         "top_scores": "full loss has the top scores",
     }

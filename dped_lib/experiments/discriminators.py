@@ -128,7 +128,7 @@ def _train(store: pair_store.PairStore, form: str, preset: Preset, seed: int) ->
     speed.keep_pages()
     index = store.sample("test", preset.table_pairs)
     if not len(index):
-        raise DpedError(f"{store.folder}: no pairs in split 'test' to tell apart.")
+        raise DpedError(f"{store.folder}: no pairs in split 'test'. Add photographs: at least three must give patches.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = speed.prepare(models.discriminator(form), device)

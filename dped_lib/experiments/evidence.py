@@ -154,12 +154,14 @@ def results_left_out() -> list[str]:
     sentences = []
     for results in saved_results():
         published = paths.published_figures() / f"{results.dataset}-{results.preset}"
-        names = {file.name for file in published.glob("*.json")} - {provenance.PROVENANCE}
+        # No judge reads the reports of single trainings.
+        judged = {file.name for file in published.glob("*.json") if not file.name.startswith("training_")}
+        names = judged - {provenance.PROVENANCE}
         if missing := names - {file.name for file in results.folder.glob("*.json")}:
             sentences.append(
                 f"Results are read from {results.folder}, which has only {len(names) - len(missing)} of the {len(names)} results "
-                f"in {published}. The others are not judged. Make them with `dped run all --dataset {results.dataset} "
-                f"--preset {results.preset}`, or move the first folder away to judge the results in the second."
+                f"in {published}. The others are not judged. Run the other notebooks by hand, too, or move the first folder "
+                "away to judge the results in the second."
             )
     return sentences
 

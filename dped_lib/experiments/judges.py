@@ -281,24 +281,24 @@ def top_scores(results: Results) -> Findings:
         yield replace(psnr, evidence=f"{psnr.evidence}; {ssim.evidence}", verdict=verdict, here=here)
 
 
-def texture_colour(results: Results) -> Findings:
+def texture_color(results: Results) -> Findings:
     """Judge that MSE with the texture loss deviates more in colour than MSE alone."""
-    yield from _compare(results, "texture_colour", "table3_looks", "colour deviation", "mse+texture", ("mse",))
+    yield from _compare(results, "texture_color", "table3_looks", "colour deviation", "mse+texture", ("mse",))
 
 
-def content_colour(results: Results) -> Findings:
+def content_color(results: Results) -> Findings:
     """Judge that content and texture loss deviate less in colour than MSE and texture loss."""
     others = ("mse+texture",)
     yield from _compare(
-        results, "content_colour", "table3_looks", "colour deviation", "content+texture", others, verdict_below
+        results, "content_color", "table3_looks", "colour deviation", "content+texture", others, verdict_below
     )
 
 
-def colour_term(results: Results) -> Findings:
+def color_term(results: Results) -> Findings:
     """Judge that the colour loss, added to content and texture loss, reduces the deviation in colour."""
     others = ("content+texture",)
     yield from _compare(
-        results, "colour_term", "table3_looks", "colour deviation", paper.FULL_LOSS, others, verdict_below
+        results, "color_term", "table3_looks", "colour deviation", paper.FULL_LOSS, others, verdict_below
     )
 
 
@@ -384,9 +384,9 @@ JUDGES: Mapping[str, Callable[[Results], Findings]] = MappingProxyType(
             ours_iphone,
             improves,
             noise,
-            texture_colour,
-            content_colour,
-            colour_term,
+            texture_color,
+            content_color,
+            color_term,
             mse_blur,
             top_scores,
         )

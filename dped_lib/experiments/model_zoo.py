@@ -139,7 +139,8 @@ def markdown() -> str:
         for (trained_on, _, (pairs, photographs)), group in groups.items()
     ]
     lower = [n.weights for n in listed if n.below_original]
-    warning = f"These score below the original photographs in both: {', '.join(lower)}. " if lower else ""
+    below = "These score below the original photographs in both PSNR and MS-SSIM"
+    warning = f"{below}: {', '.join(lower)}. " if lower else ""
     notes = (
         f"Scores follow protocol `{PROTOCOL}` on the {SPLIT} pairs of the same dataset: photographs that the network has "
         "not seen. *Original photographs* are the phone's patches of these pairs, before a network enhances them. "

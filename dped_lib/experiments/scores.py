@@ -162,7 +162,7 @@ def held_out(store: PairStore, seeds: Iterable[int], split: str, most: int) -> H
     by_seed = {s: store.fold(s).sample(split, most) for group in groups for s in group}
     pairs = HeldOut(store, split, [{s: by_seed[s] for s in group} for group in groups])
     if not len(pairs.index):
-        raise DpedError(f"{store.folder}: split {split!r} is empty; a table needs held-out pairs.")
+        raise DpedError(f"{store.folder}: split {split!r} is empty. Add photographs: at least three must give patches.")
     return pairs
 
 

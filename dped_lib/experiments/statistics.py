@@ -238,13 +238,20 @@ def digits_beside(low_high: Sequence[float], digits: int, borders: Iterable[floa
     return next((d for d in more if sides(float(f"{e:.{d}f}") for e in low_high) == sides(low_high)), more[-1])
 
 
-def in_words(
-    value: float, low_high: Sequence[float], digits: int, sign: str = "", borders: Iterable[float] = ()
-) -> str:
-    """Return ``value [low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs.
+def interval_in_words(low_high: Sequence[float], digits: int, sign: str = "", borders: Iterable[float] = ()) -> str:
+    """Return ``[low, high]`` with ``digits`` digits after the point; ``sign="+"`` shows plus signs.
 
-    All have more digits if the interval's verdict at ``borders`` needs them (:func:`digits_beside`).
+    Both have more digits if the interval's verdict at ``borders`` needs them (:func:`digits_beside`).
     """
     form = f"{sign}.{digits_beside(low_high, digits, borders)}f"
     low, high = low_high
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+def in_words(
+    value: float, low_high: Sequence[float], digits: int, sign: str = "", borders: Iterable[float] = ()
+) -> str:
+    """Return ``value [low, high]``, all three with the digits and signs of :func:`interval_in_words`."""
+    borders = tuple(borders)
+    form = f"{sign}.{digits_beside(low_high, digits, borders)}f"
+    return f"{value:{form}} {interval_in_words(low_high, digits, sign, borders)}"

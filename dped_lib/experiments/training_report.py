@@ -46,7 +46,7 @@ def samples(result: TrainResult, store: PairStore) -> tuple[Figure, dict]:
     Return the figure and the patches' names.
     """
     chosen = store.sample("test", PATCHES_SHOWN)
-    enhanced, _ = next(evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"), len(chosen)))
+    enhanced, _ = evaluation.enhance_pairs(result.model, store, chosen, torch.device("cpu"))
     pictures = batches.pictures(enhanced)
     phone = result.params.phone
     rows = {phone: store.phone[chosen], "enhanced": pictures, "dslr": store.dslr[chosen]}

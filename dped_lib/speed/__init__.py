@@ -10,7 +10,7 @@ module          quick form                                              plain fo
 ``windows``     window sums of SSIM by products with band matrices      ``metrics.batch_statistics``
 ``graphs``      losses compiled, a training step recorded (GPU)         a step called from Python
 ``training``    mixed precision, Adam in one pass                       float32, ``torch.optim.Adam``
-``threads``     a few images, or a batch to evaluate, a thread (CPU)    a batch, each operation on all threads
+``threads``     a few images of a step, or a batch, for each thread     each operation on all threads (CPU)
 ``winograd``    3x3 layers of photographs in half the products (CPU)    ``F.conv2d``
 ``rectify``     ReLU of photographs on the bits of the numbers          ``torch.clamp_min``
 ``memory``      an allocator that keeps freed memory                    the system's allocator
@@ -114,7 +114,10 @@ def accelerate(trainer, compiled: bool | dict | None = None, recorded: bool | No
 
 @contextlib.contextmanager
 def accelerated(trainer):
-    """Swap the parts of a ``training.Trainer`` within a ``with`` block."""
+    """Swap the parts of a ``training.Trainer``, and drop compiled losses and recorded steps at the end of a ``with`` block.
+
+    Swapped layers, VGG-19, Adam and colour distance stay: they hold nothing that must be freed.
+    """
     try:
         yield accelerate(trainer)
     finally:

@@ -1,8 +1,8 @@
 """Compute convolutions and linear layers with few channels.
 
-The tensor cores of a GPU need channel counts divisible by 8. On a 9x9 layer with three channels they use a third of
-their units. The same sums in another order are a 9x1 layer with 27 channels. A layer with few outputs is the last of a
-network, and scores compare its result. So it is returned in at least float32.
+The tensor cores of a GPU need channel counts divisible by 8, so a 9x9 layer with three channels uses a third of them.
+Summed in another order it is a 9x1 layer with 27 channels. A layer with few outputs ends a network, and scores compare
+its result, so it returns at least float32.
 """
 
 import torch

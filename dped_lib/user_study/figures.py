@@ -248,13 +248,10 @@ def figure10(
 
 def _span(interval: tuple[float, float] | None, borders: Iterable[float] = ()) -> str:
     """Return ``[low, high]``, with the digits that keep both ends on their sides of the borders of a verdict."""
-    if not interval:
-        return "not known"
-    low, high = (f"{end:.{statistics.digits_beside(interval, 2, borders)}f}" for end in interval)
-    return f"[{low}, {high}]"
+    return statistics.interval_in_words(interval, 2, borders=borders) if interval else "not known"
 
 
-def _signed(value: float, interval: tuple[float, float] | None) -> str:
+def signed(value: float, interval: tuple[float, float] | None) -> str:
     """Return ``+0.05 [-0.002, +0.112]``: an interval that contains 0 is seen to contain it."""
     return statistics.in_words(value, interval, 2, "+z", (0,)) if interval else f"{value:+z.2f} not known"
 
@@ -303,7 +300,7 @@ def ranking_table(strengths: Iterable[Strength], dataset: str) -> pd.DataFrame:
             "set": set_name(s.set, dataset),
             "class": class_name(s.cls),
             "answers": s.answers,
-            "strength (logit)": NOT_YET if s.logit is None else _signed(s.logit, s.interval),
+            "strength (logit)": NOT_YET if s.logit is None else signed(s.logit, s.interval),
             "first in": "not known" if s.first is None else f"{s.first:.0%} of resamples",
         }
         for s in strengths
@@ -320,7 +317,7 @@ def agreement_table(agreements: Iterable[Agreement], dataset: str) -> pd.DataFra
             "pairs of answers": a.answer_pairs,
             "agreeing": NOT_YET if a.agreeing is None else f"{a.agreeing:.2f}",
             "by chance": "not known" if a.by_chance is None else f"{a.by_chance:.2f}",
-            "Fleiss' kappa": "not known" if a.kappa is None else _signed(a.kappa, a.interval),
+            "Fleiss' kappa": "not known" if a.kappa is None else signed(a.kappa, a.interval),
         }
         for a in agreements
     )

@@ -11,7 +11,7 @@ from dped_lib.report import colors
 from dped_lib.report import figures as report
 from dped_lib.user_study.agreement import CAN_TELL, CANNOT_TELL, UNDECIDED, Agreement, Verdict
 from dped_lib.user_study.analysis import Strength
-from dped_lib.user_study.figures import NOT_YET, class_name, set_name
+from dped_lib.user_study.figures import NOT_YET, class_name, set_name, signed
 
 #: Grays: the rows are phones, and the classes of pictures have the colours. The verdict stands beside, in words.
 _COLORS = {CANNOT_TELL: "0.15", CAN_TELL: "0.15", UNDECIDED: "0.55"}
@@ -94,5 +94,4 @@ def _draw_value(ax: Axes, y: int, value: float | None, interval: tuple[float, fl
     if interval:
         ax.plot(interval, (y, y), color=color, lw=2)
     ax.plot(value, y, "o", color=color, ms=5)
-    words = statistics.in_words(value, interval, 2, "+z", borders=(0,)) if interval else f"{value:+z.2f}"
-    report.write_beside(ax, y, words)
+    report.write_beside(ax, y, signed(value, interval))
