@@ -47,6 +47,23 @@ def test_skeleton(notebook):
     assert "notebook_parameters.check_values(" in nb.cells[2].source
 
 
+def test_every_name_of_the_library_exists(notebook):
+    """Executing the notebooks takes minutes. A name that was changed in the library, and not in a notebook, is found at once."""
+    code = ast.parse(
+        "\n".join(c.source.replace("%matplotlib", "#") for c in notebook[1].cells if c.cell_type == "code")
+    )
+    imports = [n for n in ast.walk(code) if isinstance(n, ast.Import | ast.ImportFrom)]
+    space = {}
+    exec(compile(ast.Module(imports, []), "imports", "exec"), space)
+    modules = {name for name, value in space.items() if getattr(value, "__name__", "").startswith("dped_lib")}
+    used = {
+        (n.value.id, n.attr) for n in ast.walk(code) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+    }
+    of_library = {(name, attribute) for name, attribute in used if name in modules}
+    assert len(of_library) > 20
+    assert not [f"{name}.{attribute}" for name, attribute in of_library if not hasattr(space[name], attribute)]
+
+
 def test_stored_outputs_are_those_of_a_clean_run(notebook):
     file, nb = notebook
     assert file.stat().st_size < 1_000_000
