@@ -60,7 +60,7 @@ def test_every_name_of_the_library_exists(notebook):
         (n.value.id, n.attr) for n in ast.walk(code) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
     }
     of_library = {(name, attribute) for name, attribute in used if name in modules}
-    assert len(of_library) > 20
+    assert len(of_library) > 5
     assert not [f"{name}.{attribute}" for name, attribute in of_library if not hasattr(space[name], attribute)]
 
 
