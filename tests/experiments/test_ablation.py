@@ -36,7 +36,7 @@ def test_each_choice_changes_what_it_says_and_nothing_else(store, features, row,
     trainer = training.Trainer(params, store, torch.device("cpu"), features)
     o, code = trainer.objective, "variant" not in choices
     assert o.kernel == choices.get("kernel", "code" if code else "printed")
-    assert o.layer == choices.get("content_layer", "relu5_4" if code else "relu5_2")
+    assert o.content_layer == choices.get("content_layer", "relu5_4" if code else "relu5_2")
     batch = choices.get("norm") == "batch" or not code
     assert any(isinstance(m, nn.BatchNorm2d) for m in trainer.generator.modules()) == batch
     form = choices.get("discriminator", "code" if code else "two_image")
