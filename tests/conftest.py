@@ -31,7 +31,7 @@ _LAB_TOGETHER = "04_baselines", "03_training"
 #: What a test asks for that is left out of `make check`.
 _SLOW_FIXTURES = {"clone", "browser", "mirror", "reference"}
 #: Seconds that a test of the clone may take: it may have to wait for `make figures`, which stranger.py limits to less.
-_CLONE_SECONDS = 3000
+_CLONE_SECONDS = 4800
 #: Names of tests that take more than a second or two, without their parameters; `make check` leaves them out.
 SLOW = Path(__file__).with_name("slow.txt").read_text().split()
 

@@ -55,7 +55,7 @@ def make_figures(folder: Path) -> None:
     gives_way = ["nice", "-n", "10"] if "PYTEST_XDIST_WORKER" in os.environ else []
     # PIP_NO_COMPILE=0 means --no-compile: pip stores the value and not its negation. Python compiles modules when they
     # are imported, and most never are. `make setup` in .ci/run compiles as a user's does.
-    output = run([*gives_way, "make", "figures"], target, 60 * 45, PIP_NO_COMPILE="0")
+    output = run([*gives_way, "make", "figures"], target, 60 * 75, PIP_NO_COMPILE="0")
     minutes, spent = (time.monotonic() - started) / 60, _spent() - spent
     print(f"make figures on a fresh clone: {minutes:.1f} minutes, {spent:.0f} processor seconds")
     assert "steps (100%) done" in output
