@@ -88,15 +88,16 @@ def test_everything_promised_is_there(clone):
 
 #: Keys of words that say what a number belongs to. Other words, such as verdicts, may depend on rounding.
 IDENTITY = {"table", "phone", "split", "column", "metric", "measure", "first", "second", "form", "dataset"}
-#: Start of a file's name -> relative and absolute bound of its numbers. Between two processors scores differed by
+#: Start of a file's name -> relative and absolute bound of its numbers. Between processors with AVX-512 scores differed by
 #: 0.0015 dB and 0.0002, ratios of Figure 6 by 0.0017 of 28, correlations by 0.0005, a worst corner by 0.011 px, a count
-#: by 1 of 51.
+#: by 1 of 51. On one with AVX2 alone, other blocks agreed on the lens of one scene (astronaut-a, iPhone). Its worst corner
+#: moved by 0.17 px, and the correlations of its windows by 0.02. Every other number was within the bounds.
 BOUNDS = {
     "table3_": (0.005, 0.005),
     "training_scores": (0.005, 0.005),
     "fig06_": (0.005, 0.01),
-    "ncc_distribution": (0.005, 0.005),
-    "alignment_errors": (0.05, 0.06),
+    "ncc_distribution": (0.005, 0.025),
+    "alignment_errors": (0.05, 0.2),
     "patch_counts": (0.05, 5),
 }
 #: Of the other files, which were not compared between processors, and of integers: one window more or less changes a
