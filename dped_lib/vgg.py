@@ -9,6 +9,7 @@ from dped_lib.base.validation import one_of
 _BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 #: Names of the 16 convolutions in order, from ``1_1`` to ``5_4``.
 CONVS = tuple(f"{b}_{c}" for b, widths in enumerate(_BLOCKS, 1) for c, _ in enumerate(widths, 1))
+#: Names of the layers whose features can be compared: the ReLU after each convolution.
 LAYERS = tuple(f"relu{name}" for name in CONVS)
 _WIDTHS = tuple(w for widths in _BLOCKS for w in widths)
 #: Shape of the kernel of each convolution: outputs x inputs x 3 x 3.

@@ -252,6 +252,5 @@ def in_words(
     value: float, low_high: Sequence[float], digits: int, sign: str = "", borders: Iterable[float] = ()
 ) -> str:
     """Return ``value [low, high]``, all three with the digits and signs of :func:`interval_in_words`."""
-    borders = tuple(borders)
-    form = f"{sign}.{digits_beside(low_high, digits, borders)}f"
-    return f"{value:{form}} {interval_in_words(low_high, digits, sign, borders)}"
+    digits = digits_beside(low_high, digits, borders)
+    return f"{value:{sign}.{digits}f} {interval_in_words(low_high, digits, sign)}"

@@ -114,7 +114,7 @@ def _discriminator_in_words(inside: list[DrawnLayer]) -> str:
 
 def _vgg_depth(layer: str) -> int:
     """Return the number of VGG-19's convolutions up to a layer such as ``relu5_4``."""
-    return tuple(vgg.CONVS).index(layer.removeprefix("relu")) + 1
+    return vgg.LAYERS.index(layer) + 1
 
 
 @dataclass(frozen=True)
