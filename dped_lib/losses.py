@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from dped_lib import paper
 from dped_lib.base.errors import DpedError
-from dped_lib.base.run_parameters import VARIANTS
 from dped_lib.base.validation import one_of
+from dped_lib.paper import VARIANTS
 
 #: Half-width of every colour kernel in pixels. The kernel of the authors' code is 21x21; the paper gives no size.
 KERNEL_RADIUS = 10

@@ -50,6 +50,7 @@ LEARNING_RATE = 5e-4
 COLOR_AMPLITUDE = 0.053
 COLOR_SIGMA = 3.0
 
+VARIANTS = ("code", "paper")  #: what formulas follow where the two differ: the authors' code, or the paper's text
 #: The weights of equation 8 (``paper``), and those of the authors' training code (``code``).
 LOSS_WEIGHTS = MappingProxyType(
     {

@@ -146,7 +146,7 @@ def extract(
 
     Args:
         alignment: an aligned pair.
-        threshold: the NCC that a pair must exceed to be kept.
+        threshold: the NCC that a pair must exceed to be kept, from -1 to 1.
         reach: largest shift of the phone's window along each axis, in pixels (1 to 50).
         max_angle: largest rotation of the phone's window, in degrees (0 to 10); 0 allows shifts alone.
         flat: what happens to windows of verdict ``flat``. ``drop`` leaves them out. Some of them correlate above 0.9 by

@@ -7,7 +7,7 @@ notebook.
 import hashlib
 import json
 
-from dped_lib import losses
+from dped_lib import losses, paper
 from dped_lib.base import datasets, paths, presets, run_parameters, validation
 from dped_lib.data import vgg_files
 
@@ -31,7 +31,7 @@ def check_values(**values) -> None:
     if values.get("loss"):
         validation.one_of("loss", values["loss"], losses.LOSSES)
     if "variant" in values:
-        validation.one_of("variant", values["variant"], run_parameters.VARIANTS)
+        validation.one_of("variant", values["variant"], paper.VARIANTS)
     if "vgg" in values:
         validation.one_of("VGG source", values["vgg"], vgg_files.SOURCES)
     if "network" in values:

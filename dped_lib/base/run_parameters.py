@@ -13,7 +13,6 @@ from dped_lib.base.errors import DpedError
 from dped_lib.base.presets import Preset, preset
 from dped_lib.base.validation import build_dataclass, one_of
 
-VARIANTS = ("code", "paper")
 #: The network that enhances a photograph: the one trained here at the preset, or the authors' network.
 NETWORKS = ("trained", "authors")
 #: The types in which networks compute; ``auto`` chooses by the hardware.
@@ -73,7 +72,7 @@ class TrainParams:
 
     def __post_init__(self):
         check_phone(self.dataset, self.phone)
-        one_of("variant", self.variant, VARIANTS)
+        one_of("variant", self.variant, paper.VARIANTS)
         one_of("precision", self.precision, PRECISIONS)
         for key in ("iterations", "batch_size", "eval_every", "checkpoint_every"):
             if getattr(self, key) < 1:

@@ -131,30 +131,30 @@ def authors_words(phones: Iterable[str]) -> str:
     return "the authors' network for the iPhone 3GS, another phone"
 
 
-def enhancing_network(origin: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
+def enhancing_network(network: str, dataset: str, preset: str, phone: str, seed: int = 0, **overrides) -> nn.Module:
     """Return the network that enhances the photographs of a phone.
 
     Args:
-        origin: ``trained`` (here, with the paper's loss) or ``authors``.
+        network: ``trained`` (here, with the paper's loss) or ``authors``.
         dataset, preset, phone, seed: the training.
         overrides: training parameters to replace.
 
     Raises:
-        DpedError: the origin is unknown, or the authors' weights are not available.
+        DpedError: ``network`` is neither, or the authors' weights are not available.
     """
-    if validation.one_of("network", origin, run_parameters.NETWORKS) == "trained":
+    if validation.one_of("network", network, run_parameters.NETWORKS) == "trained":
         return trained(dataset, preset, phone, paper.FULL_LOSS, seed, **overrides).model
-    network = authors_network_for(phone)
-    if isinstance(network, str):
-        raise DpedError(network)
-    return network
+    theirs = authors_network_for(phone)
+    if isinstance(theirs, str):
+        raise DpedError(theirs)
+    return theirs
 
 
 def enhancers_in_words(
-    origin: str, dataset: str, preset: str, phones: Iterable[str], seed: int = 0, **overrides
+    network: str, dataset: str, preset: str, phones: Iterable[str], seed: int = 0, **overrides
 ) -> dict[str, str]:
     """Return whose networks :func:`enhancing_network` returns for the phones, and their length, for captions."""
-    if origin != "trained":
+    if network != "trained":
         return {"network": authors_words(phones)}
     results = [trained(dataset, preset, phone, paper.FULL_LOSS, seed, **overrides) for phone in phones]
     return {"network": origins(results), "iterations": length(results)}

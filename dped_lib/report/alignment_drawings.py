@@ -65,7 +65,7 @@ def rig_drawing() -> Figure:
     front.set(xlim=(-0.82, 0.82), ylim=(0.62, -0.62), aspect="equal")
     front.set(xlabel="heights of the scene", ylabel="heights of the scene")
     front.set_title("What each camera sees", loc="left")
-    front.legend(loc="center")
+    fig.legend(*front.get_legend_handles_labels(), loc="outside upper center", ncols=len(places))
     for ax in (above, near, front):
         ax.grid(False)
         ax.set_anchor("N")  # the titles then stand on one line

@@ -113,7 +113,7 @@ def test_digest_is_the_same_in_every_version_of_the_code():
 def test_siblings_have_folders_of_their_own():
     runs = [
         params(phone=phone, loss=loss, variant=variant, seed=seed, model=model)
-        for phone in paper.PHONES for loss in losses.LOSSES for variant in run_parameters.VARIANTS for seed in (0, 1) for model in ("", "srcnn")
+        for phone in paper.PHONES for loss in losses.LOSSES for variant in paper.VARIANTS for seed in (0, 1) for model in ("", "srcnn")
     ]  # fmt: skip
     assert len({r.run_name for r in runs}) == len(runs)
 

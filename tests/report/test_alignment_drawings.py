@@ -36,7 +36,7 @@ def test_every_camera_is_named_and_drawn(pair):
     assert (sony.y0, sony.y1) == pytest.approx((canon.y0, canon.y1), abs=1), "3:2 and 4:3 have the same height"
     plt.close(fig)
     fig = alignment_drawings.rig_drawing()
-    assert {c.name for c in paper.CAMERAS.values()} == {t.get_text() for t in fig.axes[2].get_legend().get_texts()}
+    assert {c.name for c in paper.CAMERAS.values()} == {t.get_text() for t in fig.legends[0].get_texts()}
     assert [ax.get_ylabel() for ax in fig.axes] == ["heights of the scene", "", "heights of the scene"]
     assert {ax.get_xlabel() for ax in fig.axes} == {"heights of the scene"}
     plt.close(fig)
