@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def serve() -> None:
     # What workflow/Snakefile imports.
     import snakemake.cli
 
-    from dped_lib.app import notebook_jobs, sources  # noqa: F401
+    from dped_lib.app import sources
     from dped_lib.base import paths
     from dped_lib.data import shipping  # noqa: F401
     from dped_lib.experiments import ablation, discriminators  # noqa: F401
@@ -74,8 +75,14 @@ def serve() -> None:
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["snakemake", *arguments]
-        snakemake.cli.main()
-        sys.exit()
+        try:
+            snakemake.cli.main()
+        except SystemExit as end:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)  # without the second that Python takes to clear up what was loaded
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 Vgg = Annotated[str, typer.Option(help="VGG-19 weights of the content loss.")]
 
 
-def ablation_runs(dataset: str, preset: str, vgg: str = run_parameters.VGG) -> dict[str, run_parameters.TrainParams]:
-    """Return the parameters of every row of the ablation, by run name."""
-    phone = datasets.first_phone(dataset)
-    rows = (ablation.row_params(dataset, preset, phone, choices, vgg=vgg) for choices in ablation.CHOICE_ROWS.values())
-    return {params.run_name: params for params in rows}
-
-
 @app.command()
 def training_report(dataset: str, preset: str, phone: str, loss: str, seed: int, vgg: Vgg = run_parameters.VGG) -> None:
     """Save the curves, samples and scores of a finished training."""
@@ -59,7 +52,7 @@ def ablation_row(dataset: str, preset: str, run_name: str, vgg: Vgg = run_parame
 
     A training that diverges is a result and no error.
     """
-    runs = ablation_runs(dataset, preset, vgg)
+    runs = ablation.runs(dataset, preset, vgg)
     params = runs[validation.one_of("run of the ablation", run_name, runs)]
     folder = ablation.row_folder(params, preset)
     if not (folder / checkpoints.DESCRIPTION).is_file():

@@ -38,17 +38,17 @@ def of_modules(*names: str, package: Path = _INSTALLED) -> list[Path]:
 
 def _closure(names: Iterable[str], package: Path) -> list[Path]:
     files: set[Path] = set()
-    waiting = list(names)
+    waiting = [file for name in names for file in _files_of(name, package)]
     while waiting:
-        for file in _files_of(waiting.pop(), package) - files:
+        file = waiting.pop()
+        if file not in files:
             files.add(file)
-            if file.suffix == ".py":
-                waiting += _imports_of(file)
-                files |= _data_of(file, package)
+            waiting += _used_by(file, package)
     return sorted(files)
 
 
-def _files_of(name: str, package: Path) -> set[Path]:
+@functools.cache
+def _files_of(name: str, package: Path) -> frozenset[Path]:
     """Return the file of a module and those of its packages. For ``module.attribute`` it is the file of the module."""
     files, folder = set(), package.parent
     for part in name.split("."):
@@ -57,20 +57,21 @@ def _files_of(name: str, package: Path) -> set[Path]:
             files.add(room)
             folder = folder / part
         elif module.is_file():
-            return files | {module}
+            return frozenset(files | {module})
         else:
-            return files
-    return files
+            break
+    return frozenset(files)
 
 
 @functools.cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
-
-
-@functools.cache
-def _imports_of(file: Path) -> tuple[str, ...]:
-    return tuple(_imported(_parsed(file)))
+def _used_by(file: Path, package: Path) -> frozenset[Path]:
+    """Return the files of the library modules that a file imports itself, and the data files that it names in a string."""
+    if file.suffix != ".py":
+        return frozenset()
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    modules = {used for name in _imported(tree) for used in _files_of(name, package)}
+    return frozenset(modules | {data for name, data in _data_files(package) if name in words})
 
 
 def _imported(node: ast.AST) -> Iterable[str]:
@@ -85,16 +86,11 @@ def _imported(node: ast.AST) -> Iterable[str]:
         case ast.If(test=ast.Name("TYPE_CHECKING")):
             for child in node.orelse:
                 yield from _imported(child)
+        case ast.expr():
+            pass  # nearly all nodes are parts of expressions, which import nothing
         case _:
             for child in ast.iter_child_nodes(node):
                 yield from _imported(child)
-
-
-@functools.cache
-def _data_of(file: Path, package: Path) -> set[Path]:
-    """Return the package's data files that a module names in a string."""
-    words = {n.value for n in ast.walk(_parsed(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return {data for name, data in _data_files(package) if name in words}
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dped_lib import paper
-from dped_lib.base import paths, presets, run_parameters
+from dped_lib.base import datasets, paths, presets, run_parameters
 from dped_lib.base.run_parameters import VGG
 from dped_lib.data import experiment_results, opening
 from dped_lib.data.training_log import TrainingDiverged
@@ -63,6 +63,13 @@ def row_params(
     length = min(preset.iterations, preset.variant_iterations)
     changed = {"iterations": length, "eval_every": length, **choices}
     return run_parameters.train_params(dataset, phone, paper.FULL_LOSS, preset_name, seed=seed, vgg=vgg, **changed)
+
+
+def runs(dataset: str, preset_name: str, vgg: str = VGG) -> dict[str, run_parameters.TrainParams]:
+    """Return the parameters of every row, by run name. The ablation uses the dataset's first phone and seed 0."""
+    phone = datasets.first_phone(dataset)
+    rows = (row_params(dataset, preset_name, phone, choices, vgg=vgg) for choices in CHOICE_ROWS.values())
+    return {params.run_name: params for params in rows}
 
 
 def train_row(params: run_parameters.TrainParams, preset_name: str) -> training_runs.TrainResult:

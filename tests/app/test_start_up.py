@@ -98,6 +98,18 @@ def test_training_starts_without_figures_and_notebooks(tmp_path):
     assert not rooms & {"explorers", "user_study", "report"}
 
 
+def test_a_job_that_runs_a_notebook_compiles_no_grammars():
+    """lark compiled those of web addresses for one to four seconds, each time that nbformat was imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULE.format("dped_lib.app.notebook_runner")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = done.stdout.split()
+    assert {"nbformat", "papermill", "jsonschema"} <= set(modules) and not {"lark", "matplotlib"} & set(modules)
+
+
 def test_commands_on_networks_start_without_figures_and_notebooks(tmp_path):
     make_store(tmp_path / "own-cpu" / "patches" / "phone")
     network_files.save_tensors(

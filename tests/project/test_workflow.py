@@ -206,7 +206,7 @@ def test_every_seed_loss_and_phone_reaches_the_command(snakemake):
     assert f"run 03_training {what}" in output
     for loss in reported:
         assert f"notebook_jobs training-report pirm smoke iphone {loss} 0 --vgg mat >" in output
-    for run in notebook_jobs.ablation_runs("pirm", "smoke"):
+    for run in ablation.runs("pirm", "smoke"):
         assert f"notebook_jobs ablation pirm smoke {run} --vgg mat >" in output
     for form in discriminators.FORMS:
         assert f"notebook_jobs discriminator pirm smoke {form} >" in output
@@ -306,7 +306,7 @@ def repeats_what_depends_on_a_change(checkout, jobs):
     notebooks = ("00_start", "02_color_loss", "04_baselines", "05_tables", "07_limitations", "08_claims")
     results = ["patches/iphone/meta.json", *(f"notebooks/{name}.ipynb" for name in notebooks), "notebooks/.numbers"]
     results += [f"discriminators/iphone-{form}-s0.json" for form in discriminators.FORMS]
-    results += [f"variants/{name}/params.json" for name in notebook_jobs.ablation_runs("pirm", "smoke")]
+    results += [f"variants/{name}/params.json" for name in ablation.runs("pirm", "smoke")]
     results += [f"notebooks/03_training-iphone-{losses.TRAINED[0]}-s0.ipynb"]
     for loss in losses.TRAINED:
         results += [f"train/iphone-{loss}-s0/model.safetensors"]
@@ -448,7 +448,7 @@ def test_jobs_of_the_claims_leave_what_the_notebook_reads(runs, monkeypatch):
     monkeypatch.setattr(presets, "PRESETS", {"smoke": dataclasses.replace(presets.PRESETS["smoke"], **tiny)})
     (row, choices), form = list(ablation.CHOICE_ROWS.items())[1], discriminators.FORMS[1]
     name = ablation.row_params("own", "smoke", "phone", choices).run_name
-    assert len(notebook_jobs.ablation_runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
+    assert len(ablation.runs("own", "smoke")) == len(ablation.CHOICE_ROWS)
     model = runs / "own-smoke" / "variants" / name / "model.safetensors"
     model.parent.mkdir(parents=True)
     model.write_bytes(b"of older sources")
