@@ -124,7 +124,8 @@ def commands() -> str:
     parts = [
         "# Commands\n\nThis page is made from the help of the command. `dped --help` and `dped COMMAND --help` print the same. In a "
         "checkout the command is `.venv/bin/dped`. An error that you can correct ends with status 2 and one line that names the "
-        "file and the remedy. `dped enhance` ends with status 1 if some photographs were not enhanced.\n"
+        "file and the remedy. `dped enhance` ends with status 1 if some photographs were not enhanced, and `dped doctor` if "
+        "something must be corrected. Ctrl-C ends a command with status 130, and `dped study` with 0.\n"
     ]
     for name, command in group.commands.items():
         parts.append(f"## dped {name}\n\n{_with_options_as_code(inspect.cleandoc(command.help or ''))}\n")
