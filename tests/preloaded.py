@@ -75,14 +75,15 @@ def serve() -> None:
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["snakemake", *arguments]
+        status = 0
         try:
             snakemake.cli.main()
         except SystemExit as end:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code or 0)  # without the second that Python takes to clear up what was loaded
-        os._exit(0)
+            status = end.code or 0
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # without the second that Python takes to clear up what was loaded
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def own_dependencies() -> set[str]:
     }
 
 
-def imported(code: str, *arguments: str, **environment: str) -> tuple[set[str], set[str]]:
-    """Run code in a process of its own. Return the packages among our dependencies, and the rooms, that it imports."""
+def loaded(code: str, *arguments: str, **environment: str) -> list[str]:
+    """Run code in a process of its own. Return the names of the modules that it holds at its end."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -51,7 +51,12 @@ def imported(code: str, *arguments: str, **environment: str) -> tuple[set[str], 
         check=True,
         env={**os.environ, **environment},
     )
-    modules = done.stdout.rpartition("modules:")[2].split()
+    return done.stdout.rpartition("modules:")[2].split()
+
+
+def imported(code: str, *arguments: str, **environment: str) -> tuple[set[str], set[str]]:
+    """Run code in a process of its own. Return the packages among our dependencies, and the rooms, that it imports."""
+    modules = loaded(code, *arguments, **environment)
     rooms = {m.split(".")[1] for m in modules if m.startswith("dped_lib.")}
     return {m.split(".")[0] for m in modules} & own_dependencies(), rooms
 
@@ -100,14 +105,8 @@ def test_training_starts_without_figures_and_notebooks(tmp_path):
 
 def test_a_job_that_runs_a_notebook_compiles_no_grammars():
     """lark compiled those of web addresses for one to four seconds, each time that nbformat was imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MODULE.format("dped_lib.app.notebook_runner")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    modules = done.stdout.split()
-    assert {"nbformat", "papermill", "jsonschema"} <= set(modules) and not {"lark", "matplotlib"} & set(modules)
+    modules = set(loaded(_MODULE.format("dped_lib.app.notebook_runner")))
+    assert {"nbformat", "papermill", "jsonschema"} <= modules and not {"lark", "matplotlib"} & modules
 
 
 def test_commands_on_networks_start_without_figures_and_notebooks(tmp_path):
